@@ -1,1 +1,10 @@
-//! Being written.
+//! Bytes to domain and back.
+//!
+//! This crate alone owns the shapes of other people's protocols and of ours: what buyers send
+//! ([`dialect`](crate)), what nodes and gateways say to each other, what a gateway asks of the exchange
+//! ([`funds`]) and what a receipt looks like as bytes ([`receipt`]). It decides nothing and does no I/O.
+
+pub mod canonical;
+pub mod funds;
+pub mod node;
+pub mod receipt;

@@ -1,0 +1,194 @@
+//! The funds port: what a gateway asks of the exchange, and the only way it touches money.
+//!
+//! A gateway holds the worst case so far, extends the hold while it streams, and settles exactly once
+//! per request; a settlement of zero gives everything back. All calls are keyed by the request's id, so
+//! repeating one is harmless. The calls are synchronous and short (memory only); waiting for the disk
+//! is a separate call on the ticket that a settlement returns. In one process the exchange answers
+//! directly; between machines the same messages travel.
+
+use crate::receipt::{Receipt, ReceiptDocument};
+use bourse_types::{AccountId, Fault, KeyHash, NanoUsd, RequestId, Retry, UnixMs};
+use std::future::Future;
+use std::pin::Pin;
+
+/// A future that the port returns: boxed, so that the port can be a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a valid key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyGrant {
+    /// SHA-256 of the key.
+    pub key: KeyHash,
+    /// The customer account that pays.
+    pub account: AccountId,
+}
+
+/// Reserves money before anything is dispatched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldRequest {
+    /// The request, and the base of every transfer id.
+    pub request: RequestId,
+    /// Who pays.
+    pub grant: KeyGrant,
+    /// Upper bound of the cost so far.
+    pub amount: NanoUsd,
+    /// When an abandoned hold gives itself back.
+    pub expires: UnixMs,
+    /// The caller's clock.
+    pub now: UnixMs,
+}
+
+/// Adds to a hold in mid-stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldExtension {
+    /// The request.
+    pub request: RequestId,
+    /// 1 for the first extension, then 2, 3 …: repeating a number repeats the outcome.
+    pub step: u16,
+    /// What to add.
+    pub amount: NanoUsd,
+    /// The caller's clock.
+    pub now: UnixMs,
+}
+
+/// Most extensions of one hold. 4,096 × 256 tokens is over a million tokens.
+pub const HOLD_EXTENSIONS_MAX: u16 = 4_096;
+
+/// Ends a request: posts `receipt.charge.total`, gives the rest back, logs the receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// The whole record. `receipt.fee` is filled in by the exchange.
+    pub receipt: Receipt,
+    /// The caller's clock.
+    pub now: UnixMs,
+}
+
+/// A position in the journal: durable once the group that holds it is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommitTicket(pub u64);
+
+/// What a settlement did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// What the buyer paid.
+    pub cost: NanoUsd,
+    /// When it is safe on disk.
+    pub ticket: CommitTicket,
+}
+
+/// State of a key and its account, for `/key` and `/credits`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyStatus {
+    /// What the operator called it.
+    pub label: String,
+    /// Lifetime limit, if there is one.
+    pub limit: Option<NanoUsd>,
+    /// Settled spend of this key.
+    pub used: NanoUsd,
+    /// Held by requests in flight of this key's account.
+    pub held: NanoUsd,
+    /// Everything ever credited to the account.
+    pub account_credited: NanoUsd,
+    /// Everything the account ever spent.
+    pub account_spent: NanoUsd,
+    /// What the account can still spend.
+    pub account_available: NanoUsd,
+}
+
+/// Why the exchange refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FundsError {
+    /// No such key.
+    #[error("no such API key")]
+    UnknownKey,
+    /// The key was revoked.
+    #[error("this API key was revoked")]
+    RevokedKey,
+    /// The account cannot cover the amount.
+    #[error("the account has {available} available and this request needs {needed}")]
+    InsufficientFunds {
+        /// What the account can spend.
+        available: NanoUsd,
+        /// What was asked.
+        needed: NanoUsd,
+    },
+    /// The key's limit cannot cover the amount.
+    #[error("the key has {available} of its limit left and this request needs {needed}")]
+    KeyLimit {
+        /// What the key can spend.
+        available: NanoUsd,
+        /// What was asked.
+        needed: NanoUsd,
+    },
+    /// The settlement is dearer than the hold: a bug in the caller, refused so that nobody overspends.
+    #[error("the charge {charge} exceeds the hold {held}")]
+    ExceedsHold {
+        /// What was asked.
+        charge: NanoUsd,
+        /// What is held.
+        held: NanoUsd,
+    },
+    /// No hold for this request (never made, expired or settled with another outcome).
+    #[error("there is no open hold for this request")]
+    NoHold,
+    /// The same request was made before with other content.
+    #[error("this request id was used before with other content")]
+    Conflict,
+    /// Too many holds are open, or too many extensions were asked.
+    #[error("too many {0}")]
+    TooMany(&'static str),
+    /// The journal failed; nothing more is accepted until the operator looks.
+    #[error("the journal cannot be written: {0}")]
+    Journal(String),
+    /// The exchange is closing.
+    #[error("the exchange is closing")]
+    Closing,
+}
+
+impl FundsError {
+    /// At whose door the failure lies.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::UnknownKey
+            | Self::RevokedKey
+            | Self::InsufficientFunds { .. }
+            | Self::KeyLimit { .. }
+            | Self::Conflict => Fault::Buyer,
+            _ => Fault::Bourse,
+        }
+    }
+
+    /// Whether the same call can succeed later.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::TooMany(_) | Self::Closing => Retry::AfterMs(1_000),
+            _ => Retry::Never,
+        }
+    }
+}
+
+/// The port itself. Implemented by the exchange and, in tests, by fakes.
+pub trait Funds: Send + Sync + 'static {
+    /// Looks a key up.
+    fn authenticate(&self, key: &KeyHash) -> Result<KeyGrant, FundsError>;
+    /// Reserves the first bound. Repeating it with equal content succeeds without effect.
+    fn hold(&self, request: &HoldRequest) -> Result<(), FundsError>;
+    /// Adds to the hold.
+    fn extend(&self, extension: &HoldExtension) -> Result<(), FundsError>;
+    /// Posts, gives back and logs in one step. Repeating it returns the first outcome.
+    fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError>;
+    /// Completes when the ticket's group is on disk.
+    fn durable(&self, ticket: CommitTicket) -> BoxFuture<'static, Result<(), FundsError>>;
+}
+
+/// What can be looked up about the past. Off the hot path.
+pub trait Records: Send + Sync + 'static {
+    /// The receipt of a request, with its proofs. `Ok(None)`: no such receipt.
+    fn receipt(&self, request: RequestId) -> Result<Option<ReceiptDocument>, FundsError>;
+    /// State of a key.
+    fn key_status(&self, key: &KeyHash) -> Result<KeyStatus, FundsError>;
+    /// The newest signed checkpoint of the receipts log.
+    fn checkpoint(&self) -> Result<crate::receipt::Checkpoint, FundsError>;
+    /// Proof that the log of `from` receipts is a prefix of the newest one: the consistency path.
+    fn consistency(&self, from: u64) -> Result<Vec<bourse_types::Digest32>, FundsError>;
+}

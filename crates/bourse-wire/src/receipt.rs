@@ -1,0 +1,403 @@
+//! The receipt: one record of what was routed, metered, settled and proved.
+//!
+//! A [`Receipt`] binds the request, the buyer (as digests), the prices and plan that were used, the
+//! seller, the model that answered, usage as claimed and as recounted, the charge, and hashes of what
+//! went in and out. Its canonical bytes are hashed into a leaf of the receipts log and signed. A node
+//! signs a [`NodeStatement`] over its own part before it knows the price. Source: design §8.
+//!
+//! Limits: attempts are at most [`ATTEMPTS_MAX`]; text fields are names of at most 128 bytes.
+
+use crate::canonical::{CanonicalError, Reader, Writer};
+use bourse_types::{
+    AccountId, Charge, Digest32, KeyHash, ModelSlug, NanoUsd, NodeId, RequestId, SellerName, TokenCount,
+    UnixMs, Usage,
+};
+
+/// Version of the canonical form.
+pub const RECEIPT_VERSION: u8 = 1;
+/// Most attempts that one request may make, hence one receipt may list.
+pub const ATTEMPTS_MAX: usize = 16;
+/// Domain of a receipt's leaf hash and signature.
+pub const RECEIPT_DOMAIN: &str = "bourse/receipt/1";
+/// Domain of a node's statement.
+pub const NODE_STATEMENT_DOMAIN: &str = "bourse/node-statement/1";
+/// Domain of a checkpoint.
+pub const CHECKPOINT_DOMAIN: &str = "bourse/checkpoint/1";
+
+/// How a request ended, as the buyer saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Finish {
+    /// The model stopped by itself or at a stop string.
+    Stop = 0,
+    /// The token limit was reached.
+    Length = 1,
+    /// The model called tools.
+    ToolCalls = 2,
+    /// The seller's filter intervened.
+    ContentFilter = 3,
+    /// The buyer went away.
+    Cancelled = 4,
+    /// A seller failed after content had been sent.
+    SellerError = 5,
+    /// No seller answered: nothing was sent but an error.
+    NoSeller = 6,
+    /// The hold could not be extended.
+    Budget = 7,
+    /// The market failed or was stopped.
+    Bourse = 8,
+}
+
+impl Finish {
+    /// All values in order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Stop,
+        Self::Length,
+        Self::ToolCalls,
+        Self::ContentFilter,
+        Self::Cancelled,
+        Self::SellerError,
+        Self::NoSeller,
+        Self::Budget,
+        Self::Bourse,
+    ];
+
+    /// The field's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+            Self::Cancelled => "cancelled",
+            Self::SellerError => "seller_error",
+            Self::NoSeller => "no_seller",
+            Self::Budget => "budget",
+            Self::Bourse => "bourse_error",
+        }
+    }
+
+    /// Reads [`Finish::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|f| f.as_str() == text)
+    }
+}
+
+/// One attempt at one seller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptRecord {
+    /// Who was asked.
+    pub seller: SellerName,
+    /// HTTP status or its equivalent; 0 when nothing came back.
+    pub status: u16,
+}
+
+/// What a node says it did, signed before it knows what the buyer paid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatement {
+    /// The node's key.
+    pub node: NodeId,
+    /// The request.
+    pub request: RequestId,
+    /// Merkle root over weights, tokenizer, template, numeric profile and sampler.
+    pub model_commitment: Digest32,
+    /// BLAKE3 of the run seed.
+    pub run_seed_hash: Digest32,
+    /// BLAKE3 of the prompt's token ids (little-endian `u32`).
+    pub prompt_hash: Digest32,
+    /// BLAKE3 of the text sent, all choices in order.
+    pub text_hash: Digest32,
+    /// Merkle root over 32-token chunks of output token ids, all choices in order.
+    pub trace_root: Digest32,
+    /// Token counts.
+    pub usage: Usage,
+}
+
+impl NodeStatement {
+    /// The bytes that the node signs: the domain, then the fields.
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        let mut w = Writer::default();
+        w.text(NODE_STATEMENT_DOMAIN);
+        self.write(&mut w);
+        w.bytes
+    }
+
+    fn write(&self, w: &mut Writer) {
+        w.fixed(&self.node.0);
+        w.u128(self.request.0);
+        for digest in [
+            &self.model_commitment,
+            &self.run_seed_hash,
+            &self.prompt_hash,
+            &self.text_hash,
+            &self.trace_root,
+        ] {
+            w.fixed(&digest.0);
+        }
+        write_usage(w, &self.usage);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, CanonicalError> {
+        Ok(Self {
+            node: NodeId(r.array()?),
+            request: RequestId(r.u128()?),
+            model_commitment: Digest32(r.array()?),
+            run_seed_hash: Digest32(r.array()?),
+            prompt_hash: Digest32(r.array()?),
+            text_hash: Digest32(r.array()?),
+            trace_root: Digest32(r.array()?),
+            usage: read_usage(r)?,
+        })
+    }
+}
+
+/// A statement with the node's ed25519 signature over [`NodeStatement::signed_bytes`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedNodeStatement {
+    /// What was signed.
+    pub statement: NodeStatement,
+    /// The signature.
+    pub signature: [u8; 64],
+}
+
+/// The record of one request. See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The request.
+    pub request: RequestId,
+    /// BLAKE3 over a domain and the paying account.
+    pub account_digest: Digest32,
+    /// BLAKE3 over a domain and the key's hash.
+    pub key_digest: Digest32,
+    /// What was asked for.
+    pub model: ModelSlug,
+    /// BLAKE3 of the routing constraints as the buyer wrote them; of nothing when there were none.
+    pub constraints_digest: Digest32,
+    /// BLAKE3 of the offers and prices that the plan saw.
+    pub price_snapshot_digest: Digest32,
+    /// BLAKE3 of the plan: its seed, order and rejected offers.
+    pub plan_digest: Digest32,
+    /// Who was asked, in order. At most [`ATTEMPTS_MAX`].
+    pub attempts: Vec<AttemptRecord>,
+    /// Who answered and gets paid; none when nobody did.
+    pub seller: Option<SellerName>,
+    /// The node's own statement, for node traffic.
+    pub node: Option<SignedNodeStatement>,
+    /// What the seller claimed; none when it claimed nothing.
+    pub usage_claimed: Option<Usage>,
+    /// What was billed.
+    pub usage_billed: Usage,
+    /// The price of `usage_billed`.
+    pub charge: Charge,
+    /// The market's share of the charge; filled in by the exchange.
+    pub fee: NanoUsd,
+    /// BLAKE3 of the request body as received.
+    pub request_hash: Digest32,
+    /// BLAKE3 of the answer's bytes as sent (the whole stream or body, before its terminal).
+    pub response_hash: Digest32,
+    /// How it ended.
+    pub finish: Finish,
+    /// Whether it was streamed.
+    pub streamed: bool,
+    /// Arrival.
+    pub created: UnixMs,
+    /// First content sent to the buyer, after arrival; none when there was none.
+    pub first_content_ms: Option<u64>,
+    /// End, after arrival.
+    pub total_ms: u64,
+}
+
+impl Receipt {
+    /// Digest under which an account appears in receipts.
+    pub fn digest_of_account(account: AccountId) -> Digest32 {
+        digest("bourse/account/1", &account.0.to_le_bytes())
+    }
+
+    /// Digest under which a key appears in receipts.
+    pub fn digest_of_key(key: &KeyHash) -> Digest32 {
+        digest("bourse/key/1", &key.0)
+    }
+
+    /// The one encoding that is hashed and signed, domain first.
+    pub fn canonical_bytes(&self) -> Vec<u8> {
+        let mut w = Writer { bytes: Vec::with_capacity(640) };
+        w.text(RECEIPT_DOMAIN);
+        w.u8(RECEIPT_VERSION);
+        w.u128(self.request.0);
+        w.fixed(&self.account_digest.0);
+        w.fixed(&self.key_digest.0);
+        w.text(self.model.as_str());
+        w.fixed(&self.constraints_digest.0);
+        w.fixed(&self.price_snapshot_digest.0);
+        w.fixed(&self.plan_digest.0);
+        w.u32(self.attempts.len() as u32);
+        for attempt in &self.attempts {
+            w.text(attempt.seller.as_str());
+            w.u32(u32::from(attempt.status));
+        }
+        w.option(self.seller.as_ref(), |w, s| w.text(s.as_str()));
+        w.option(self.node.as_ref(), |w, n| {
+            n.statement.write(w);
+            w.fixed(&n.signature);
+        });
+        w.option(self.usage_claimed.as_ref(), write_usage);
+        write_usage(&mut w, &self.usage_billed);
+        write_charge(&mut w, &self.charge);
+        w.u64(self.fee.0);
+        w.fixed(&self.request_hash.0);
+        w.fixed(&self.response_hash.0);
+        w.u8(self.finish as u8);
+        w.u8(u8::from(self.streamed));
+        w.u64(self.created.0);
+        w.option(self.first_content_ms, |w, ms| w.u64(ms));
+        w.u64(self.total_ms);
+        w.bytes
+    }
+
+    /// Reads [`Receipt::canonical_bytes`]; every byte is accounted for.
+    pub fn from_canonical_bytes(bytes: &[u8]) -> Result<Self, CanonicalError> {
+        let mut r = Reader::new(bytes);
+        if r.text()? != RECEIPT_DOMAIN {
+            return Err(CanonicalError::Value("domain"));
+        }
+        let version = r.u8()?;
+        if version != RECEIPT_VERSION {
+            return Err(CanonicalError::Version(version));
+        }
+        let receipt = Self::read(&mut r)?;
+        r.finish()?;
+        Ok(receipt)
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, CanonicalError> {
+        Ok(Self {
+            request: RequestId(r.u128()?),
+            account_digest: Digest32(r.array()?),
+            key_digest: Digest32(r.array()?),
+            model: ModelSlug::parse(r.text()?).map_err(|_| CanonicalError::Value("model"))?,
+            constraints_digest: Digest32(r.array()?),
+            price_snapshot_digest: Digest32(r.array()?),
+            plan_digest: Digest32(r.array()?),
+            attempts: read_attempts(r)?,
+            seller: r.option(read_seller)?,
+            node: r.option(|r| {
+                Ok(SignedNodeStatement { statement: NodeStatement::read(r)?, signature: r.array()? })
+            })?,
+            usage_claimed: r.option(read_usage)?,
+            usage_billed: read_usage(r)?,
+            charge: read_charge(r)?,
+            fee: NanoUsd(r.u64()?),
+            request_hash: Digest32(r.array()?),
+            response_hash: Digest32(r.array()?),
+            finish: Finish::ALL.get(usize::from(r.u8()?)).copied().ok_or(CanonicalError::Value("finish"))?,
+            streamed: match r.u8()? {
+                0 => false,
+                1 => true,
+                _ => return Err(CanonicalError::Value("streamed")),
+            },
+            created: UnixMs(r.u64()?),
+            first_content_ms: r.option(Reader::u64)?,
+            total_ms: r.u64()?,
+        })
+    }
+}
+
+/// The signed head of the receipts log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Receipts in the log.
+    pub size: u64,
+    /// Merkle root over them.
+    pub root: Digest32,
+    /// When it was signed.
+    pub time: UnixMs,
+    /// The exchange's ed25519 public key.
+    pub exchange: Digest32,
+    /// Signature over [`Checkpoint::signed_bytes`].
+    pub signature: [u8; 64],
+}
+
+impl Checkpoint {
+    /// The bytes that the exchange signs.
+    pub fn signed_bytes(size: u64, root: &Digest32, time: UnixMs) -> Vec<u8> {
+        let mut w = Writer::default();
+        w.text(CHECKPOINT_DOMAIN);
+        w.u64(size);
+        w.fixed(&root.0);
+        w.u64(time.0);
+        w.bytes
+    }
+}
+
+/// A receipt with everything needed to check it offline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptDocument {
+    /// The receipt.
+    pub receipt: Receipt,
+    /// The exchange's signature over [`Receipt::canonical_bytes`].
+    pub exchange_signature: [u8; 64],
+    /// Position in the log, from 0.
+    pub leaf_index: u64,
+    /// Inclusion path from the leaf to the checkpoint's root, lowest first.
+    pub inclusion: Vec<Digest32>,
+    /// A checkpoint that covers the leaf.
+    pub checkpoint: Checkpoint,
+}
+
+fn digest(domain: &str, bytes: &[u8]) -> Digest32 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(domain.as_bytes());
+    hasher.update(bytes);
+    Digest32(*hasher.finalize().as_bytes())
+}
+
+fn write_usage(w: &mut Writer, usage: &Usage) {
+    w.u64(usage.prompt.0);
+    w.u64(usage.cached_prompt.0);
+    w.u64(usage.completion.0);
+}
+
+fn read_usage(r: &mut Reader<'_>) -> Result<Usage, CanonicalError> {
+    Ok(Usage {
+        prompt: TokenCount(r.u64()?),
+        cached_prompt: TokenCount(r.u64()?),
+        completion: TokenCount(r.u64()?),
+    })
+}
+
+fn write_charge(w: &mut Writer, charge: &Charge) {
+    for part in [charge.prompt, charge.completion, charge.request, charge.rounding, charge.total] {
+        w.u64(part.0);
+    }
+}
+
+fn read_charge(r: &mut Reader<'_>) -> Result<Charge, CanonicalError> {
+    Ok(Charge {
+        prompt: NanoUsd(r.u64()?),
+        completion: NanoUsd(r.u64()?),
+        request: NanoUsd(r.u64()?),
+        rounding: NanoUsd(r.u64()?),
+        total: NanoUsd(r.u64()?),
+    })
+}
+
+fn read_seller(r: &mut Reader<'_>) -> Result<SellerName, CanonicalError> {
+    SellerName::parse(r.text()?).map_err(|_| CanonicalError::Value("seller"))
+}
+
+fn read_attempts(r: &mut Reader<'_>) -> Result<Vec<AttemptRecord>, CanonicalError> {
+    let n = r.u32()? as usize;
+    if n > ATTEMPTS_MAX {
+        return Err(CanonicalError::Long(n));
+    }
+    (0..n)
+        .map(|_| {
+            let seller = read_seller(r)?;
+            let status = u16::try_from(r.u32()?).map_err(|_| CanonicalError::Value("status"))?;
+            Ok(AttemptRecord { seller, status })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
