@@ -249,7 +249,7 @@ impl Receipt {
         w.u8(self.finish as u8);
         w.u8(u8::from(self.streamed));
         w.u64(self.created.0);
-        w.option(self.first_content_ms, |w, ms| w.u64(ms));
+        w.option(self.first_content_ms, Writer::u64);
         w.u64(self.total_ms);
         w.bytes
     }
