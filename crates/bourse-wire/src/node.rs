@@ -8,6 +8,14 @@
 //! Bytes: a frame is a `u32` little-endian length, a kind byte and the canonical fields (see
 //! [`crate::canonical`]). Limits are the constants below; a frame beyond them ends the link.
 
+mod codec;
+
+pub use codec::{
+    DELTA_TEXT_BYTES_MAX, ENGINE_NAME_BYTES_MAX, FAILURE_MESSAGE_BYTES_MAX, LENGTH_PREFIX_BYTES,
+    LOGIT_BIASES_MAX, LOGPROBS_JSON_BYTES_MAX, PROMPT_BYTES_MAX, STOP_BYTES_MAX, STOPS_MAX,
+    TOOLS_JSON_BYTES_MAX,
+};
+
 use crate::receipt::SignedNodeStatement;
 use bourse_types::{Digest32, ModelSlug, NodeId, RequestId, Usage};
 

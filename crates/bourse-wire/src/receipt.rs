@@ -122,7 +122,7 @@ impl NodeStatement {
         w.bytes
     }
 
-    fn write(&self, w: &mut Writer) {
+    pub(crate) fn write(&self, w: &mut Writer) {
         w.fixed(&self.node.0);
         w.u128(self.request.0);
         for digest in [
@@ -137,7 +137,7 @@ impl NodeStatement {
         write_usage(w, &self.usage);
     }
 
-    fn read(r: &mut Reader<'_>) -> Result<Self, CanonicalError> {
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, CanonicalError> {
         Ok(Self {
             node: NodeId(r.array()?),
             request: RequestId(r.u128()?),
@@ -351,13 +351,13 @@ fn digest(domain: &str, bytes: &[u8]) -> Digest32 {
     Digest32(*hasher.finalize().as_bytes())
 }
 
-fn write_usage(w: &mut Writer, usage: &Usage) {
+pub(crate) fn write_usage(w: &mut Writer, usage: &Usage) {
     w.u64(usage.prompt.0);
     w.u64(usage.cached_prompt.0);
     w.u64(usage.completion.0);
 }
 
-fn read_usage(r: &mut Reader<'_>) -> Result<Usage, CanonicalError> {
+pub(crate) fn read_usage(r: &mut Reader<'_>) -> Result<Usage, CanonicalError> {
     Ok(Usage {
         prompt: TokenCount(r.u64()?),
         cached_prompt: TokenCount(r.u64()?),
