@@ -1,0 +1,209 @@
+//! Stock SDKs against a real market: the compatibility promise, kept by a test.
+//!
+//! A market is started as a user starts it (`bourse up --json`) on a port of the system's choice with a fresh
+//! data folder, a simulated seller beside the local node. The scripts under `tests/sdk` use the SDKs as they
+//! come from their registries; they learn the market's address and key from the environment. Afterwards the
+//! market is interrupted as by Ctrl-C, must leave with 0, and its books must be clean.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::setup;
+use crate::workspace::{Profile, Workspace, must, output};
+
+/// Slug under which the simulated seller's model is sold.
+const SIMULATED_MODEL: &str = "simulator/echo";
+/// How long a program may take to say that it is ready; an unoptimised build loads a model in this time.
+const READY_WITHIN: Duration = Duration::from_mins(2);
+/// How long the market may take to close its books after an interrupt.
+const CLOSED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Folders of the stock clients.
+pub(crate) struct Clients {
+    python: PathBuf,
+    node: PathBuf,
+}
+
+impl Clients {
+    /// Fetches what is not there yet.
+    pub(crate) fn fetch(workspace: &Workspace) -> Result<Self> {
+        Ok(Self { python: setup::python_client(workspace)?, node: setup::node_client(workspace)? })
+    }
+}
+
+/// Checks that passed and failed.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+}
+
+impl Tally {
+    fn note(&mut self, name: &str, result: Result<()>) {
+        match result {
+            Ok(()) => {
+                println!("ok   {name}");
+                self.passed += 1;
+            }
+            Err(error) => {
+                println!("FAIL {name}: {error:#}");
+                self.failed += 1;
+            }
+        }
+    }
+}
+
+/// Runs the simulated upstream as a program with these arguments.
+pub(crate) fn simulator(workspace: &Workspace, args: &[String]) -> Result<()> {
+    let program = workspace.build(Profile::Dev, "bourse-sim", "bourse-upstream-sim")?;
+    must(Command::new(program).args(args))
+}
+
+/// Starts a market, runs both SDKs' checks against it, closes it and checks its books.
+pub(crate) fn run(workspace: &Workspace, model: &Path, clients: &Clients) -> Result<Tally> {
+    let bourse = workspace.build(Profile::Dev, "bourse", "bourse")?;
+    let simulator = workspace.build(Profile::Dev, "bourse-sim", "bourse-upstream-sim")?;
+    let home = workspace.scratch("market")?.join(std::process::id().to_string());
+    fs::create_dir_all(&home)?;
+    let result = in_home(workspace, model, clients, &home, &bourse, &simulator);
+    fs::remove_dir_all(&home).with_context(|| format!("cannot remove {}", home.display()))?;
+    result
+}
+
+fn in_home(
+    workspace: &Workspace,
+    model: &Path,
+    clients: &Clients,
+    home: &Path,
+    bourse: &Path,
+    simulator: &Path,
+) -> Result<Tally> {
+    let seller = Program::start(Command::new(simulator).args(["--listen", "127.0.0.1:0", "--json"]))?;
+    let config = home.join("bourse.toml");
+    fs::write(&config, provider(seller.ready("base_url")?))?;
+    let data = home.join("data");
+    let mut up = Command::new(bourse);
+    up.args(["up", "--json", "--listen", "127.0.0.1:0", "--config"])
+        .arg(&config)
+        .arg("--data-dir")
+        .arg(&data);
+    up.env("BOURSE_MODEL_PATH", model).env("BOURSE_TEST_SELLER_KEY", "sk-seller");
+    let mut market = Program::start(&mut up)?;
+    let mut tally = Tally::default();
+    let scripts = workspace.root.join("tests/sdk");
+    let mut python = Command::new("python3");
+    python.arg("-s").arg(scripts.join("python/run.py")).env("PYTHONPATH", &clients.python);
+    python.env("PYTHONDONTWRITEBYTECODE", "1");
+    let mut node = Command::new("node");
+    node.arg(scripts.join("node/run.mjs")).env("BOURSE_NODE_CLIENT", clients.node.join("package.json"));
+    for (name, script) in [("Python", &mut python), ("Node", &mut node)] {
+        println!("{name} SDK");
+        script
+            .env("OPENAI_BASE_URL", market.ready("base_url")?)
+            .env("OPENAI_API_KEY", market.ready("api_key")?)
+            .env("BOURSE_PROGRAM", bourse)
+            .env("BOURSE_DATA_DIR", &data)
+            .env("BOURSE_TEST_SIMULATED_MODEL", SIMULATED_MODEL);
+        checks(script, &mut tally)?;
+    }
+    println!("after the SDKs");
+    tally.note("an interrupt closes the market with exit 0", market.interrupt());
+    let mut check = Command::new(bourse);
+    check.args(["ledger", "check", "--data-dir"]).arg(&data);
+    tally.note("the books are clean", output(&mut check).map(drop));
+    Ok(tally)
+}
+
+/// A configuration with the simulated seller in it.
+fn provider(base_url: &str) -> String {
+    format!(
+        "[[provider]]\nname = \"simulator\"\nkind = \"openai\"\nbase_url = \"{base_url}\"\n\
+         api_key_env = \"BOURSE_TEST_SELLER_KEY\"\n\n[[provider.model]]\nid = \"{SIMULATED_MODEL}\"\n\
+         upstream_id = \"sim-model\"\nprice_prompt = \"0.0000001\"\nprice_completion = \"0.0000004\"\n"
+    )
+}
+
+/// Runs one script and adds the figures of its last line, `N passed, N failed`.
+fn checks(script: &mut Command, tally: &mut Tally) -> Result<()> {
+    let mut child =
+        script.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {script:?}"))?;
+    let mut last = String::new();
+    for line in BufReader::new(child.stdout.take().context("stdout is piped")?).lines() {
+        last = line?;
+        println!("{last}");
+    }
+    child.wait()?;
+    let figures: Vec<usize> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [passed, failed] = figures[..] else { bail!("the script did not end with its figures: `{last}`") };
+    tally.passed += passed;
+    tally.failed += failed;
+    Ok(())
+}
+
+/// A started program that printed one line of JSON when it was ready; killed when dropped.
+struct Program {
+    child: Child,
+    ready: Value,
+}
+
+impl Program {
+    fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        let mut program = Self { child, ready: Value::Null };
+        let line = first_line(stdout).with_context(|| format!("{command:?} did not become ready"))?;
+        program.ready = serde_json::from_str(&line).with_context(|| format!("no ready line: `{line}`"))?;
+        Ok(program)
+    }
+
+    fn ready(&self, field: &str) -> Result<&str> {
+        self.ready[field].as_str().with_context(|| format!("the ready line lacks {field}: {}", self.ready))
+    }
+
+    /// Interrupts it as Ctrl-C does and waits until it has left; an error unless it leaves in time with 0.
+    fn interrupt(&mut self) -> Result<()> {
+        must(Command::new("kill").args(["-INT", &self.child.id().to_string()]))?;
+        let deadline = std::time::Instant::now() + CLOSED_WITHIN;
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("it left with {status}"),
+                None if std::time::Instant::now() > deadline => {
+                    bail!("it is still there after {CLOSED_WITHIN:?}")
+                }
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Already gone is fine: the point is that nothing we started outlives us.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The first line of a program's stdout, or an error after [`READY_WITHIN`]; what follows is read and dropped.
+fn first_line(stdout: ChildStdout) -> Result<String> {
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines() {
+            // The receiver takes the first line only; the rest is read so that the program never blocks.
+            let _ = send.send(line);
+        }
+    });
+    receive.recv_timeout(READY_WITHIN).context("it printed nothing")?.context("its stdout broke")
+}
