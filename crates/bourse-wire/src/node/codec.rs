@@ -6,8 +6,8 @@
 //! Ranges of sampling parameters are the engine's business, not the codec's.
 
 use super::{
-    Delta, Done, Failed, FailureKind, Frame, Hello, Job, Load, NodeCard, NodeFinish, Prompt, Sampling,
-    Started, Welcome,
+    Delta, Done, Failed, FailureKind, Frame, Hello, Job, Load, NODE_PROTOCOL_VERSION, NodeCard, NodeFinish,
+    Prompt, Sampling, Started, Welcome,
 };
 use crate::canonical::{CanonicalError, Reader, Writer};
 use crate::receipt::{NodeStatement, SignedNodeStatement, read_usage, write_usage};
@@ -120,7 +120,7 @@ impl Frame {
         Ok(match r.u8()? {
             kind::CHALLENGE => Self::Challenge(r.array()?),
             kind::HELLO => Self::Hello(read_hello(r)?),
-            kind::WELCOME => Self::Welcome(Welcome { version: r.u32()?, jobs_in_flight_max: r.u32()? }),
+            kind::WELCOME => Self::Welcome(Welcome { version: version(r)?, jobs_in_flight_max: r.u32()? }),
             kind::JOB => Self::Job(Box::new(read_job(r)?)),
             kind::CANCEL => Self::Cancel(RequestId(r.u128()?)),
             kind::STARTED => Self::Started(Started {
@@ -167,7 +167,7 @@ fn write_hello(w: &mut Writer, hello: &Hello) {
 
 fn read_hello(r: &mut Reader<'_>) -> Result<Hello, CanonicalError> {
     Ok(Hello {
-        version: r.u32()?,
+        version: version(r)?,
         node: NodeId(r.array()?),
         signature: r.array()?,
         card: NodeCard {
@@ -289,6 +289,15 @@ fn read_delta(r: &mut Reader<'_>) -> Result<Delta, CanonicalError> {
             _ => Err(CanonicalError::Value("finish")),
         })?,
     })
+}
+
+/// The version stands first in `Hello` and `Welcome`, so that a peer of another version is named as such
+/// and not called malformed: what follows may have another shape.
+fn version(r: &mut Reader<'_>) -> Result<u32, CanonicalError> {
+    match r.u32()? {
+        NODE_PROTOCOL_VERSION => Ok(NODE_PROTOCOL_VERSION),
+        other => Err(CanonicalError::Version(u8::try_from(other).unwrap_or(u8::MAX))),
+    }
 }
 
 fn failure_kind(byte: u8) -> Result<FailureKind, CanonicalError> {

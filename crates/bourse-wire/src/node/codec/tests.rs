@@ -64,8 +64,8 @@ fn jobs() -> impl Strategy<Value = Frame> {
 }
 
 fn hellos() -> impl Strategy<Value = Frame> {
-    (any::<u32>(), any::<[u8; 32]>(), any::<[u8; 64]>(), any::<[u32; 4]>(), ".{0,16}").prop_map(
-        |(version, node, signature, n, engine)| {
+    (any::<[u8; 32]>(), any::<[u8; 64]>(), any::<[u32; 4]>(), ".{0,16}").prop_map(
+        |(node, signature, n, engine)| {
             let card = NodeCard {
                 model: slug(),
                 model_commitment: Digest32(node),
@@ -75,7 +75,7 @@ fn hellos() -> impl Strategy<Value = Frame> {
                 template_tokens_max: n[3],
                 engine,
             };
-            Frame::Hello(Hello { version, node: NodeId(node), signature, card })
+            Frame::Hello(Hello { version: NODE_PROTOCOL_VERSION, node: NodeId(node), signature, card })
         },
     )
 }
@@ -127,8 +127,8 @@ fn faileds() -> impl Strategy<Value = Frame> {
 fn frames() -> impl Strategy<Value = Frame> {
     let small = prop_oneof![
         any::<[u8; 32]>().prop_map(Frame::Challenge),
-        (any::<u32>(), any::<u32>()).prop_map(|(version, jobs_in_flight_max)| Frame::Welcome(Welcome {
-            version,
+        any::<u32>().prop_map(|jobs_in_flight_max| Frame::Welcome(Welcome {
+            version: NODE_PROTOCOL_VERSION,
             jobs_in_flight_max
         })),
         any::<u128>().prop_map(|id| Frame::Cancel(RequestId(id))),
@@ -259,6 +259,12 @@ fn bytes_of_a_goodbye_and_a_cancel_are_fixed() {
     let mut want = vec![17, 0, 0, 0, 5];
     want.extend_from_slice(&258u128.to_le_bytes());
     assert_eq!(encoded(&Frame::Cancel(RequestId(258))), want);
+}
+
+#[test]
+fn another_version_is_named_whatever_follows_it() {
+    assert_eq!(Frame::decode(&[2, 9, 0, 0, 0, 1, 2, 3]), Err(CanonicalError::Version(9)));
+    assert_eq!(Frame::decode(&[3, 0, 1, 0, 0]), Err(CanonicalError::Version(255)));
 }
 
 #[test]
