@@ -18,7 +18,9 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
 
 fn openings(tree: &Tree) -> Vec<Finding> {
     let closed = |path: &&String| {
-        has_ending(path, "rs") && !tree.files[*path].lines().any(|line| line.starts_with("//!"))
+        has_ending(path, "rs")
+            && !tree.is_test(path)
+            && !tree.files[*path].lines().any(|line| line.starts_with("//!"))
     };
     let finding =
         |path: &String| Finding::new("docs", path, 1, "a module opens with `//!`: what it decides, why");

@@ -46,7 +46,7 @@ fn mark(line: &str) -> Option<String> {
 
 fn folder(line: &str) -> Option<String> {
     let starts_path = |at: usize| {
-        // `target/work/` is a path of ours; `/work/` at the start of a word is one machine's.
+        // Inside a longer path it is a folder of ours; at the start of one it is the machine's.
         !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-})".contains(c))
     };
     let found = FOLDERS.iter().find(|f| line.match_indices(**f).any(|(at, _)| starts_path(at)))?;
