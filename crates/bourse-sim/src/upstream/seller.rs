@@ -1,0 +1,211 @@
+//! One seller on one port: its life, its fault script, its log.
+//!
+//! A seller owns its tasks: dropping the [`Seller`] ends them and closes the port. While its script says
+//! [`FaultScript::Always`]`(`[`Fault::Refuse`]`)` the port stays bound but nobody listens, so that the
+//! system itself refuses. The log keeps the last [`LOG_CALLS_MAX`] calls; counters keep everything.
+
+use super::config::{FaultScript, SellerConfig};
+use super::fault::Fault;
+use super::record::Seen;
+use super::serve::{Connection, serve_connection};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio::net::TcpSocket;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+/// Calls that the log keeps; the oldest goes first.
+pub const LOG_CALLS_MAX: usize = 4_096;
+/// Connections waiting to be accepted.
+const BACKLOG: u32 = 1_024;
+
+/// What a seller's tasks share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: SellerConfig,
+    pub(super) script: watch::Sender<FaultScript>,
+    pub(super) started: Instant,
+    log: Mutex<VecDeque<Seen>>,
+    changes: watch::Sender<u64>,
+    pub(super) calls: AtomicU64,
+    connections: AtomicU64,
+    pub(super) open: AtomicUsize,
+}
+
+/// A running seller.
+#[derive(Debug)]
+pub struct Seller {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl Drop for Seller {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Seller {
+    /// Starts a seller on a free port of the loopback interface.
+    pub async fn start(config: SellerConfig) -> io::Result<Self> {
+        Self::start_at(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await
+    }
+
+    /// Starts a seller on this address; port 0 takes a free one.
+    pub async fn start_at(config: SellerConfig, address: SocketAddr) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(config));
+        let socket = bind(address)?;
+        let address = socket.local_addr()?;
+        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        let task = tokio::spawn(accept_loop(shared.clone(), socket, address, ready));
+        // The port listens (or refuses) from here on, so that a caller's first connection is not a race.
+        let _ = is_ready.await;
+        Ok(Self { shared, address, task })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The base URL that a client is configured with.
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// What it was started with (the fault script may have changed since).
+    pub fn config(&self) -> &SellerConfig {
+        &self.shared.config
+    }
+
+    /// Changes the fault script for coming calls. Entries of [`FaultScript::InOrder`] count from the
+    /// first call of the seller's life.
+    pub fn set_faults(&self, script: FaultScript) {
+        self.shared.script.send_replace(script);
+    }
+
+    /// Calls of a generation endpoint so far.
+    pub fn calls(&self) -> u64 {
+        self.shared.calls.load(Ordering::SeqCst)
+    }
+
+    /// Connections accepted so far.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Answers under way.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// The last [`LOG_CALLS_MAX`] calls, oldest first.
+    pub fn log(&self) -> Vec<Seen> {
+        self.shared.log.lock().iter().cloned().collect()
+    }
+
+    /// Waits until the log satisfies a condition; checked again at every change.
+    pub async fn wait_for(&self, mut condition: impl FnMut(&[Seen]) -> bool) -> Vec<Seen> {
+        let mut changes = self.shared.changes.subscribe();
+        loop {
+            let log = self.log();
+            if condition(&log) || changes.changed().await.is_err() {
+                return log;
+            }
+        }
+    }
+
+    /// Serves a connection that does not come from the port, such as one end of a pipe. Returns when the
+    /// connection ends.
+    pub async fn serve(&self, connection: impl Connection) {
+        let number = self.shared.connections.fetch_add(1, Ordering::SeqCst);
+        serve_connection(&self.shared, connection, number).await;
+    }
+}
+
+impl Shared {
+    fn new(config: SellerConfig) -> Self {
+        Self {
+            script: watch::Sender::new(config.faults.clone()),
+            config,
+            started: Instant::now(),
+            log: Mutex::new(VecDeque::new()),
+            changes: watch::Sender::new(0),
+            calls: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+        }
+    }
+
+    fn refuses(&self) -> bool {
+        *self.script.borrow() == FaultScript::Always(Fault::Refuse)
+    }
+
+    pub(super) fn push(&self, seen: Seen) {
+        let mut log = self.log.lock();
+        if log.len() == LOG_CALLS_MAX {
+            log.pop_front();
+        }
+        log.push_back(seen);
+        drop(log);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn update(&self, order: u64, change: impl FnOnce(&mut Seen)) {
+        let mut log = self.log.lock();
+        if let Some(seen) = log.iter_mut().rev().find(|seen| seen.order == order) {
+            change(seen);
+        }
+        drop(log);
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+async fn accept_loop(
+    shared: Arc<Shared>,
+    mut socket: TcpSocket,
+    address: SocketAddr,
+    ready: tokio::sync::oneshot::Sender<()>,
+) -> io::Result<()> {
+    let mut ready = Some(ready);
+    let mut script = shared.script.subscribe();
+    let mut connections = JoinSet::new();
+    loop {
+        if shared.refuses() {
+            connections.shutdown().await;
+            ready.take().map(|ready| ready.send(()));
+            if script.wait_for(|script| *script != FaultScript::Always(Fault::Refuse)).await.is_err() {
+                return Ok(());
+            }
+        }
+        let listener = socket.listen(BACKLOG)?;
+        ready.take().map(|ready| ready.send(()));
+        while !shared.refuses() {
+            tokio::select! {
+                accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                    stream.set_nodelay(true)?;
+                    let number = shared.connections.fetch_add(1, Ordering::SeqCst);
+                    let shared = shared.clone();
+                    connections.spawn(async move { serve_connection(&shared, stream, number).await });
+                },
+                _ = script.changed() => {}
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            }
+        }
+        drop(listener);
+        socket = bind(address)?;
+    }
+}
