@@ -1,0 +1,212 @@
+//! The market's configuration: one struct per role, layered once, then trusted.
+//!
+//! Later layers win: built-in defaults, the file, `BOURSE_*` variables, flags. A field nobody knows is an
+//! error, not a shrug, because a misspelled limit that silently keeps its default is a defect found on the
+//! worst day. Every value remembers the layer it came from, for `bourse config explain`. Secrets are not
+//! configuration: a provider names the environment variable that holds its key, and only the start of the
+//! market reads it.
+
+mod explain;
+mod fields;
+mod layers;
+#[cfg(test)]
+mod tests;
+
+pub use explain::Explained;
+pub use fields::{FIELDS, Field};
+pub use layers::{ConfigError, Flag, Layers, Loaded};
+
+use bourse_types::{NanoUsd, PicoUsdPerToken};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The environment, read once at the start of the process. Not `Debug`: it may hold secrets.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// What this process was given. Variables that are not UTF-8 are none of ours.
+    pub fn of_process() -> Self {
+        Self(
+            std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
+        )
+    }
+
+    /// Chosen variables, for tests and embedders.
+    pub fn of(pairs: &[(&str, &str)]) -> Self {
+        Self(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    /// The value of a variable; an empty one counts as unset, as shells make it hard to unset one.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// All names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+/// Everything that `bourse up` decides by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The public API and its limits.
+    pub gateway: GatewaySection,
+    /// Books and fees.
+    pub exchange: ExchangeSection,
+    /// The seller on this machine.
+    pub node: NodeSection,
+    /// Hosted APIs that this market resells.
+    #[serde(default)]
+    pub provider: Vec<ProviderSection>,
+}
+
+/// The public API and its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewaySection {
+    /// Where buyers connect.
+    pub listen: SocketAddr,
+    /// When an answer counts as settled.
+    pub durability: Durability,
+    /// Most time from the first byte of a request to the last of its answer.
+    pub request_timeout_ms: u64,
+    /// Most time to connect to a seller.
+    pub connect_timeout_ms: u64,
+    /// Most time between two bytes of a seller's answer.
+    pub idle_timeout_ms: u64,
+    /// Most time that open answers get when the market is told to stop.
+    pub drain_timeout_ms: u64,
+}
+
+/// When an answer counts as settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Streams wait for the disk before their terminal, plain answers do not.
+    Group,
+    /// Every answer waits for the disk.
+    Strict,
+}
+
+/// Books and fees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExchangeSection {
+    /// The market's share of each charge.
+    pub fee_bps: u32,
+    /// What the operator's account is given on the first start, in USD.
+    pub starting_credit: String,
+}
+
+/// The seller on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSection {
+    /// Whether the market runs a node of its own.
+    pub enabled: bool,
+    /// A GGUF file to use instead of the catalogue's model.
+    #[serde(default)]
+    pub model_path: Option<PathBuf>,
+    /// Compute threads; 0 means every CPU that this process may use.
+    pub threads: u32,
+    /// What the local node asks per prompt token, in USD.
+    pub price_prompt: String,
+    /// What the local node asks per generated token, in USD.
+    pub price_completion: String,
+}
+
+/// One hosted API that this market resells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderSection {
+    /// The seller's name in plans, receipts and books.
+    pub name: String,
+    /// The dialect it speaks.
+    pub kind: ProviderKind,
+    /// Its API, up to and including the version, such as `https://api.example.com/v1`.
+    pub base_url: String,
+    /// The environment variable that holds its key. None: the API asks for none.
+    #[serde(default)]
+    pub api_key_env: Option<String>,
+    /// What it sells.
+    #[serde(default)]
+    pub model: Vec<ProviderModelSection>,
+}
+
+/// The dialect a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    /// The OpenAI chat completions API, as most servers speak it.
+    Openai,
+}
+
+/// One model of a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderModelSection {
+    /// The slug that buyers write.
+    pub id: String,
+    /// The name that the provider knows; the slug itself when left out.
+    #[serde(default)]
+    pub upstream_id: Option<String>,
+    /// USD per prompt token, a decimal string.
+    pub price_prompt: String,
+    /// USD per generated token, a decimal string.
+    pub price_completion: String,
+    /// Longest context in tokens, where known.
+    #[serde(default)]
+    pub context_tokens: Option<u32>,
+}
+
+impl Default for GatewaySection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], LISTEN_PORT)),
+            durability: Durability::Group,
+            request_timeout_ms: 600_000,
+            connect_timeout_ms: 5_000,
+            idle_timeout_ms: 120_000,
+            drain_timeout_ms: 10_000,
+        }
+    }
+}
+
+impl Default for ExchangeSection {
+    fn default() -> Self {
+        Self { fee_bps: 500, starting_credit: "10".to_owned() }
+    }
+}
+
+impl Default for NodeSection {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            model_path: None,
+            threads: 0,
+            price_prompt: "0.00000002".to_owned(),
+            price_completion: "0.00000006".to_owned(),
+        }
+    }
+}
+
+/// The port that buyers find by default: no registered service uses it.
+pub const LISTEN_PORT: u16 = 8420;
+
+/// Reads a price of the named field.
+pub fn price(field: &str, text: &str) -> Result<PicoUsdPerToken, ConfigError> {
+    PicoUsdPerToken::parse_usd_per_token(text)
+        .map_err(|source| ConfigError::Price { field: field.to_owned(), source })
+}
+
+/// Reads a dollar amount of the named field.
+pub fn amount(field: &str, text: &str) -> Result<NanoUsd, ConfigError> {
+    NanoUsd::parse_usd(text).map_err(|source| ConfigError::Amount { field: field.to_owned(), source })
+}

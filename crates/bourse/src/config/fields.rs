@@ -1,0 +1,147 @@
+//! Every field that a person may set outside `[[provider]]`: its name, kind, unit and meaning.
+//!
+//! One table serves the environment layer (which names exist, how their text is read) and
+//! `bourse config explain`; a test holds it against the structs, so none can be forgotten.
+
+/// How the text of a variable or flag becomes a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Taken as it is.
+    Text,
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Switch,
+}
+
+/// One field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// Dotted path, as in the file.
+    pub path: &'static str,
+    /// The variable that sets it.
+    pub env: &'static str,
+    pub(super) kind: Kind,
+    /// What one of it is; empty where the value says so itself.
+    pub unit: &'static str,
+    /// What it decides.
+    pub doc: &'static str,
+}
+
+const fn field(
+    path: &'static str,
+    env: &'static str,
+    kind: Kind,
+    unit: &'static str,
+    doc: &'static str,
+) -> Field {
+    Field { path, env, kind, unit, doc }
+}
+
+/// The table, in the order of the file.
+pub const FIELDS: &[Field] = &[
+    field(
+        "gateway.listen",
+        "BOURSE_GATEWAY_LISTEN",
+        Kind::Text,
+        "address:port",
+        "where buyers connect; port 0 lets the system choose",
+    ),
+    field(
+        "gateway.durability",
+        "BOURSE_GATEWAY_DURABILITY",
+        Kind::Text,
+        "group or strict",
+        "strict makes plain answers wait for the disk, as streams always do",
+    ),
+    field(
+        "gateway.request_timeout_ms",
+        "BOURSE_GATEWAY_REQUEST_TIMEOUT_MS",
+        Kind::Number,
+        "ms",
+        "one deadline for a request, all its attempts included",
+    ),
+    field(
+        "gateway.connect_timeout_ms",
+        "BOURSE_GATEWAY_CONNECT_TIMEOUT_MS",
+        Kind::Number,
+        "ms",
+        "most time to connect to a seller",
+    ),
+    field(
+        "gateway.idle_timeout_ms",
+        "BOURSE_GATEWAY_IDLE_TIMEOUT_MS",
+        Kind::Number,
+        "ms",
+        "most silence between two bytes of a seller's answer",
+    ),
+    field(
+        "gateway.drain_timeout_ms",
+        "BOURSE_GATEWAY_DRAIN_TIMEOUT_MS",
+        Kind::Number,
+        "ms",
+        "most time that open answers get after the market was told to stop",
+    ),
+    field(
+        "exchange.fee_bps",
+        "BOURSE_EXCHANGE_FEE_BPS",
+        Kind::Number,
+        "1/10,000",
+        "the market's share of each charge, taken from the seller's side",
+    ),
+    field(
+        "exchange.starting_credit",
+        "BOURSE_EXCHANGE_STARTING_CREDIT",
+        Kind::Text,
+        "USD",
+        "what the operator's account is given on the first start, from the subsidy account",
+    ),
+    field(
+        "node.enabled",
+        "BOURSE_NODE_ENABLED",
+        Kind::Switch,
+        "true or false",
+        "whether the market runs a node of its own on this machine",
+    ),
+    field(
+        "node.model_path",
+        "BOURSE_MODEL_PATH",
+        Kind::Text,
+        "path",
+        "a GGUF file to use instead of the catalogue's model",
+    ),
+    field(
+        "node.threads",
+        "BOURSE_NODE_THREADS",
+        Kind::Number,
+        "threads",
+        "compute threads of the node; 0 means every CPU it may use",
+    ),
+    field(
+        "node.price_prompt",
+        "BOURSE_NODE_PRICE_PROMPT",
+        Kind::Text,
+        "USD per token",
+        "what the local node asks for reading",
+    ),
+    field(
+        "node.price_completion",
+        "BOURSE_NODE_PRICE_COMPLETION",
+        Kind::Text,
+        "USD per token",
+        "what the local node asks for writing",
+    ),
+];
+
+/// Fields of each `[[provider]]` and `[[provider.model]]`: path below the table, unit, meaning.
+pub(super) const PROVIDER_FIELDS: &[(&str, &str, &str)] = &[
+    ("name", "", "the seller's name in plans, receipts and books"),
+    ("kind", "openai", "the dialect it speaks"),
+    ("base_url", "URL", "its API, up to and including the version"),
+    ("api_key_env", "variable", "the environment variable that holds its key"),
+    ("model.id", "slug", "the name that buyers write"),
+    ("model.upstream_id", "", "the name that the provider knows"),
+    ("model.price_prompt", "USD per token", "price of reading"),
+    ("model.price_completion", "USD per token", "price of writing"),
+    ("model.context_tokens", "tokens", "longest context, where known"),
+];

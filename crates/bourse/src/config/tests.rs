@@ -1,0 +1,127 @@
+//! Layers, refusals, and the promise that no field is forgotten.
+
+use super::*;
+use figment::value::Value;
+
+fn load(file: Option<&str>, environment: &[(&str, &str)], flags: Vec<Flag>) -> Result<Loaded, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bourse.toml");
+    if let Some(text) = file {
+        std::fs::write(&path, text).unwrap();
+    }
+    let environment = Environment::of(environment);
+    Layers { file: file.map(|_| path), environment: &environment, flags }.load()
+}
+
+/// The message and the place, without the folder's changing name.
+fn refusal(file: Option<&str>, environment: &[(&str, &str)]) -> String {
+    let Err(error) = load(file, environment, Vec::new()) else { panic!("accepted") };
+    let text = crate::report::render(&error);
+    let line = text.lines().next().unwrap_or_default().to_owned();
+    match line.find("(from /") {
+        Some(at) => format!("{}(from FILE)", &line[..at]),
+        None => line,
+    }
+}
+
+#[test]
+fn later_layers_win_and_are_named() {
+    let file = "[gateway]\nlisten = \"127.0.0.1:1\"\nidle_timeout_ms = 5\ndurability = \"strict\"\n";
+    let environment = [("BOURSE_GATEWAY_IDLE_TIMEOUT_MS", "6"), ("BOURSE_NODE_ENABLED", "false")];
+    let flags = vec![Flag::new("--listen", "gateway.listen", "127.0.0.1:0")];
+    let loaded = load(Some(file), &environment, flags).unwrap();
+    assert_eq!(loaded.config.gateway.listen.port(), 0);
+    assert_eq!(loaded.config.gateway.idle_timeout_ms, 6);
+    assert_eq!(loaded.config.gateway.durability, Durability::Strict);
+    assert!(!loaded.config.node.enabled);
+    let explained = loaded.explain();
+    let check = |path: &str, value: &str, origin: &str| {
+        let line = explained.iter().find(|line| line.path == path).unwrap();
+        assert_eq!(line.value, value, "{path}");
+        assert!(line.origin.ends_with(origin), "{path}: {}", line.origin);
+    };
+    check("gateway.listen", "\"127.0.0.1:0\"", "flag --listen");
+    check("gateway.idle_timeout_ms", "6", "environment variable BOURSE_GATEWAY_IDLE_TIMEOUT_MS");
+    check("gateway.durability", "\"strict\"", "bourse.toml");
+    check("node.enabled", "false", "environment variable BOURSE_NODE_ENABLED");
+    check("exchange.fee_bps", "500", "default");
+    check("node.model_path", "(not set)", "default");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place() {
+    let check = |file: &str, want: &str| assert_eq!(refusal(Some(file), &[]), format!("error: {want}"));
+    check(
+        "[gateway]\nlissten = \"127.0.0.1:1\"",
+        "unknown field: found `lissten`, expected `one of `listen`, `durability`, `request_timeout_ms`, \
+         `connect_timeout_ms`, `idle_timeout_ms`, `drain_timeout_ms``: `gateway.lissten` (from FILE)",
+    );
+    check(
+        "[exchange]\nfee_bps = -1",
+        "invalid value signed int `-1`, expected u32: `exchange.fee_bps` (from FILE)",
+    );
+    check(
+        "[[provider]]\nname = \"a\"\nkind = \"openai\"\nbase_url = \"http://x\"\n\
+         [[provider.model]]\nid = \"m\"\nprice_prompt = 0.1\nprice_completion = \"1\"",
+        "invalid type: found float `0.1`, expected a string: `provider.0.model.0.price_prompt` (from FILE)",
+    );
+}
+
+#[test]
+fn variables_of_ours_are_checked_and_others_left_alone() {
+    let check = |name: &str, value: &str, want: &str| {
+        assert_eq!(refusal(None, &[(name, value)]), format!("error: {want}"));
+    };
+    check("BOURSE_GATEWAY_LISTN", "x", "the environment variable BOURSE_GATEWAY_LISTN sets nothing");
+    check(
+        "BOURSE_NODE_THREADS",
+        "many",
+        "`many` is not a whole number: `node.threads` (from environment variable BOURSE_NODE_THREADS)",
+    );
+    assert!(load(None, &[("BOURSE_RESALE_KEY", "sk-1"), ("BOURSE_NODE_THREADS", "")], Vec::new()).is_ok());
+}
+
+#[test]
+fn the_table_has_every_field_and_no_other() {
+    let value = Value::serialize(Config::default()).unwrap();
+    let mut want: Vec<String> = Vec::new();
+    for (section, fields) in value.into_dict().unwrap().into_iter().filter(|(name, _)| name != "provider") {
+        want.extend(fields.into_dict().unwrap().into_keys().map(|field| format!("{section}.{field}")));
+    }
+    let mut got: Vec<String> = FIELDS.iter().map(|field| field.path.to_owned()).collect();
+    want.sort();
+    got.sort();
+    assert_eq!(got, want);
+    assert!(FIELDS.iter().all(|field| field.env.starts_with("BOURSE_") && !field.doc.is_empty()));
+}
+
+#[test]
+fn the_file_is_bounded() {
+    let text = |bytes: u64| format!("#{}", "a".repeat(usize::try_from(bytes).unwrap() - 1));
+    assert!(load(Some(&text(layers::FILE_BYTES_MAX)), &[], Vec::new()).is_ok());
+    let error = load(Some(&text(layers::FILE_BYTES_MAX + 1)), &[], Vec::new()).err();
+    assert!(matches!(error, Some(ConfigError::TooLong { .. })));
+}
+
+#[test]
+fn prices_and_amounts_name_their_field() {
+    let error = price("node.price_prompt", "1e-7").unwrap_err();
+    let want = "error: node.price_prompt is not a price\n  because: price in USD per token: \
+                `1e-7` is not a plain decimal amount such as `1.25`\n";
+    assert!(crate::report::render(&error).starts_with(want));
+    assert!(amount("exchange.starting_credit", "-1").is_err());
+}
+
+#[test]
+fn the_examples_are_valid() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/config");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let environment = Environment::default();
+        let loaded = Layers { file: Some(path.clone()), environment: &environment, flags: Vec::new() }.load();
+        assert!(loaded.is_ok(), "{}: {:?}", path.display(), loaded.err());
+        seen += 1;
+    }
+    assert!(seen >= 3, "only {seen} examples");
+}

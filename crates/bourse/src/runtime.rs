@@ -1,0 +1,52 @@
+//! The process around a role: reactor, logs, limits of the system.
+//!
+//! One allowed CPU gets a single-threaded reactor, because a second thread on it only adds switches; more
+//! get one worker each, up to a bound past which a gateway is limited by the network instead. Logs go to
+//! stderr, so that stdout carries data only.
+
+use crate::config::Environment;
+use std::io::IsTerminal as _;
+use std::num::NonZero;
+use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::EnvFilter;
+
+/// Most worker threads of a reactor.
+pub const WORKERS_MAX: usize = 16;
+
+/// Builds the reactor for the CPUs that this process may use.
+pub fn reactor() -> std::io::Result<Runtime> {
+    let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let mut builder = if cpus == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    if cpus > 1 {
+        builder.worker_threads(cpus.min(WORKERS_MAX));
+    }
+    builder.enable_all().build()
+}
+
+/// A reactor for a command that makes a call or two.
+pub fn small_reactor() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Sends logs to stderr, as `BOURSE_LOG` filters them (`warn` by default, `info` with `verbose`).
+/// A filter that cannot be read falls back to the default, which is better than no logs.
+pub fn logs(environment: &Environment, default: &str) {
+    let filter = environment.get("BOURSE_LOG").and_then(|text| text.parse::<EnvFilter>().ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(default));
+    // A second call (tests) finds the subscriber set and leaves it.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
+}
+
+/// Raises the number of files this process may open to what the system allows it: every open request
+/// holds two sockets. A refusal leaves the limit as it was.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
+}
