@@ -19,7 +19,11 @@ use crate::setup;
 use crate::workspace::{Profile, Workspace, must, output};
 
 /// Slug under which the simulated seller's model is sold.
-const SIMULATED_MODEL: &str = "simulator/echo";
+const SIMULATED_MODEL: &str = "simulator/words";
+/// The simulated seller's speed and length of answers: slow enough to be cancelled in the middle.
+const SIMULATOR: [&str; 7] = ["--listen", "127.0.0.1:0", "--json", "--token-ms", "5", "--words", "400"];
+/// Slug of the local node's model.
+const LOCAL_MODEL: &str = "huggingfacetb/smollm2-135m-instruct";
 /// How long a program may take to say that it is ready; an unoptimised build loads a model in this time.
 const READY_WITHIN: Duration = Duration::from_mins(2);
 /// How long the market may take to close its books after an interrupt.
@@ -85,9 +89,9 @@ fn in_home(
     bourse: &Path,
     simulator: &Path,
 ) -> Result<Tally> {
-    let seller = Program::start(Command::new(simulator).args(["--listen", "127.0.0.1:0", "--json"]))?;
+    let seller = Program::start(Command::new(simulator).args(SIMULATOR))?;
     let config = home.join("bourse.toml");
-    fs::write(&config, provider(seller.ready("base_url")?))?;
+    fs::write(&config, provider(seller.ready("/sellers/0/base_url")?))?;
     let data = home.join("data");
     let mut up = Command::new(bourse);
     up.args(["up", "--json", "--listen", "127.0.0.1:0", "--config"])
@@ -106,10 +110,11 @@ fn in_home(
     for (name, script) in [("Python", &mut python), ("Node", &mut node)] {
         println!("{name} SDK");
         script
-            .env("OPENAI_BASE_URL", market.ready("base_url")?)
-            .env("OPENAI_API_KEY", market.ready("api_key")?)
+            .env("OPENAI_BASE_URL", market.ready("/base_url")?)
+            .env("OPENAI_API_KEY", market.ready("/api_key")?)
             .env("BOURSE_PROGRAM", bourse)
             .env("BOURSE_DATA_DIR", &data)
+            .env("BOURSE_TEST_LOCAL_MODEL", LOCAL_MODEL)
             .env("BOURSE_TEST_SIMULATED_MODEL", SIMULATED_MODEL);
         checks(script, &mut tally)?;
     }
@@ -126,7 +131,7 @@ fn provider(base_url: &str) -> String {
     format!(
         "[[provider]]\nname = \"simulator\"\nkind = \"openai\"\nbase_url = \"{base_url}\"\n\
          api_key_env = \"BOURSE_TEST_SELLER_KEY\"\n\n[[provider.model]]\nid = \"{SIMULATED_MODEL}\"\n\
-         upstream_id = \"sim-model\"\nprice_prompt = \"0.0000001\"\nprice_completion = \"0.0000004\"\n"
+         upstream_id = \"sim/words\"\nprice_prompt = \"0.0000001\"\nprice_completion = \"0.0000004\"\n"
     )
 }
 
@@ -168,7 +173,8 @@ impl Program {
     }
 
     fn ready(&self, field: &str) -> Result<&str> {
-        self.ready[field].as_str().with_context(|| format!("the ready line lacks {field}: {}", self.ready))
+        let value = self.ready.pointer(field).and_then(Value::as_str);
+        value.with_context(|| format!("the ready line lacks {field}: {}", self.ready))
     }
 
     /// Interrupts it as Ctrl-C does and waits until it has left; an error unless it leaves in time with 0.

@@ -68,7 +68,9 @@ pub(crate) fn python_client(workspace: &Workspace) -> Result<PathBuf> {
     let folder = workspace.scratch("python")?;
     fetched(&folder, PYTHON_CLIENT, |folder| {
         let mut install = Command::new("python3");
-        install.args(["-m", "pip", "install", "--quiet", "--target"]).arg(folder).arg(PYTHON_CLIENT);
+        // The folder stands alone, so what is installed elsewhere is no conflict.
+        install.args(["-m", "pip", "install", "--quiet", "--no-warn-conflicts", "--target"]);
+        install.arg(folder).arg(PYTHON_CLIENT).env("PIP_ROOT_USER_ACTION", "ignore");
         must(&mut install).with_context(|| format!("pip must be able to install {PYTHON_CLIENT}"))
     })?;
     Ok(folder)
