@@ -18,6 +18,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Ask the running market one question and stream the answer.
+    Chat(cmd::chat::Args),
+    /// List what the running market sells.
+    Models(cmd::models::Args),
+    /// Fetch and keep a receipt with its proofs.
+    Receipt(cmd::receipt::Args),
     /// Explain the configuration.
     Config(cmd::config::Args),
     /// Print completions for a shell.
@@ -44,6 +50,9 @@ pub fn run() -> Result<ExitCode, Failure> {
     let cli = Cli::parse();
     let environment = Environment::of_process();
     match cli.command {
+        Command::Chat(args) => cmd::chat::run(&args, &environment),
+        Command::Models(args) => cmd::models::run(&args, &environment),
+        Command::Receipt(args) => cmd::receipt::run(&args, &environment),
         Command::Config(args) => cmd::config::run(&args, &environment),
         Command::Completions(args) => Ok(cmd::completions::run(&args)),
     }

@@ -86,7 +86,12 @@ impl Client {
 
     /// Fetches a JSON document.
     pub async fn get(&self, path: &str) -> Result<serde_json::Value, ClientError> {
-        parse(&whole(self.send(Method::GET, path, None).await?).await?)
+        parse(&self.get_bytes(path).await?)
+    }
+
+    /// Fetches a document as it is, for what is signed or kept.
+    pub async fn get_bytes(&self, path: &str) -> Result<Vec<u8>, ClientError> {
+        whole(self.send(Method::GET, path, None).await?).await
     }
 
     /// Sends one JSON document and fetches another.

@@ -9,6 +9,7 @@
 //! Only this crate reads the environment, and only once. Errors of the parts are told here in plain words
 //! with a hint ([`report`]).
 
+pub mod attach;
 pub mod cli;
 pub mod client;
 pub mod cmd;

@@ -13,19 +13,25 @@ use tracing_subscriber::EnvFilter;
 /// Most worker threads of a reactor.
 pub const WORKERS_MAX: usize = 16;
 
+/// The system refused what the reactor needs.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("the system refused threads or files that this command needs")]
+#[diagnostic(help("check the limits of this shell: `ulimit -a`"))]
+pub struct NoReactor(#[source] std::io::Error);
+
 /// Builds the reactor for the CPUs that this process may use.
-pub fn reactor() -> std::io::Result<Runtime> {
+pub fn reactor() -> Result<Runtime, NoReactor> {
     let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
     let mut builder = if cpus == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     if cpus > 1 {
         builder.worker_threads(cpus.min(WORKERS_MAX));
     }
-    builder.enable_all().build()
+    builder.enable_all().build().map_err(NoReactor)
 }
 
 /// A reactor for a command that makes a call or two.
-pub fn small_reactor() -> std::io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
+pub fn small_reactor() -> Result<Runtime, NoReactor> {
+    Builder::new_current_thread().enable_all().build().map_err(NoReactor)
 }
 
 /// Sends logs to stderr, as `BOURSE_LOG` filters them (`warn` by default, `info` with `verbose`).

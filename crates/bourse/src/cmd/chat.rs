@@ -1,0 +1,266 @@
+//! `bourse chat`: one question to the running market, streamed to the terminal.
+//!
+//! The answer goes to stdout as it comes; what it cost and who gave it goes to stderr, so that a pipe gets
+//! the words only. Amounts are read as the exact text that the market sent, never through a float.
+
+use crate::cli::Place;
+use crate::client::{Client, Lines};
+use crate::config::Environment;
+use crate::report::{Failure, Plain};
+use crate::{attach, runtime};
+use bourse_types::NanoUsd;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::process::ExitCode;
+
+/// Longest question read from stdin, in bytes.
+pub const QUESTION_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What can be typed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// What to say; read from stdin when left out.
+    text: Vec<String>,
+    /// Which model [default: the first that the market lists].
+    #[arg(long, value_name = "SLUG")]
+    model: Option<String>,
+    /// Most tokens of the answer.
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<u32>,
+    /// One JSON document at the end instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks and prints.
+pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let client = attach::public(&args.place.locate(environment)?, environment)?;
+    let question = if args.text.is_empty() { from_stdin()? } else { args.text.join(" ") };
+    runtime::small_reactor()?.block_on(ask(args, &client, &question))
+}
+
+fn from_stdin() -> Result<String, Failure> {
+    if std::io::stdin().is_terminal() {
+        eprintln!("say something, then press Ctrl-D:");
+    }
+    let mut text = String::new();
+    let read = std::io::stdin().lock().take(QUESTION_BYTES_MAX + 1).read_to_string(&mut text);
+    read.map_err(|error| Plain::new("cannot read the question from stdin").because(error).boxed())?;
+    if text.len() as u64 > QUESTION_BYTES_MAX {
+        return Err(Plain::new(format!("the question is longer than {QUESTION_BYTES_MAX} bytes")).boxed());
+    }
+    let text = text.trim().to_owned();
+    if text.is_empty() {
+        return Err(Plain::new("there is no question").hint("for example: bourse chat \"hello\"").boxed());
+    }
+    Ok(text)
+}
+
+async fn ask(args: &Args, client: &Client, question: &str) -> Result<ExitCode, Failure> {
+    let model = match &args.model {
+        Some(model) => model.clone(),
+        None => first_model(client).await?,
+    };
+    let mut body = serde_json::json!({
+        "model": model,
+        "messages": [{"role": "user", "content": question}],
+        "stream": true,
+    });
+    if let Some(max_tokens) = args.max_tokens {
+        body["max_tokens"] = max_tokens.into();
+    }
+    let lines = client.stream("/chat/completions", &body).await?;
+    let answer = follow(lines, !args.json).await?;
+    if args.json {
+        println!("{}", answer.json());
+    } else {
+        println!();
+        eprintln!("{}", answer.summary());
+    }
+    match &answer.error {
+        None => Ok(ExitCode::SUCCESS),
+        Some(message) => Err(Plain::new(format!("the answer broke off: {message}"))
+            .hint("what was delivered is charged, the rest is not; `bourse ledger statement` shows it")
+            .boxed()),
+    }
+}
+
+async fn first_model(client: &Client) -> Result<String, Failure> {
+    let models = client.get("/models").await?;
+    let first = models.pointer("/data/0/id").and_then(serde_json::Value::as_str).map(str::to_owned);
+    first.ok_or_else(|| {
+        Plain::new("nothing is for sale yet")
+            .hint("the node may still be loading; `bourse models` lists what is for sale")
+            .boxed()
+    })
+}
+
+/// One event of the stream, as far as it matters here.
+#[derive(Deserialize)]
+struct Chunk {
+    id: Option<String>,
+    model: Option<String>,
+    provider: Option<String>,
+    #[serde(default)]
+    choices: Vec<ChunkChoice>,
+    usage: Option<ChunkUsage>,
+    error: Option<ChunkError>,
+}
+
+#[derive(Deserialize)]
+struct ChunkChoice {
+    delta: Option<ChunkDelta>,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ChunkDelta {
+    content: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ChunkUsage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    cost: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct ChunkError {
+    message: String,
+}
+
+/// What a stream added up to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Answer {
+    id: String,
+    model: String,
+    seller: String,
+    text: String,
+    finish_reason: Option<String>,
+    usage: Option<(u64, u64)>,
+    cost: Option<NanoUsd>,
+    error: Option<String>,
+    done: bool,
+}
+
+impl Answer {
+    /// Takes one line of the stream in; gives back the text to show.
+    fn take(&mut self, line: &str) -> Option<String> {
+        let data = line.strip_prefix("data:")?.trim_start();
+        if data == "[DONE]" {
+            self.done = true;
+            return None;
+        }
+        let Ok(chunk) = serde_json::from_str::<Chunk>(data) else {
+            self.error = Some("an event of the stream is not JSON".to_owned());
+            return None;
+        };
+        let keep =
+            |place: &mut String, value: Option<String>| *place = value.unwrap_or(std::mem::take(place));
+        keep(&mut self.id, chunk.id);
+        keep(&mut self.model, chunk.model);
+        keep(&mut self.seller, chunk.provider);
+        if let Some(usage) = chunk.usage {
+            self.usage = Some((usage.prompt_tokens, usage.completion_tokens));
+            self.cost = usage.cost.and_then(|cost| NanoUsd::parse_usd(cost.get()).ok());
+        }
+        self.error = chunk.error.map(|error| error.message).or(self.error.take());
+        let choice = chunk.choices.into_iter().next()?;
+        self.finish_reason = choice.finish_reason.or(self.finish_reason.take());
+        let text = choice.delta?.content?;
+        self.text.push_str(&text);
+        Some(text)
+    }
+
+    fn summary(&self) -> String {
+        let tokens = self.usage.map_or_else(
+            || "tokens unknown".to_owned(),
+            |(prompt, completion)| format!("{prompt} + {completion} tokens"),
+        );
+        let cost = self.cost.map_or_else(|| "cost unknown".to_owned(), |cost| cost.to_string());
+        format!("{tokens}, {cost}, sold by {}, receipt {}", self.seller, self.id)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "id": self.id,
+            "model": self.model,
+            "seller": self.seller,
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "prompt_tokens": self.usage.map(|usage| usage.0),
+            "completion_tokens": self.usage.map(|usage| usage.1),
+            "cost_usd": self.cost.map(NanoUsd::to_usd_string),
+            "error": self.error,
+        })
+    }
+}
+
+/// What a terminal may be given: a model's words must not move its cursor or change its title.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+}
+
+async fn follow(mut lines: Lines, show: bool) -> Result<Answer, Failure> {
+    let mut answer = Answer::default();
+    let to_terminal = std::io::stdout().is_terminal();
+    while !answer.done {
+        let Some(line) = lines.next().await? else { break };
+        if let Some(text) = answer.take(&line).filter(|_| show) {
+            let mut stdout = std::io::stdout().lock();
+            let text = if to_terminal { printable(&text) } else { text };
+            // A reader that went away (`| head`) ends the program like any other tool.
+            let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+            written.map_err(|error| Plain::new("cannot write the answer").because(error).boxed())?;
+        }
+    }
+    if !answer.done && answer.error.is_none() {
+        answer.error = Some("the stream ended without its end marker".to_owned());
+    }
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(lines: &[&str]) -> Answer {
+        let mut answer = Answer::default();
+        for line in lines {
+            let _ = answer.take(line);
+        }
+        answer
+    }
+
+    #[test]
+    fn a_stream_adds_up() {
+        let answer = check(&[
+            ": waiting",
+            "data: {\"id\":\"gen-1\",\"model\":\"a/b\",\"provider\":\"local\",\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}",
+            "",
+            "data: {\"id\":\"gen-1\",\"choices\":[{\"delta\":{\"content\":\"lo\"},\"finish_reason\":\"stop\"}]}",
+            "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"cost\":0.000000181}}",
+            "data: [DONE]",
+        ]);
+        assert_eq!(answer.text, "Hello");
+        assert_eq!(answer.summary(), "3 + 2 tokens, $0.000000181, sold by local, receipt gen-1");
+        assert_eq!(answer.json()["cost_usd"], "0.000000181");
+        assert!(answer.done && answer.error.is_none());
+    }
+
+    #[test]
+    fn a_terminal_gets_words_only() {
+        assert_eq!(printable("a\u{1b}[2Jb\n\tc\u{7}"), "a[2Jb\n\tc");
+    }
+
+    #[test]
+    fn an_error_in_mid_stream_is_kept() {
+        let line = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"error\"}],\"error\":{\"message\":\"gone\"}}";
+        assert_eq!(check(&[line, "data: [DONE]"]).error.as_deref(), Some("gone"));
+        assert!(check(&["data: <html>"]).error.is_some());
+    }
+}
