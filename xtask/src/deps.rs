@@ -117,3 +117,62 @@ fn page(
     )?;
     Ok(page)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata() -> Value {
+        serde_json::json!({"packages": [
+            {"name": "bourse-a", "dependencies": [
+                {"name": "bourse-b", "path": "b", "kind": null},
+                {"name": "serde", "kind": null}, {"name": "proptest", "kind": "dev"}]},
+            {"name": "bourse-b", "dependencies": [{"name": "serde", "kind": "dev"}]},
+        ]})
+    }
+
+    fn words(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, sentence)| ((*name).to_owned(), (*sentence).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_direct_dependency_has_a_sentence_and_a_user() {
+        let direct = direct(&metadata());
+        let both = words(&[("serde", "Shapes."), ("proptest", "Laws.")]);
+        let page = page(&direct, &both, 7).unwrap();
+        assert!(page.contains("| `serde` | Shapes. | bourse-a, bourse-b |"), "{page}");
+        let (_, tests_only) = page.split_once("## Tests and benches only").unwrap();
+        assert!(tests_only.contains("| `proptest` | Laws. | bourse-a |") && page.contains("from 7 crates"));
+    }
+
+    #[test]
+    fn a_missing_or_stale_sentence_fails() {
+        let direct = direct(&metadata());
+        let missing = page(&direct, &words(&[("serde", "Shapes.")]), 7).unwrap_err().to_string();
+        assert!(missing.contains("no sentence for [proptest]"), "{missing}");
+        let three = words(&[("serde", "S."), ("proptest", "P."), ("rand", "R.")]);
+        assert!(page(&direct, &three, 7).unwrap_err().to_string().contains("no use of [rand]"));
+    }
+
+    #[test]
+    fn the_shipped_tree_leaves_tests_out() {
+        let node = |id: &str, deps: &[(&str, Option<&str>)]| {
+            let deps: Vec<Value> = deps
+                .iter()
+                .map(|(pkg, kind)| serde_json::json!({"pkg": pkg, "dep_kinds": [{"kind": kind}]}))
+                .collect();
+            serde_json::json!({"id": id, "deps": deps})
+        };
+        let nodes = [
+            node("bourse", &[("a", None), ("t", Some("dev"))]),
+            node("a", &[("b", Some("build")), ("bourse", Some("dev"))]),
+            node("b", &[]),
+            node("t", &[]),
+        ];
+        let full = serde_json::json!({
+            "packages": [{"name": "bourse", "id": "bourse"}, {"name": "a", "id": "a"}],
+            "resolve": {"nodes": nodes},
+        });
+        assert_eq!(shipped(&full).into_iter().collect::<Vec<_>>(), ["a", "b", "bourse"]);
+    }
+}

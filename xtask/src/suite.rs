@@ -31,7 +31,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let nextest = available("cargo", &["nextest", "--version"]);
     let runner: &[&str] = if nextest { &["nextest", "run"] } else { &["test", "--all-targets"] };
     if !args.filter.is_empty() {
-        return tests(workspace.cargo(runner).arg("--workspace").args(&args.filter));
+        let named = args.filter.iter().any(|word| word == "-p" || word == "--package");
+        let scope: &[&str] = if named { &[] } else { &["--workspace"] };
+        return tests(workspace.cargo(runner).args(scope).args(&args.filter));
     }
     let clients = if args.no_sdk { None } else { Some(sdk::Clients::fetch(workspace)?) };
     tidy::run(workspace)?;
