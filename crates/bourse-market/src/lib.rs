@@ -1,1 +1,34 @@
-//! Being written.
+//! The market's decisions: who may serve a request, in which order, for at most how much, and what was
+//! really delivered.
+//!
+//! Everything here is a function of its arguments: a [`MarketSnapshot`], the [`OfferHealth`] of its
+//! offers, a [`Demand`], the time and a seed go in; a [`Plan`], a bound of the price or a [`Bill`] comes
+//! out. No clock, no randomness, no I/O. A choice carries its reasons: every offer of the model that is
+//! not tried appears in the plan with a [`Rejection`].
+
+mod demand;
+mod flags;
+mod health;
+mod meter;
+mod offer;
+mod plan;
+mod quote;
+mod rejection;
+mod snapshot;
+
+pub use demand::{
+    BYTES_PER_TOKEN_MOST, Demand, MaxPrice, PREFERENCE_NAMES_MAX, Preferences, PreferencesError,
+    QuantizationSet, Sort,
+};
+pub use health::{
+    BREAKER_FAILURES_IN_A_ROW, BREAKER_OUTCOMES_MIN, Breaker, COOLDOWN_MS_MAX, COOLDOWN_MS_MIN, HealthTable,
+    OfferHealth, Outcome, RETRY_AFTER_MS_MAX, WINDOW_MS,
+};
+pub use meter::{
+    Basis, Bill, CLAIM_TOKENS_MAX, ClaimedUsage, Counting, Doubts, Meter, MeterError, MeterRules, StreamEnd,
+};
+pub use offer::{Offer, OfferIndex, PromptBound, Quantization, Supports};
+pub use plan::{ATTEMPTS_MAX, EXPLORATION_SHARE, Plan, PlanError, plan};
+pub use quote::{Extension, HOLD_MARGIN_TOKENS, HOLD_STEP_TOKENS, HoldWindow, QuoteError, quote};
+pub use rejection::{PricePart, Rejection};
+pub use snapshot::{MarketSnapshot, OFFERS_MAX, SnapshotError};

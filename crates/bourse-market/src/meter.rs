@@ -1,0 +1,409 @@
+//! Metering: what was delivered, what the seller claims, and what is billed.
+//!
+//! A node's frames carry token counts, so node traffic is counted exactly. A provider's stream carries
+//! text and a claim; the market has no tokenizer on the data path, so it bounds the truth from both
+//! sides. *Least*: one token per content event (an event that carries text carries at least a token); for
+//! an answer in one piece, one token per [`BYTES_PER_TOKEN_MOST`] bytes. *Most*: one token per event or per
+//! two bytes of text, whichever is more, plus what markup costs. Reasoning that is not shown is believed
+//! only of an offer that declared it ([`Supports::HIDDEN_REASONING`]).
+//!
+//! | case | prompt billed | completion billed | basis, doubts |
+//! | --- | --- | --- | --- |
+//! | nothing delivered, whatever the end or claim | 0 | 0, no request fee | nothing |
+//! | complete, counted exactly, no claim or an equal one | as counted | as counted | counted |
+//! | complete, counted exactly, another claim | the lesser | the lesser | counted, `claim_differs` |
+//! | complete, valid claim | claim, at most its bound | claim, at most *most* and `max_tokens` | claim, `claim_exceeds` when cut |
+//! | complete, no claim | least | least | delivered, `usage_unknown` |
+//! | complete, only invalid claims | least | least | delivered, `claim_invalid`, `usage_unknown` |
+//! | cut by seller, buyer, budget or market | claim at most its bound, else least | least, at most the claim | delivered |
+//! | the same, counted exactly | as counted | as counted | counted |
+//! | any of these above the hold | cut to the hold | cut to the hold first | `hold_exceeded` |
+//!
+//! *Nothing delivered* means no content event (for exact counts of a complete answer: no token); a
+//! complete answer of an offer with declared hidden reasoning counts as delivered when it claims
+//! completion tokens. A claim is valid when cached ≤ prompt, reasoning ≤ completion, prompt and
+//! completion are not zero though content came, and nothing exceeds [`CLAIM_TOKENS_MAX`]. Of several
+//! claims the last valid one counts. So `usage_unknown` is an error state with a rule: the buyer pays what
+//! can be shown, and the seller bears the rest for claiming nothing.
+
+use crate::demand::{BYTES_PER_TOKEN_MOST, Demand};
+use crate::flags::flags;
+use crate::offer::{Offer, Supports};
+use crate::quote::completion_tokens_max;
+use bourse_types::{Charge, MoneyError, NanoUsd, PriceSchedule, TokenCount, Usage};
+
+/// Most tokens that a claim can name and be believed.
+pub const CLAIM_TOKENS_MAX: u64 = 1 << 32;
+/// Fewest bytes of text per token that a claim may imply, averaged over an answer.
+const BYTES_PER_TOKEN_LEAST: u64 = 2;
+/// Tokens per choice that carry no text, such as the end of the turn.
+const MARKUP_TOKENS_PER_CHOICE: u64 = 2;
+/// Tokens per tool call that carry no text, such as the call's frame.
+const MARKUP_TOKENS_PER_TOOL_CALL: u64 = 16;
+
+/// How tokens are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// Frames carry their token counts.
+    Exact,
+    /// A provider's stream of content events.
+    Streamed,
+    /// A provider's answer in one piece.
+    Whole,
+}
+
+/// How the answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// With a finish reason of the model's own.
+    Complete,
+    /// The seller failed or the stream was cut.
+    SellerFailed,
+    /// The buyer went away.
+    Cancelled,
+    /// The hold could not be extended.
+    Budget,
+    /// The market stopped.
+    Market,
+}
+
+/// A usage object as a seller sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClaimedUsage {
+    /// All prompt tokens, cached ones included.
+    pub prompt: u64,
+    /// The part read from a cache.
+    pub cached: u64,
+    /// All generated tokens, reasoning included.
+    pub completion: u64,
+    /// The part of them that is reasoning.
+    pub reasoning: u64,
+}
+
+/// What the billed usage rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// Nothing was delivered and nothing is charged.
+    Nothing,
+    /// The market's own exact count.
+    Counted,
+    /// The seller's claim, within the market's bounds.
+    Claim,
+    /// The least that was surely delivered.
+    Delivered,
+}
+
+flags! {
+    /// What was odd about a usage. Each is a mark against the seller, not against the buyer.
+    Doubts {
+        /// A complete answer without a valid claim.
+        USAGE_UNKNOWN = 0, "usage_unknown";
+        /// A claim that contradicts itself or what was delivered.
+        CLAIM_INVALID = 1, "claim_invalid";
+        /// A claim above what can have been delivered.
+        CLAIM_EXCEEDS = 2, "claim_exceeds";
+        /// A claim that differs from an exact count.
+        CLAIM_DIFFERS = 3, "claim_differs";
+        /// More was used than the hold covers: the market bears the difference.
+        HOLD_EXCEEDED = 4, "hold_exceeded";
+    }
+}
+
+/// Bounds within which a meter believes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeterRules {
+    /// How tokens are known.
+    pub counting: Counting,
+    /// Answers wanted.
+    pub choices: u32,
+    /// Upper bound of the prompt.
+    pub prompt_tokens_max: u64,
+    /// What the prompt has at least.
+    pub prompt_tokens_least: u64,
+    /// Upper bound of the completion, all choices.
+    pub completion_tokens_max: u64,
+    /// Whether the offer declared reasoning that it does not show.
+    pub hidden_reasoning: bool,
+}
+
+impl MeterRules {
+    /// The rules for a request under an offer.
+    pub fn new(offer: &Offer, demand: &Demand<'_>, counting: Counting) -> Self {
+        Self {
+            counting,
+            choices: demand.choices.max(1),
+            prompt_tokens_max: offer.prompt_bound.tokens_max(demand.prompt_bytes, demand.messages),
+            prompt_tokens_least: demand.prompt_tokens_least().max(1),
+            completion_tokens_max: completion_tokens_max(offer, demand),
+            hidden_reasoning: offer.supports.contains(Supports::HIDDEN_REASONING),
+        }
+    }
+}
+
+/// Why a bill could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the usage cannot be priced")]
+pub struct MeterError(#[from] MoneyError);
+
+/// What the buyer pays and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bill {
+    /// What is billed.
+    pub usage: Usage,
+    /// Its price.
+    pub charge: Charge,
+    /// The claim that counts, if the seller made a valid one. Never below `usage`, part by part, but for
+    /// the cached part.
+    pub claimed: Option<Usage>,
+    /// What `usage` rests on.
+    pub basis: Basis,
+    /// What was odd.
+    pub doubts: Doubts,
+}
+
+/// Counts one attempt's answer as it passes.
+#[derive(Debug, Clone)]
+pub struct Meter {
+    rules: MeterRules,
+    prompt_counted: Option<(u64, u64)>,
+    events: u64,
+    tokens: u64,
+    bytes: u64,
+    tool_calls: u64,
+    claim: Option<ClaimedUsage>,
+    claim_was_invalid: bool,
+}
+
+impl Meter {
+    /// A meter that has seen nothing.
+    pub fn new(rules: MeterRules) -> Self {
+        Self {
+            rules,
+            prompt_counted: None,
+            events: 0,
+            tokens: 0,
+            bytes: 0,
+            tool_calls: 0,
+            claim: None,
+            claim_was_invalid: false,
+        }
+    }
+
+    /// A node counted the prompt.
+    pub fn on_prompt(&mut self, tokens: u64, cached: u64) {
+        self.prompt_counted = Some((tokens, cached.min(tokens)));
+    }
+
+    /// A node's frame went to the buyer: so many tokens, so many bytes of text.
+    pub fn on_tokens(&mut self, tokens: u64, bytes: u64) {
+        self.tokens = self.tokens.saturating_add(tokens);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// A provider's event with text (content, shown reasoning, tool names or arguments) went to the
+    /// buyer. An event without text counts nothing.
+    pub fn on_content(&mut self, bytes: u64) {
+        self.events = self.events.saturating_add(u64::from(bytes > 0));
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// A tool call began.
+    pub fn on_tool_call(&mut self) {
+        self.tool_calls = self.tool_calls.saturating_add(1);
+    }
+
+    /// A usage object was seen, wherever it stood.
+    pub fn on_claim(&mut self, claim: ClaimedUsage) {
+        if claim.is_consistent() {
+            self.claim = Some(claim);
+        } else {
+            self.claim_was_invalid = true;
+        }
+    }
+
+    /// Whether anything that is billed was delivered.
+    pub fn has_content(&self) -> bool {
+        self.bytes > 0
+    }
+
+    /// Most completion tokens that what passed so far can be: what a hold must cover.
+    pub fn generated(&self) -> u64 {
+        match self.rules.counting {
+            Counting::Exact => self.tokens,
+            Counting::Streamed | Counting::Whole => {
+                let markup = (MARKUP_TOKENS_PER_CHOICE * u64::from(self.rules.choices))
+                    .saturating_add(self.tool_calls.saturating_mul(MARKUP_TOKENS_PER_TOOL_CALL));
+                self.events.max(self.bytes.div_ceil(BYTES_PER_TOKEN_LEAST)).saturating_add(markup)
+            }
+        }
+    }
+
+    /// Completion tokens that were surely delivered.
+    pub fn delivered_least(&self) -> u64 {
+        let least = match self.rules.counting {
+            Counting::Exact => self.tokens,
+            Counting::Streamed => self.events,
+            Counting::Whole => (self.bytes / BYTES_PER_TOKEN_MOST).max(u64::from(self.bytes > 0)),
+        };
+        least.min(self.rules.completion_tokens_max)
+    }
+
+    /// The bill, by the table in the module's description. Never above `held`.
+    pub fn settle(&self, end: StreamEnd, prices: &PriceSchedule, held: NanoUsd) -> Result<Bill, MeterError> {
+        let claim = self.claim.filter(|claim| !claim.contradicts(self.has_content()));
+        let mut doubts = Doubts::NONE;
+        if self.claim_was_invalid || claim.is_none() && self.claim.is_some() {
+            doubts = doubts.with(Doubts::CLAIM_INVALID);
+        }
+        let claimed = claim.map(ClaimedUsage::usage);
+        if !self.is_billable(end, claim) {
+            let charge = Charge {
+                prompt: NanoUsd::ZERO,
+                completion: NanoUsd::ZERO,
+                request: NanoUsd::ZERO,
+                rounding: NanoUsd::ZERO,
+                total: NanoUsd::ZERO,
+            };
+            return Ok(Bill { usage: Usage::default(), charge, claimed, basis: Basis::Nothing, doubts });
+        }
+        let (usage, basis, more) = match (self.rules.counting, end, claim) {
+            (Counting::Exact, ..) => self.counted(end, claim),
+            (_, StreamEnd::Complete, Some(claim)) => self.believed(claim),
+            (_, StreamEnd::Complete, None) => (self.delivered(None), Basis::Delivered, Doubts::USAGE_UNKNOWN),
+            (_, _, claim) => (self.delivered(claim), Basis::Delivered, Doubts::NONE),
+        };
+        doubts = doubts.with(more);
+        let fitted = fit(usage, prices, held)?;
+        if fitted != usage {
+            doubts = doubts.with(Doubts::HOLD_EXCEEDED);
+        }
+        let charge = match prices.charge(&fitted)? {
+            charge if charge.total <= held => charge,
+            // Not even the request fee is covered: nothing can be charged.
+            _ => PriceSchedule { request: NanoUsd::ZERO, ..*prices }.charge(&Usage::default())?,
+        };
+        Ok(Bill { usage: fitted, charge, claimed, basis, doubts })
+    }
+
+    fn is_billable(&self, end: StreamEnd, claim: Option<ClaimedUsage>) -> bool {
+        let complete = end == StreamEnd::Complete;
+        self.has_content()
+            || complete && self.rules.counting == Counting::Exact && self.tokens > 0
+            || complete && self.rules.hidden_reasoning && claim.is_some_and(|c| c.completion > 0)
+    }
+
+    fn counted(&self, end: StreamEnd, claim: Option<ClaimedUsage>) -> (Usage, Basis, Doubts) {
+        let Some((prompt, cached)) = self.prompt_counted else {
+            // Content without a counted prompt: the node broke the protocol, and bears what it hid.
+            return (self.delivered(claim), Basis::Delivered, Doubts::USAGE_UNKNOWN);
+        };
+        let counted = Usage {
+            prompt: TokenCount(prompt.min(self.rules.prompt_tokens_max)),
+            cached_prompt: TokenCount(cached.min(self.rules.prompt_tokens_max)),
+            completion: TokenCount(self.tokens.min(self.rules.completion_tokens_max)),
+        };
+        let exceeds = counted.prompt.0 < prompt || counted.completion.0 < self.tokens;
+        let doubts = if exceeds { Doubts::CLAIM_EXCEEDS } else { Doubts::NONE };
+        let Some(claim) = claim.map(ClaimedUsage::usage) else { return (counted, Basis::Counted, doubts) };
+        let lesser = lesser(counted, claim);
+        // A node that was stopped has rightly made more than was delivered.
+        let completion_differs = end == StreamEnd::Complete && claim.completion.0 != self.tokens;
+        let differs =
+            completion_differs || claim.prompt.0 != prompt || lesser.completion < counted.completion;
+        let doubts = if differs { doubts.with(Doubts::CLAIM_DIFFERS) } else { doubts };
+        (lesser, Basis::Counted, doubts)
+    }
+
+    fn believed(&self, claim: ClaimedUsage) -> (Usage, Basis, Doubts) {
+        let hidden = if self.rules.hidden_reasoning { claim.reasoning } else { 0 };
+        let most = self.generated().saturating_add(hidden).min(self.rules.completion_tokens_max);
+        let prompt = claim.prompt.min(self.rules.prompt_tokens_max);
+        let usage = Usage {
+            prompt: TokenCount(prompt),
+            cached_prompt: TokenCount(claim.cached.min(prompt)),
+            completion: TokenCount(claim.completion.min(most)),
+        };
+        let cut = prompt < claim.prompt || usage.completion.0 < claim.completion;
+        (usage, Basis::Claim, if cut { Doubts::CLAIM_EXCEEDS } else { Doubts::NONE })
+    }
+
+    fn delivered(&self, claim: Option<ClaimedUsage>) -> Usage {
+        let least = Usage {
+            prompt: TokenCount(self.rules.prompt_tokens_least.min(self.rules.prompt_tokens_max)),
+            cached_prompt: TokenCount(0),
+            completion: TokenCount(self.delivered_least()),
+        };
+        let Some(claim) = claim else { return least };
+        let prompt = claim.prompt.min(self.rules.prompt_tokens_max);
+        Usage {
+            prompt: TokenCount(prompt),
+            cached_prompt: TokenCount(claim.cached.min(prompt)),
+            completion: TokenCount(least.completion.0.min(claim.completion)),
+        }
+    }
+}
+
+impl ClaimedUsage {
+    fn is_consistent(&self) -> bool {
+        let sane = self.prompt.max(self.completion) <= CLAIM_TOKENS_MAX;
+        sane && self.cached <= self.prompt && self.reasoning <= self.completion
+    }
+
+    /// A count of zero cannot be true once content came.
+    fn contradicts(&self, has_content: bool) -> bool {
+        has_content && (self.prompt == 0 || self.completion == 0)
+    }
+
+    fn usage(self) -> Usage {
+        Usage {
+            prompt: TokenCount(self.prompt),
+            cached_prompt: TokenCount(self.cached),
+            completion: TokenCount(self.completion),
+        }
+    }
+}
+
+/// The lesser of two usages, part by part; more cached is less.
+fn lesser(one: Usage, two: Usage) -> Usage {
+    let prompt = one.prompt.min(two.prompt);
+    Usage {
+        prompt,
+        cached_prompt: one.cached_prompt.max(two.cached_prompt).min(prompt),
+        completion: one.completion.min(two.completion),
+    }
+}
+
+/// The usage, cut until its price is at most `held`: the completion first, then the prompt.
+fn fit(usage: Usage, prices: &PriceSchedule, held: NanoUsd) -> Result<Usage, MoneyError> {
+    if prices.charge(&usage)?.total <= held {
+        return Ok(usage);
+    }
+    let with_completion = |n: u64| Usage { completion: TokenCount(n), ..usage };
+    let with_prompt = |n: u64| Usage {
+        prompt: TokenCount(n),
+        cached_prompt: usage.cached_prompt.min(TokenCount(n)),
+        completion: TokenCount(0),
+    };
+    let cut = largest(usage.completion.0, |n| prices.charge(&with_completion(n)).map(|c| c.total <= held))?;
+    if let Some(completion) = cut {
+        return Ok(with_completion(completion));
+    }
+    let cut = largest(usage.prompt.0, |n| prices.charge(&with_prompt(n)).map(|c| c.total <= held))?;
+    Ok(with_prompt(cut.unwrap_or(0)))
+}
+
+/// The largest `n` up to `max` for which a condition holds that holds for all smaller ones too.
+fn largest(max: u64, holds: impl Fn(u64) -> Result<bool, MoneyError>) -> Result<Option<u64>, MoneyError> {
+    if !holds(0)? {
+        return Ok(None);
+    }
+    let (mut low, mut high) = (0, max);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        if holds(middle)? { low = middle } else { high = middle - 1 }
+    }
+    Ok(Some(low))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Offers: what a seller asks and can do for one model.
+//!
+//! An offer is a plain value. A price that is not known is `None`, and such an offer is never routed to:
+//! unknown is not free. Limits are the seller's own; [`PromptBound`] turns bytes of text into an upper
+//! bound of tokens, because the market counts bytes before anybody has tokenised.
+
+use crate::flags::flags;
+use bourse_types::{ModelSlug, PriceSchedule, SellerName};
+use std::sync::Arc;
+
+/// Turns that a chat template may add by itself: a default system message and the opening of the answer.
+const TEMPLATE_TURNS_EXTRA: u64 = 2;
+
+flags! {
+    /// What an offer can do beyond plain text with temperature, `top_p`, `max_tokens` and stop strings;
+    /// equally, what a request needs.
+    Supports {
+        /// Tool definitions and tool calls.
+        TOOLS = 0, "tools";
+        /// `response_format`.
+        RESPONSE_FORMAT = 1, "response_format";
+        /// Log-probabilities.
+        LOGPROBS = 2, "logprobs";
+        /// More than one choice.
+        CHOICES = 3, "n";
+        /// A seed that repeats.
+        SEED = 4, "seed";
+        /// Bias per token.
+        LOGIT_BIAS = 5, "logit_bias";
+        /// Presence and frequency penalties.
+        PENALTIES = 6, "penalties";
+        /// `top_k`.
+        TOP_K = 7, "top_k";
+        /// `min_p`.
+        MIN_P = 8, "min_p";
+        /// `repetition_penalty`.
+        REPETITION_PENALTY = 9, "repetition_penalty";
+        /// Plain text completion (`/v1/completions`).
+        TEXT_COMPLETION = 10, "text_completion";
+        /// Bills reasoning tokens that it does not show. Declared, because the market cannot count them.
+        HIDDEN_REASONING = 11, "hidden_reasoning";
+    }
+}
+
+/// How the weights are stored, as the seller says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum Quantization {
+    /// The seller does not say.
+    #[default]
+    Unknown = 0,
+    /// Four-bit integers.
+    Int4 = 1,
+    /// Eight-bit integers.
+    Int8 = 2,
+    /// Four-bit floats.
+    Fp4 = 3,
+    /// Six-bit floats.
+    Fp6 = 4,
+    /// Eight-bit floats.
+    Fp8 = 5,
+    /// IEEE half precision.
+    Fp16 = 6,
+    /// Brain floats.
+    Bf16 = 7,
+    /// IEEE single precision.
+    Fp32 = 8,
+}
+
+impl Quantization {
+    /// All values in order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Unknown,
+        Self::Int4,
+        Self::Int8,
+        Self::Fp4,
+        Self::Fp6,
+        Self::Fp8,
+        Self::Fp16,
+        Self::Bf16,
+        Self::Fp32,
+    ];
+
+    /// The field's word for it.
+    pub fn as_str(self) -> &'static str {
+        ["unknown", "int4", "int8", "fp4", "fp6", "fp8", "fp16", "bf16", "fp32"][self as usize]
+    }
+
+    /// Reads [`Quantization::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|q| q.as_str() == text)
+    }
+}
+
+/// Upper bound of a prompt's tokens from what can be counted without a tokenizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PromptBound {
+    /// Fewest bytes of UTF-8 that one token can stand for. Zero counts as 1.
+    pub bytes_per_token_min: u32,
+    /// Most tokens that the chat template adds for one message.
+    pub per_message_tokens: u32,
+}
+
+impl PromptBound {
+    /// Holds for every vocabulary whose tokens stand for at least one byte, with a generous template.
+    pub const CAUTIOUS: Self = Self { bytes_per_token_min: 1, per_message_tokens: 16 };
+
+    /// Most tokens that `bytes` of text in `messages` messages can become; saturates.
+    pub fn tokens_max(self, bytes: u64, messages: u32) -> u64 {
+        let text = bytes.div_ceil(u64::from(self.bytes_per_token_min.max(1)));
+        let turns = u64::from(messages) + TEMPLATE_TURNS_EXTRA;
+        text.saturating_add(turns * u64::from(self.per_message_tokens))
+    }
+}
+
+/// A seller's standing offer for one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// The model as buyers name it.
+    pub model: ModelSlug,
+    /// Who serves. Unique per model.
+    pub seller: SellerName,
+    /// What is asked; none when it is not known, and then nobody is sent there.
+    pub prices: Option<PriceSchedule>,
+    /// Longest prompt plus answer, in tokens.
+    pub context_tokens_max: u64,
+    /// Longest answer, in tokens, where that is less than the context.
+    pub completion_tokens_max: Option<u64>,
+    /// What it can do.
+    pub supports: Supports,
+    /// Requests in flight at most; none for no limit known.
+    pub capacity: Option<u32>,
+    /// Upper bound of prompt tokens.
+    pub prompt_bound: PromptBound,
+    /// How the weights are stored.
+    pub quantization: Quantization,
+    /// Where it runs, in the seller's words.
+    pub region: Option<Arc<str>>,
+}
+
+/// Position of an offer in its [`MarketSnapshot`](crate::MarketSnapshot).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OfferIndex(pub u32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompt_bound_counts_text_and_turns() {
+        let bound = PromptBound { bytes_per_token_min: 2, per_message_tokens: 5 };
+        assert_eq!(bound.tokens_max(7, 1), 4 + 3 * 5);
+        assert_eq!(PromptBound { bytes_per_token_min: 0, ..bound }.tokens_max(7, 0), 7 + 2 * 5);
+        assert_eq!(bound.tokens_max(u64::MAX, u32::MAX), u64::MAX / 2 + 1 + (u64::from(u32::MAX) + 2) * 5);
+    }
+
+    #[test]
+    fn sets_name_their_members() {
+        let set = Supports::TOOLS.with(Supports::SEED);
+        assert_eq!(set.to_string(), "tools, seed");
+        assert!(Supports::ALL.contains(set) && !set.contains(Supports::ALL));
+        assert_eq!(set.without(Supports::TOOLS), Supports::SEED);
+        assert_eq!(Supports::ALL.members().count(), 12);
+    }
+
+    #[test]
+    fn quantization_words_round_trip() {
+        for (number, q) in Quantization::ALL.into_iter().enumerate() {
+            assert_eq!(q as usize, number);
+            assert_eq!(Quantization::parse(q.as_str()), Some(q));
+        }
+    }
+}

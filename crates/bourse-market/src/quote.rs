@@ -1,0 +1,155 @@
+//! Quotes: the most that a request can cost under an offer, so far.
+//!
+//! A hold must cover the worst case before anything is sent, but the worst case of a whole context would
+//! lock far more money than most answers cost. So the bound rolls: the prompt's upper bound and the next
+//! [`HOLD_STEP_TOKENS`] tokens per choice, extended while less than [`HOLD_MARGIN_TOKENS`] of them
+//! remain. Two cases are bounded whole from the start: an answer that comes in one piece
+//! ([`HoldWindow::whole`]) and an offer that bills reasoning it does not show, whose progress nobody sees.
+//! A bound that cannot be computed is an error, never a smaller bound.
+
+use crate::demand::Demand;
+use crate::offer::{Offer, Supports};
+use bourse_types::{MoneyError, NanoUsd, PriceSchedule, TokenCount, Usage};
+
+/// Completion tokens per choice that each step of a hold covers.
+pub const HOLD_STEP_TOKENS: u64 = 256;
+/// Covered tokens per choice left at which the next step is due.
+pub const HOLD_MARGIN_TOKENS: u64 = 64;
+
+/// Why a bound could not be computed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QuoteError {
+    /// The offer's price is not known.
+    #[error("the price of this offer is not known")]
+    UnknownPrice,
+    /// The bound does not fit an amount.
+    #[error("the upper bound of the price cannot be computed")]
+    Bound(#[source] MoneyError),
+}
+
+/// Most completion tokens that the request can have under the offer, all choices together; saturates.
+pub(crate) fn completion_tokens_max(offer: &Offer, demand: &Demand<'_>) -> u64 {
+    let each = demand.max_tokens.unwrap_or(u64::MAX);
+    let each = each.min(offer.completion_tokens_max.unwrap_or(u64::MAX)).min(offer.context_tokens_max);
+    each.saturating_mul(u64::from(demand.choices.max(1)))
+}
+
+/// Upper bound of the price once `generated_so_far` completion tokens were seen: the whole prompt, those
+/// tokens and one more step.
+pub fn quote(offer: &Offer, demand: &Demand<'_>, generated_so_far: u64) -> Result<NanoUsd, QuoteError> {
+    let window = HoldWindow::uncovered(offer, demand)?;
+    window.bound(window.reach(generated_so_far))
+}
+
+/// A hold that grows with its stream. Pure: it says what to ask the funds port for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldWindow {
+    prices: PriceSchedule,
+    prompt_tokens: u64,
+    limit_tokens: u64,
+    step_tokens: u64,
+    margin_tokens: u64,
+    covered_tokens: u64,
+    held: NanoUsd,
+    steps: u16,
+}
+
+/// What to add to a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extension {
+    /// 1 for the first extension, then 2, 3 …
+    pub step: u16,
+    /// What to add.
+    pub amount: NanoUsd,
+    /// Completion tokens covered afterwards.
+    pub covers_tokens: u64,
+}
+
+impl HoldWindow {
+    /// The first hold of a stream: the prompt and one step.
+    pub fn first(offer: &Offer, demand: &Demand<'_>) -> Result<Self, QuoteError> {
+        let window = Self::uncovered(offer, demand)?;
+        let covered = if offer.supports.contains(Supports::HIDDEN_REASONING) {
+            window.limit_tokens
+        } else {
+            window.reach(0)
+        };
+        window.covering(covered)
+    }
+
+    /// A hold for everything the answer can be: for answers that come in one piece.
+    pub fn whole(offer: &Offer, demand: &Demand<'_>) -> Result<Self, QuoteError> {
+        let window = Self::uncovered(offer, demand)?;
+        let covered = window.limit_tokens;
+        window.covering(covered)
+    }
+
+    /// What is held when every extension so far was granted.
+    pub fn held(&self) -> NanoUsd {
+        self.held
+    }
+
+    /// Completion tokens that the hold covers.
+    pub fn covered_tokens(&self) -> u64 {
+        self.covered_tokens
+    }
+
+    /// What to add now that `generated` completion tokens were seen; none while the margin lasts or when
+    /// the answer cannot get longer than what is covered.
+    pub fn extension(&self, generated: u64) -> Result<Option<Extension>, QuoteError> {
+        let left = self.covered_tokens.saturating_sub(generated);
+        if self.covered_tokens >= self.limit_tokens || left >= self.margin_tokens {
+            return Ok(None);
+        }
+        let covers_tokens = self.reach(generated);
+        let amount = self.bound(covers_tokens)?.checked_sub(self.held).map_err(QuoteError::Bound)?;
+        Ok(Some(Extension { step: self.steps.saturating_add(1), amount, covers_tokens }))
+    }
+
+    /// Notes that an extension was granted.
+    pub fn grant(&mut self, extension: &Extension) -> Result<(), QuoteError> {
+        self.held = self.held.checked_add(extension.amount).map_err(QuoteError::Bound)?;
+        self.covered_tokens = extension.covers_tokens;
+        self.steps = extension.step;
+        Ok(())
+    }
+
+    fn uncovered(offer: &Offer, demand: &Demand<'_>) -> Result<Self, QuoteError> {
+        let mut prices = offer.prices.ok_or(QuoteError::UnknownPrice)?;
+        // Whether the prompt is cached is not known yet: the dearer of the two prices bounds it.
+        prices.prompt = prices.prompt.max(prices.cached_prompt);
+        prices.cached_prompt = prices.prompt;
+        let choices = u64::from(demand.choices.max(1));
+        Ok(Self {
+            prices,
+            prompt_tokens: offer.prompt_bound.tokens_max(demand.prompt_bytes, demand.messages),
+            limit_tokens: completion_tokens_max(offer, demand),
+            step_tokens: HOLD_STEP_TOKENS * choices,
+            margin_tokens: HOLD_MARGIN_TOKENS * choices,
+            covered_tokens: 0,
+            held: NanoUsd::ZERO,
+            steps: 0,
+        })
+    }
+
+    fn covering(self, covered_tokens: u64) -> Result<Self, QuoteError> {
+        let held = self.bound(covered_tokens)?;
+        Ok(Self { covered_tokens, held, ..self })
+    }
+
+    fn reach(&self, generated: u64) -> u64 {
+        generated.saturating_add(self.step_tokens).min(self.limit_tokens)
+    }
+
+    fn bound(&self, completion_tokens: u64) -> Result<NanoUsd, QuoteError> {
+        let usage = Usage {
+            prompt: TokenCount(self.prompt_tokens),
+            cached_prompt: TokenCount(0),
+            completion: TokenCount(completion_tokens),
+        };
+        Ok(self.prices.charge(&usage).map_err(QuoteError::Bound)?.total)
+    }
+}
+
+#[cfg(test)]
+mod tests;
