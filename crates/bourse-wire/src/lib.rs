@@ -1,10 +1,14 @@
 //! Bytes to domain and back.
 //!
 //! This crate alone owns the shapes of other people's protocols and of ours: what buyers send
-//! ([`dialect`](crate)), what nodes and gateways say to each other, what a gateway asks of the exchange
+//! ([`dialect`], [`sse`], [`error`]), what nodes and gateways say to each other, what a gateway asks of the exchange
 //! ([`funds`]) and what a receipt looks like as bytes ([`receipt`]). It decides nothing and does no I/O.
 
 pub mod canonical;
+pub mod dialect;
+pub mod error;
 pub mod funds;
+pub mod json;
 pub mod node;
 pub mod receipt;
+pub mod sse;

@@ -1,0 +1,149 @@
+//! API dialects: what buyers send and providers answer, as bytes and back.
+//!
+//! A dialect reads a request into a [`Job`] that keeps the buyer's bytes and knows where each member
+//! lies, so that a seller of the same dialect gets them unchanged. [`openai`] is the first; a further
+//! dialect is one more module here and produces the same `Job`.
+
+mod answer;
+mod fields;
+pub mod openai;
+
+pub use answer::{
+    AnswerHead, ChoiceText, ChunkView, DONE_EVENT, DeltaText, PlainView, SellerUsage, push_cost_members,
+    push_usage, push_usd, read_usage, splice_usage, without_usage,
+};
+pub use fields::{Preferences, SortBy};
+
+use crate::node::Sampling;
+use bourse_types::ModelSlug;
+use bytes::Bytes;
+use std::ops::Range;
+
+/// Largest request body, in bytes.
+pub const BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Most top-level members of a request.
+pub const MEMBERS_MAX: usize = 128;
+/// Most messages of a chat.
+pub const MESSAGES_MAX: usize = 10_000;
+/// Most models in `models`.
+pub const MODELS_MAX: usize = 8;
+/// Most tools of a chat.
+pub const TOOLS_MAX: usize = 1_024;
+/// Most choices of one request.
+pub const CHOICES_MAX: u32 = 128;
+/// Most stop strings.
+pub const STOPS_MAX: usize = 16;
+/// Longest stop string, in bytes.
+pub const STOP_BYTES_MAX: usize = 1_024;
+/// Most entries of `logit_bias`.
+pub const LOGIT_BIAS_MAX: usize = 1_024;
+/// Most alternatives in `top_logprobs` or `logprobs`.
+pub const TOP_LOGPROBS_MAX: u8 = 20;
+/// Largest `max_tokens`.
+pub const MAX_TOKENS_MAX: u32 = 16_777_216;
+/// Largest `top_k`.
+pub const TOP_K_MAX: u32 = 1_048_576;
+/// Most seller names in one list of `provider`.
+pub const PREFERENCE_NAMES_MAX: usize = 32;
+/// Longest `session_id`, in bytes.
+pub const SESSION_BYTES_MAX: usize = 256;
+
+/// Which endpoint was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Api {
+    /// `chat/completions`.
+    #[default]
+    Chat,
+    /// Legacy `completions`.
+    Text,
+}
+
+/// What a seller must be able to do for a job; each is a hard filter or a soft one by the plan's rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent capability")]
+pub struct Needs {
+    /// `tools` or old-style `functions`.
+    pub tools: bool,
+    /// `response_format` other than text.
+    pub response_format: bool,
+    /// Log-probabilities.
+    pub logprobs: bool,
+    /// How many parts of messages are not text (images, audio, files).
+    pub media_parts: u32,
+    /// Members that only a hosted API can be expected to know (`suffix`, `echo`, `audio`, …).
+    pub passthrough: bool,
+}
+
+/// One top-level member of the body: the span of its key within the quotes, and of its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) key: Range<usize>,
+    pub(crate) value: Range<usize>,
+    pub(crate) rule: MemberRule,
+}
+
+/// What becomes of a member when the body is rebuilt for a seller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MemberRule {
+    /// Copied byte for byte.
+    Copy,
+    /// Ours alone: left out.
+    Drop,
+    /// Replaced by the seller's id of the model.
+    Model,
+    /// `stream_options`: replaced on streams.
+    StreamOptions,
+    /// `max_tokens` and its newer spelling: replaced when the market caps the answer.
+    MaxTokens,
+}
+
+/// A parsed request. The body's bytes are kept; spans point into them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Which endpoint was called.
+    pub api: Api,
+    /// The body as received. Valid UTF-8.
+    pub body: Bytes,
+    pub(crate) members: Vec<Member>,
+    /// The model asked for.
+    pub model: ModelSlug,
+    /// Models to fall back to, in order; without [`Job::model`].
+    pub fallbacks: Vec<ModelSlug>,
+    /// Whether the answer is streamed.
+    pub stream: bool,
+    /// Answers wanted, 1 to [`CHOICES_MAX`].
+    pub choices: u32,
+    /// Tokens per choice at most, if the buyer said so.
+    pub max_tokens: Option<u32>,
+    /// How tokens are chosen, for our own nodes.
+    pub sampling: Sampling,
+    /// The buyer's seed.
+    pub seed: Option<i64>,
+    /// Number of messages; 0 for text.
+    pub messages_count: u32,
+    /// Span of `messages` or of the prompt's JSON string.
+    pub prompt: Range<usize>,
+    /// Span of `tools`.
+    pub tools: Option<Range<usize>>,
+    /// What a seller must be able to do.
+    pub needs: Needs,
+    /// The buyer's routing rules.
+    pub preferences: Preferences,
+    /// Span of the `provider` object, as written.
+    pub preferences_span: Option<Range<usize>>,
+    /// Span of the session id within its quotes.
+    pub session: Option<Range<usize>>,
+}
+
+impl Job {
+    /// The text of a span.
+    pub fn text(&self, span: &Range<usize>) -> &str {
+        std::str::from_utf8(&self.body[span.clone()]).unwrap_or_default()
+    }
+
+    /// Bytes of everything that a seller turns into prompt tokens: an upper bound of their number for
+    /// any tokenizer whose tokens stand for at least one byte each.
+    pub fn prompt_bytes(&self) -> u64 {
+        (self.prompt.len() + self.tools.as_ref().map_or(0, Range::len)) as u64
+    }
+}

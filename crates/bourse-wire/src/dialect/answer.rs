@@ -1,0 +1,600 @@
+//! The OpenAI dialect, answers: reading what a seller sends, writing what a buyer gets.
+//!
+//! A seller's answer is looked at, not parsed: one walk finds the spans that matter (usage, finish, error,
+//! whether there is content) and the bytes go on as they are. Only the `usage` object is written anew,
+//! because it carries the price. Answers of our own nodes are written here from the start.
+//!
+//! `usage.cost` is the one authoritative amount. `cost_details` holds `prompt`, `completion`, `request` and
+//! `rounding`, which add up to it exactly; there is no second amount that a client could add by mistake.
+
+use super::Api;
+use crate::error::ApiError;
+use crate::json::{JsonError, Walk, push_string, push_u64};
+use crate::receipt::Finish;
+use bourse_types::{Charge, NanoUsd, Usage};
+use bytes::Bytes;
+use serde::Deserialize;
+use std::ops::Range;
+
+/// Nano-dollars in a dollar.
+const NANO_PER_USD: u64 = 1_000_000_000;
+
+/// What one event of a seller's stream says. Spans point into the event's payload.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChunkView {
+    /// Choices that carry content in this event.
+    pub deltas: u32,
+    /// Bytes of that content, as written: text, shown reasoning, names and arguments of tool calls.
+    pub content_bytes: u64,
+    /// Tool calls that begin in this event.
+    pub tool_calls: u32,
+    /// Choices that end in this event.
+    pub finishes: u32,
+    /// How the last of them ends.
+    pub finish: Option<Finish>,
+    /// A choice ends with the reason `error`.
+    pub finish_error: bool,
+    /// The value of `usage`, unless it is null.
+    pub usage: Option<Range<usize>>,
+    /// Whether `choices` is missing or empty.
+    pub no_choices: bool,
+    /// The value of a top-level `error`, unless it is null.
+    pub error: Option<Range<usize>>,
+}
+
+impl ChunkView {
+    /// Looks at one payload.
+    pub fn read(api: Api, data: &str) -> Result<Self, JsonError> {
+        let mut view = Self { no_choices: true, ..Self::default() };
+        let mut walk = Walk::new(data);
+        walk.members::<JsonError>(|walk, key| {
+            match walk.text(key) {
+                "choices" if walk.peek() == b'[' => walk.items(|walk| {
+                    view.no_choices = false;
+                    view.choice(api, walk)
+                })?,
+                "usage" => view.usage = non_null(walk)?,
+                "error" => view.error = non_null(walk)?,
+                _ => {
+                    walk.value()?;
+                }
+            }
+            Ok(())
+        })?;
+        walk.finish()?;
+        Ok(view)
+    }
+
+    fn choice(&mut self, api: Api, walk: &mut Walk<'_>) -> Result<(), JsonError> {
+        let mut content_bytes = 0;
+        let mut has_content = false;
+        walk.members::<JsonError>(|walk, key| {
+            match walk.text(key) {
+                "delta" | "message" if api == Api::Chat && walk.peek() == b'{' => {
+                    let bytes = self.message(walk)?;
+                    has_content |= bytes > 0;
+                    content_bytes += bytes;
+                }
+                "text" if api == Api::Text => {
+                    let value = walk.value()?;
+                    content_bytes = value.len().saturating_sub(2) as u64;
+                    has_content = content_bytes > 0 && walk.text(value) != "null";
+                }
+                "finish_reason" => {
+                    let value = walk.value()?;
+                    self.finish_reason(walk.text(value));
+                }
+                _ => {
+                    walk.value()?;
+                }
+            }
+            Ok(())
+        })?;
+        self.deltas += u32::from(has_content);
+        self.content_bytes += content_bytes;
+        Ok(())
+    }
+
+    /// Bytes of content in a `delta` or `message`.
+    fn message(&mut self, walk: &mut Walk<'_>) -> Result<u64, JsonError> {
+        let mut bytes = 0;
+        walk.members::<JsonError>(|walk, key| {
+            match (walk.text(key), walk.peek()) {
+                ("tool_calls", b'[') => bytes += self.calls(walk)?,
+                ("role", _) => {
+                    walk.value()?;
+                }
+                _ => {
+                    let value = walk.value()?;
+                    let text = walk.text(value);
+                    if !matches!(text, "null" | "false" | "true") {
+                        bytes += text.len().saturating_sub(2) as u64;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    /// Bytes of names and arguments; a call that begins without them counts one.
+    fn calls(&mut self, walk: &mut Walk<'_>) -> Result<u64, JsonError> {
+        let mut bytes = 0;
+        walk.items::<JsonError>(|walk| {
+            if walk.peek() != b'{' {
+                return walk.value().map(|_| ());
+            }
+            walk.members::<JsonError>(|walk, key| {
+                match (walk.text(key), walk.peek()) {
+                    ("function", b'{') => walk.members::<JsonError>(|walk, _| {
+                        bytes += walk.value()?.len().saturating_sub(2) as u64;
+                        Ok(())
+                    })?,
+                    ("id", b'"') => {
+                        self.tool_calls += 1;
+                        bytes += 1;
+                        walk.value()?;
+                    }
+                    _ => {
+                        walk.value()?;
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        Ok(bytes)
+    }
+
+    fn finish_reason(&mut self, raw: &str) {
+        self.finish = match raw {
+            "null" | "\"\"" => return,
+            "\"length\"" => Some(Finish::Length),
+            "\"tool_calls\"" | "\"function_call\"" => Some(Finish::ToolCalls),
+            "\"content_filter\"" => Some(Finish::ContentFilter),
+            "\"error\"" => {
+                self.finish_error = true;
+                Some(Finish::SellerError)
+            }
+            _ => Some(Finish::Stop),
+        };
+        self.finishes += 1;
+    }
+}
+
+/// What a seller's whole answer says. Spans point into the body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlainView {
+    /// The same as for an event.
+    pub chunk: ChunkView,
+    /// Where the member `usage` would be put if there is none: before the closing brace.
+    end: usize,
+}
+
+impl PlainView {
+    /// Looks at one body.
+    pub fn read(api: Api, body: &str) -> Result<Self, JsonError> {
+        let chunk = ChunkView::read(api, body)?;
+        let end = body.trim_ascii_end().len().saturating_sub(1);
+        Ok(Self { chunk, end })
+    }
+}
+
+fn non_null(walk: &mut Walk<'_>) -> Result<Option<Range<usize>>, JsonError> {
+    let span = walk.value()?;
+    Ok((walk.text(span.clone()) != "null").then_some(span))
+}
+
+/// A seller's usage object, as claimed: nothing is checked against anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SellerUsage {
+    /// All prompt tokens.
+    pub prompt: u64,
+    /// The part read from a cache.
+    pub cached: u64,
+    /// All generated tokens.
+    pub completion: u64,
+    /// The part of them that is reasoning.
+    pub reasoning: u64,
+}
+
+#[derive(Deserialize)]
+struct UsageJson {
+    prompt_tokens: u64,
+    completion_tokens: Option<u64>,
+    prompt_tokens_details: Option<PromptDetailsJson>,
+    completion_tokens_details: Option<CompletionDetailsJson>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetailsJson {
+    cached_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct CompletionDetailsJson {
+    reasoning_tokens: Option<u64>,
+}
+
+/// Reads a seller's usage object. `None` when its counts are missing, negative or not numbers: an unknown
+/// count is not zero.
+pub fn read_usage(raw: &str) -> Option<SellerUsage> {
+    let json: UsageJson = serde_json::from_str(raw).ok()?;
+    Some(SellerUsage {
+        prompt: json.prompt_tokens,
+        cached: json.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or(0),
+        completion: json.completion_tokens?,
+        reasoning: json.completion_tokens_details.and_then(|d| d.reasoning_tokens).unwrap_or(0),
+    })
+}
+
+/// Appends dollars as a JSON number, exactly: `0.000001234`.
+pub fn push_usd(out: &mut Vec<u8>, amount: NanoUsd) {
+    push_u64(out, amount.0 / NANO_PER_USD);
+    let mut rest = amount.0 % NANO_PER_USD;
+    if rest == 0 {
+        return;
+    }
+    let mut digits = [b'0'; 10];
+    digits[0] = b'.';
+    for digit in digits[1..].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let cut = digits.iter().rposition(|d| *d != b'0').map_or(0, |last| last + 1);
+    out.extend_from_slice(&digits[..cut]);
+}
+
+/// Appends `"cost":…,"cost_details":{…}`.
+pub fn push_cost_members(out: &mut Vec<u8>, charge: &Charge) {
+    out.extend_from_slice(b"\"cost\":");
+    push_usd(out, charge.total);
+    let parts: [(&[u8], NanoUsd); 4] = [
+        (b",\"cost_details\":{\"prompt\":", charge.prompt),
+        (b",\"completion\":", charge.completion),
+        (b",\"request\":", charge.request),
+        (b",\"rounding\":", charge.rounding),
+    ];
+    for (key, amount) in parts {
+        out.extend_from_slice(key);
+        push_usd(out, amount);
+    }
+    out.push(b'}');
+}
+
+/// Appends a usage object: what was billed and what it cost. Members of the seller's own object that say
+/// something else (details of reasoning, say) are kept; its amounts of money are not.
+pub fn push_usage(out: &mut Vec<u8>, billed: &Usage, charge: &Charge, seller: Option<&str>) {
+    out.extend_from_slice(b"{\"prompt_tokens\":");
+    push_u64(out, billed.prompt.0);
+    out.extend_from_slice(b",\"completion_tokens\":");
+    push_u64(out, billed.completion.0);
+    out.extend_from_slice(b",\"total_tokens\":");
+    push_u64(out, billed.prompt.0.saturating_add(billed.completion.0));
+    let billed_as_claimed = |claim: SellerUsage| {
+        (claim.prompt, claim.cached, claim.completion)
+            == (billed.prompt.0, billed.cached_prompt.0, billed.completion.0)
+    };
+    let mut details = false;
+    if let Some(seller) = seller.filter(|raw| read_usage(raw).is_some_and(billed_as_claimed)) {
+        details = push_seller_members(out, seller);
+    }
+    if !details {
+        out.extend_from_slice(b",\"prompt_tokens_details\":{\"cached_tokens\":");
+        push_u64(out, billed.cached_prompt.0);
+        out.push(b'}');
+    }
+    out.push(b',');
+    push_cost_members(out, charge);
+    out.push(b'}');
+}
+
+/// Copies the members that the market has no word on. True when `prompt_tokens_details` was among them.
+fn push_seller_members(out: &mut Vec<u8>, seller: &str) -> bool {
+    let start = out.len();
+    let mut details = false;
+    let mut walk = Walk::new(seller);
+    let walked = walk.members::<JsonError>(|walk, key| {
+        let value = walk.value()?;
+        let name = walk.text(key.clone());
+        let ours = name.contains('\\')
+            || name.contains("cost")
+            || matches!(name, "prompt_tokens" | "completion_tokens" | "total_tokens" | "is_byok");
+        let empty = name == "prompt_tokens_details" && walk.text(value.clone()) == "null";
+        if !ours && !empty {
+            details |= name == "prompt_tokens_details";
+            out.push(b',');
+            out.extend_from_slice(walk.text(key.start - 1..value.end).as_bytes());
+        }
+        Ok(())
+    });
+    if walked.is_err() {
+        out.truncate(start);
+        return false;
+    }
+    details
+}
+
+/// A seller's whole answer with its usage object replaced, and members added at its end when there are any
+/// (raw text with a leading comma).
+pub fn splice_usage(body: &[u8], view: &PlainView, usage: &[u8], more: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(body.len() + usage.len() + more.len() + 16);
+    if let Some(span) = &view.chunk.usage {
+        out.extend_from_slice(&body[..span.start]);
+        out.extend_from_slice(usage);
+        out.extend_from_slice(&body[span.end..view.end]);
+    } else {
+        out.extend_from_slice(&body[..view.end]);
+        out.extend_from_slice(b",\"usage\":");
+        out.extend_from_slice(usage);
+    }
+    out.extend_from_slice(more);
+    out.push(b'}');
+    Bytes::from(out)
+}
+
+/// An event with its usage set to null, for sellers that count in every event. Only the first payload
+/// line is supported; `None` otherwise.
+pub fn without_usage(raw: &[u8], data: &str, usage: &Range<usize>) -> Option<Bytes> {
+    let start = memchr::memmem::find(raw, data.as_bytes())?;
+    let mut out = Vec::with_capacity(raw.len());
+    out.extend_from_slice(&raw[..start + usage.start]);
+    out.extend_from_slice(b"null");
+    out.extend_from_slice(&raw[start + usage.end..]);
+    Some(Bytes::from(out))
+}
+
+/// The members that every chunk of one stream begins with, as raw JSON without the opening brace's
+/// `choices`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerHead {
+    api: Api,
+    /// `{"id":…,…,` up to where `"choices"` follows.
+    text: Vec<u8>,
+}
+
+impl AnswerHead {
+    /// The head of an answer that the market itself writes.
+    pub fn ours(api: Api, streamed: bool, id: &str, created_s: u64, model: &str, provider: &str) -> Self {
+        let mut text = Vec::with_capacity(192);
+        text.extend_from_slice(b"{\"id\":");
+        push_string(&mut text, id);
+        text.extend_from_slice(b",\"object\":");
+        push_string(&mut text, object_name(api, streamed));
+        text.extend_from_slice(b",\"created\":");
+        push_u64(&mut text, created_s);
+        text.extend_from_slice(b",\"model\":");
+        push_string(&mut text, model);
+        text.extend_from_slice(b",\"provider\":");
+        push_string(&mut text, provider);
+        text.extend_from_slice(b",\"system_fingerprint\":null,");
+        Self { api, text }
+    }
+
+    /// The head of a seller's stream, from its first event, so that our last events look like its own.
+    pub fn of_chunk(api: Api, data: &str) -> Option<Self> {
+        let mut text = Vec::with_capacity(192);
+        text.push(b'{');
+        let mut walk = Walk::new(data);
+        walk.members::<JsonError>(|walk, key| {
+            let value = walk.value()?;
+            let name = walk.text(key.clone());
+            if matches!(name, "id" | "object" | "created" | "model" | "provider" | "system_fingerprint") {
+                text.extend_from_slice(walk.text(key.start - 1..value.end).as_bytes());
+                text.push(b',');
+            }
+            Ok(())
+        })
+        .ok()?;
+        Some(Self { api, text })
+    }
+
+    /// Appends one event with a piece of an answer.
+    pub fn push_delta(&self, out: &mut Vec<u8>, delta: &DeltaText<'_>) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(&self.text);
+        out.extend_from_slice(b"\"choices\":[{\"index\":");
+        push_u64(out, u64::from(delta.choice));
+        match self.api {
+            Api::Chat => {
+                out.extend_from_slice(b",\"delta\":{");
+                if delta.is_first {
+                    out.extend_from_slice(b"\"role\":\"assistant\",");
+                }
+                if delta.is_first || !delta.text.is_empty() || delta.finish.is_none() {
+                    out.extend_from_slice(b"\"content\":");
+                    push_string(out, delta.text);
+                }
+                out.push(b'}');
+            }
+            Api::Text => {
+                out.extend_from_slice(b",\"text\":");
+                push_string(out, delta.text);
+            }
+        }
+        push_logprobs(out, self.api, delta.logprobs_json);
+        push_finish(out, delta.finish);
+        out.extend_from_slice(b"}]}\n\n");
+    }
+
+    /// Appends the event that carries the usage. `more` is raw text with a leading comma.
+    pub fn push_usage_event(&self, out: &mut Vec<u8>, usage: &[u8], more: &[u8]) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(&self.text);
+        out.extend_from_slice(b"\"choices\":[],\"usage\":");
+        out.extend_from_slice(usage);
+        out.extend_from_slice(more);
+        out.extend_from_slice(b"}\n\n");
+    }
+
+    /// Appends the event of a stream that failed after content: a top-level error, the finish reason
+    /// `error`, and the usage that was billed.
+    pub fn push_error_event(&self, out: &mut Vec<u8>, error: &ApiError, usage: &[u8], more: &[u8]) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(&self.text);
+        out.extend_from_slice(b"\"error\":");
+        error.push_object(out);
+        out.extend_from_slice(b",\"choices\":[{\"index\":0,");
+        out.extend_from_slice(match self.api {
+            Api::Chat => b"\"delta\":{\"content\":\"\"}".as_slice(),
+            Api::Text => b"\"text\":\"\"".as_slice(),
+        });
+        out.extend_from_slice(b",\"logprobs\":null,\"finish_reason\":\"error\"}],\"usage\":");
+        out.extend_from_slice(usage);
+        out.extend_from_slice(more);
+        out.extend_from_slice(b"}\n\n");
+    }
+
+    /// Appends a whole answer. `more` is raw text with a leading comma.
+    pub fn push_plain(&self, out: &mut Vec<u8>, choices: &[ChoiceText], usage: &[u8], more: &[u8]) {
+        out.extend_from_slice(&self.text);
+        out.extend_from_slice(b"\"choices\":[");
+        for (n, choice) in choices.iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(b"{\"index\":");
+            push_u64(out, n as u64);
+            match self.api {
+                Api::Chat => {
+                    out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
+                    push_string(out, &choice.text);
+                    out.extend_from_slice(b",\"refusal\":null}");
+                }
+                Api::Text => {
+                    out.extend_from_slice(b",\"text\":");
+                    push_string(out, &choice.text);
+                }
+            }
+            push_logprobs(out, self.api, choice.logprobs_json.as_deref());
+            push_finish(out, choice.finish);
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"],\"usage\":");
+        out.extend_from_slice(usage);
+        out.extend_from_slice(more);
+        out.push(b'}');
+    }
+}
+
+/// The end marker of a stream.
+pub const DONE_EVENT: &[u8] = b"data: [DONE]\n\n";
+
+/// A piece of an answer of our own nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeltaText<'a> {
+    /// Which choice, from 0.
+    pub choice: u32,
+    /// Whether it is the first of its choice.
+    pub is_first: bool,
+    /// The text.
+    pub text: &'a str,
+    /// Items of OpenAI's `logprobs.content`, with or without brackets.
+    pub logprobs_json: Option<&'a str>,
+    /// Set on the last piece.
+    pub finish: Option<Finish>,
+}
+
+/// One whole choice of our own nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChoiceText {
+    /// The text.
+    pub text: String,
+    /// Items of OpenAI's `logprobs.content`, without brackets.
+    pub logprobs_json: Option<String>,
+    /// How it ended.
+    pub finish: Option<Finish>,
+}
+
+impl ChoiceText {
+    /// Appends a piece.
+    pub fn add(&mut self, text: &str, logprobs_json: Option<&str>) {
+        self.text.push_str(text);
+        let items = logprobs_json.map(bare_items).filter(|items| !items.is_empty());
+        if let Some(items) = items {
+            let all = self.logprobs_json.get_or_insert_default();
+            if !all.is_empty() {
+                all.push(',');
+            }
+            all.push_str(items);
+        }
+    }
+}
+
+fn object_name(api: Api, streamed: bool) -> &'static str {
+    match (api, streamed) {
+        (Api::Chat, true) => "chat.completion.chunk",
+        (Api::Chat, false) => "chat.completion",
+        (Api::Text, _) => "text_completion",
+    }
+}
+
+fn bare_items(json: &str) -> &str {
+    let json = json.trim_ascii();
+    json.strip_prefix('[').and_then(|j| j.strip_suffix(']')).unwrap_or(json).trim_ascii()
+}
+
+fn push_logprobs(out: &mut Vec<u8>, api: Api, items: Option<&str>) {
+    out.extend_from_slice(b",\"logprobs\":");
+    match (api, items.map(bare_items)) {
+        (_, None) => out.extend_from_slice(b"null"),
+        (Api::Chat, Some(items)) => {
+            out.extend_from_slice(b"{\"content\":[");
+            out.extend_from_slice(items.as_bytes());
+            out.extend_from_slice(b"],\"refusal\":null}");
+        }
+        (Api::Text, Some(items)) => push_text_logprobs(out, items),
+    }
+}
+
+/// The legacy form: parallel arrays instead of one object per token.
+fn push_text_logprobs(out: &mut Vec<u8>, items: &str) {
+    #[derive(Deserialize)]
+    struct Item {
+        token: String,
+        logprob: f64,
+        #[serde(default)]
+        top_logprobs: Vec<Top>,
+    }
+    #[derive(Deserialize)]
+    struct Top {
+        token: String,
+        logprob: f64,
+    }
+    let items: Vec<Item> = serde_json::from_str(&format!("[{items}]")).unwrap_or_default();
+    let top = |i: &Item| -> serde_json::Value {
+        i.top_logprobs
+            .iter()
+            .map(|t| (t.token.clone(), serde_json::json!(t.logprob)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    let json = serde_json::json!({
+        "tokens": items.iter().map(|i| i.token.as_str()).collect::<Vec<_>>(),
+        "token_logprobs": items.iter().map(|i| i.logprob).collect::<Vec<_>>(),
+        "top_logprobs": items.iter().map(top).collect::<Vec<_>>(),
+        "text_offset": serde_json::Value::Array(Vec::new()),
+    });
+    out.extend_from_slice(json.to_string().as_bytes());
+}
+
+fn push_finish(out: &mut Vec<u8>, finish: Option<Finish>) {
+    out.extend_from_slice(b",\"finish_reason\":");
+    match finish {
+        Some(finish) => push_string(out, buyer_word(finish)),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// OpenAI's word for an end; ends that it does not know are errors.
+fn buyer_word(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop => "stop",
+        Finish::Length => "length",
+        Finish::ToolCalls => "tool_calls",
+        Finish::ContentFilter => "content_filter",
+        _ => "error",
+    }
+}
+
+#[cfg(test)]
+mod tests;

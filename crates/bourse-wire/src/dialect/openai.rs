@@ -1,0 +1,583 @@
+//! The OpenAI dialect, requests: `chat/completions` and legacy `completions`.
+//!
+//! One pass over the body finds its members and checks the grammar; known members are then read and
+//! checked against OpenAI's ranges, unknown ones are kept for the seller. A known member must not occur
+//! twice: two readers could disagree about which one counts, and the dearer model would slip past its
+//! price. For the same reason keys are compared after their escapes are resolved.
+//!
+//! [`Job::rebuild`] writes the body for a seller: the model's upstream id put in, usage asked for on
+//! streams, our own members left out, everything else copied byte for byte.
+
+use super::fields::{self, wrong};
+use super::{
+    Api, BODY_BYTES_MAX, CHOICES_MAX, Job, MAX_TOKENS_MAX, MEMBERS_MAX, MESSAGES_MAX, MODELS_MAX, Member,
+    MemberRule, Needs, Preferences, SESSION_BYTES_MAX, TOOLS_MAX, TOP_K_MAX, TOP_LOGPROBS_MAX,
+};
+use crate::error::{ApiError, ErrorType};
+use crate::json::{JsonError, Walk, push_string, push_u64};
+use crate::node::{Prompt, Sampling};
+use bourse_types::ModelSlug;
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::ops::Range;
+
+impl From<JsonError> for ApiError {
+    fn from(error: JsonError) -> Self {
+        Self::new(ErrorType::InvalidRequest, format!("the body is not usable: {error}"))
+    }
+}
+
+/// Reads a request.
+pub fn parse(api: Api, body: Bytes) -> Result<Job, ApiError> {
+    if body.len() > BODY_BYTES_MAX {
+        return Err(body_too_large());
+    }
+    let text = std::str::from_utf8(&body).map_err(|e| {
+        let at = e.valid_up_to();
+        ApiError::new(
+            ErrorType::InvalidRequest,
+            format!("the body is not valid UTF-8 at byte {at}: send JSON encoded as UTF-8"),
+        )
+    })?;
+    let mut walk = Walk::new(text);
+    if walk.peek() != b'{' {
+        return Err(ApiError::new(ErrorType::InvalidRequest, "the body must be a JSON object"));
+    }
+    let mut draft = Draft { api, ..Draft::default() };
+    walk.members(|walk, key| draft.member(walk, key))?;
+    walk.finish()?;
+    draft.finish(body)
+}
+
+/// The error for a body above [`BODY_BYTES_MAX`], for readers that notice before the parser can.
+pub fn body_too_large() -> ApiError {
+    ApiError::new(
+        ErrorType::PayloadTooLarge,
+        format!("the body is larger than {BODY_BYTES_MAX} bytes: send less context, or images as URLs"),
+    )
+}
+
+/// Every member that is read here; others pass through.
+const KNOWN: [&str; 31] = [
+    "model",
+    "models",
+    "messages",
+    "prompt",
+    "stream",
+    "stream_options",
+    "n",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "stop",
+    "seed",
+    "tools",
+    "functions",
+    "response_format",
+    "best_of",
+    "provider",
+    "session_id",
+    "suffix",
+    "echo",
+    "audio",
+    "modalities",
+];
+
+/// Members that are ours and mean nothing, or something else, to a seller.
+const OURS: [&str; 8] =
+    ["provider", "models", "usage", "preset", "session_id", "route", "transforms", "plugins"];
+
+#[derive(Default)]
+struct Draft {
+    api: Api,
+    members: Vec<Member>,
+    seen: u32,
+    model: Option<ModelSlug>,
+    models: Vec<ModelSlug>,
+    stream: bool,
+    choices: Option<u32>,
+    best_of: Option<u32>,
+    max_tokens: Option<u32>,
+    max_completion_tokens: Option<u32>,
+    sampling: Option<Sampling>,
+    wants_logprobs: bool,
+    top_logprobs: Option<u8>,
+    seed: Option<i64>,
+    messages_count: u32,
+    messages: Option<Range<usize>>,
+    prompt: Option<Range<usize>>,
+    tools: Option<Range<usize>>,
+    needs: Needs,
+    preferences: Option<Preferences>,
+    preferences_span: Option<Range<usize>>,
+    session: Option<Range<usize>>,
+}
+
+impl Draft {
+    fn member(&mut self, walk: &mut Walk<'_>, key: Range<usize>) -> Result<(), ApiError> {
+        if self.members.len() == MEMBERS_MAX {
+            return Err(ApiError::new(
+                ErrorType::InvalidRequest,
+                format!("the body has more than {MEMBERS_MAX} members: remove unknown ones"),
+            ));
+        }
+        let name = unescaped(walk.text(key.clone()));
+        let known = KNOWN.iter().position(|k| *k == name);
+        if let Some(bit) = known {
+            if self.seen & (1 << bit) != 0 {
+                return Err(ApiError::field(
+                    name.into_owned(),
+                    format!("`{}` is given twice: keep one", KNOWN[bit]),
+                ));
+            }
+            self.seen |= 1 << bit;
+        }
+        let value = match name.as_ref() {
+            "messages" if walk.peek() == b'[' => self.walk_messages(walk)?,
+            "tools" if walk.peek() == b'[' => self.walk_tools(walk)?,
+            _ => walk.value()?,
+        };
+        let raw = walk.text(value.clone());
+        if known.is_some() && raw != "null" {
+            self.field(&name, raw, &value)?;
+        }
+        let rule = match name.as_ref() {
+            "model" => MemberRule::Model,
+            "stream_options" => MemberRule::StreamOptions,
+            "max_tokens" | "max_completion_tokens" => MemberRule::MaxTokens,
+            other if OURS.contains(&other) => MemberRule::Drop,
+            _ => MemberRule::Copy,
+        };
+        self.members.push(Member { key, value, rule });
+        Ok(())
+    }
+
+    fn field(&mut self, name: &str, raw: &str, span: &Range<usize>) -> Result<(), ApiError> {
+        match name {
+            "model" => self.model = Some(model("model", raw)?),
+            "models" => self.models = models(raw)?,
+            "messages" => {
+                if !raw.starts_with('[') {
+                    return Err(wrong("messages", "an array of messages"));
+                }
+                self.messages = Some(span.clone());
+            }
+            "prompt" => self.prompt = Some(prompt_span(raw, span)?),
+            "stream" => self.stream = fields::boolean(name, raw)?,
+            "stream_options" if !raw.starts_with('{') => return Err(wrong(name, "an object")),
+            "n" => self.choices = Some(fields::whole(name, raw, 1, CHOICES_MAX)?),
+            "best_of" => self.best_of = Some(fields::whole(name, raw, 1, CHOICES_MAX)?),
+            "max_tokens" => self.max_tokens = Some(fields::whole(name, raw, 1, MAX_TOKENS_MAX)?),
+            "max_completion_tokens" => {
+                self.max_completion_tokens = Some(fields::whole(name, raw, 1, MAX_TOKENS_MAX)?);
+            }
+            "seed" => self.seed = Some(fields::seed(raw)?),
+            "tools" | "functions" => {
+                if !raw.starts_with('[') {
+                    return Err(wrong(name, "an array"));
+                }
+                self.needs.tools |= raw.len() > 2;
+                self.tools = self.needs.tools.then(|| span.clone());
+            }
+            "response_format" => self.needs.response_format = response_format(raw)?,
+            "provider" => {
+                self.preferences = Some(fields::preferences(raw)?);
+                self.preferences_span = Some(span.clone());
+            }
+            "session_id" => self.session = Some(session(raw, span)?),
+            "suffix" | "echo" | "audio" | "modalities" => self.needs.passthrough |= raw != "false",
+            _ => self.sampling(name, raw)?,
+        }
+        Ok(())
+    }
+
+    fn sampling(&mut self, name: &str, raw: &str) -> Result<(), ApiError> {
+        let sampling = self.sampling.get_or_insert_with(default_sampling);
+        match name {
+            "temperature" => sampling.temperature = fields::number(name, raw, 0.0, 2.0)?,
+            "top_p" => {
+                sampling.top_p = fields::number(name, raw, 0.0, 1.0)?;
+                if sampling.top_p == 0.0 {
+                    return Err(wrong(
+                        name,
+                        "above 0 and at most 1; for the likeliest token use `temperature` 0",
+                    ));
+                }
+            }
+            "top_k" => sampling.top_k = fields::whole(name, raw, 0, TOP_K_MAX)?,
+            "min_p" => sampling.min_p = fields::number(name, raw, 0.0, 1.0)?,
+            "presence_penalty" => sampling.presence_penalty = fields::number(name, raw, -2.0, 2.0)?,
+            "frequency_penalty" => sampling.frequency_penalty = fields::number(name, raw, -2.0, 2.0)?,
+            "repetition_penalty" => {
+                sampling.repetition_penalty = fields::number(name, raw, 0.0, 2.0)?;
+                if sampling.repetition_penalty == 0.0 {
+                    return Err(wrong(name, "above 0 and at most 2; 1 means none"));
+                }
+            }
+            "logit_bias" => sampling.logit_bias = fields::logit_bias(raw)?,
+            "stop" => sampling.stop = fields::stops(raw)?,
+            "logprobs" if self.api == Api::Chat => self.wants_logprobs = fields::boolean(name, raw)?,
+            "logprobs" => {
+                self.wants_logprobs = true;
+                self.top_logprobs = Some(fields::whole(name, raw, 0, u32::from(TOP_LOGPROBS_MAX))? as u8);
+            }
+            "top_logprobs" => {
+                self.top_logprobs = Some(fields::whole(name, raw, 0, u32::from(TOP_LOGPROBS_MAX))? as u8);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn walk_messages(&mut self, walk: &mut Walk<'_>) -> Result<Range<usize>, ApiError> {
+        let start = walk.at();
+        let mut count = 0usize;
+        walk.items(|walk| {
+            if count == MESSAGES_MAX {
+                return Err(ApiError::field(
+                    "messages",
+                    format!("`messages` has more than {MESSAGES_MAX} entries: send less"),
+                ));
+            }
+            self.walk_message(walk, count)?;
+            count += 1;
+            Ok(())
+        })?;
+        if count == 0 {
+            return Err(ApiError::field("messages", "`messages` is empty: send at least one message"));
+        }
+        self.messages_count = count as u32;
+        Ok(start..walk.at())
+    }
+
+    fn walk_message(&mut self, walk: &mut Walk<'_>, index: usize) -> Result<(), ApiError> {
+        let named = |part: &str| format!("messages[{index}]{part}");
+        if walk.peek() != b'{' {
+            return Err(wrong(&named(""), "an object with `role` and `content`"));
+        }
+        let (mut role, mut content) = (false, false);
+        let mut media = 0;
+        walk.members::<ApiError>(|walk, key| {
+            let name = unescaped(walk.text(key));
+            match name.as_ref() {
+                "role" if walk.peek() == b'"' => role = true,
+                "role" => return Err(wrong(&named(".role"), "a string such as \"user\"")),
+                "content" => {
+                    content = true;
+                    match walk.peek() {
+                        b'"' | b'n' => {}
+                        b'[' => {
+                            media += walk_parts(walk, &named(".content"))?;
+                            return Ok(());
+                        }
+                        _ => return Err(wrong(&named(".content"), "a string, an array of parts, or null")),
+                    }
+                }
+                "tool_calls" | "function_call" | "refusal" | "audio" => content = true,
+                _ => {}
+            }
+            walk.value()?;
+            Ok(())
+        })?;
+        self.needs.media_parts = self.needs.media_parts.saturating_add(media);
+        if !role {
+            return Err(ApiError::field(
+                named(".role"),
+                format!("messages[{index}] has no `role`: add one such as \"user\""),
+            ));
+        }
+        if !content {
+            return Err(ApiError::field(
+                named(".content"),
+                format!("messages[{index}] has no `content`: add a string"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn walk_tools(&mut self, walk: &mut Walk<'_>) -> Result<Range<usize>, ApiError> {
+        let start = walk.at();
+        let mut count = 0usize;
+        walk.items::<ApiError>(|walk| {
+            count += 1;
+            if count > TOOLS_MAX {
+                return Err(ApiError::field(
+                    "tools",
+                    format!("`tools` has more than {TOOLS_MAX} entries: send fewer"),
+                ));
+            }
+            if walk.peek() != b'{' {
+                return Err(wrong(&format!("tools[{}]", count - 1), "an object"));
+            }
+            walk.value()?;
+            Ok(())
+        })?;
+        self.needs.tools |= count > 0;
+        Ok(start..walk.at())
+    }
+
+    /// The span of what the endpoint works on, and only that.
+    fn take_prompt(&mut self) -> Result<Range<usize>, ApiError> {
+        match (self.api, self.messages.take(), self.prompt.take()) {
+            (Api::Chat, Some(messages), None) | (Api::Text, None, Some(messages)) => Ok(messages),
+            (Api::Chat, None, _) => Err(ApiError::field(
+                "messages",
+                "`messages` is missing: send an array such as [{\"role\":\"user\",\"content\":\"hello\"}]",
+            )),
+            (Api::Text, _, None) => Err(ApiError::field("prompt", "`prompt` is missing: send a string")),
+            (Api::Chat, _, Some(_)) => Err(ApiError::field(
+                "prompt",
+                "`prompt` belongs to /v1/completions: put the text into `messages`",
+            )),
+            (Api::Text, Some(_), _) => Err(ApiError::field(
+                "messages",
+                "`messages` belongs to /v1/chat/completions: put the text into `prompt`",
+            )),
+        }
+    }
+
+    fn finish(mut self, body: Bytes) -> Result<Job, ApiError> {
+        let model = match (self.model.take(), self.models.is_empty()) {
+            (Some(model), _) => model,
+            (None, false) => self.models.remove(0),
+            (None, true) => {
+                return Err(ApiError::field(
+                    "model",
+                    "`model` is missing: name one of the models that GET /v1/models lists",
+                ));
+            }
+        };
+        self.models.retain(|m| *m != model);
+        let prompt = self.take_prompt()?;
+        let choices = self.choices.unwrap_or(1);
+        if self.best_of.is_some_and(|best| best != choices) {
+            return Err(ApiError::field(
+                "best_of",
+                "`best_of` must equal `n`: every choice made is billed, so ask for those you want",
+            ));
+        }
+        if self.max_tokens.is_some() && self.max_completion_tokens.is_some_and(|m| Some(m) != self.max_tokens)
+        {
+            return Err(ApiError::field(
+                "max_tokens",
+                "`max_tokens` and `max_completion_tokens` differ: send one of them",
+            ));
+        }
+        let max_tokens = self.max_completion_tokens.or(self.max_tokens);
+        let mut sampling = self.sampling.take().unwrap_or_else(default_sampling);
+        sampling.max_tokens = max_tokens;
+        if self.top_logprobs.is_some() && !self.wants_logprobs {
+            return Err(ApiError::field("top_logprobs", "`top_logprobs` needs `logprobs`: true"));
+        }
+        sampling.logprobs = self.wants_logprobs.then(|| self.top_logprobs.unwrap_or(0));
+        self.needs.logprobs = self.wants_logprobs;
+        Ok(Job {
+            api: self.api,
+            body,
+            members: self.members,
+            model,
+            fallbacks: self.models,
+            stream: self.stream,
+            choices,
+            max_tokens,
+            sampling,
+            seed: self.seed,
+            messages_count: self.messages_count,
+            prompt,
+            tools: self.tools,
+            needs: self.needs,
+            preferences: self.preferences.unwrap_or_default(),
+            preferences_span: self.preferences_span,
+            session: self.session,
+        })
+    }
+}
+
+/// Walks over the parts of a message and counts those that are not text.
+fn walk_parts(walk: &mut Walk<'_>, field: &str) -> Result<u32, ApiError> {
+    let mut media = 0;
+    walk.items::<ApiError>(|walk| {
+        if walk.peek() != b'{' {
+            return Err(wrong(field, "a string or an array of objects with `type`"));
+        }
+        let mut is_text = false;
+        walk.members::<ApiError>(|walk, key| {
+            let is_type = unescaped(walk.text(key)) == "type";
+            let value = walk.value()?;
+            is_text |= is_type && walk.text(value) == "\"text\"";
+            Ok(())
+        })?;
+        media += u32::from(!is_text);
+        Ok(())
+    })?;
+    Ok(media)
+}
+
+fn default_sampling() -> Sampling {
+    Sampling {
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        logit_bias: Vec::new(),
+        logprobs: None,
+        stop: Vec::new(),
+        max_tokens: None,
+    }
+}
+
+fn unescaped(key: &str) -> Cow<'_, str> {
+    if !key.contains('\\') {
+        return Cow::Borrowed(key);
+    }
+    serde_json::from_str::<String>(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned)
+}
+
+fn model(field: &'static str, raw: &str) -> Result<ModelSlug, ApiError> {
+    let text = fields::string(field, raw)?;
+    ModelSlug::parse(&text).map_err(|e| ApiError::field(field, format!("`{field}` is not a model name: {e}")))
+}
+
+fn models(raw: &str) -> Result<Vec<ModelSlug>, ApiError> {
+    let want = || wrong("models", &format!("an array of 1 to {MODELS_MAX} model names"));
+    let list: Vec<Cow<'_, str>> = serde_json::from_str(raw).map_err(|_| want())?;
+    if list.is_empty() || list.len() > MODELS_MAX {
+        return Err(want());
+    }
+    let parse = |name: &Cow<'_, str>| {
+        ModelSlug::parse(name)
+            .map_err(|e| ApiError::field("models", format!("`models` holds a bad name: {e}")))
+    };
+    list.iter().map(parse).collect()
+}
+
+/// The span of the one string in `"text"` or `["text"]`.
+fn prompt_span(raw: &str, span: &Range<usize>) -> Result<Range<usize>, ApiError> {
+    let want = || wrong("prompt", "one string; send one request per prompt, and text instead of token ids");
+    let mut walk = Walk::new(raw);
+    let mut found = None;
+    let mut one = |walk: &mut Walk<'_>| {
+        if walk.peek() != b'"' || found.is_some() {
+            return Err(want());
+        }
+        found = Some(walk.value().map_err(|_| want())?);
+        Ok(())
+    };
+    if raw.starts_with('[') {
+        walk.items(one)?;
+    } else {
+        one(&mut walk)?;
+    }
+    let found = found.ok_or_else(want)?;
+    if found.len() <= 2 {
+        return Err(ApiError::field("prompt", "`prompt` is empty: send some text"));
+    }
+    Ok(span.start + found.start..span.start + found.end)
+}
+
+fn response_format(raw: &str) -> Result<bool, ApiError> {
+    #[derive(serde::Deserialize)]
+    struct Format<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+    }
+    let want =
+        || wrong("response_format", "an object with `type` \"text\", \"json_object\" or \"json_schema\"");
+    let format: Format<'_> = serde_json::from_str(raw).map_err(|_| want())?;
+    match format.kind.as_ref() {
+        "text" => Ok(false),
+        "json_object" | "json_schema" => Ok(true),
+        _ => Err(want()),
+    }
+}
+
+fn session(raw: &str, span: &Range<usize>) -> Result<Range<usize>, ApiError> {
+    let text = fields::string("session_id", raw)?;
+    if text.is_empty() || text.len() > SESSION_BYTES_MAX {
+        return Err(wrong("session_id", &format!("a string of 1 to {SESSION_BYTES_MAX} bytes")));
+    }
+    Ok(span.start + 1..span.end - 1)
+}
+
+impl Job {
+    /// The body for a seller of this dialect: `upstream_id` in place of the model, usage asked for on
+    /// streams, the answer capped at `max_tokens` when given, our own members left out.
+    pub fn rebuild(&self, upstream_id: &str, max_tokens: Option<u32>) -> Bytes {
+        let mut out = Vec::with_capacity(self.body.len() + 96 + upstream_id.len());
+        out.push(b'{');
+        let mut capped = false;
+        for member in &self.members {
+            let replaces = match member.rule {
+                MemberRule::Drop => continue,
+                MemberRule::StreamOptions if self.stream => continue,
+                MemberRule::MaxTokens => max_tokens.is_some(),
+                MemberRule::Model => true,
+                MemberRule::Copy | MemberRule::StreamOptions => false,
+            };
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            if !replaces {
+                out.extend_from_slice(&self.body[member.key.start - 1..member.value.end]);
+                continue;
+            }
+            out.extend_from_slice(&self.body[member.key.start - 1..=member.key.end]);
+            out.push(b':');
+            match (member.rule, max_tokens) {
+                (MemberRule::MaxTokens, Some(cap)) => {
+                    push_u64(&mut out, u64::from(cap));
+                    capped = true;
+                }
+                _ => push_string(&mut out, upstream_id),
+            }
+        }
+        if !self.members.iter().any(|m| m.rule == MemberRule::Model) {
+            push_key(&mut out, "model");
+            push_string(&mut out, upstream_id);
+        }
+        if let (Some(cap), false) = (max_tokens, capped) {
+            push_key(&mut out, "max_tokens");
+            push_u64(&mut out, u64::from(cap));
+        }
+        if self.stream {
+            push_key(&mut out, "stream_options");
+            out.extend_from_slice(b"{\"include_usage\":true}");
+        }
+        out.push(b'}');
+        Bytes::from(out)
+    }
+
+    /// The prompt for a node.
+    pub fn node_prompt(&self) -> Prompt {
+        match self.api {
+            Api::Chat => Prompt::Chat {
+                messages_json: self.text(&self.prompt).to_owned(),
+                tools_json: self.tools.as_ref().map(|span| self.text(span).to_owned()),
+            },
+            Api::Text => Prompt::Text(serde_json::from_str(self.text(&self.prompt)).unwrap_or_default()),
+        }
+    }
+}
+
+fn push_key(out: &mut Vec<u8>, key: &str) {
+    if out.len() > 1 {
+        out.push(b',');
+    }
+    push_string(out, key);
+    out.push(b':');
+}
+
+#[cfg(test)]
+mod tests;

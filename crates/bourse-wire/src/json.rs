@@ -1,0 +1,384 @@
+//! A strict walk over JSON text that hands out spans instead of values.
+//!
+//! The hot path needs to know where the members of an object lie, not what they hold: a request is
+//! rebuilt by copying spans, an answer is priced by reading one of them. So this walker validates the
+//! grammar of RFC 8259 in one pass, allocates nothing and never copies. What is read as a value (numbers,
+//! strings, our own small objects) goes through `serde_json` afterwards.
+//!
+//! Limit: nesting is at most [`NESTING_MAX`], so recursion is bounded and a hostile body costs no stack.
+
+use std::ops::Range;
+
+/// Deepest nesting of arrays and objects that is walked.
+pub const NESTING_MAX: usize = 128;
+
+/// Why text was not walked to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// The grammar is broken.
+    #[error("malformed JSON at byte {0}")]
+    Syntax(usize),
+    /// Nested deeper than [`NESTING_MAX`].
+    #[error("JSON is nested deeper than {NESTING_MAX} levels at byte {0}")]
+    Deep(usize),
+}
+
+/// A cursor over one JSON text.
+#[derive(Debug, Clone)]
+pub struct Walk<'a> {
+    text: &'a str,
+    at: usize,
+    depth: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// Starts at the beginning.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, at: 0, depth: 0 }
+    }
+
+    /// The first byte of the next value, or 0 at the end.
+    pub fn peek(&mut self) -> u8 {
+        self.space();
+        self.byte()
+    }
+
+    /// Where the next token starts, after [`Walk::peek`] or a finished value.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Walks over one value of any kind and returns its span.
+    pub fn value(&mut self) -> Result<Range<usize>, JsonError> {
+        self.space();
+        let start = self.at;
+        match self.byte() {
+            b'"' => {
+                self.string()?;
+            }
+            b'{' => self.members::<JsonError>(|walk, _| walk.value().map(|_| ()))?,
+            b'[' => self.items::<JsonError>(|walk| walk.value().map(|_| ()))?,
+            b't' => self.literal("true")?,
+            b'f' => self.literal("false")?,
+            b'n' => self.literal("null")?,
+            _ => self.number()?,
+        }
+        Ok(start..self.at)
+    }
+
+    /// Walks over an object. `each` gets every member's key (a span within its quotes, escapes as
+    /// written) and must walk over the value.
+    pub fn members<E: From<JsonError>>(
+        &mut self,
+        mut each: impl FnMut(&mut Self, Range<usize>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.open(b'{')?;
+        if self.peek() == b'}' {
+            return Ok(self.close()?);
+        }
+        loop {
+            self.space();
+            let key = self.string()?;
+            self.space();
+            self.expect(b':')?;
+            each(self, key)?;
+            self.space();
+            match self.byte() {
+                b',' => self.at += 1,
+                b'}' => return Ok(self.close()?),
+                _ => return Err(self.syntax().into()),
+            }
+        }
+    }
+
+    /// Walks over an array. `each` must walk over one item.
+    pub fn items<E: From<JsonError>>(
+        &mut self,
+        mut each: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.open(b'[')?;
+        if self.peek() == b']' {
+            return Ok(self.close()?);
+        }
+        loop {
+            each(self)?;
+            self.space();
+            match self.byte() {
+                b',' => self.at += 1,
+                b']' => return Ok(self.close()?),
+                _ => return Err(self.syntax().into()),
+            }
+        }
+    }
+
+    /// Walks over a string and returns the span within its quotes, escapes as written.
+    pub fn string(&mut self) -> Result<Range<usize>, JsonError> {
+        self.expect(b'"')?;
+        let start = self.at;
+        let bytes = self.text.as_bytes();
+        loop {
+            let Some(hit) = memchr::memchr2(b'"', b'\\', &bytes[self.at..]) else {
+                return Err(JsonError::Syntax(bytes.len()));
+            };
+            let run = self.at..self.at + hit;
+            if let Some(odd) = bytes[run.clone()].iter().position(|b| *b < 0x20) {
+                return Err(JsonError::Syntax(run.start + odd));
+            }
+            self.at = run.end + 1;
+            if bytes[run.end] == b'"' {
+                return Ok(start..run.end);
+            }
+            self.escape()?;
+        }
+    }
+
+    /// The text of a span.
+    pub fn text(&self, span: Range<usize>) -> &'a str {
+        &self.text[span]
+    }
+
+    /// Succeeds when only white space is left.
+    pub fn finish(&mut self) -> Result<(), JsonError> {
+        self.space();
+        if self.at == self.text.len() { Ok(()) } else { Err(self.syntax()) }
+    }
+
+    fn byte(&self) -> u8 {
+        self.text.as_bytes().get(self.at).copied().unwrap_or(0)
+    }
+
+    fn space(&mut self) {
+        while matches!(self.byte(), b' ' | b'\n' | b'\r' | b'\t') {
+            self.at += 1;
+        }
+    }
+
+    fn syntax(&self) -> JsonError {
+        JsonError::Syntax(self.at)
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), JsonError> {
+        if self.byte() != byte {
+            return Err(self.syntax());
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn open(&mut self, byte: u8) -> Result<(), JsonError> {
+        self.space();
+        self.expect(byte)?;
+        self.depth += 1;
+        if self.depth > NESTING_MAX { Err(JsonError::Deep(self.at)) } else { Ok(()) }
+    }
+
+    fn close(&mut self) -> Result<(), JsonError> {
+        self.at += 1;
+        self.depth = self.depth.checked_sub(1).ok_or(JsonError::Syntax(self.at))?;
+        Ok(())
+    }
+
+    fn literal(&mut self, word: &str) -> Result<(), JsonError> {
+        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+            return Err(self.syntax());
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    fn escape(&mut self) -> Result<(), JsonError> {
+        let kind = self.byte();
+        self.at += 1;
+        match kind {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(()),
+            b'u' => {
+                for _ in 0..4 {
+                    if !self.byte().is_ascii_hexdigit() {
+                        return Err(self.syntax());
+                    }
+                    self.at += 1;
+                }
+                Ok(())
+            }
+            _ => Err(JsonError::Syntax(self.at - 1)),
+        }
+    }
+
+    fn number(&mut self) -> Result<(), JsonError> {
+        if self.byte() == b'-' {
+            self.at += 1;
+        }
+        match self.byte() {
+            b'0' => self.at += 1,
+            b'1'..=b'9' => self.digits()?,
+            _ => return Err(self.syntax()),
+        }
+        if self.byte() == b'.' {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.byte(), b'e' | b'E') {
+            self.at += 1;
+            if matches!(self.byte(), b'+' | b'-') {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), JsonError> {
+        if !self.byte().is_ascii_digit() {
+            return Err(self.syntax());
+        }
+        while self.byte().is_ascii_digit() {
+            self.at += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Appends `text` to `out` as a JSON string, quotes included.
+pub fn push_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        let escape: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            0..0x20 => {
+                out.extend_from_slice(&bytes[copied..at]);
+                out.extend_from_slice(format!("\\u{byte:04x}").as_bytes());
+                copied = at + 1;
+                continue;
+            }
+            _ => continue,
+        };
+        out.extend_from_slice(&bytes[copied..at]);
+        out.extend_from_slice(escape);
+        copied = at + 1;
+    }
+    out.extend_from_slice(&bytes[copied..]);
+    out.push(b'"');
+}
+
+/// Appends a whole number in decimal.
+pub fn push_u64(out: &mut Vec<u8>, value: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = value;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn walks(text: &str) -> bool {
+        let mut walk = Walk::new(text);
+        walk.value().and_then(|_| walk.finish()).is_ok()
+    }
+
+    fn nested(levels: usize) -> String {
+        format!("{}{}", "[".repeat(levels), "]".repeat(levels))
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        assert!(walks(&nested(NESTING_MAX)));
+        assert_eq!(Walk::new(&nested(NESTING_MAX + 1)).value(), Err(JsonError::Deep(NESTING_MAX + 1)));
+        assert!(Walk::new(&"[".repeat(1_000_000)).value().is_err());
+    }
+
+    #[test]
+    fn agrees_with_serde_json_on_the_corners_of_the_grammar() {
+        let cases = [
+            "",
+            " ",
+            "null",
+            "nul",
+            "tru",
+            "truex",
+            "true ",
+            "-",
+            "-0",
+            "01",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "1E-9",
+            "\"",
+            "\"\\\"",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\u12ag\"",
+            "\"a\\nb\"",
+            "\"a\nb\"",
+            "[",
+            "[,]",
+            "[1,]",
+            "[1 2]",
+            "{",
+            "{}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{\"a\":1}}",
+            "[]]",
+            "1 1",
+            "\u{feff}1",
+        ];
+        for case in cases {
+            let want = serde_json::from_str::<serde::de::IgnoredAny>(case).is_ok();
+            assert_eq!(walks(case), want, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn spans_are_the_text_as_written() {
+        let text = r#" { "a" : [ 1 , {"b":"c\"d"} ] , "e\u0066":null } "#;
+        let mut walk = Walk::new(text);
+        let mut seen = Vec::new();
+        walk.members::<JsonError>(|walk, key| {
+            let span = walk.value()?;
+            seen.push((walk.text(key), walk.text(span)));
+            Ok(())
+        })
+        .unwrap();
+        walk.finish().unwrap();
+        assert_eq!(seen, [("a", r#"[ 1 , {"b":"c\"d"} ]"#), ("e\\u0066", "null")]);
+    }
+
+    proptest! {
+        #[test]
+        fn accepts_what_serde_json_accepts(text in "[\\[\\]{}:,\"\\\\0-9a-fnrtu.eE+\\- ]{0,24}") {
+            let serde = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+            prop_assert_eq!(walks(&text), serde, "{}", text);
+        }
+
+        #[test]
+        fn strings_and_numbers_round_trip(text: String, number: u64) {
+            let mut out = Vec::new();
+            push_string(&mut out, &text);
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+            let mut out = Vec::new();
+            push_u64(&mut out, number);
+            prop_assert_eq!(serde_json::from_slice::<u64>(&out).unwrap(), number);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Server-sent events, found in passing.
+//!
+//! A relay wants to forward a seller's bytes as they came and still know what they say. [`SseScanner`]
+//! takes the bytes as they are read, cuts them into whole events and tells where each lies; what is not
+//! yet whole waits for the next read. When a read ends where an event ends, which is the common case,
+//! nothing is copied.
+//!
+//! Understood: LF, CRLF and CR line ends, comments, several `data` lines, a missing space after the
+//! colon, a byte-order mark, a missing blank line at the very end. Limit: one event is at most
+//! [`EVENT_BYTES_MAX`]. Source: WHATWG HTML, section 9.2.
+
+use bytes::{Bytes, BytesMut};
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Largest event, its line ends included.
+pub const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// An event grew beyond [`EVENT_BYTES_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("one event of the stream is larger than {EVENT_BYTES_MAX} bytes")]
+pub struct EventTooLarge;
+
+/// One whole event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The event as it came, its blank line included.
+    pub raw: Bytes,
+    data: Data,
+    /// Whether its `event` field says `error`.
+    pub named_error: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Data {
+    None,
+    /// One data line: its place in `raw`.
+    Line(Range<usize>),
+    /// Several data lines, joined by line feeds.
+    Joined(Vec<u8>),
+}
+
+impl Event {
+    /// The payload; none for comments and empty events.
+    pub fn data(&self) -> Option<&[u8]> {
+        match &self.data {
+            Data::None => None,
+            Data::Line(span) => Some(&self.raw[span.clone()]),
+            Data::Joined(bytes) => Some(bytes),
+        }
+    }
+
+    /// The payload when it is valid UTF-8.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        self.data().and_then(|d| std::str::from_utf8(d).ok()).map(Cow::Borrowed)
+    }
+
+    /// Whether this is the field's end marker.
+    pub fn is_done(&self) -> bool {
+        self.data().is_some_and(|d| d.trim_ascii() == b"[DONE]")
+    }
+}
+
+/// Cuts a stream of bytes into events.
+#[derive(Debug, Default)]
+pub struct SseScanner {
+    /// Bytes read and not yet handed out.
+    rest: Bytes,
+    /// How much of `rest` is known to hold whole lines of an event that is not whole.
+    scanned: usize,
+    begun: bool,
+}
+
+impl SseScanner {
+    /// Takes what was read.
+    pub fn push(&mut self, bytes: Bytes) {
+        if self.rest.is_empty() {
+            self.rest = bytes;
+            return;
+        }
+        let mut joined = BytesMut::with_capacity(self.rest.len() + bytes.len());
+        joined.extend_from_slice(&self.rest);
+        joined.extend_from_slice(&bytes);
+        self.rest = joined.freeze();
+    }
+
+    /// The next whole event; `None` when more bytes are needed.
+    pub fn next_event(&mut self) -> Result<Option<Event>, EventTooLarge> {
+        if !self.begun && !self.skip_mark() {
+            return Ok(None);
+        }
+        while let Some(line) = next_line(&self.rest, self.scanned) {
+            let blank = line.text.is_empty();
+            self.scanned = line.next;
+            if blank {
+                let raw = self.rest.split_to(line.next);
+                self.scanned = 0;
+                return Ok(Some(event(raw)));
+            }
+            if self.scanned > EVENT_BYTES_MAX {
+                return Err(EventTooLarge);
+            }
+        }
+        if self.rest.len() > EVENT_BYTES_MAX { Err(EventTooLarge) } else { Ok(None) }
+    }
+
+    /// What is left when the stream has ended: an event whose blank line is missing, or part of one.
+    pub fn finish(&mut self) -> Option<Event> {
+        self.scanned = 0;
+        let raw = std::mem::take(&mut self.rest);
+        (!raw.trim_ascii().is_empty()).then(|| event(raw))
+    }
+
+    /// Bytes of an event that is not whole yet.
+    pub fn pending_bytes(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Skips a byte-order mark. False while the first three bytes are not there.
+    fn skip_mark(&mut self) -> bool {
+        const MARK: &[u8] = b"\xef\xbb\xbf";
+        if self.rest.len() < MARK.len() && MARK.starts_with(&self.rest) {
+            return false;
+        }
+        if self.rest.starts_with(MARK) {
+            drop(self.rest.split_to(MARK.len()));
+        }
+        self.begun = true;
+        true
+    }
+}
+
+struct Line {
+    /// Without its line end.
+    text: Range<usize>,
+    /// Where the next line starts.
+    next: usize,
+}
+
+/// The line that starts at `at`, if its end is there. A CR at the very end may be half a CRLF: not yet.
+fn next_line(bytes: &[u8], at: usize) -> Option<Line> {
+    let end = at + memchr::memchr2(b'\n', b'\r', &bytes[at..])?;
+    let width = match (bytes[end], bytes.get(end + 1)) {
+        (b'\n', _) => 1,
+        (_, Some(b'\n')) => 2,
+        (_, Some(_)) => 1,
+        (_, None) => return None,
+    };
+    Some(Line { text: at..end, next: end + width })
+}
+
+/// Reads the fields of an event. A last line without its end counts.
+fn event(raw: Bytes) -> Event {
+    let mut data = Data::None;
+    let mut named_error = false;
+    let mut at = 0;
+    while at < raw.len() {
+        let line = next_line(&raw, at).unwrap_or_else(|| {
+            let end = raw.len() - usize::from(raw.ends_with(b"\r"));
+            Line { text: at..end.max(at), next: raw.len() }
+        });
+        at = line.next;
+        let text = &raw[line.text.clone()];
+        if let Some(value) = text.strip_prefix(b"data") {
+            let skip = match value {
+                [] => 4,
+                [b':', b' ', ..] => 6,
+                [b':', ..] => 5,
+                _ => continue,
+            };
+            data = add_line(data, &raw, line.text.start + skip..line.text.end);
+        } else if let Some(name) = text.strip_prefix(b"event:") {
+            named_error |= name.trim_ascii() == b"error";
+        }
+    }
+    Event { raw, data, named_error }
+}
+
+fn add_line(data: Data, raw: &[u8], line: Range<usize>) -> Data {
+    let line = line.start.min(line.end)..line.end;
+    let mut joined = match data {
+        Data::None => return Data::Line(line),
+        Data::Line(first) => raw[first].to_vec(),
+        Data::Joined(joined) => joined,
+    };
+    joined.push(b'\n');
+    joined.extend_from_slice(&raw[line]);
+    Data::Joined(joined)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Seen = (Vec<u8>, Option<Vec<u8>>, bool);
+
+    fn scan(pieces: &[&[u8]]) -> Vec<Seen> {
+        let mut scanner = SseScanner::default();
+        let mut seen = Vec::new();
+        let mut keep = |e: Event| seen.push((e.raw.to_vec(), e.data().map(<[u8]>::to_vec), e.named_error));
+        for piece in pieces {
+            scanner.push(Bytes::copy_from_slice(piece));
+            while let Some(event) = scanner.next_event().unwrap() {
+                keep(event);
+            }
+        }
+        if let Some(event) = scanner.finish() {
+            keep(event);
+        }
+        seen
+    }
+
+    fn payloads(text: &str) -> Vec<String> {
+        scan(&[text.as_bytes()])
+            .into_iter()
+            .filter_map(|(_, data, _)| data.map(|d| String::from_utf8(d).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn reads_every_form_of_line() {
+        assert_eq!(payloads("data: a\n\ndata: b\n\n"), ["a", "b"]);
+        assert_eq!(payloads("data: a\r\n\r\ndata:b\r\n\r\n"), ["a", "b"]);
+        assert_eq!(payloads("data: a\r\rdata: b\r\r"), ["a", "b"]);
+        assert_eq!(payloads("data: a\ndata: b\n\n"), ["a\nb"]);
+        assert_eq!(payloads("\u{feff}data: a\n\n"), ["a"]);
+        assert_eq!(payloads(": wait\n\nid: 1\nretry: 2\n\ndata\n\n"), [""]);
+        assert_eq!(payloads("data: [DONE]"), ["[DONE]"]);
+        assert_eq!(payloads("data:\r"), [""]);
+    }
+
+    #[test]
+    fn an_error_event_is_named() {
+        assert!(scan(&[b"event: error\ndata: {}\n\n"])[0].2);
+        assert!(!scan(&[b"event: message\ndata: {}\n\n"])[0].2);
+    }
+
+    #[test]
+    fn whole_reads_are_not_copied() {
+        let bytes = Bytes::from_static(b"data: a\n\n");
+        let mut scanner = SseScanner::default();
+        scanner.push(bytes.clone());
+        let event = scanner.next_event().unwrap().unwrap();
+        assert_eq!(event.raw.as_ptr(), bytes.as_ptr());
+    }
+
+    #[test]
+    fn an_event_is_bounded() {
+        let sized = |n: usize| {
+            let mut scanner = SseScanner::default();
+            scanner.push(Bytes::from(vec![b'x'; n]));
+            scanner.next_event()
+        };
+        assert_eq!(sized(EVENT_BYTES_MAX), Ok(None));
+        assert_eq!(sized(EVENT_BYTES_MAX + 1), Err(EventTooLarge));
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_gives_the_same_events(
+            text in "(data: ?|: |event: error|[a-cé€]{1,4}|\r\n|\n|\r|\n\n|\r\n\r\n){0,24}",
+            cuts in proptest::collection::vec(0usize..200, 0..6),
+        ) {
+            let bytes = text.as_bytes();
+            let whole = scan(&[bytes]);
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(bytes.len())).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|w| &bytes[w[0]..w[1]]).collect();
+            prop_assert_eq!(&scan(&pieces), &whole);
+            let rejoined: Vec<u8> = whole.into_iter().flat_map(|(raw, _, _)| raw).collect();
+            prop_assert!(bytes.starts_with(&rejoined));
+        }
+    }
+}
