@@ -11,7 +11,7 @@
 //! - [`gguf`] reads model files that may be hostile; [`Vocabulary`] is the tokenizer's data as plain values;
 //! - `kernels` (private) holds the vector code, chosen at run time, and the only `unsafe` of the house;
 //! - [`Model`] is the immutable weights, re-encoded to one tiled 8-bit format at load;
-//! - `Stage` runs rows of tokens or hidden states through a range of layers: for tests, audits, shards;
+//! - [`Stage`] runs rows of tokens or hidden states through a range of layers: for tests, audits, shards;
 //! - [`BatchEngine`] serves many sequences at once: admission, paged KV with prefix reuse, sampling.
 //!
 //! Limits: the Llama graph; formats F32, F16, Q4_0, Q4_1 and Q8_0; CPU only.
@@ -19,14 +19,24 @@
 mod batch;
 mod commitment;
 pub mod gguf;
+#[allow(
+    unsafe_code,
+    reason = "vector instructions and the sharing of buffers among threads live here and only here"
+)]
+mod kernels;
+mod kv;
 mod math;
 mod model;
+mod pass;
 mod sampling;
+mod stage;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod vocabulary;
 
 pub use batch::{
-    BatchEngine, EngineConfig, EngineConfigError, EngineLoad, FinishReason, SequenceId, SequenceRequest,
-    StepEvent, StepReport, SubmitError,
+    BATCH_ROWS_MAX, BatchEngine, EngineConfig, EngineConfigError, EngineLoad, FinishReason, KV_TOKENS_MAX,
+    QUEUE_MAX, STOP_TOKENS_MAX, SequenceId, SequenceRequest, StepEvent, StepReport, SubmitError,
 };
 pub use commitment::{LEAF_BYTES, NUMERIC_PROFILE, SAMPLER_SPEC, run_seed};
 pub use gguf::{GgufError, GgufFile};
@@ -34,4 +44,5 @@ pub use model::{KernelChoice, LoadError, LoadOptions, LoadProgress, Model, Model
 pub use sampling::{
     LOGIT_BIAS_MAX, LOGPROBS_MAX, SamplingError, SamplingParams, TokenLogprob, TokenLogprobs, replay_choice,
 };
+pub use stage::{STAGE_ROWS_MAX, Stage, StageError, StageInput, StageRow};
 pub use vocabulary::{Vocabulary, VocabularyError};

@@ -1,12 +1,26 @@
 //! The immutable model: weights in tiles, shapes, vocabulary, commitment.
+//!
+//! Loading reads one tensor at a time, hashes it for the commitment and re-encodes it, so that memory never
+//! holds the file beside the engine's own tiles. Only the Llama graph is run: every tensor of the file must
+//! have its place in that graph, because ignoring one would silently compute something else.
+
+mod load;
+mod shape;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use bourse_types::Digest32;
 use thiserror::Error;
 
-use crate::gguf::{GgufError, GgufFile};
+use crate::gguf::GgufError;
+use crate::kernels::{Kernel, TileMatrix};
 use crate::vocabulary::{Vocabulary, VocabularyError};
+
+pub(crate) use shape::Shape;
 
 /// Which vector code runs the model. All give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,6 +34,34 @@ pub enum KernelChoice {
     Avx2,
     /// AVX-512 with VNNI.
     Avx512Vnni,
+}
+
+impl KernelChoice {
+    /// The kernels that this CPU supports, slowest first.
+    pub fn available() -> Vec<Self> {
+        Kernel::available().into_iter().map(Self::from).collect()
+    }
+
+    fn resolve(self) -> Result<Kernel, LoadError> {
+        let available = Kernel::available();
+        let found = match self {
+            Self::Auto => available.last(),
+            wanted => available.iter().find(|&&kernel| Self::from(kernel) == wanted),
+        };
+        found.copied().ok_or(LoadError::Kernel(self))
+    }
+}
+
+impl From<Kernel> for KernelChoice {
+    fn from(kernel: Kernel) -> Self {
+        match kernel {
+            Kernel::Scalar => Self::Scalar,
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => Self::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512Vnni => Self::Avx512Vnni,
+        }
+    }
 }
 
 /// How to load a model.
@@ -99,27 +141,56 @@ pub struct ModelInfo {
     pub kernel: KernelChoice,
 }
 
+/// The weights of one layer. Matrices that multiply the same input stand in one table, one after another.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    pub(crate) attention_norm: Vec<f32>,
+    /// Queries, keys, values.
+    pub(crate) qkv: TileMatrix,
+    pub(crate) attention_out: TileMatrix,
+    pub(crate) feed_norm: Vec<f32>,
+    /// Gates, ups.
+    pub(crate) gate_up: TileMatrix,
+    pub(crate) down: TileMatrix,
+}
+
+/// The last norm and the matrix that turns a hidden state into logits.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) norm: Vec<f32>,
+    /// The embedding itself where the model ties them.
+    pub(crate) matrix: Arc<TileMatrix>,
+}
+
 /// An immutable model, to be shared behind an `Arc`.
 #[derive(Debug)]
 pub struct Model {
     info: ModelInfo,
     vocabulary: Vocabulary,
     commitment: Digest32,
+    pub(crate) kernel: Kernel,
+    pub(crate) shape: Shape,
+    pub(crate) layers: Vec<Layer>,
+    /// Present in the stage with the first layer.
+    pub(crate) embedding: Option<Arc<TileMatrix>>,
+    /// Present in the stage with the last layer.
+    pub(crate) head: Option<Head>,
+    /// Radians that each pair of a head turns by from one position to the next.
+    pub(crate) turns: Vec<f64>,
 }
 
 impl Model {
     /// Reads, checks, hashes and re-encodes the model file at `path`.
     ///
-    /// Tensors are read one at a time, so memory holds the re-encoded weights and one tensor. `progress` is
-    /// called after each.
+    /// Memory holds the re-encoded weights and one tensor of the file. `progress` is called after each
+    /// tensor. Dropping the call half-way is not possible; it takes some tenths of a second for each
+    /// 100 MB.
     pub fn load(
         path: &Path,
         options: &LoadOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, LoadError> {
-        let _ = (options, progress);
-        let file = GgufFile::open(path)?;
-        Err(LoadError::Architecture(file.get_str("general.architecture")?.to_owned()))
+        load::load(path, options, progress)
     }
 
     /// What it is, in numbers.

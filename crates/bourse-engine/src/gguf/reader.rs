@@ -86,7 +86,9 @@ fn place(
         match (start, end) {
             (Some(start), Some(end)) if end <= file_bytes => info.file_offset = start,
             _ => {
-                return Err(GgufError::Malformed(format!("tensor {name:?} reaches past the end of the file")));
+                return Err(GgufError::Malformed(format!(
+                    "tensor {name:?} reaches past the end of the file"
+                )));
             }
         }
     }

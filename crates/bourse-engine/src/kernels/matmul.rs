@@ -1,0 +1,137 @@
+//! Products of weight tiles with rows of activations.
+//!
+//! A micro-kernel multiplies one tile (16 rows of weights) with a few rows of activations: each weight is
+//! loaded once for all of them, which is where a batch gains. For every output, block after block,
+//! `sum = fma(float(integer dot product), weight scale · activation scale, sum)`: the same three roundings in
+//! every kernel.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod scalar;
+
+use super::crew::{Crew, Shared};
+use super::tiles::{CodeBlock, ScaleBlock};
+use super::{Activations, BLOCK, Kernel, TILE_ROWS, TileMatrix};
+
+/// Rows of activations that are multiplied with a tile before the next tile is taken; they stay in the
+/// second-level cache meanwhile.
+const PANEL_ROWS: usize = 128;
+/// Tasks for each thread, so that a thread that is held up does not hold up the others for long.
+const TASKS_PER_THREAD: usize = 4;
+
+/// What a micro-kernel needs: one tile, some rows of activations, and where the sums go.
+struct Micro<'a, const ROWS: usize> {
+    codes: &'a [CodeBlock],
+    scales: &'a [ScaleBlock],
+    /// Codes of each row, `BLOCK` for each block.
+    activation_codes: [&'a [i8]; ROWS],
+    activation_scales: [&'a [f32]; ROWS],
+    activation_excess: [&'a [i32]; ROWS],
+}
+
+type Sums<const ROWS: usize> = [[f32; TILE_ROWS]; ROWS];
+
+/// out = activations · weightsᵀ. `out` has a row of `weights.padded_rows()` numbers for each activation row.
+pub(crate) fn multiply(
+    kernel: Kernel,
+    crew: &mut Crew,
+    weights: &TileMatrix,
+    activations: &Activations,
+    out: &mut [f32],
+) {
+    assert_eq!(weights.columns(), activations.columns(), "factors of one width");
+    assert_eq!(out.len(), activations.rows() * weights.padded_rows(), "an output for each product");
+    let tiles = weights.tiles();
+    let tasks = if crew.threads() == 1 { 1 } else { tiles.min(crew.threads() * TASKS_PER_THREAD) };
+    let out = Shared::new(out);
+    crew.run(tasks, &|task| {
+        let (first, end) = (task * tiles / tasks, (task + 1) * tiles / tasks);
+        for panel in (0..activations.rows()).step_by(PANEL_ROWS) {
+            let panel_end = activations.rows().min(panel + PANEL_ROWS);
+            for tile in first..end {
+                let product = TileProduct { weights, activations, tile, out };
+                product.rows(kernel, panel, panel_end);
+            }
+        }
+    });
+}
+
+#[derive(Clone, Copy)]
+struct TileProduct<'a> {
+    weights: &'a TileMatrix,
+    activations: &'a Activations,
+    tile: usize,
+    out: Shared<'a, f32>,
+}
+
+impl TileProduct<'_> {
+    /// Multiplies the tile with the rows from `row` to `end`, in the largest groups that the kernel has.
+    fn rows(self, kernel: Kernel, mut row: usize, end: usize) {
+        let group_max = match kernel {
+            Kernel::Scalar => 4,
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => 4,
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512Vnni => 8,
+        };
+        while row < end {
+            let group = group_max.min(end - row);
+            match group {
+                1 => self.group::<1>(kernel, row),
+                2 => self.group::<2>(kernel, row),
+                3 => self.group::<3>(kernel, row),
+                4 => self.group::<4>(kernel, row),
+                5 => self.group::<5>(kernel, row),
+                6 => self.group::<6>(kernel, row),
+                7 => self.group::<7>(kernel, row),
+                _ => self.group::<8>(kernel, row),
+            }
+            row += group;
+        }
+    }
+
+    fn group<const ROWS: usize>(self, kernel: Kernel, row: usize) {
+        let blocks = self.weights.blocks();
+        let tile = self.tile * blocks..(self.tile + 1) * blocks;
+        let (columns, activations) = (self.weights.columns(), self.activations);
+        let rows: [usize; ROWS] = std::array::from_fn(|i| row + i);
+        let micro = Micro {
+            codes: &self.weights.codes[tile.clone()],
+            scales: &self.weights.scales[tile],
+            activation_codes: rows.map(|row| &activations.codes[row * columns..(row + 1) * columns]),
+            activation_scales: rows.map(|row| &activations.scales[row * blocks..(row + 1) * blocks]),
+            activation_excess: rows.map(|row| &activations.excess[row * blocks..(row + 1) * blocks]),
+        };
+        let sums = match kernel {
+            Kernel::Scalar => scalar::micro(&micro),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a `Kernel` of this kind exists only after the CPU was asked for the instructions.
+            Kernel::Avx2 => unsafe { avx2::micro(&micro) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Kernel::Avx512Vnni => unsafe { avx512::micro(&micro) },
+        };
+        for (row, sums) in rows.into_iter().zip(sums) {
+            let start = row * self.weights.padded_rows() + self.tile * TILE_ROWS;
+            // SAFETY: one task has this tile, and it visits each row once; the part ends with this turn.
+            unsafe { self.out.part(start, TILE_ROWS) }.copy_from_slice(&sums);
+        }
+    }
+}
+
+impl<const ROWS: usize> Micro<'_, ROWS> {
+    /// Checks once what the kernels below rely on: as many blocks of codes and scales everywhere.
+    #[inline(always)]
+    fn blocks(&self) -> usize {
+        let blocks = self.codes.len();
+        assert_eq!(self.scales.len(), blocks, "a scale for each block of weights");
+        for row in 0..ROWS {
+            assert_eq!(self.activation_codes[row].len(), blocks * BLOCK, "codes for each block");
+            assert_eq!(self.activation_scales[row].len(), blocks, "a scale for each block");
+            assert_eq!(self.activation_excess[row].len(), blocks, "an excess for each block");
+        }
+        blocks
+    }
+}
