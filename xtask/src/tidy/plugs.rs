@@ -10,10 +10,9 @@ use super::source::Source;
 use super::{Finding, Tree};
 
 /// Trait and the file it stands in.
-const PLUGS: [(&str, &str); 4] = [
+const PLUGS: [(&str, &str); 3] = [
     ("Engine", "crates/bourse-node/src/engine.rs"),
-    ("Dialect", "crates/bourse-wire/src/dialect.rs"),
-    ("ProviderAdapter", "crates/bourse-gateway/src/provider.rs"),
+    ("ProviderAdapter", "crates/bourse-gateway/src/adapter.rs"),
     ("Journal", "crates/bourse-ledger/src/journal.rs"),
 ];
 /// Methods of a plug, at most.

@@ -13,8 +13,7 @@ fn house() -> (BTreeMap<String, String>, BTreeMap<String, Crate>) {
     let mut files = BTreeMap::new();
     let mut put = |path: &str, text: &str| files.insert(path.to_owned(), text.to_owned());
     put("crates/bourse-node/src/engine.rs", "//! Home.\npub trait Engine { fn run(&self); }\n");
-    put("crates/bourse-wire/src/dialect.rs", "//! Home.\npub trait Dialect { fn parse(&self); }\n");
-    put("crates/bourse-gateway/src/provider.rs", "//! Home.\npub trait ProviderAdapter {}\n");
+    put("crates/bourse-gateway/src/adapter.rs", "//! Home.\npub trait ProviderAdapter {}\n");
     put(
         "crates/bourse-ledger/src/journal.rs",
         "//! Home.\npub trait Journal {}\npub struct Memory;\nimpl Journal for Memory {}\n",
