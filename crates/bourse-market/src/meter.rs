@@ -214,10 +214,11 @@ impl Meter {
 
     /// A usage object was seen, wherever it stood.
     pub fn on_claim(&mut self, claim: ClaimedUsage) {
-        if claim.is_consistent() {
+        let is_consistent = claim.is_consistent();
+        self.claim_was_invalid |= !is_consistent;
+        // What a node swore to is kept even when it is absurd: it can only lower the bill.
+        if is_consistent || self.rules.counting == Counting::Exact {
             self.claim = Some(claim);
-        } else {
-            self.claim_was_invalid = true;
         }
     }
 
@@ -250,11 +251,10 @@ impl Meter {
 
     /// The bill, by the table in the module's description. Never above `held`.
     pub fn settle(&self, end: StreamEnd, prices: &PriceSchedule, held: NanoUsd) -> Result<Bill, MeterError> {
-        let claim = self.claim.filter(|claim| !claim.contradicts(self.has_content()));
-        let mut doubts = Doubts::NONE;
-        if self.claim_was_invalid || claim.is_none() && self.claim.is_some() {
-            doubts = doubts.with(Doubts::CLAIM_INVALID);
-        }
+        let contradicts = self.claim.is_some_and(|claim| claim.contradicts(self.has_content()));
+        let claim = self.claim.filter(|_| !contradicts || self.rules.counting == Counting::Exact);
+        let invalid = self.claim_was_invalid || contradicts;
+        let mut doubts = if invalid { Doubts::CLAIM_INVALID } else { Doubts::NONE };
         let claimed = claim.map(ClaimedUsage::usage);
         if !self.is_billable(end, claim) {
             let charge = Charge {

@@ -1,1 +1,102 @@
+use super::*;
+use crate::demand::Preferences;
+use crate::snapshot::tests::offer;
+use proptest::prelude::*;
 
+fn demand(preferences: &Preferences, max_tokens: Option<u64>, choices: u32) -> Demand<'_> {
+    Demand {
+        model: "m",
+        prompt_bytes: 100,
+        messages: 1,
+        max_tokens,
+        choices,
+        needs: Supports::NONE,
+        prefers: Supports::NONE,
+        preferences,
+    }
+}
+
+/// The prompt of `demand` bounds to 100 + 3 × 16 tokens at 1,000 nano-dollars; a completion token is 2,000.
+const PROMPT_NANO: u64 = 148_000;
+
+#[test]
+fn the_first_hold_covers_the_prompt_and_one_step() {
+    let wishes = Preferences::default();
+    let window = HoldWindow::first(&offer("m", "s"), &demand(&wishes, None, 1)).unwrap();
+    assert_eq!(window.held(), NanoUsd(PROMPT_NANO + HOLD_STEP_TOKENS * 2_000));
+    assert_eq!(window.covered_tokens(), HOLD_STEP_TOKENS);
+    let short = HoldWindow::first(&offer("m", "s"), &demand(&wishes, Some(10), 3)).unwrap();
+    assert_eq!(short.held(), NanoUsd(PROMPT_NANO + 30 * 2_000));
+    assert_eq!(short.extension(30), Ok(None));
+}
+
+#[test]
+fn the_margin_decides_when_to_extend() {
+    let wishes = Preferences::default();
+    let mut window = HoldWindow::first(&offer("m", "s"), &demand(&wishes, Some(1_000), 1)).unwrap();
+    assert_eq!(window.extension(HOLD_STEP_TOKENS - HOLD_MARGIN_TOKENS), Ok(None));
+    let due = HOLD_STEP_TOKENS - HOLD_MARGIN_TOKENS + 1;
+    let first = window.extension(due).unwrap().unwrap();
+    assert_eq!(first, Extension { step: 1, amount: NanoUsd(due * 2_000), covers_tokens: due + 256 });
+    assert_eq!(window.extension(due), Ok(Some(first)), "asking changes nothing");
+    window.grant(&first).unwrap();
+    assert_eq!(window.held(), quote(&offer("m", "s"), &demand(&wishes, Some(1_000), 1), due).unwrap());
+    // A burst far beyond what was covered is covered with a step to spare, up to the limit.
+    let second = window.extension(990).unwrap().unwrap();
+    assert_eq!((second.step, second.covers_tokens), (2, 1_000));
+    window.grant(&second).unwrap();
+    assert_eq!(window.extension(1_000), Ok(None));
+}
+
+#[test]
+fn what_cannot_be_watched_is_held_whole() {
+    let wishes = Preferences::default();
+    let hidden = Offer { supports: Supports::ALL, ..offer("m", "s") };
+    let whole = HoldWindow::whole(&offer("m", "s"), &demand(&wishes, Some(4_000), 2)).unwrap();
+    assert_eq!(whole.covered_tokens(), 8_000);
+    assert_eq!(HoldWindow::first(&hidden, &demand(&wishes, Some(4_000), 2)), Ok(whole));
+}
+
+#[test]
+fn a_dearer_cache_bounds_the_prompt() {
+    let wishes = Preferences::default();
+    let mut dear = offer("m", "s");
+    let prices = dear.prices.as_mut().unwrap();
+    prices.cached_prompt.0 = 3 * prices.prompt.0;
+    let held = quote(&dear, &demand(&wishes, Some(0), 1), 0).unwrap();
+    assert_eq!(held, NanoUsd(3 * PROMPT_NANO));
+}
+
+#[test]
+fn a_bound_that_cannot_be_computed_is_an_error() {
+    let wishes = Preferences::default();
+    let unknown = Offer { prices: None, ..offer("m", "s") };
+    assert_eq!(quote(&unknown, &demand(&wishes, None, 1), 0), Err(QuoteError::UnknownPrice));
+    let endless = Offer { context_tokens_max: u64::MAX, ..offer("m", "s") };
+    let refused = HoldWindow::whole(&endless, &demand(&wishes, None, 128));
+    assert_eq!(refused, Err(QuoteError::Bound(MoneyError::Overflow)));
+}
+
+proptest! {
+    #[test]
+    fn a_window_followed_to_the_end_always_covers_what_was_generated(
+        steps in proptest::collection::vec(0u64..200, 0..60), max in 1u64..9_000, choices in 1u32..4,
+    ) {
+        let wishes = Preferences::default();
+        let (offer, demand) = (offer("m", "s"), demand(&wishes, Some(max), choices));
+        let limit = completion_tokens_max(&offer, &demand);
+        let mut window = HoldWindow::first(&offer, &demand).unwrap();
+        let mut generated = 0;
+        for tokens in steps {
+            generated = (generated + tokens).min(limit);
+            if let Some(extension) = window.extension(generated).unwrap() {
+                window.grant(&extension).unwrap();
+            }
+            prop_assert!(window.covered_tokens() >= generated);
+            prop_assert!(window.covered_tokens() <= limit);
+        }
+        let whole = HoldWindow::whole(&offer, &demand).unwrap();
+        prop_assert!(window.held() <= whole.held());
+        prop_assert!(window.held() >= quote(&offer, &demand, 0).unwrap());
+    }
+}
