@@ -1,1 +1,4 @@
-//! Being written.
+//! The supply daemon.
+
+pub mod template;
+pub mod tokenizer;
