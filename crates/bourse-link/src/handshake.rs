@@ -12,7 +12,7 @@ use bourse_types::NodeId;
 use bourse_wire::node::{
     CHALLENGE_DOMAIN, FRAME_BYTES_MAX, Frame, Hello, NODE_PROTOCOL_VERSION, NodeCard, Welcome,
 };
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, VerifyingKey};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -84,10 +84,12 @@ where
     within("room to write the welcome", answer_within, link.writer.send(&Frame::Welcome(welcome))).await
 }
 
-/// The node's side: signs the challenge with `key`, shows `card`, returns the welcome.
+/// The node's side: proves to be `node` by a `sign`ed challenge, shows `card`, returns the welcome.
+/// `sign` is ed25519 with the node's secret key; the key itself stays with the caller.
 pub async fn greet_gateway<R, W>(
     link: &mut FramedLink<R, W>,
-    key: &SigningKey,
+    node: NodeId,
+    sign: impl FnOnce(&[u8]) -> [u8; 64],
     card: NodeCard,
     answer_within: Duration,
 ) -> Result<Welcome, LinkError>
@@ -104,8 +106,8 @@ where
         };
         let hello = Hello {
             version: NODE_PROTOCOL_VERSION,
-            node: NodeId(key.verifying_key().to_bytes()),
-            signature: key.sign(&challenge_bytes(&challenge)).to_bytes(),
+            node,
+            signature: sign(&challenge_bytes(&challenge)),
             card,
         };
         link.writer.send(&Frame::Hello(hello)).await?;

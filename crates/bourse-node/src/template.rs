@@ -27,7 +27,7 @@ pub const MESSAGES_MAX: usize = 16 * 1024;
 /// Nested calls, loops and includes of a template.
 const RECURSION_MAX: usize = 64;
 /// Fuel that every rendering gets: instructions and copied bytes.
-const FUEL_BASE: u64 = 4 * 1024 * 1024;
+const FUEL_BASE: u64 = 512 * 1024;
 /// Fuel for each byte of input: a template may copy its input about this often.
 const FUEL_PER_INPUT_BYTE: u64 = 64;
 /// The one template of an environment.

@@ -2,6 +2,7 @@
 
 use super::*;
 use bourse_types::{Digest32, ModelSlug};
+use ed25519_dalek::{Signer as _, SigningKey};
 use tokio::io::{AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
 
 type MemoryLink = FramedLink<ReadHalf<DuplexStream>, WriteHalf<DuplexStream>>;
@@ -16,6 +17,14 @@ fn links() -> (MemoryLink, MemoryLink) {
 
 fn key() -> SigningKey {
     SigningKey::from_bytes(&[5; 32])
+}
+
+fn node_id() -> NodeId {
+    NodeId(key().verifying_key().to_bytes())
+}
+
+fn sign(bytes: &[u8]) -> [u8; 64] {
+    key().sign(bytes).to_bytes()
 }
 
 fn card() -> NodeCard {
@@ -59,8 +68,8 @@ async fn a_proven_node_is_welcomed() {
         welcome_node(&mut gateway, 5, PATIENCE).await?;
         Ok::<_, LinkError>(hello)
     };
-    let identity = key();
-    let (hello, welcome) = tokio::join!(gateway_side, greet_gateway(&mut node, &identity, card(), PATIENCE));
+    let (hello, welcome) =
+        tokio::join!(gateway_side, greet_gateway(&mut node, node_id(), sign, card(), PATIENCE));
     let hello = hello.unwrap();
     assert_eq!(hello.node.0, key().verifying_key().to_bytes());
     assert_eq!(hello.card, card());
@@ -125,7 +134,7 @@ async fn a_silent_peer_times_out_on_either_side() {
     let (mut gateway, mut node) = links();
     let silent = challenge_node(&mut gateway, CHALLENGE, Duration::from_millis(40)).await;
     assert!(matches!(silent, Err(LinkError::Timeout("hello", 40))));
-    let silent = greet_gateway(&mut node, &key(), card(), Duration::from_millis(50)).await;
+    let silent = greet_gateway(&mut node, node_id(), sign, card(), Duration::from_millis(50)).await;
     assert!(matches!(silent, Err(LinkError::Timeout("welcome", 50))));
 }
 
@@ -136,7 +145,7 @@ async fn a_gateway_that_closes_has_refused() {
         challenge_node(&mut gateway, CHALLENGE, PATIENCE).await.unwrap();
         gateway.writer.send(&Frame::Goodbye).await.unwrap();
     };
-    let identity = key();
-    let ((), result) = tokio::join!(gateway_side, greet_gateway(&mut node, &identity, card(), PATIENCE));
+    let ((), result) =
+        tokio::join!(gateway_side, greet_gateway(&mut node, node_id(), sign, card(), PATIENCE));
     assert!(matches!(result, Err(LinkError::Refused)));
 }
