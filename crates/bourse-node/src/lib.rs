@@ -1,4 +1,5 @@
 //! The supply daemon.
 
+pub mod engine;
 pub mod template;
 pub mod tokenizer;
