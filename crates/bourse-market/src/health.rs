@@ -85,6 +85,20 @@ pub struct OfferHealth {
 }
 
 impl OfferHealth {
+    /// Health of an offer of which nothing is known.
+    pub const UNKNOWN: Self = Self {
+        in_flight: 0,
+        failures_in_a_row: 0,
+        successes_in_a_row: 0,
+        openings: 0,
+        open_until: None,
+        paused_until: UnixMs(0),
+        bucket_start: UnixMs(0),
+        current: Bucket { outcomes: 0, failures: 0 },
+        previous: Bucket { outcomes: 0, failures: 0 },
+        ttft_ms: None,
+    };
+
     /// An attempt starts.
     pub fn on_start(&mut self) {
         self.in_flight = self.in_flight.saturating_add(1);

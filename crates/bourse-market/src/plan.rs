@@ -100,17 +100,14 @@ impl Plan {
     }
 }
 
-/// An offer that can serve, with what its place depends on.
+/// An offer that can serve.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     index: OfferIndex,
     supports: Supports,
     cost_pico: f64,
-    ttft_ms: f64,
-    /// Position in the buyer's `order`; `u32::MAX` when not in it.
-    rank: u32,
-    /// Why it is only a last resort, if it is.
-    resting: Option<Rejection>,
+    is_resting: bool,
+    is_chosen: bool,
 }
 
 /// Chooses who is asked. `health` is by position; an offer beyond its end counts as healthy.
@@ -121,13 +118,12 @@ pub fn plan(
     now: UnixMs,
     seed: u64,
 ) -> Result<Plan, PlanError> {
+    let field = Field { snapshot, health, demand, now };
     let offers = snapshot.offers_of(demand.model).ok_or(PlanError::ModelNotFound)?;
     let mut candidates = Vec::with_capacity(offers.len());
     let mut rejected = Vec::new();
-    let healthy = OfferHealth::default();
     for (index, offer) in offers {
-        let health = health.get(index.0 as usize).unwrap_or(&healthy);
-        match judge(index, offer, health, demand, now) {
+        match field.judge(index, offer) {
             Ok(candidate) => candidates.push(candidate),
             Err(reason) => rejected.push((index, reason)),
         }
@@ -136,71 +132,120 @@ pub fn plan(
     if candidates.is_empty() {
         return Err(PlanError::NoOffers { rejected });
     }
-    // Stable, so that candidates stay in the order of their positions within both parts.
-    candidates.sort_by_key(|c| c.resting.is_some());
-    let resting_from = candidates.partition_point(|c| c.resting.is_none());
-    let budget = if demand.preferences.allow_fallbacks || !demand.preferences.order.is_empty() {
-        ATTEMPTS_MAX
-    } else {
-        1
-    };
+    let wishes = demand.preferences;
+    let single = !wishes.allow_fallbacks && wishes.order.is_empty();
+    let (budget, beyond) =
+        if single { (1, Rejection::FallbacksOff) } else { (ATTEMPTS_MAX, Rejection::AttemptBudget) };
+    let mut attempts = Vec::with_capacity(budget.min(candidates.len()));
     let mut random = draw::Random::new(seed);
-    let (ready, resting) = candidates.split_at_mut(resting_from);
-    arrange(ready, demand, budget, &mut random);
-    arrange(resting, demand, budget.saturating_sub(ready.len()), &mut random);
-    let cut = budget.min(candidates.len());
-    let beyond = if budget == 1 { Rejection::FallbacksOff } else { Rejection::AttemptBudget };
-    rejected.extend(candidates[cut..].iter().map(|c| (c.index, c.resting.unwrap_or(beyond))));
-    rejected.sort_unstable_by_key(|(index, _)| *index);
-    Ok(Plan {
-        snapshot: snapshot.digest(),
-        seed,
-        attempts: candidates[..cut].iter().map(|c| c.index).collect(),
-        last_resorts_from: resting_from.min(cut),
-        rejected,
-    })
+    let mut resting: Vec<Candidate> = candidates.extract_if(.., |c| c.is_resting).collect();
+    field.choose(&mut candidates, budget, &mut random, &mut attempts);
+    let last_resorts_from = attempts.len();
+    field.choose(&mut resting, budget - last_resorts_from, &mut random, &mut attempts);
+    rejected.reserve(candidates.len() + resting.len() - attempts.len());
+    for left in candidates.iter().chain(&resting).filter(|c| !c.is_chosen) {
+        rejected.push((left.index, field.rest(left.index).unwrap_or(beyond)));
+    }
+    // Stable sort, because what is sorted are a few runs that are in order already.
+    rejected.sort_by_key(|(index, _)| *index);
+    Ok(Plan { snapshot: snapshot.digest(), seed, attempts, last_resorts_from, rejected })
 }
 
-/// The hard filters, cheapest first.
-fn judge(
-    index: OfferIndex,
-    offer: &Offer,
-    health: &OfferHealth,
-    demand: &Demand<'_>,
+/// What a plan is made from.
+struct Field<'a> {
+    snapshot: &'a MarketSnapshot,
+    health: &'a [OfferHealth],
+    demand: &'a Demand<'a>,
     now: UnixMs,
-) -> Result<Candidate, Rejection> {
-    let wishes = demand.preferences;
-    let prices = offer.prices.as_ref().ok_or(Rejection::UnknownPrice)?;
-    if !wishes.only.is_empty() && position(&wishes.only, &offer.seller).is_none() {
-        return Err(Rejection::NotInOnly);
+}
+
+impl Field<'_> {
+    fn health(&self, index: OfferIndex) -> &OfferHealth {
+        self.health.get(index.0 as usize).unwrap_or(&OfferHealth::UNKNOWN)
     }
-    if position(&wishes.ignore, &offer.seller).is_some() {
-        return Err(Rejection::Ignored);
+
+    /// The hard filters, cheapest first.
+    fn judge(&self, index: OfferIndex, offer: &Offer) -> Result<Candidate, Rejection> {
+        let demand = self.demand;
+        let wishes = demand.preferences;
+        let prices = offer.prices.as_ref().ok_or(Rejection::UnknownPrice)?;
+        if !wishes.only.is_empty() && position(&wishes.only, &offer.seller).is_none() {
+            return Err(Rejection::NotInOnly);
+        }
+        if position(&wishes.ignore, &offer.seller).is_some() {
+            return Err(Rejection::Ignored);
+        }
+        let order_is_all = !wishes.allow_fallbacks && !wishes.order.is_empty();
+        if order_is_all && position(&wishes.order, &offer.seller).is_none() {
+            return Err(Rejection::FallbacksOff);
+        }
+        if wishes.quantizations.is_some_and(|set| !set.contains(offer.quantization)) {
+            return Err(Rejection::Quantization);
+        }
+        let needs = if wishes.require_parameters { demand.needs.with(demand.prefers) } else { demand.needs };
+        if !offer.supports.contains(needs) {
+            return Err(Rejection::MissingSupport(needs.without(offer.supports)));
+        }
+        fits(offer, demand)?;
+        affordable(prices, &wishes.max_price)?;
+        let health = self.health(index);
+        if let Some(capacity) = offer.capacity.filter(|capacity| health.in_flight() >= *capacity) {
+            return Err(Rejection::AtCapacity(capacity));
+        }
+        Ok(Candidate {
+            index,
+            supports: offer.supports,
+            cost_pico: cost_pico(prices, demand),
+            is_resting: !health.admits(self.now),
+            is_chosen: false,
+        })
     }
-    let rank = position(&wishes.order, &offer.seller).map_or(u32::MAX, |at| at as u32);
-    if rank == u32::MAX && !wishes.allow_fallbacks && !wishes.order.is_empty() {
-        return Err(Rejection::FallbacksOff);
+
+    /// Why an offer is only a last resort, if it is.
+    fn rest(&self, index: OfferIndex) -> Option<Rejection> {
+        let health = self.health(index);
+        if health.admits(self.now) {
+            return None;
+        }
+        match health.breaker(self.now) {
+            Breaker::Closed => health.paused_until(self.now).map(Rejection::RateLimited),
+            Breaker::Open { .. } | Breaker::HalfOpen => {
+                Some(Rejection::BreakerOpen(health.rests_until(self.now)))
+            }
+        }
     }
-    if wishes.quantizations.is_some_and(|set| !set.contains(offer.quantization)) {
-        return Err(Rejection::Quantization);
+
+    /// Appends up to `count` of the candidates to `attempts` and marks them as chosen.
+    fn choose(
+        &self,
+        candidates: &mut [Candidate],
+        count: usize,
+        random: &mut draw::Random,
+        attempts: &mut Vec<OfferIndex>,
+    ) {
+        let wishes = self.demand.preferences;
+        if wishes.order.is_empty() && wishes.sort.is_none() {
+            draw::weighted(candidates, count, random, attempts);
+            return;
+        }
+        let key = |c: &Candidate| {
+            let seller = self.snapshot.offer(c.index).map(|offer| &offer.seller);
+            let rank = seller.and_then(|seller| position(&wishes.order, seller)).unwrap_or(usize::MAX);
+            let by_latency = wishes.sort == Some(Sort::Latency);
+            let ttft_ms =
+                if by_latency { self.health(c.index).ttft_ms().unwrap_or(f64::INFINITY) } else { 0.0 };
+            (rank, ttft_ms)
+        };
+        let mut keyed: Vec<_> = candidates.iter_mut().map(|c| (key(c), c)).collect();
+        keyed.sort_by(|((rank_a, ttft_a), a), ((rank_b, ttft_b), b)| {
+            let by_wish = rank_a.cmp(rank_b).then(ttft_a.total_cmp(ttft_b));
+            by_wish.then(a.cost_pico.total_cmp(&b.cost_pico)).then(a.index.cmp(&b.index))
+        });
+        for (_, chosen) in keyed.into_iter().take(count) {
+            chosen.is_chosen = true;
+            attempts.push(chosen.index);
+        }
     }
-    let needs = if wishes.require_parameters { demand.needs.with(demand.prefers) } else { demand.needs };
-    if !offer.supports.contains(needs) {
-        return Err(Rejection::MissingSupport(needs.without(offer.supports)));
-    }
-    fits(offer, demand)?;
-    affordable(prices, &wishes.max_price)?;
-    if let Some(capacity) = offer.capacity.filter(|capacity| health.in_flight() >= *capacity) {
-        return Err(Rejection::AtCapacity(capacity));
-    }
-    Ok(Candidate {
-        index,
-        supports: offer.supports,
-        cost_pico: cost_pico(prices, demand),
-        ttft_ms: health.ttft_ms().unwrap_or(f64::INFINITY),
-        rank,
-        resting: resting(health, now),
-    })
 }
 
 /// Rejects what surely cannot fit. What may fit is tried: the seller counts exactly.
@@ -226,16 +271,6 @@ fn affordable(prices: &PriceSchedule, max: &MaxPrice) -> Result<(), Rejection> {
         return Ok(());
     };
     Err(Rejection::MaxPrice(part))
-}
-
-fn resting(health: &OfferHealth, now: UnixMs) -> Option<Rejection> {
-    if health.admits(now) {
-        return None;
-    }
-    match health.breaker(now) {
-        Breaker::Closed => health.paused_until(now).map(Rejection::RateLimited),
-        Breaker::Open { .. } | Breaker::HalfOpen => Some(Rejection::BreakerOpen(health.rests_until(now))),
-    }
 }
 
 /// What the request should cost there, in pico-dollars. For weighing only; money is never a float.
@@ -264,21 +299,6 @@ fn prefer(candidates: &mut Vec<Candidate>, demand: &Demand<'_>, rejected: &mut V
             keep
         });
     }
-}
-
-/// Brings the first `count` of the candidates into the order in which they are asked.
-fn arrange(candidates: &mut [Candidate], demand: &Demand<'_>, count: usize, random: &mut draw::Random) {
-    let wishes = demand.preferences;
-    if wishes.order.is_empty() && wishes.sort.is_none() {
-        draw::weighted(candidates, count, random);
-        return;
-    }
-    let by_latency = wishes.sort == Some(Sort::Latency);
-    candidates.sort_by(|a, b| {
-        let by_rank = a.rank.cmp(&b.rank);
-        let by_time = if by_latency { a.ttft_ms.total_cmp(&b.ttft_ms) } else { std::cmp::Ordering::Equal };
-        by_rank.then(by_time).then(a.cost_pico.total_cmp(&b.cost_pico)).then(a.index.cmp(&b.index))
-    });
 }
 
 #[cfg(test)]

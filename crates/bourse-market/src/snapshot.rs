@@ -43,8 +43,7 @@ impl MarketSnapshot {
         }
         offers.sort_by(|a, b| (&a.model, &a.seller).cmp(&(&b.model, &b.seller)));
         let twin = offers.windows(2).find(|w| w[0].model == w[1].model && w[0].seller == w[1].seller);
-        if let Some(pair) = twin {
-            let Offer { model, seller, .. } = &pair[0];
+        if let Some([Offer { model, seller, .. }, ..]) = twin {
             return Err(SnapshotError::Duplicate { model: model.clone(), seller: seller.clone() });
         }
         let mut models: Vec<(ModelSlug, Range<u32>)> = Vec::new();

@@ -39,7 +39,9 @@ fn claim(prompt: u64, cached: u64, completion: u64) -> ClaimedUsage {
 }
 
 fn with(mut meter: Meter, claims: &[ClaimedUsage]) -> Meter {
-    claims.iter().for_each(|claim| meter.on_claim(*claim));
+    for claim in claims {
+        meter.on_claim(*claim);
+    }
     meter
 }
 
@@ -223,9 +225,9 @@ fn any_meter() -> impl Strategy<Value = (Meter, StreamEnd)> {
             }
             for (bytes, tokens) in content {
                 if counting == Counting::Exact {
-                    meter.on_tokens(tokens, bytes)
+                    meter.on_tokens(tokens, bytes);
                 } else {
-                    meter.on_content(bytes)
+                    meter.on_content(bytes);
                 }
             }
             for (prompt, cached, completion, reasoning) in claims {

@@ -1,6 +1,7 @@
 //! The weighted draw without replacement.
 
 use super::{COST_PICO_MIN, Candidate, EXPLORATION_SHARE};
+use crate::offer::OfferIndex;
 
 /// SplitMix64: a counter through a mixing function. Small, fast, and the same everywhere.
 pub(super) struct Random(u64);
@@ -24,37 +25,61 @@ impl Random {
     }
 }
 
-/// Shares of the first draw: 1/cost² mixed with an even share. Sum is 1 but for float error.
-pub(super) fn shares(candidates: &[Candidate]) -> Vec<f64> {
+/// Weights are summed in blocks of this many, so that a draw looks at two short rows instead of one
+/// long one.
+const BLOCK: usize = 32;
+
+/// Shares of the first draw: 1/cost² mixed with an even share. Their sum is 1 but for float error, and
+/// every one is above zero.
+fn shares(candidates: &[Candidate]) -> Vec<f64> {
     let inverse = |c: &Candidate| {
         let cost = c.cost_pico.max(COST_PICO_MIN);
         1.0 / (cost * cost)
     };
-    let sum: f64 = candidates.iter().map(inverse).sum();
+    let mut weights: Vec<f64> = candidates.iter().map(inverse).collect();
+    let scale = (1.0 - EXPLORATION_SHARE) / weights.iter().sum::<f64>();
     let even = EXPLORATION_SHARE / candidates.len() as f64;
-    candidates.iter().map(|c| (1.0 - EXPLORATION_SHARE) * inverse(c) / sum + even).collect()
+    for weight in &mut weights {
+        *weight = *weight * scale + even;
+    }
+    weights
 }
 
-/// Draws `count` of the candidates to the front, each with its share of what is left.
-pub(super) fn weighted(candidates: &mut [Candidate], count: usize, random: &mut Random) {
-    if candidates.len() < 2 {
-        return;
-    }
+/// Draws up to `count` of the candidates, each with its share of what is left, and marks them as chosen.
+pub(super) fn weighted(
+    candidates: &mut [Candidate],
+    count: usize,
+    random: &mut Random,
+    attempts: &mut Vec<OfferIndex>,
+) {
     let mut weights = shares(candidates);
-    let mut left: f64 = weights.iter().sum();
-    for place in 0..count.min(candidates.len() - 1) {
-        let mut target = random.unit() * left;
-        // Float error may leave a rest beyond the last weight: then the last one is chosen.
-        let mut chosen = candidates.len() - 1;
-        for (n, weight) in weights.iter().enumerate().skip(place) {
-            target -= weight;
-            if target < 0.0 {
-                chosen = n;
+    let mut blocks: Vec<f64> = weights.chunks(BLOCK).map(|block| block.iter().sum()).collect();
+    for _ in 0..count.min(candidates.len()) {
+        let target = random.unit() * blocks.iter().sum::<f64>();
+        let (block, target) = find(&blocks, target);
+        let row = block * BLOCK..weights.len().min((block + 1) * BLOCK);
+        let (at, _) = find(&weights[row.clone()], target);
+        let chosen = row.start + at;
+        candidates[chosen].is_chosen = true;
+        attempts.push(candidates[chosen].index);
+        weights[chosen] = 0.0;
+        // Summed again rather than subtracted: an empty block must weigh exactly nothing.
+        blocks[block] = weights[row].iter().sum();
+    }
+}
+
+/// The entry in which `target` falls when the weights are laid end to end, and how far into it. Float
+/// error may leave a rest beyond the last entry: then it is the last one that weighs anything.
+fn find(weights: &[f64], mut target: f64) -> (usize, f64) {
+    let mut last = 0;
+    for (n, weight) in weights.iter().enumerate() {
+        if *weight > 0.0 {
+            last = n;
+            if target < *weight {
                 break;
             }
         }
-        candidates.swap(place, chosen);
-        weights.swap(place, chosen);
-        left = (left - weights[place]).max(0.0);
+        target -= weight;
     }
+    (last, target)
 }

@@ -253,7 +253,7 @@ fn digest_bytes_tell_plans_apart() {
     let snapshot = market(vec![priced("a", 5), priced("b", 5), Offer { prices: None, ..priced("c", 5) }]);
     let one = plan(&snapshot, &[], &demand(&wishes), NOW, 1).unwrap();
     assert_eq!(one.digest_bytes().len(), 13 + 32 + 8 + 4 + 4 + 2 * 4 + 4 + 5);
-    let mut others = vec![one.clone(), one.clone(), one.clone(), one.clone(), one.clone()];
+    let mut others = [one.clone(), one.clone(), one.clone(), one.clone(), one.clone()];
     others[0].seed += 1;
     others[1].attempts.reverse();
     others[2].rejected[0].1 = Rejection::Ignored;
