@@ -1,1 +1,49 @@
-//! Being written.
+//! The control plane: the ledger's owner, its journal in SQLite, keys, the receipts log, the books.
+//!
+//! [`Exchange`] is one market's money and memory. Gateways use it through
+//! [`Funds`](bourse_wire::funds::Funds): authenticate, hold, extend, settle. Whoever asks about the past
+//! uses [`Records`](bourse_wire::funds::Records). Operators use [`Exchange::admin`]; [`check`],
+//! [`balances`] and [`statement`] read a data directory whether its market runs or not.
+//!
+//! The journal is the only truth: one row per commit group, each group a list of records (ledger events,
+//! account names, keys, receipts, checkpoints) bound by a hash chain. Memory, snapshots and the receipts
+//! index follow from it and can be made again.
+//!
+//! Files in the data directory: `exchange.db` (journal and snapshot), `exchange.tail` (where it ends),
+//! `exchange.key` (the signing key, 0600), `exchange.lock`, `index.db` (the receipts index).
+
+mod admin;
+mod books;
+mod check;
+mod config;
+mod core;
+mod data_dir;
+mod exchange;
+mod funds;
+mod index;
+mod keys;
+mod memory;
+mod names;
+mod open;
+mod record;
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+pub use admin::{AdminError, AdminReply, AdminRequest, KeyInfo, SecretText};
+pub use books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances, statement};
+pub use check::{CheckReport, RELEASE_GRACE, check};
+pub use config::{
+    COMMIT_WINDOW, EARLY_COMMIT_BYTES, ExchangeConfig, FEE_BPS, SNAPSHOT_EVENTS, STARTING_CREDIT,
+};
+pub use core::WAITING_BYTES_MAX;
+pub use data_dir::DataDirError;
+pub use exchange::Exchange;
+pub use keys::{KEY_PREFIX, KEYS_MAX, LABEL_BYTES_MAX, hash_key, key_id};
+pub use names::{
+    ACCOUNT_NAME_BYTES_MAX, ALLOWANCES, CLEARING, FEE, OPERATOR, OPERATOR_NAME, ROUNDING, SUBSIDY,
+    seller_account_name,
+};
+pub use open::OpenError;
+pub use store::SqliteJournal;

@@ -1,0 +1,201 @@
+//! The audit of the books: everything recomputed from the journal, nothing believed.
+//!
+//! The journal is replayed twice, from its beginning with every signature checked, and from its last
+//! snapshot; both must end in the same bits. Then the laws of the books, and a reason for every open
+//! hold. It only reads, and works beside a live market.
+
+use crate::core::{Core, Verify};
+use crate::data_dir::is_live;
+use crate::open::{OpenError, from_genesis, from_snapshot, replay_from};
+use crate::store::SqliteJournal;
+use bourse_ledger::{HashKey, Journal, JournalError, Position};
+use bourse_types::{DurationMs, UnixMs};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// How long after its expiry a hold may still be open in a live market: some turns of the keeper.
+pub const RELEASE_GRACE: DurationMs = DurationMs(10_000);
+
+/// What a check found. Clean when `problems` is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckReport {
+    /// Commit groups replayed.
+    pub groups: u64,
+    /// Ledger events replayed.
+    pub events: u64,
+    /// Receipts in the log.
+    pub receipts: u64,
+    /// Accounts.
+    pub accounts: usize,
+    /// Open holds of requests in flight, in a live market.
+    pub holds_open: usize,
+    /// Open holds that a crash left behind; the next start releases them.
+    pub holds_orphaned: usize,
+    /// Settled debits of all accounts in nano-USD, equal to the settled credits when the books sum to zero.
+    pub debits_posted: String,
+    /// Settled credits of all accounts in nano-USD.
+    pub credits_posted: String,
+    /// Digest of the state, the same from every replay.
+    pub state_digest: String,
+    /// Root of the receipts log.
+    pub receipts_root: String,
+    /// The last group that is good, with all before it.
+    pub last_good_group: u64,
+    /// What is wrong, in words.
+    pub problems: Vec<String>,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// Whether a market is running over the journal that is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Market {
+    Live,
+    Stopped,
+}
+
+/// Checks the books in a data directory. An error means that there are no books to check; damage is a
+/// problem in the report.
+pub fn check(dir: &Path, now: UnixMs) -> Result<CheckReport, OpenError> {
+    let market = if is_live(dir) { Market::Live } else { Market::Stopped };
+    match SqliteJournal::open_unverified(dir) {
+        Ok((journal, lost)) => {
+            let mut report = check_journal(&journal, market, now);
+            if let Some(JournalError::Damaged { last_good, what }) = lost {
+                report.last_good_group = report.last_good_group.min(last_good);
+                report.problems.insert(0, what);
+            }
+            Ok(report)
+        }
+        Err(JournalError::Damaged { last_good, what }) => Ok(damaged(last_good, &what)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) fn check_journal(journal: &dyn Journal, market: Market, now: UnixMs) -> CheckReport {
+    match replay_twice(journal) {
+        Ok((core, at, mut problems)) => {
+            let mut report = report(&core, at, market, now);
+            problems.append(&mut report.problems);
+            CheckReport { problems, ..report }
+        }
+        Err(
+            OpenError::Replay { last_good, what }
+            | OpenError::Journal(JournalError::Damaged { last_good, what }),
+        ) => damaged(last_good, &what),
+        Err(error) => damaged(0, &error.to_string()),
+    }
+}
+
+/// Replays from the beginning and from the snapshot; both must agree where the snapshot stands and at
+/// the end.
+fn replay_twice(journal: &dyn Journal) -> Result<(Core, Position, Vec<String>), OpenError> {
+    let key = HashKey::default();
+    let mut problems = Vec::new();
+    let snapshot = journal.load_snapshot()?;
+    let genesis = from_genesis(journal, key, u64::MAX)?;
+    let mut end = Position::default();
+    let mut met = false;
+    let whole = replay_from(journal, genesis, Position::default(), Verify::Signatures, |core, at| {
+        end = at;
+        if let Some(snapshot) = snapshot.as_ref().filter(|snapshot| snapshot.at.seq == at.seq) {
+            met = true;
+            if snapshot.at != at || core.encode_snapshot() != snapshot.bytes {
+                problems.push(format!("the snapshot after group {} is not what replay gives", at.seq));
+            }
+        }
+        Ok(())
+    })?;
+    if snapshot.is_some() && !met {
+        problems.push("the snapshot is of a group that the journal does not have".to_owned());
+    }
+    match from_snapshot(journal, key, u64::MAX) {
+        Ok(Some((core, at))) => {
+            // A live market goes on writing; the second replay ends where the first one did.
+            let resumed = replay_until(journal, core, at, end)?;
+            if resumed.is_some_and(|resumed| resumed.digest() != whole.digest()) {
+                problems.push("replays from the beginning and from the snapshot differ".to_owned());
+            }
+        }
+        Ok(None) if snapshot.is_some() => problems.push("the snapshot cannot be read".to_owned()),
+        Ok(None) => {}
+        Err(error) => problems.push(format!("the snapshot cannot be used: {error}")),
+    }
+    Ok((whole, end, problems))
+}
+
+/// Replays up to `end`; `None` when the snapshot is younger than that.
+fn replay_until(
+    journal: &dyn Journal,
+    mut core: Core,
+    mut at: Position,
+    end: Position,
+) -> Result<Option<Core>, OpenError> {
+    while at.seq < end.seq {
+        let count = usize::try_from(end.seq - at.seq).unwrap_or(usize::MAX);
+        for group in journal.read(at, count.min(crate::open::REPLAY_GROUPS))? {
+            let replayed = core.replay_group(&group, Verify::Roots);
+            replayed.map_err(|why| OpenError::Replay { last_good: at.seq, what: why.to_string() })?;
+            at = group.position;
+        }
+    }
+    Ok((at == end).then_some(core))
+}
+
+fn report(core: &Core, at: Position, market: Market, now: UnixMs) -> CheckReport {
+    let mut problems = Vec::new();
+    let totals = core.state.check_books().unwrap_or_else(|error| {
+        problems.push(error.to_string());
+        bourse_ledger::Totals::default()
+    });
+    let clearing = core.state.account(crate::names::CLEARING).map_or(0, |(_, balance)| balance.net_posted());
+    if clearing != 0 {
+        problems.push(format!("clearing holds {clearing} nano-USD between settlements"));
+    }
+    let holds = core.state.pendings();
+    let overdue = |expires_at: UnixMs| expires_at.plus(RELEASE_GRACE) < now;
+    if market == Market::Live {
+        let unexplained = holds.iter().filter(|(_, hold)| overdue(hold.expires_at)).count();
+        if unexplained > 0 {
+            problems.push(format!("{unexplained} holds are open beyond their time"));
+        }
+    }
+    let (holds_open, holds_orphaned) =
+        if market == Market::Live { (holds.len(), 0) } else { (0, holds.len()) };
+    CheckReport {
+        groups: at.seq,
+        events: core.state.events_applied(),
+        receipts: core.log.size(),
+        accounts: totals.accounts,
+        holds_open,
+        holds_orphaned,
+        debits_posted: totals.sums.debits_posted.to_string(),
+        credits_posted: totals.sums.credits_posted.to_string(),
+        state_digest: core.digest().to_string(),
+        receipts_root: core.log.root().to_string(),
+        last_good_group: at.seq,
+        problems,
+    }
+}
+
+fn damaged(last_good: u64, what: &str) -> CheckReport {
+    CheckReport {
+        groups: last_good,
+        events: 0,
+        receipts: 0,
+        accounts: 0,
+        holds_open: 0,
+        holds_orphaned: 0,
+        debits_posted: String::new(),
+        credits_posted: String::new(),
+        state_digest: String::new(),
+        receipts_root: String::new(),
+        last_good_group: last_good,
+        problems: vec![format!("the journal is good up to group {last_good}, then: {what}")],
+    }
+}

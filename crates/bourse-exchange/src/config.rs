@@ -1,0 +1,43 @@
+//! How an exchange is set up.
+
+use bourse_ledger::Limits;
+use bourse_types::NanoUsd;
+use std::time::Duration;
+
+/// Longest time that an event waits for others before its group is committed.
+pub const COMMIT_WINDOW: Duration = Duration::from_millis(2);
+/// A group of this many bytes is committed at once.
+pub const EARLY_COMMIT_BYTES: usize = 1 << 20;
+/// Events between snapshots: what replay has to do at most after a crash, about a tenth of a second.
+pub const SNAPSHOT_EVENTS: u64 = 1 << 18;
+/// The market's share of a charge, in basis points.
+pub const FEE_BPS: u32 = 400;
+/// Credit of the operator's account in a new market.
+pub const STARTING_CREDIT: NanoUsd = NanoUsd::from_usd(10);
+
+/// Settings of an exchange. [`Default`] is what the binary uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExchangeConfig {
+    /// See [`FEE_BPS`]; at most 10,000.
+    pub fee_bps: u32,
+    /// See [`STARTING_CREDIT`]; used once, when the market begins.
+    pub starting_credit: NanoUsd,
+    /// See [`COMMIT_WINDOW`].
+    pub commit_window: Duration,
+    /// See [`SNAPSHOT_EVENTS`].
+    pub snapshot_events: u64,
+    /// Bounds of the ledger; used once, when the market begins, then read from the journal.
+    pub limits: Limits,
+}
+
+impl Default for ExchangeConfig {
+    fn default() -> Self {
+        Self {
+            fee_bps: FEE_BPS,
+            starting_credit: STARTING_CREDIT,
+            commit_window: COMMIT_WINDOW,
+            snapshot_events: SNAPSHOT_EVENTS,
+            limits: Limits::default(),
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The exchange itself: the core behind a lock, the journal behind its writer, and two threads.
+//!
+//! A call applies its change in memory under a short lock and returns; the records wait in the open
+//! group. The *writer* commits groups: it waits at most [`COMMIT_WINDOW`](crate::COMMIT_WINDOW) for
+//! company, signs the checkpoint of a group with receipts, appends, and tells those who wait. While one
+//! group is on its way to the disk, the next one fills. The *keeper* releases overdue holds and projects
+//! receipts into their index once a second.
+//!
+//! Without threads ([`Exchange::in_memory`]) the same code is deterministic: nothing is durable until
+//! [`Exchange::flush`] is called, and all time comes in.
+//!
+//! Locks are taken in the order index, journal, core, and none is held across an await.
+
+use crate::check::{CheckReport, Market, check_journal};
+use crate::config::{EARLY_COMMIT_BYTES, ExchangeConfig};
+use crate::core::Core;
+use crate::data_dir::{DataDirError, DirLock, Entropy, load_signer, lock_dir};
+use crate::index::{Index, IndexError, IndexStore, MemoryIndex, SqliteIndex};
+use crate::memory::SharedJournal;
+use crate::open::{OpenError, recover};
+use crate::record::put_checkpoint;
+use crate::store::SqliteJournal;
+use bourse_ledger::{Journal, Position, Snapshot};
+use bourse_proof::sign::Signer;
+use bourse_types::{Digest32, RequestId, TransferId, UnixMs};
+use bourse_wire::funds::{CommitTicket, FundsError};
+use parking_lot::{Condvar, Mutex};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// How often the keeper works.
+const KEEPER_PERIOD: Duration = Duration::from_secs(1);
+
+/// How far the journal has come, for those who wait.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    pub(crate) durable: u64,
+    pub(crate) failed: Option<FundsError>,
+}
+
+pub(crate) type AnyIndex = Index<Box<dyn IndexStore>>;
+
+/// What threads and callers share.
+pub(crate) struct Shared {
+    pub(crate) core: Mutex<Core>,
+    wake_writer: Condvar,
+    pub(crate) index: Mutex<AnyIndex>,
+    /// Dropped after the index: the writer must be the last to leave the database, as only it can tidy up.
+    journal: Mutex<Box<dyn Journal>>,
+    pub(crate) signer: Signer,
+    entropy: Mutex<Entropy>,
+    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) config: ExchangeConfig,
+    closing: Mutex<bool>,
+    wake_keeper: Condvar,
+}
+
+/// The control plane of one market. Implements [`Funds`](bourse_wire::funds::Funds) and
+/// [`Records`](bourse_wire::funds::Records). Dropping it closes it.
+pub struct Exchange {
+    pub(crate) shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Held until the exchange is dropped.
+    lock: Option<DirLock>,
+    /// The journal of a market in memory, for its next life.
+    memory: Option<SharedJournal>,
+}
+
+/// The parts that an exchange is put together from.
+pub(crate) struct Parts {
+    pub(crate) journal: Box<dyn Journal>,
+    /// A second handle on the same journal, for reading.
+    pub(crate) reader: Box<dyn Journal>,
+    pub(crate) index: Box<dyn IndexStore>,
+    pub(crate) signer: Signer,
+    pub(crate) entropy: Entropy,
+}
+
+impl Exchange {
+    /// Opens or begins the market in a data directory: replays the journal, releases what a crash left
+    /// held, and starts the threads.
+    pub fn open(dir: &Path, config: ExchangeConfig, now: UnixMs) -> Result<Self, OpenError> {
+        let lock = lock_dir(dir)?;
+        let signer = load_signer(dir)?;
+        let parts = Parts {
+            journal: Box::new(SqliteJournal::open(dir)?),
+            reader: Box::new(SqliteJournal::open_read_only(dir)?),
+            index: Box::new(SqliteIndex::open(dir)?),
+            signer,
+            entropy: Entropy::System,
+        };
+        let mut exchange = Self::assemble(parts, config, now)?;
+        exchange.lock = Some(lock);
+        exchange.start_threads();
+        Ok(exchange)
+    }
+
+    /// A market in memory, without threads: same seed and same calls, same bits.
+    pub fn in_memory(config: ExchangeConfig, seed: [u8; 32], now: UnixMs) -> Result<Self, OpenError> {
+        let journal = SharedJournal::default();
+        let parts = Parts {
+            journal: Box::new(journal.clone()),
+            reader: Box::new(journal.clone()),
+            index: Box::new(MemoryIndex::default()),
+            signer: Signer::from_bytes(blake3::keyed_hash(&seed, b"exchange key").as_bytes()),
+            entropy: Entropy::Seed { seed, drawn: 0 },
+        };
+        let mut exchange = Self::assemble(parts, config, now)?;
+        exchange.memory = Some(journal);
+        Ok(exchange)
+    }
+
+    /// Kills a market in memory, as `kill -9` would, and starts the next one from its journal: whatever
+    /// was not committed is lost. A market on disk is killed by killing its process; here it starts empty.
+    pub fn killed(self, now: UnixMs) -> Result<Self, OpenError> {
+        // Closing first, so that dropping the old market commits nothing.
+        self.shared.core.lock().stop(FundsError::Closing);
+        let journal = self.memory.clone().unwrap_or_default();
+        let parts = Parts {
+            journal: Box::new(journal.clone()),
+            reader: Box::new(journal.clone()),
+            index: Box::new(MemoryIndex::default()),
+            signer: self.shared.signer.clone(),
+            entropy: self.shared.entropy.lock().clone(),
+        };
+        let mut exchange = Self::assemble(parts, self.shared.config.clone(), now)?;
+        exchange.memory = Some(journal);
+        Ok(exchange)
+    }
+
+    /// Puts an exchange together without starting its threads.
+    pub(crate) fn assemble(parts: Parts, config: ExchangeConfig, now: UnixMs) -> Result<Self, OpenError> {
+        let Parts { journal, reader, index, signer, mut entropy } = parts;
+        let core = recover(&*journal, &signer.public(), &config, &mut entropy, now)?;
+        let durable = journal.last().seq;
+        let shared = Shared {
+            core: Mutex::new(core),
+            wake_writer: Condvar::new(),
+            journal: Mutex::new(journal),
+            index: Mutex::new(Index::open(index, reader)?),
+            signer,
+            entropy: Mutex::new(entropy),
+            progress: watch::Sender::new(Progress { durable, failed: None }),
+            config,
+            closing: Mutex::new(false),
+            wake_keeper: Condvar::new(),
+        };
+        shared.flush().map_err(OpenError::FirstCommit)?;
+        Ok(Self { shared: Arc::new(shared), threads: Mutex::new(Vec::new()), lock: None, memory: None })
+    }
+
+    pub(crate) fn start_threads(&self) {
+        let (writer, keeper) = (self.shared.clone(), self.shared.clone());
+        let mut threads = self.threads.lock();
+        threads.push(std::thread::spawn(move || writer.write_groups()));
+        threads.push(std::thread::spawn(move || keeper.keep()));
+    }
+
+    /// The exchange's public key, as checkpoints and receipts name it.
+    pub fn public_key(&self) -> Digest32 {
+        self.shared.signer.public()
+    }
+
+    /// Commits the open group now, if there is one. Returns the number of the last durable group.
+    pub fn flush(&self) -> Result<CommitTicket, FundsError> {
+        self.shared.flush().map(CommitTicket)
+    }
+
+    /// The group that everything done so far is in.
+    pub fn ticket(&self) -> CommitTicket {
+        self.shared.core.lock().ticket()
+    }
+
+    /// Releases holds whose time is over at `now`. Returns how many.
+    pub fn tick(&self, now: UnixMs) -> Result<usize, FundsError> {
+        self.shared.tick(now)
+    }
+
+    /// The digest of the whole state: equal digests mean equal behaviour.
+    pub fn digest(&self) -> Digest32 {
+        self.shared.core.lock().digest()
+    }
+
+    /// Commits, then audits the books from the journal, as [`check`](crate::check) does.
+    pub fn check(&self, now: UnixMs) -> Result<CheckReport, FundsError> {
+        self.flush()?;
+        Ok(self.shared.index.lock().with_journal(|journal| check_journal(journal, Market::Live, now)))
+    }
+
+    /// Open holds.
+    pub fn open_holds(&self) -> usize {
+        self.shared.core.lock().state.pendings_count()
+    }
+
+    /// Closes the books: releases what is still held, commits, takes a snapshot, ends the threads. Every
+    /// later call fails with [`FundsError::Closing`]. Closing twice is fine.
+    pub fn close(&self) -> Result<(), FundsError> {
+        let released = {
+            let mut core = self.shared.core.lock();
+            let now = core.now();
+            let released = core.running().and_then(|()| core.release_all(now));
+            core.stop(FundsError::Closing);
+            released
+        };
+        *self.shared.closing.lock() = true;
+        self.shared.wake_writer.notify_all();
+        self.shared.wake_keeper.notify_all();
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the exchange had panicked");
+            }
+        }
+        match released {
+            Ok(_) => self.shared.finish(),
+            Err(FundsError::Closing) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the exchange did not close cleanly");
+        }
+    }
+}
+
+impl Shared {
+    /// Runs a change on the core and wakes the writer when there is something to commit.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Core) -> T) -> T {
+        let mut core = self.core.lock();
+        let before = core.group_bytes();
+        let result = change(&mut core);
+        let after = core.group_bytes();
+        drop(core);
+        if before == 0 && after > 0 || before < EARLY_COMMIT_BYTES && after >= EARLY_COMMIT_BYTES {
+            self.wake_writer.notify_one();
+        }
+        result
+    }
+
+    /// Commits the open group and returns the number of the last durable one.
+    pub(crate) fn flush(&self) -> Result<u64, FundsError> {
+        let mut journal = self.journal.lock();
+        let taken = {
+            let mut core = self.core.lock();
+            match core.running() {
+                Ok(()) | Err(FundsError::Closing) => core.take_group(),
+                Err(error) => return Err(error),
+            }
+        };
+        let Some(mut group) = taken else { return Ok(journal.last().seq) };
+        if let Some((size, root, time)) = group.head {
+            put_checkpoint(&mut group.bytes, &self.signer.sign_checkpoint(size, root, time));
+        }
+        let committed = journal.append(&group.bytes).and_then(|at| match group.snapshot.take() {
+            Some(bytes) => journal.save_snapshot(&Snapshot { at, bytes }).map(|()| at),
+            None => Ok(at),
+        });
+        match committed {
+            Ok(at) => {
+                debug_assert_eq!(at.seq, group.seq, "the core counts groups as the journal does");
+                self.core.lock().committed(group.bytes);
+                self.progress.send_modify(|progress| progress.durable = at.seq);
+                Ok(at.seq)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the journal failed: nothing more is accepted");
+                let failed = FundsError::Journal(error.to_string());
+                self.core.lock().stop(failed.clone());
+                self.progress.send_modify(|progress| progress.failed = Some(failed.clone()));
+                Err(failed)
+            }
+        }
+    }
+
+    pub(crate) fn tick(&self, now: UnixMs) -> Result<usize, FundsError> {
+        let mut released = 0;
+        loop {
+            let step = self.change(|core| core.expire(now))?;
+            released += step;
+            if step < crate::core::RELEASES_PER_STEP_MAX {
+                return Ok(released);
+            }
+        }
+    }
+
+    /// A transfer id for something that the house itself does.
+    pub(crate) fn house_transfer(&self, now: UnixMs) -> Result<TransferId, DataDirError> {
+        Ok(RequestId::new(now, self.entropy.lock().draw()?).transfer(0))
+    }
+
+    pub(crate) fn draw(&self) -> Result<[u8; 32], DataDirError> {
+        self.entropy.lock().draw()
+    }
+
+    /// Projects what is committed and returns the index.
+    pub(crate) fn caught_up_index(&self) -> Result<parking_lot::MutexGuard<'_, AnyIndex>, IndexError> {
+        let mut index = self.index.lock();
+        index.catch_up()?;
+        Ok(index)
+    }
+
+    fn write_groups(&self) {
+        loop {
+            let mut core = self.core.lock();
+            while core.group_bytes() == 0 && core.running().is_ok() {
+                self.wake_writer.wait(&mut core);
+            }
+            let deadline = Instant::now() + self.config.commit_window;
+            while core.running().is_ok() && core.group_bytes() < EARLY_COMMIT_BYTES {
+                if self.wake_writer.wait_until(&mut core, deadline).timed_out() {
+                    break;
+                }
+            }
+            let running = core.running();
+            drop(core);
+            if self.flush().is_err() || running.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn keep(&self) {
+        let mut closing = self.closing.lock();
+        while !*closing {
+            self.wake_keeper.wait_for(&mut closing, KEEPER_PERIOD);
+            if *closing {
+                return;
+            }
+            drop(closing);
+            if let Err(error) = self.tick(wall_clock()) {
+                tracing::warn!(%error, "overdue holds were not released");
+            }
+            if let Err(error) = self.caught_up_index().map(drop) {
+                tracing::warn!(%error, "the receipts index did not catch up");
+            }
+            closing = self.closing.lock();
+        }
+    }
+
+    /// The last acts: commit, project, take a snapshot.
+    fn finish(&self) -> Result<(), FundsError> {
+        self.flush()?;
+        if let Err(error) = self.caught_up_index().map(drop) {
+            tracing::warn!(%error, "the receipts index did not catch up; it will at the next start");
+        }
+        let mut journal = self.journal.lock();
+        let at: Position = journal.last();
+        let bytes = self.core.lock().encode_snapshot();
+        let saved = journal.save_snapshot(&Snapshot { at, bytes });
+        saved.map_err(|error| FundsError::Journal(error.to_string()))
+    }
+}
+
+/// The time of day, for the keeper alone; callers bring their own.
+pub(crate) fn wall_clock() -> UnixMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

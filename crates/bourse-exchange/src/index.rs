@@ -1,0 +1,245 @@
+//! The index of receipts: where each one lies in the journal, and the tiles to prove it with.
+//!
+//! A projection of the journal, made off the hot path by reading committed groups: it can be thrown away
+//! and made again at any time, and a look-up that comes too early simply catches up first. It holds
+//! places, not receipts; the bytes are read from the journal.
+
+use crate::record::{Record, Records};
+use bourse_ledger::{CodecError, Group, Journal, JournalError, Position};
+use bourse_proof::log::{MerkleLog, Tile, TileSource};
+use bourse_proof::merkle::{ProofError, leaf_hash};
+use bourse_types::{Digest32, RequestId};
+use bourse_wire::canonical::CanonicalError;
+use bourse_wire::receipt::{Checkpoint, Receipt};
+use std::collections::HashMap;
+
+mod sqlite;
+#[cfg(test)]
+pub(crate) use sqlite::INDEX_FILE;
+pub(crate) use sqlite::SqliteIndex;
+
+/// Groups projected in one step.
+pub(crate) const GROUPS_PER_STEP_MAX: usize = 256;
+/// Bytes before the request's id in a receipt's canonical form: the domain's length, the domain, the version.
+const REQUEST_OFFSET: usize = 4 + bourse_wire::receipt::RECEIPT_DOMAIN.len() + 1;
+
+/// Why the index could not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum IndexError {
+    #[error("{0}")]
+    Journal(#[from] JournalError),
+    #[error("the receipts index failed: {0}")]
+    Store(String),
+    #[error("a record cannot be read: {0}")]
+    Record(#[from] CodecError),
+    #[error("a receipt cannot be read: {0}")]
+    Receipt(#[from] CanonicalError),
+    #[error("a proof cannot be made: {0}")]
+    Proof(#[from] ProofError),
+    #[error("there is no checkpoint yet")]
+    NoCheckpoint,
+}
+
+/// Where a receipt lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Position in the log.
+    pub(crate) leaf: u64,
+    /// The group before the one that holds it: where to start reading.
+    pub(crate) after: Position,
+    /// Where its bytes start within the group, and how many they are.
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+}
+
+/// How far the projection has come.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct IndexHead {
+    pub(crate) position: Position,
+    pub(crate) log: MerkleLog,
+    pub(crate) checkpoint: Option<Checkpoint>,
+}
+
+/// What one step adds.
+#[derive(Debug, Default)]
+pub(crate) struct IndexBatch {
+    pub(crate) places: Vec<(RequestId, Place)>,
+    pub(crate) tiles: Vec<Tile>,
+}
+
+/// Where the projection is kept.
+pub(crate) trait IndexStore: TileSource + Send {
+    /// How far it has come; the default for an empty one.
+    fn head(&self) -> Result<IndexHead, IndexError>;
+    /// Adds a step, whole or not at all.
+    fn commit(&mut self, batch: &IndexBatch, head: &IndexHead) -> Result<(), IndexError>;
+    /// Where a receipt lies.
+    fn find(&self, request: RequestId) -> Result<Option<Place>, IndexError>;
+    /// Forgets everything.
+    fn reset(&mut self) -> Result<(), IndexError>;
+}
+
+/// A receipt as found, with its proof.
+pub(crate) struct Found {
+    pub(crate) receipt: Receipt,
+    pub(crate) leaf: u64,
+    pub(crate) inclusion: Vec<Digest32>,
+    pub(crate) checkpoint: Checkpoint,
+}
+
+/// The projection and the journal that it reads.
+pub(crate) struct Index<S> {
+    store: S,
+    journal: Box<dyn Journal>,
+    head: IndexHead,
+}
+
+impl<S: IndexStore> Index<S> {
+    /// Opens the projection; one that is damaged or belongs to another journal is made anew.
+    pub(crate) fn open(mut store: S, journal: Box<dyn Journal>) -> Result<Self, IndexError> {
+        let head = store.head().ok().filter(|head| journal.read(head.position, 0).is_ok());
+        let head = if let Some(head) = head {
+            head
+        } else {
+            store.reset()?;
+            IndexHead::default()
+        };
+        Ok(Self { store, journal, head })
+    }
+
+    /// Reads all committed groups that are not yet projected.
+    pub(crate) fn catch_up(&mut self) -> Result<(), IndexError> {
+        loop {
+            let groups = self.journal.read(self.head.position, GROUPS_PER_STEP_MAX)?;
+            let mut batch = IndexBatch::default();
+            let mut head = self.head.clone();
+            for group in &groups {
+                project(group, &mut head, &mut batch)?;
+            }
+            if !groups.is_empty() {
+                self.store.commit(&batch, &head)?;
+                self.head = head;
+            }
+            if groups.len() < GROUPS_PER_STEP_MAX {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks a receipt up; call [`Index::catch_up`] first for the newest.
+    pub(crate) fn find(&self, request: RequestId) -> Result<Option<Found>, IndexError> {
+        let Some(place) = self.store.find(request)? else { return Ok(None) };
+        let checkpoint = self.checkpoint()?;
+        let groups = self.journal.read(place.after, 1)?;
+        let bytes = groups.first().and_then(|group| {
+            let start = place.offset as usize;
+            group.bytes.get(start..start + place.len as usize)
+        });
+        let bytes = bytes.ok_or(CodecError::Truncated)?;
+        let receipt = Receipt::from_canonical_bytes(bytes)?;
+        let inclusion = self.head.log.inclusion(&self.store, place.leaf, checkpoint.size)?;
+        Ok(Some(Found { receipt, leaf: place.leaf, inclusion, checkpoint }))
+    }
+
+    /// Reads the journal through the index's own handle.
+    pub(crate) fn with_journal<T>(&self, read: impl FnOnce(&dyn Journal) -> T) -> T {
+        read(&*self.journal)
+    }
+
+    /// The newest checkpoint projected. Covers every receipt projected.
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint, IndexError> {
+        self.head.checkpoint.ok_or(IndexError::NoCheckpoint)
+    }
+
+    /// The consistency path from the first `from` receipts to the newest checkpoint.
+    pub(crate) fn consistency(&self, from: u64) -> Result<Vec<Digest32>, IndexError> {
+        Ok(self.head.log.consistency(&self.store, from, self.checkpoint()?.size)?)
+    }
+}
+
+fn project(group: &Group, head: &mut IndexHead, batch: &mut IndexBatch) -> Result<(), IndexError> {
+    let mut records = Records::new(&group.bytes);
+    while let Some(record) = records.next_but_events() {
+        match record? {
+            Record::Receipt { offset, bytes } => {
+                let leaf = head.log.size();
+                batch.tiles.extend(head.log.append(leaf_hash(bytes)));
+                let (offset, len) = (offset as u32, bytes.len() as u32);
+                batch.places.push((request_of(bytes)?, Place { leaf, after: head.position, offset, len }));
+            }
+            Record::Checkpoint(checkpoint) => head.checkpoint = Some(checkpoint),
+            _ => {}
+        }
+    }
+    head.position = group.position;
+    Ok(())
+}
+
+/// The id alone, without reading the rest. A test compares it with the full form.
+fn request_of(receipt: &[u8]) -> Result<RequestId, CodecError> {
+    let id = receipt.get(REQUEST_OFFSET..).and_then(|rest| rest.first_chunk());
+    id.map(|bytes| RequestId(u128::from_le_bytes(*bytes))).ok_or(CodecError::Truncated)
+}
+
+/// The projection in memory: for simulations and tests.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryIndex {
+    head: IndexHead,
+    places: HashMap<RequestId, Place>,
+    tiles: HashMap<(u8, u64), Tile>,
+}
+
+impl TileSource for MemoryIndex {
+    fn tile(&self, level: u8, index: u64) -> Option<Tile> {
+        self.tiles.get(&(level, index)).cloned()
+    }
+}
+
+impl IndexStore for MemoryIndex {
+    fn head(&self) -> Result<IndexHead, IndexError> {
+        Ok(self.head.clone())
+    }
+
+    fn commit(&mut self, batch: &IndexBatch, head: &IndexHead) -> Result<(), IndexError> {
+        self.places.extend(batch.places.iter().copied());
+        self.tiles.extend(batch.tiles.iter().map(|tile| ((tile.level, tile.index), tile.clone())));
+        self.head = head.clone();
+        Ok(())
+    }
+
+    fn find(&self, request: RequestId) -> Result<Option<Place>, IndexError> {
+        Ok(self.places.get(&request).copied())
+    }
+
+    fn reset(&mut self) -> Result<(), IndexError> {
+        *self = Self::default();
+        Ok(())
+    }
+}
+
+impl IndexStore for Box<dyn IndexStore> {
+    fn head(&self) -> Result<IndexHead, IndexError> {
+        (**self).head()
+    }
+
+    fn commit(&mut self, batch: &IndexBatch, head: &IndexHead) -> Result<(), IndexError> {
+        (**self).commit(batch, head)
+    }
+
+    fn find(&self, request: RequestId) -> Result<Option<Place>, IndexError> {
+        (**self).find(request)
+    }
+
+    fn reset(&mut self) -> Result<(), IndexError> {
+        (**self).reset()
+    }
+}
+
+impl TileSource for Box<dyn IndexStore> {
+    fn tile(&self, level: u8, index: u64) -> Option<Tile> {
+        (**self).tile(level, index)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Opening: from a journal to a core.
+
+use crate::config::ExchangeConfig;
+use crate::core::{Core, ReplayFailure, Verify};
+use crate::data_dir::{DataDirError, Entropy};
+use crate::index::IndexError;
+use bourse_ledger::{HashKey, Journal, JournalError, Position, State};
+use bourse_types::{Digest32, Fault, RequestId, UnixMs};
+use bourse_wire::funds::FundsError;
+
+/// Groups read at a time while replaying.
+pub(crate) const REPLAY_GROUPS: usize = 256;
+
+/// Why a market could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory, its lock or its key.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The journal's store.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A group of the journal is not what this exchange wrote.
+    #[error("the journal is good up to group {last_good}, then: {what}")]
+    Replay {
+        /// The last group that replays, with all before it.
+        last_good: u64,
+        /// What is wrong with the next.
+        what: String,
+    },
+    /// The journal was written under another key.
+    #[error("the journal belongs to exchange {journal}, the key file to {key}")]
+    WrongKey {
+        /// Public key in the journal.
+        journal: Digest32,
+        /// Public key of the key file.
+        key: Digest32,
+    },
+    /// The share of the market is over the whole.
+    #[error("fee_bps is {0}; the most is 10,000")]
+    Fee(u32),
+    /// The receipts index.
+    #[error("the receipts index: {0}")]
+    Index(String),
+    /// What opening itself had to write was not committed.
+    #[error("the first commit failed")]
+    FirstCommit(#[source] FundsError),
+}
+
+impl OpenError {
+    /// The market's, always.
+    pub fn fault(&self) -> Fault {
+        Fault::Bourse
+    }
+}
+
+impl From<IndexError> for OpenError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error.to_string())
+    }
+}
+
+/// Replays a journal, or begins one, and releases what nobody holds any more.
+pub(crate) fn recover(
+    journal: &dyn Journal,
+    exchange: &Digest32,
+    config: &ExchangeConfig,
+    entropy: &mut Entropy,
+    now: UnixMs,
+) -> Result<Core, OpenError> {
+    if config.fee_bps > 10_000 {
+        return Err(OpenError::Fee(config.fee_bps));
+    }
+    let key = entropy.hash_key()?;
+    if journal.last() == Position::default() {
+        let state = State::new(config.limits, key);
+        let mut core = Core::new(state, *exchange, config.snapshot_events, key);
+        let id = RequestId::new(now, entropy.draw()?).transfer(0);
+        core.begin(&config.limits, config.starting_credit, id, now).map_err(OpenError::FirstCommit)?;
+        return Ok(core);
+    }
+    let mut core = replay_all(journal, key, config.snapshot_events)?;
+    if core.exchange != *exchange {
+        return Err(OpenError::WrongKey { journal: core.exchange, key: *exchange });
+    }
+    let released = core.release_all(now).map_err(OpenError::FirstCommit)?;
+    if released > 0 {
+        tracing::info!(released, "released holds that the last run left open");
+    }
+    Ok(core)
+}
+
+/// The state at the end of a journal, from its snapshot where there is a usable one.
+pub(crate) fn replay_all(
+    journal: &dyn Journal,
+    key: HashKey,
+    snapshot_every: u64,
+) -> Result<Core, OpenError> {
+    let (core, at) = match from_snapshot(journal, key, snapshot_every)? {
+        Some(found) => found,
+        None => (from_genesis(journal, key, snapshot_every)?, Position::default()),
+    };
+    replay_from(journal, core, at, Verify::Roots, |_, _| Ok(()))
+}
+
+/// The empty core of a journal that is not empty.
+pub(crate) fn from_genesis(
+    journal: &dyn Journal,
+    key: HashKey,
+    snapshot_every: u64,
+) -> Result<Core, OpenError> {
+    let first = journal.read(Position::default(), 1)?;
+    let first = first.first().ok_or_else(|| failed(0, &ReplayFailure::NoGenesis))?;
+    Core::from_genesis(first, key, snapshot_every).map_err(|why| failed(0, &why))
+}
+
+/// The core of the last snapshot and its place; `None` when there is none that can be read. A snapshot
+/// of a group that the journal does not have is an error: one of the two lost something.
+pub(crate) fn from_snapshot(
+    journal: &dyn Journal,
+    key: HashKey,
+    snapshot_every: u64,
+) -> Result<Option<(Core, Position)>, OpenError> {
+    let Some(snapshot) = journal.load_snapshot()? else { return Ok(None) };
+    journal.read(snapshot.at, 0)?;
+    match Core::from_snapshot(&snapshot.bytes, snapshot.at, key, snapshot_every) {
+        Ok(core) => Ok(Some((core, snapshot.at))),
+        Err(error) => {
+            tracing::warn!(%error, "the snapshot is damaged; replaying from the beginning");
+            Ok(None)
+        }
+    }
+}
+
+/// Applies every group after `at`; `seen` is called after each.
+pub(crate) fn replay_from(
+    journal: &dyn Journal,
+    mut core: Core,
+    mut at: Position,
+    verify: Verify,
+    mut seen: impl FnMut(&Core, Position) -> Result<(), OpenError>,
+) -> Result<Core, OpenError> {
+    loop {
+        let groups = journal.read(at, REPLAY_GROUPS)?;
+        for group in &groups {
+            core.replay_group(group, verify).map_err(|why| failed(at.seq, &why))?;
+            at = group.position;
+            seen(&core, at)?;
+        }
+        if groups.len() < REPLAY_GROUPS {
+            return Ok(core);
+        }
+    }
+}
+
+fn failed(last_good: u64, why: &ReplayFailure) -> OpenError {
+    OpenError::Replay { last_good, what: why.to_string() }
+}

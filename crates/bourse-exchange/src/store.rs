@@ -1,0 +1,263 @@
+//! The journal in SQLite: one row per commit group.
+//!
+//! `journal(seq, chain, bytes)` in WAL mode with `synchronous=FULL`: a commit is one insert and one
+//! `fsync`. SQLite drops a torn tail of its log silently, and would drop a damaged one as silently,
+//! together with all that follows. So the position of the last commit is also kept in a small file beside
+//! the database (no `fsync`: it may lag behind after a power cut, never be ahead), and a journal that ends
+//! before it is reported as damaged instead of being continued.
+//!
+//! After a failed commit nothing is known about what the disk holds; the journal then refuses everything
+//! until it is opened again.
+
+use bourse_ledger::{GROUP_BYTES_MAX, Group, Journal, JournalError, Position, Snapshot, chain_hash};
+use bourse_types::Digest32;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::Duration;
+
+/// File name of the journal's database.
+pub(crate) const JOURNAL_FILE: &str = "exchange.db";
+/// File name of the position of the last commit.
+pub(crate) const TAIL_FILE: &str = "exchange.tail";
+/// `user_version` of the database's layout.
+const LAYOUT_VERSION: i64 = 1;
+const TAIL_BYTES: usize = 40;
+/// How long a reader waits for the moments in which SQLite locks readers out.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const LAYOUT: &str = "
+    CREATE TABLE journal(seq INTEGER PRIMARY KEY, chain BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;
+    CREATE TABLE snapshot(one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
+        chain BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;
+";
+
+/// A journal in a SQLite database.
+#[derive(Debug)]
+pub struct SqliteJournal {
+    db: Connection,
+    /// Absent in read-only use.
+    tail: Option<File>,
+    last: Position,
+    broken: Option<String>,
+}
+
+impl SqliteJournal {
+    /// Opens or creates the journal in a directory, for one writer.
+    pub fn open(dir: &Path) -> Result<Self, JournalError> {
+        let db = Connection::open(dir.join(JOURNAL_FILE)).map_err(store)?;
+        db.busy_timeout(BUSY_TIMEOUT).map_err(store)?;
+        db.execute_batch(
+            "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+             PRAGMA wal_autocheckpoint = 2048; PRAGMA cache_size = -1024;",
+        )
+        .map_err(store)?;
+        match layout_version(&db)? {
+            0 => {
+                let layout = format!("BEGIN; {LAYOUT} PRAGMA user_version = {LAYOUT_VERSION}; COMMIT;");
+                db.execute_batch(&layout).map_err(store)?;
+            }
+            LAYOUT_VERSION => {}
+            other => return Err(unknown_layout(other)),
+        }
+        let mut options = File::options();
+        let tail = options.read(true).write(true).create(true).truncate(false).open(dir.join(TAIL_FILE));
+        Self::started(db, Some(tail.map_err(|error| JournalError::Store(error.to_string()))?))
+    }
+
+    /// Opens an existing journal for reading, beside a live writer or without one.
+    pub fn open_read_only(dir: &Path) -> Result<Self, JournalError> {
+        match Self::open_unverified(dir)? {
+            (journal, None) => Ok(journal),
+            (_, Some(lost)) => Err(lost),
+        }
+    }
+
+    /// The same, for those who look at damage: what a lost tail says comes beside the journal.
+    pub(crate) fn open_unverified(dir: &Path) -> Result<(Self, Option<JournalError>), JournalError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(dir.join(JOURNAL_FILE), flags).map_err(store)?;
+        db.busy_timeout(BUSY_TIMEOUT).map_err(store)?;
+        match layout_version(&db)? {
+            LAYOUT_VERSION => {}
+            other => return Err(unknown_layout(other)),
+        }
+        // Read before the last group, which a live writer may move on meanwhile.
+        let tail = File::open(dir.join(TAIL_FILE)).ok().and_then(|mut file| read_tail(&mut file));
+        let mut journal = Self { db, tail: None, last: Position::default(), broken: None };
+        journal.last = journal.find_last()?;
+        let lost = journal.check_tail(tail).err();
+        Ok((journal, lost))
+    }
+
+    fn started(db: Connection, tail: Option<File>) -> Result<Self, JournalError> {
+        let mut journal = Self { db, tail, last: Position::default(), broken: None };
+        journal.last = journal.find_last()?;
+        let tail = journal.tail.as_mut().and_then(read_tail);
+        journal.check_tail(tail)?;
+        Ok(journal)
+    }
+
+    fn find_last(&self) -> Result<Position, JournalError> {
+        let sql = "SELECT seq, chain FROM journal ORDER BY seq DESC LIMIT 1";
+        let row = self.db.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?)));
+        let row = row.optional().map_err(|error| damaged_or_store(&error, 0))?;
+        Ok(row.map_or(Position::default(), |(seq, chain)| Position {
+            seq: seq.cast_unsigned(),
+            chain: Digest32(chain),
+        }))
+    }
+
+    fn check_tail(&self, tail: Option<Position>) -> Result<(), JournalError> {
+        let Some(tail) = tail else { return Ok(()) };
+        if tail.seq > self.last.seq {
+            let what = format!("group {} was committed and is gone", tail.seq);
+            return Err(JournalError::Damaged { last_good: self.last.seq, what });
+        }
+        if self.chain_at(tail.seq)? != Some(tail.chain) {
+            let what = format!("group {} is not the one that was committed", tail.seq);
+            return Err(JournalError::Damaged { last_good: tail.seq.saturating_sub(1), what });
+        }
+        Ok(())
+    }
+
+    fn chain_at(&self, seq: u64) -> Result<Option<Digest32>, JournalError> {
+        if seq == 0 {
+            return Ok(Some(Digest32::default()));
+        }
+        let sql = "SELECT chain FROM journal WHERE seq = ?1";
+        let mut statement = self.db.prepare_cached(sql).map_err(store)?;
+        let row = statement.query_row(params![seq.cast_signed()], |row| row.get::<_, [u8; 32]>(0));
+        Ok(row.optional().map_err(|error| damaged_or_store(&error, seq - 1))?.map(Digest32))
+    }
+
+    fn insert(&self, position: Position, bytes: &[u8]) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO journal(seq, chain, bytes) VALUES (?1, ?2, ?3)";
+        let mut statement = self.db.prepare_cached(sql)?;
+        statement.execute(params![position.seq.cast_signed(), position.chain.0, bytes]).map(drop)
+    }
+
+    fn write_tail(&mut self) -> std::io::Result<()> {
+        let Some(tail) = &mut self.tail else { return Ok(()) };
+        let mut bytes = [0u8; TAIL_BYTES];
+        bytes[..8].copy_from_slice(&self.last.seq.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.last.chain.0);
+        tail.seek(SeekFrom::Start(0))?;
+        tail.write_all(&bytes)
+    }
+
+    fn usable(&self) -> Result<(), JournalError> {
+        self.broken.clone().map_or(Ok(()), |why| Err(JournalError::Store(why)))
+    }
+
+    /// Runs a write; its failure is the end of this journal.
+    fn write<T>(&mut self, result: Result<T, String>) -> Result<T, JournalError> {
+        result.map_err(|why| {
+            self.broken = Some(why.clone());
+            JournalError::Store(why)
+        })
+    }
+}
+
+impl Journal for SqliteJournal {
+    fn append(&mut self, bytes: &[u8]) -> Result<Position, JournalError> {
+        self.usable()?;
+        if self.tail.is_none() {
+            return Err(JournalError::Store("the journal is open for reading only".to_owned()));
+        }
+        if bytes.len() > GROUP_BYTES_MAX {
+            return Err(JournalError::GroupTooLarge(bytes.len()));
+        }
+        let position = chain_hash(self.last, bytes);
+        let inserted = self.insert(position, bytes).map_err(|error| error.to_string());
+        self.write(inserted)?;
+        self.last = position;
+        let noted = self.write_tail().map_err(|error| format!("{TAIL_FILE}: {error}"));
+        self.write(noted)?;
+        Ok(position)
+    }
+
+    fn last(&self) -> Position {
+        self.last
+    }
+
+    fn read(&self, after: Position, count_max: usize) -> Result<Vec<Group>, JournalError> {
+        let damaged = |last_good: u64, what: String| JournalError::Damaged { last_good, what };
+        if self.chain_at(after.seq)? != Some(after.chain) {
+            return Err(damaged(0, format!("group {} has another chain hash", after.seq)));
+        }
+        let sql = "SELECT seq, chain, bytes FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        let mut statement = self.db.prepare_cached(sql).map_err(store)?;
+        let limit = i64::try_from(count_max).unwrap_or(i64::MAX);
+        let mut rows = statement.query(params![after.seq.cast_signed(), limit]).map_err(store)?;
+        let mut groups = Vec::new();
+        let mut before = after;
+        loop {
+            let row = rows.next().map_err(|error| damaged_or_store(&error, before.seq))?;
+            let Some(row) = row else { return Ok(groups) };
+            let stored = |error: rusqlite::Error| damaged_or_store(&error, before.seq);
+            let seq = row.get::<_, i64>(0).map_err(stored)?.cast_unsigned();
+            let chain = Digest32(row.get(1).map_err(stored)?);
+            let bytes: Vec<u8> = row.get(2).map_err(stored)?;
+            let position = chain_hash(before, &bytes);
+            if seq != position.seq {
+                return Err(damaged(before.seq, format!("group {} is missing", position.seq)));
+            }
+            if chain != position.chain {
+                return Err(damaged(
+                    before.seq,
+                    format!("the bytes of group {seq} are not what was written"),
+                ));
+            }
+            groups.push(Group { position, bytes });
+            before = position;
+        }
+    }
+
+    fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), JournalError> {
+        self.usable()?;
+        let sql = "INSERT OR REPLACE INTO snapshot(one, seq, chain, bytes) VALUES (1, ?1, ?2, ?3)";
+        let (seq, chain) = (snapshot.at.seq.cast_signed(), snapshot.at.chain.0);
+        let saved = self.db.execute(sql, params![seq, chain, snapshot.bytes]);
+        self.write(saved.map_err(|error| error.to_string())).map(drop)
+    }
+
+    fn load_snapshot(&self) -> Result<Option<Snapshot>, JournalError> {
+        let sql = "SELECT seq, chain, bytes FROM snapshot WHERE one = 1";
+        let row = self.db.query_row(sql, [], |row| {
+            let at = Position { seq: row.get::<_, i64>(0)?.cast_unsigned(), chain: Digest32(row.get(1)?) };
+            Ok(Snapshot { at, bytes: row.get(2)? })
+        });
+        row.optional().map_err(|error| damaged_or_store(&error, 0))
+    }
+}
+
+fn layout_version(db: &Connection) -> Result<i64, JournalError> {
+    db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|error| damaged_or_store(&error, 0))
+}
+
+fn unknown_layout(version: i64) -> JournalError {
+    JournalError::Store(format!("the journal has layout {version}, this program knows {LAYOUT_VERSION}"))
+}
+
+fn read_tail(file: &mut File) -> Option<Position> {
+    let mut bytes = [0u8; TAIL_BYTES];
+    file.read_exact(&mut bytes).ok()?;
+    let (seq, chain) = bytes.split_first_chunk()?;
+    Some(Position { seq: u64::from_le_bytes(*seq), chain: Digest32(chain.try_into().ok()?) })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn store(error: rusqlite::Error) -> JournalError {
+    damaged_or_store(&error, 0)
+}
+
+fn damaged_or_store(error: &rusqlite::Error, last_good: u64) -> JournalError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            JournalError::Damaged { last_good, what: error.to_string() }
+        }
+        _ => JournalError::Store(error.to_string()),
+    }
+}

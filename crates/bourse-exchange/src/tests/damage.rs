@@ -1,0 +1,249 @@
+//! Damage to what is on disk: found, named, and never continued from.
+
+use super::support::{START, hold, request, serve};
+use super::{key, market_in};
+use crate::data_dir::Entropy;
+use crate::exchange::Parts;
+use crate::index::MemoryIndex;
+use crate::memory::SharedJournal;
+use crate::store::{JOURNAL_FILE, TAIL_FILE};
+use crate::{Exchange, ExchangeConfig, OpenError, SqliteJournal, check};
+use bourse_ledger::conformance::check_journal;
+use bourse_ledger::{Group, Journal, JournalError, Position, Snapshot};
+use bourse_proof::sign::Signer;
+use bourse_types::UnixMs;
+use bourse_wire::funds::{Funds, FundsError};
+use rusqlite::Connection;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+#[test]
+fn the_sqlite_journal_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    check_journal(|before: Option<SqliteJournal>| {
+        drop(before);
+        SqliteJournal::open(dir.path()).unwrap()
+    });
+    let mut reader = SqliteJournal::open_read_only(dir.path()).unwrap();
+    assert!(matches!(reader.append(b"x"), Err(JournalError::Store(_))));
+}
+
+/// A stopped market of seven groups: genesis, a key, five requests.
+fn stopped_market(dir: &Path) {
+    let config = ExchangeConfig { commit_window: Duration::from_hours(1), ..ExchangeConfig::default() };
+    let exchange = Exchange::open(dir, config, START).unwrap();
+    let grant = key(&exchange, None);
+    for n in 0..5 {
+        serve(&exchange, n, grant, START).unwrap();
+        exchange.flush().unwrap();
+    }
+    exchange.close().unwrap();
+}
+
+fn sql(dir: &Path, sql: &str) {
+    Connection::open(dir.join(JOURNAL_FILE)).unwrap().execute_batch(sql).unwrap();
+}
+
+/// Damages a stopped market and compares the last good group and a word of the reason.
+fn check_damage(damage: impl FnOnce(&Path), last_good: u64, word: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    stopped_market(dir.path());
+    let before = check(dir.path(), START).unwrap();
+    assert!(before.is_clean(), "{before:?}");
+    damage(dir.path());
+    let report = check(dir.path(), START).unwrap();
+    assert!(!report.is_clean() && report.problems[0].contains(word), "{report:?}");
+    assert_eq!(report.last_good_group, last_good, "{report:?}");
+}
+
+#[test]
+fn a_flipped_bit_in_a_group_is_found() {
+    let flip = "UPDATE journal SET bytes = CAST(substr(bytes, 1, 50) || x'00' || substr(bytes, 52) AS BLOB)
+                WHERE seq = 4";
+    check_damage(|dir| sql(dir, flip), 3, "the bytes of group 4 are not what was written");
+    check_damage(|dir| sql(dir, "DELETE FROM journal WHERE seq = 4"), 3, "group 4 is missing");
+    let rewrite = "UPDATE journal SET chain = zeroblob(32) WHERE seq = 2";
+    check_damage(|dir| sql(dir, rewrite), 1, "group 2");
+}
+
+#[test]
+fn a_lost_tail_is_found() {
+    let cut = "DELETE FROM journal WHERE seq > 4";
+    check_damage(|dir| sql(dir, cut), 4, "group 7 was committed and is gone");
+    let dir = tempfile::tempdir().unwrap();
+    stopped_market(dir.path());
+    sql(dir.path(), cut);
+    let refused = || Exchange::open(dir.path(), ExchangeConfig::default(), START).map(drop).unwrap_err();
+    assert!(matches!(refused(), OpenError::Journal(JournalError::Damaged { last_good: 4, .. })));
+    std::fs::remove_file(dir.path().join(TAIL_FILE)).unwrap();
+    assert!(matches!(refused(), OpenError::Journal(JournalError::Damaged { .. })), "the snapshot knows, too");
+}
+
+#[test]
+fn a_stale_or_missing_tail_file_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    stopped_market(dir.path());
+    let mut stale = std::fs::read(dir.path().join(TAIL_FILE)).unwrap();
+    std::fs::remove_file(dir.path().join(TAIL_FILE)).unwrap();
+    assert!(check(dir.path(), START).unwrap().is_clean());
+    stale[0] -= 1;
+    std::fs::write(dir.path().join(TAIL_FILE), &stale).unwrap();
+    let report = check(dir.path(), START).unwrap();
+    assert!(report.problems[0].contains("is not the one that was committed"), "{report:?}");
+}
+
+#[test]
+fn a_damaged_page_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    stopped_market(dir.path());
+    let path = dir.path().join(JOURNAL_FILE);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let half = bytes.len() / 2;
+    bytes[half..].fill(0x5a);
+    std::fs::write(&path, bytes).unwrap();
+    let report = check(dir.path(), START).unwrap();
+    assert!(!report.is_clean() && report.last_good_group < 7, "{report:?}");
+    assert!(Exchange::open(dir.path(), ExchangeConfig::default(), START).is_err());
+}
+
+#[test]
+fn a_snapshot_that_lies_is_found_and_not_used() {
+    let lie = "UPDATE snapshot SET bytes = CAST(substr(bytes, 1, length(bytes) - 1) || x'ff' AS BLOB)";
+    check_damage(|dir| sql(dir, lie), 7, "the snapshot after group 7 is not what replay gives");
+    let short = "UPDATE snapshot SET bytes = CAST(substr(bytes, 1, 90) AS BLOB)";
+    check_damage(|dir| sql(dir, short), 7, "the snapshot after group 7");
+    let dir = tempfile::tempdir().unwrap();
+    stopped_market(dir.path());
+    let before = check(dir.path(), START).unwrap();
+    sql(dir.path(), short);
+    market_in(dir.path(), 0).close().unwrap();
+    let after = check(dir.path(), START).unwrap();
+    assert!(after.is_clean(), "{after:?}");
+    assert_eq!(after.state_digest, before.state_digest);
+}
+
+#[test]
+fn a_forged_checkpoint_or_receipt_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    stopped_market(dir.path());
+    let journal = SqliteJournal::open_read_only(dir.path()).unwrap();
+    let groups = journal.read(Position::default(), 99).unwrap();
+    let forge = |at: usize, from_end: usize| {
+        let mut copy = SharedJournal::default();
+        for (n, group) in groups.iter().enumerate() {
+            let mut bytes = group.bytes.clone();
+            if n == at {
+                let len = bytes.len();
+                bytes[len - from_end] ^= 1;
+            }
+            copy.append(&bytes).unwrap();
+        }
+        crate::check::check_journal(&copy, crate::check::Market::Stopped, START).problems
+    };
+    assert_eq!(forge(99, 0), Vec::<String>::new());
+    assert!(forge(4, 1)[0].contains("signature of a checkpoint"), "{:?}", forge(4, 1));
+    assert!(forge(4, 130)[0].contains("a checkpoint says"), "{:?}", forge(4, 130));
+    let receipt = forge(4, 160);
+    assert!(receipt[0].contains("a checkpoint says") || receipt[0].contains("receipt"), "{receipt:?}");
+}
+
+#[test]
+fn a_directory_has_one_live_exchange() {
+    let dir = tempfile::tempdir().unwrap();
+    let exchange = market_in(dir.path(), 1_000);
+    let second = Exchange::open(dir.path(), ExchangeConfig::default(), START).map(drop).unwrap_err();
+    assert_eq!(second.to_string(), "another process uses this data directory");
+    let grant = key(&exchange, None);
+    exchange.hold(&hold(request(1, START), grant, 5, START)).unwrap();
+    exchange.flush().unwrap();
+    let live = check(dir.path(), START).unwrap();
+    assert!(live.is_clean(), "{live:?}");
+    assert_eq!((live.holds_open, live.holds_orphaned), (1, 0));
+    let late = check(dir.path(), UnixMs(START.0 + 70_001)).unwrap();
+    assert_eq!(late.problems, ["1 holds are open beyond their time"]);
+    assert!(check(dir.path(), UnixMs(START.0 + 70_000)).unwrap().is_clean());
+}
+
+#[test]
+fn a_directory_without_books_is_an_error_not_a_clean_report() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(check(dir.path(), START).is_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn secrets_are_for_the_owner_alone_and_the_key_stays() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("market");
+    let public = market_in(&dir, 0).public_key();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&dir), mode(&dir.join("exchange.key"))), (0o700, 0o600));
+    assert_eq!(market_in(&dir, 0).public_key(), public);
+    std::fs::write(dir.join("exchange.key"), [5; 32]).unwrap();
+    let other = Exchange::open(&dir, ExchangeConfig::default(), START).map(drop).unwrap_err();
+    assert!(matches!(other, OpenError::WrongKey { .. }), "{other}");
+    std::fs::write(dir.join("exchange.key"), [5; 33]).unwrap();
+    let long = Exchange::open(&dir, ExchangeConfig::default(), START).map(drop).unwrap_err();
+    assert_eq!(long.to_string(), "`exchange.key` does not hold 32 bytes");
+}
+
+/// Fails from the given number of appends on, as a full or dying disk does.
+struct FailingJournal {
+    inner: SharedJournal,
+    appends_left: Arc<AtomicU64>,
+}
+
+impl Journal for FailingJournal {
+    fn append(&mut self, bytes: &[u8]) -> Result<Position, JournalError> {
+        let left = self.appends_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        left.map_err(|_| JournalError::Store("no space left on device".to_owned()))?;
+        self.inner.append(bytes)
+    }
+
+    fn last(&self) -> Position {
+        self.inner.last()
+    }
+
+    fn read(&self, after: Position, count_max: usize) -> Result<Vec<Group>, JournalError> {
+        self.inner.read(after, count_max)
+    }
+
+    fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), JournalError> {
+        self.inner.save_snapshot(snapshot)
+    }
+
+    fn load_snapshot(&self) -> Result<Option<Snapshot>, JournalError> {
+        self.inner.load_snapshot()
+    }
+}
+
+#[test]
+fn a_failed_commit_stops_everything() {
+    let (inner, appends_left) = (SharedJournal::default(), Arc::new(AtomicU64::new(9)));
+    let parts = Parts {
+        journal: Box::new(FailingJournal { inner: inner.clone(), appends_left: appends_left.clone() }),
+        reader: Box::new(inner),
+        index: Box::new(MemoryIndex::default()),
+        signer: Signer::from_bytes(&[1; 32]),
+        entropy: Entropy::Seed { seed: [2; 32], drawn: 0 },
+    };
+    let exchange = Exchange::assemble(parts, ExchangeConfig::default(), START).unwrap();
+    exchange.start_threads();
+    let grant = key(&exchange, None);
+    let served = serve(&exchange, 1, grant, START).unwrap();
+    super::support::block_on(exchange.durable(served)).unwrap();
+    appends_left.store(0, Ordering::Relaxed);
+    let lost = serve(&exchange, 2, grant, START).unwrap();
+    let failed = super::support::block_on(exchange.durable(lost)).unwrap_err();
+    let why = FundsError::Journal("the journal's store failed: no space left on device".to_owned());
+    assert_eq!(failed, why);
+    assert_eq!(super::support::block_on(exchange.durable(served)), Ok(()), "what was durable stays so");
+    assert_eq!(exchange.authenticate(&grant.key), Err(why.clone()));
+    assert_eq!(exchange.hold(&hold(request(3, START), grant, 1, START)), Err(why.clone()));
+    assert_eq!(exchange.flush(), Err(why.clone()));
+    assert_eq!(failed.fault(), bourse_types::Fault::Bourse);
+    assert_eq!(exchange.close(), Err(why));
+}

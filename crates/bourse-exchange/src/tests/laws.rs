@@ -1,0 +1,113 @@
+//! Laws under random requests: replay is bit-identical, money is conserved, runs repeat.
+
+use super::key;
+use super::support::{START, charge, hold, request, settlement};
+use crate::data_dir::Entropy;
+use crate::open::recover;
+use crate::{Exchange, ExchangeConfig};
+use bourse_types::{NanoUsd, UnixMs};
+use bourse_wire::funds::{Funds, HoldExtension, KeyGrant};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+enum Call {
+    Hold(u64, u64),
+    Extend(u64, u16, u64),
+    Settle(u64, u64),
+    Tick,
+    Flush,
+    Limit(Option<u64>),
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let n = 0u64..12;
+    prop_oneof![
+        4 => (n.clone(), 0u64..900).prop_map(|(n, amount)| Call::Hold(n, amount)),
+        2 => (n.clone(), 0u16..4, 0u64..300).prop_map(|(n, step, amount)| Call::Extend(n, step, amount)),
+        4 => (n, 0u64..900).prop_map(|(n, total)| Call::Settle(n, total)),
+        1 => Just(Call::Tick),
+        1 => Just(Call::Flush),
+        1 => proptest::option::of(0u64..3_000).prop_map(Call::Limit),
+    ]
+}
+
+fn make(exchange: &Exchange, grant: KeyGrant, now: UnixMs, call: &Call) {
+    let _ = match call {
+        Call::Hold(n, amount) => exchange.hold(&hold(request(*n, START), grant, *amount, now)),
+        Call::Extend(n, step, amount) => {
+            let (request, amount) = (request(*n, START), NanoUsd(*amount));
+            exchange.extend(&HoldExtension { request, step: *step, amount, now })
+        }
+        Call::Settle(n, total) => {
+            let mut settlement = settlement(request(*n, START), grant, *total, now);
+            settlement.receipt.charge = charge(*total);
+            exchange.settle(settlement).map(drop)
+        }
+        Call::Tick => exchange.tick(now).map(drop),
+        Call::Flush => exchange.flush().map(drop),
+        Call::Limit(limit) => {
+            let limit_usd = limit.map(|limit| NanoUsd(limit).to_usd_string());
+            let request = crate::AdminRequest::LimitKey { key: "test".to_owned(), limit_usd };
+            exchange.admin(request, now).unwrap();
+            Ok(())
+        }
+    };
+}
+
+fn run(calls: &[(u64, Call)]) -> Exchange {
+    let config =
+        ExchangeConfig { starting_credit: NanoUsd(4_000), snapshot_events: 16, ..ExchangeConfig::default() };
+    let exchange = Exchange::in_memory(config, [7; 32], START).unwrap();
+    let grant = key(&exchange, None);
+    let mut now = START;
+    for (step, call) in calls {
+        now = UnixMs(now.0 + step);
+        make(&exchange, grant, now, call);
+    }
+    exchange.flush().unwrap();
+    exchange
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn replay_is_bit_identical_and_the_books_are_clean(
+        calls in proptest::collection::vec((0u64..9_000, call()), 1..120),
+    ) {
+        let exchange = run(&calls);
+        let report = exchange.check(START).unwrap();
+        prop_assert!(report.is_clean(), "{:?}", report);
+        prop_assert_eq!(&report.state_digest, &exchange.digest().to_string());
+        prop_assert_eq!(&report.debits_posted, &report.credits_posted);
+        let again = run(&calls);
+        prop_assert_eq!(again.digest(), exchange.digest());
+        prop_assert_eq!(again.checkpoint_of_test(), exchange.checkpoint_of_test());
+    }
+
+    #[test]
+    fn a_restart_frees_every_hold_and_changes_no_settled_nano_dollar(
+        calls in proptest::collection::vec((0u64..900, call()), 1..60),
+    ) {
+        let exchange = run(&calls);
+        let config = &exchange.shared.config;
+        let mut entropy = Entropy::Seed { seed: [9; 32], drawn: 0 };
+        let core = exchange.shared.index.lock().with_journal(|journal| {
+            recover(journal, &exchange.public_key(), config, &mut entropy, START)
+        }).unwrap();
+        prop_assert_eq!(core.state.pendings_count(), 0);
+        prop_assert!(core.state.check_books().is_ok());
+        let live = exchange.shared.core.lock();
+        for ((account, now), (_, before)) in core.state.accounts().zip(live.state.accounts()) {
+            prop_assert_eq!(now.debits_posted, before.debits_posted, "{:?}", account);
+            prop_assert_eq!(now.credits_posted, before.credits_posted, "{:?}", account);
+            prop_assert_eq!(now.debits_pending + now.credits_pending, 0);
+        }
+    }
+}
+
+impl Exchange {
+    fn checkpoint_of_test(&self) -> bourse_wire::receipt::Checkpoint {
+        bourse_wire::funds::Records::checkpoint(self).unwrap()
+    }
+}

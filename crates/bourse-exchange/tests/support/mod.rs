@@ -1,0 +1,96 @@
+//! Requests and receipts for tests and benches: small, valid, made from a number.
+
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+use bourse_types::{Charge, Digest32, ModelSlug, NanoUsd, RequestId, SellerName, TokenCount, UnixMs, Usage};
+use bourse_wire::funds::{CommitTicket, Funds, FundsError, HoldRequest, KeyGrant, Settlement};
+use bourse_wire::receipt::{AttemptRecord, Finish, Receipt};
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+
+/// The time at which tests begin.
+pub const START: UnixMs = UnixMs(1_800_000_000_000);
+
+/// The `n`-th request, made at `now`.
+pub fn request(n: u64, now: UnixMs) -> RequestId {
+    let mut random = [0u8; 10];
+    random[..8].copy_from_slice(&n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
+    random[8..].copy_from_slice(&(n as u16).to_le_bytes());
+    RequestId::new(now, random)
+}
+
+pub fn hold(request: RequestId, grant: KeyGrant, amount: u64, now: UnixMs) -> HoldRequest {
+    HoldRequest { request, grant, amount: NanoUsd(amount), expires: UnixMs(now.0 + 60_000), now }
+}
+
+/// A charge of `total` of which up to two nano-dollars are rounding.
+pub fn charge(total: u64) -> Charge {
+    let rounding = total.min(2);
+    Charge {
+        prompt: NanoUsd(total - rounding),
+        completion: NanoUsd(0),
+        request: NanoUsd(0),
+        rounding: NanoUsd(rounding),
+        total: NanoUsd(total),
+    }
+}
+
+pub fn settlement(request: RequestId, grant: KeyGrant, total: u64, now: UnixMs) -> Settlement {
+    let seller = SellerName::parse("local").expect("a name");
+    let digest = |n: u8| Digest32([n; 32]);
+    let usage = Usage { prompt: TokenCount(9), cached_prompt: TokenCount(0), completion: TokenCount(3) };
+    let receipt = Receipt {
+        request,
+        account_digest: Receipt::digest_of_account(grant.account),
+        key_digest: Receipt::digest_of_key(&grant.key),
+        model: ModelSlug::parse("huggingfacetb/smollm2-135m-instruct").expect("a name"),
+        constraints_digest: digest(1),
+        price_snapshot_digest: digest(2),
+        plan_digest: digest(3),
+        attempts: vec![AttemptRecord { seller: seller.clone(), status: 200 }],
+        seller: Some(seller),
+        node: None,
+        usage_claimed: Some(usage),
+        usage_billed: usage,
+        charge: charge(total),
+        fee: NanoUsd(0),
+        request_hash: digest(4),
+        response_hash: digest(5),
+        finish: Finish::Stop,
+        streamed: false,
+        created: request.time(),
+        first_content_ms: Some(12),
+        total_ms: 34,
+    };
+    Settlement { receipt, now }
+}
+
+/// Holds and settles one request.
+pub fn serve(funds: &impl Funds, n: u64, grant: KeyGrant, now: UnixMs) -> Result<CommitTicket, FundsError> {
+    let id = request(n, now);
+    funds.hold(&hold(id, grant, 5_000, now))?;
+    Ok(funds.settle(settlement(id, grant, 1_234, now))?.ticket)
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for a future on this thread.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
