@@ -3,6 +3,9 @@
 //! pip and npm are called as the user has configured them; versions are pinned here. Each part leaves a mark
 //! with its version when it is whole, so a second run fetches nothing and a broken fetch starts again. What is
 //! missing is said in one sentence with the remedy.
+//!
+//! The node fetches weights by itself too, from more sources; the tests that need them must run even while it
+//! does not build.
 
 use std::fs;
 use std::io::Read;
