@@ -111,7 +111,7 @@ impl MerkleLog {
             partial[level].push(*hash);
             if partial[level].len() == TILE_HASHES {
                 let hashes = std::mem::take(&mut partial[level]).into_boxed_slice();
-                let index = size >> (TILE_HEIGHT * (level as u32 + 1)).min(u64::BITS - 1);
+                let index = full_tiles(size, level);
                 if let Ok(hashes) = hashes.try_into() {
                     full.push(Tile { level: level as u8, index, hashes });
                 }
@@ -196,6 +196,10 @@ impl MerkleLog {
     pub fn from_state_bytes(bytes: &[u8]) -> Result<Self, StateError> {
         let (size, rest) = bytes.split_first_chunk::<8>().ok_or(StateError)?;
         let size = u64::from_le_bytes(*size);
+        if size == u64::MAX {
+            // No leaf could be appended any more.
+            return Err(StateError);
+        }
         let mut hashes = read_hashes(rest).ok_or(StateError)?.into_iter();
         let mut partial: [Vec<Digest32>; TILE_LEVELS] = Default::default();
         for (level, tile) in partial.iter_mut().enumerate() {
@@ -240,7 +244,7 @@ impl<S: TileSource> Reader<'_, S> {
         let (count, first) = (1usize << within, position << within);
         let (index, offset) = (first / TILE_HASHES as u64, (first % TILE_HASHES as u64) as usize);
         let missing = ProofError::MissingTile { level: level as u8, index };
-        let is_partial = index == self.log.size() >> (TILE_HEIGHT * (level as u32 + 1)).min(u64::BITS - 1);
+        let is_partial = index == full_tiles(self.log.size(), level);
         let hashes: &[Digest32] = if is_partial {
             self.log.partial.get(level).ok_or(missing)?
         } else {
@@ -264,6 +268,11 @@ impl<S: TileSource> Reader<'_, S> {
 /// The largest power of two below `length`, which is at least 2.
 fn split(length: u64) -> u64 {
     1 << (length - 1).ilog2()
+}
+
+/// Full tiles at `level` in a log of `size` leaves: the position of its partial tile.
+fn full_tiles(size: u64, level: usize) -> u64 {
+    size.checked_shr(TILE_HEIGHT * (level as u32 + 1)).unwrap_or(0)
 }
 
 /// Digit `level` of `size` in base 256.

@@ -11,4 +11,5 @@ pub mod funds;
 pub mod json;
 pub mod node;
 pub mod receipt;
+pub mod receipt_json;
 pub mod sse;
