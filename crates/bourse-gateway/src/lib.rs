@@ -1,1 +1,47 @@
-//! Being written.
+//! The data plane: public API, admission, plan, hold, dispatch, relay, settlement.
+//!
+//! A request passes the phases of [`phase`](crate) in their order; each is one module. The gateway knows
+//! money only through [`Funds`](bourse_wire::funds::Funds) and the past only through
+//! [`Records`](bourse_wire::funds::Records); time, randomness and connections come in as [`Ports`], so that
+//! a whole market can run in memory and in virtual time. [`Gateway::serve`] answers buyers,
+//! [`Gateway::serve_nodes`] takes nodes in, [`Gateway::handle`] answers one request without a socket.
+//!
+//! Cost shapes the inside: no task and no timer per request on the ordinary path, a seller's connection is
+//! driven by whoever waits for it, and what one read brought leaves in one write.
+
+pub mod adapter;
+mod body;
+mod config;
+mod explain;
+mod failure;
+mod gateway;
+mod io;
+mod market;
+mod metrics;
+mod node;
+mod phase;
+mod ports;
+mod provider;
+mod routes;
+mod secret;
+mod server;
+mod source;
+mod upstream;
+
+pub use body::Body;
+pub use config::{
+    ANSWER_BYTES_MAX, CONNECTIONS_MAX, Durability, ERROR_BYTES_MAX, GatewayConfig, HEAD_BYTES_MAX,
+    HEADERS_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX,
+    POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, ProviderConfig, ProviderModel, SELLER_MESSAGE_BYTES_MAX, Timeouts,
+};
+pub use failure::{Failure, FailureClass};
+pub use gateway::{EXPLAIN_HEADER, GENERATION_HEADER, Gateway, RECEIPT_HEADER};
+pub use io::{Io, NetConnect, Pipe};
+pub use market::MarketError;
+pub use node::hub::NodeLinkError;
+pub use ports::{AdminPort, Clock, Connect, Entropy, Ports, SystemClock, Target};
+pub use provider::ProviderError;
+pub use secret::Secret;
+
+#[cfg(test)]
+mod tests;

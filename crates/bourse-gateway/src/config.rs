@@ -1,0 +1,166 @@
+//! What a gateway is told at its start, and the bounds that nobody can configure away.
+
+use crate::secret::Secret;
+use bourse_market::{PromptBound, Quantization, Supports};
+use bourse_types::{DurationMs, ModelSlug, NodeId, PriceSchedule, SellerName};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Most connections of buyers that are open at once.
+pub const CONNECTIONS_MAX: usize = 8_192;
+/// Most header fields of one request.
+pub const HEADERS_MAX: usize = 64;
+/// Bytes that a request's head may take, and what is read ahead of a body.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Largest whole answer that is taken from a seller.
+pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most bytes of a stream that are kept back until its first content.
+pub const PEEK_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes of a seller's error answer that are read.
+pub const ERROR_BYTES_MAX: usize = 16 * 1024;
+/// Idle connections that are kept for each provider.
+pub const POOL_IDLE_MAX: usize = 256;
+/// Idle connections older than this are not used again.
+pub const POOL_IDLE_AGE_MAX: Duration = Duration::from_secs(55);
+/// A hold outlives its request's deadline by this much before it gives itself back.
+pub const HOLD_GRACE: DurationMs = DurationMs(60_000);
+/// Most nodes that are connected at once.
+pub const NODES_MAX: usize = 1_024;
+/// Most bytes of one job's answer that wait for a slow buyer.
+pub const JOB_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// Longest text of a seller's own error message that is shown.
+pub const SELLER_MESSAGE_BYTES_MAX: usize = 300;
+
+/// When an answer counts as settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Streams wait for the disk before their terminal, plain answers do not.
+    #[default]
+    Group,
+    /// Every answer waits for the disk.
+    Strict,
+}
+
+/// How long things may take. One deadline spans all attempts of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From a connection's first byte, or its last answer, to the end of a request's head.
+    pub head: Duration,
+    /// For the whole body of a request.
+    pub body: Duration,
+    /// To connect to a seller, TLS included.
+    pub connect: Duration,
+    /// From dispatch to a stream's first content, for one attempt.
+    pub first_content: Duration,
+    /// From dispatch to the head of an answer in one piece, for one attempt.
+    pub plain_answer: Duration,
+    /// Between two reads of a seller's answer, once its head or first byte has come.
+    pub idle: Duration,
+    /// For the whole request, all attempts and the whole answer.
+    pub total: Duration,
+    /// For open answers after the market was told to stop.
+    pub drain: Duration,
+    /// For each step of a node's handshake.
+    pub handshake: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(30),
+            body: Duration::from_secs(60),
+            connect: Duration::from_secs(5),
+            first_content: Duration::from_secs(120),
+            plain_answer: Duration::from_secs(300),
+            idle: Duration::from_secs(120),
+            total: Duration::from_secs(600),
+            drain: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Everything a gateway is told.
+#[derive(Debug, Clone, Default)]
+pub struct GatewayConfig {
+    /// When an answer counts as settled.
+    pub durability: Durability,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Hosted APIs that are resold.
+    pub providers: Vec<ProviderConfig>,
+    /// Nodes that may connect.
+    pub nodes: Vec<NodeAdmission>,
+    /// What `POST /admin` asks for; none closes it.
+    pub admin_token: Option<Secret>,
+}
+
+/// One hosted API.
+#[derive(Debug, Clone)]
+pub struct ProviderConfig {
+    /// The seller's name.
+    pub name: SellerName,
+    /// The word for its dialect; see [`crate::adapter`].
+    pub kind: String,
+    /// Its API up to the version, such as `https://api.example.com/v1`.
+    pub base_url: String,
+    /// Its key.
+    pub api_key: Option<Secret>,
+    /// What it sells.
+    pub models: Vec<ProviderModel>,
+}
+
+/// One model of a provider.
+#[derive(Debug, Clone)]
+pub struct ProviderModel {
+    /// The slug that buyers write.
+    pub model: ModelSlug,
+    /// The name that the provider knows.
+    pub upstream_id: Arc<str>,
+    /// What it asks; none keeps the offer visible and unrouted.
+    pub prices: Option<PriceSchedule>,
+    /// Longest prompt plus answer, in tokens.
+    pub context_tokens_max: u64,
+    /// Longest answer, in tokens, where that is less.
+    pub completion_tokens_max: Option<u64>,
+    /// What it can do.
+    pub supports: Supports,
+    /// Requests in flight at most.
+    pub capacity: Option<u32>,
+    /// How its weights are stored.
+    pub quantization: Quantization,
+}
+
+impl ProviderModel {
+    /// Context that is assumed when nobody says.
+    pub const CONTEXT_TOKENS_DEFAULT: u64 = 131_072;
+
+    /// A model with everything left at what an ordinary hosted API offers.
+    pub fn new(model: ModelSlug, upstream_id: &str, prices: PriceSchedule) -> Self {
+        Self {
+            model,
+            upstream_id: Arc::from(upstream_id),
+            prices: Some(prices),
+            context_tokens_max: Self::CONTEXT_TOKENS_DEFAULT,
+            completion_tokens_max: None,
+            supports: Supports::ALL.without(Supports::HIDDEN_REASONING),
+            capacity: None,
+            quantization: Quantization::Unknown,
+        }
+    }
+
+    pub(crate) fn prompt_bound(&self) -> PromptBound {
+        PromptBound::CAUTIOUS
+    }
+}
+
+/// A node that may connect, and what its work costs.
+#[derive(Debug, Clone)]
+pub struct NodeAdmission {
+    /// Its key.
+    pub node: NodeId,
+    /// Under which name it sells.
+    pub seller: SellerName,
+    /// What it asks.
+    pub prices: PriceSchedule,
+}

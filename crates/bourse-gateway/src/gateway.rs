@@ -1,0 +1,252 @@
+//! The gateway itself: what it shares, and the life of a request from route to answer.
+
+use crate::body::Body;
+use crate::config::{Durability, GatewayConfig, HOLD_GRACE, NodeAdmission};
+use crate::explain;
+use crate::market::{Market, MarketError};
+use crate::metrics::Metrics;
+use crate::node::hub::Hub;
+use crate::phase::dispatch::{Answer, Plain, PlainContent, dispatch};
+use crate::phase::hold::Held;
+use crate::phase::plan::{Route, route};
+use crate::phase::prove::Draft;
+use crate::phase::relay::Relay;
+use crate::phase::settle::Open;
+use crate::phase::{admit, parse};
+use crate::ports::Ports;
+use crate::routes::{self, Endpoint};
+use bourse_market::StreamEnd;
+use bourse_types::{DurationMs, RequestId};
+use bourse_wire::dialect::{Api, Job, push_usage, splice_usage};
+use bourse_wire::error::{ApiError, ErrorType};
+use bourse_wire::receipt::Finish;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Names the generation on every answer to a request for one.
+pub const GENERATION_HEADER: HeaderName = HeaderName::from_static("x-generation-id");
+/// Names the receipt; the same id.
+pub const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-bourse-receipt");
+/// Asks for the plan with `1`.
+pub const EXPLAIN_HEADER: HeaderName = HeaderName::from_static("x-bourse-explain");
+/// Tells client libraries not to repeat what the market has tried everywhere already.
+const SHOULD_RETRY_HEADER: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// A running gateway. Clones are the same gateway.
+#[derive(Clone)]
+pub struct Gateway(pub(crate) Arc<Shared>);
+
+/// What all requests share.
+pub(crate) struct Shared {
+    pub(crate) config: GatewayConfig,
+    pub(crate) ports: Ports,
+    pub(crate) market: Arc<Market>,
+    pub(crate) hub: Hub,
+    pub(crate) metrics: Metrics,
+    pub(crate) born: Instant,
+    /// Milliseconds after `born` at which open streams are ended; none while nobody closes.
+    drain_at_ms: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Shared {
+    pub(crate) fn is_closing(&self) -> bool {
+        self.drain_at_ms.load(Ordering::Relaxed) != NEVER
+    }
+
+    pub(crate) fn is_past_drain(&self) -> bool {
+        let at = self.drain_at_ms.load(Ordering::Relaxed);
+        at != NEVER && self.born.elapsed() >= Duration::from_millis(at)
+    }
+
+    pub(crate) fn close_within(&self, drain: Duration) {
+        let at = self.born.elapsed() + drain;
+        self.drain_at_ms.store(u64::try_from(at.as_millis()).unwrap_or(NEVER - 1), Ordering::Relaxed);
+    }
+}
+
+/// A refused request: the error, and the request's id when it had one already.
+struct Refused {
+    error: ApiError,
+    request: Option<RequestId>,
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self { error, request: None }
+    }
+}
+
+impl Gateway {
+    /// A gateway that serves nothing yet.
+    pub fn new(config: GatewayConfig, ports: Ports) -> Result<Self, MarketError> {
+        let market = Arc::new(Market::new(&config.providers)?);
+        let hub = Hub::default();
+        for admission in &config.nodes {
+            hub.admit(admission.clone());
+        }
+        Ok(Self(Arc::new(Shared {
+            config,
+            ports,
+            market,
+            hub,
+            metrics: Metrics::default(),
+            born: Instant::now(),
+            drain_at_ms: AtomicU64::new(NEVER),
+        })))
+    }
+
+    /// Lets one more node connect, or changes what its work costs from its next link on.
+    pub fn admit_node(&self, admission: NodeAdmission) {
+        self.0.hub.admit(admission);
+    }
+
+    /// How many nodes sell, now and later.
+    pub fn nodes_connected(&self) -> tokio::sync::watch::Receiver<usize> {
+        self.0.hub.selling.subscribe()
+    }
+
+    /// Answers one request. Never fails: errors are answers.
+    ///
+    /// Dropping the future, or the answer's body before its end, is how a buyer goes away.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let (head, body) = request.into_parts();
+        let answer = match routes::find(&head.method, head.uri.path()) {
+            Ok(Endpoint::Generate(api)) => self.generate(api, &head.headers, body).await,
+            Ok(endpoint) => routes::answer(&self.0, &endpoint, &head, body).await.map_err(Refused::from),
+            Err(error) => Err(error.into()),
+        };
+        let answer = answer.unwrap_or_else(|refused| error_answer(&refused));
+        self.0.metrics.answered(answer.status().as_u16());
+        answer
+    }
+
+    async fn generate<B>(&self, api: Api, headers: &HeaderMap, body: B) -> Result<Response<Body>, Refused>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let shared = &self.0;
+        let started = Instant::now();
+        if shared.is_closing() {
+            let closing =
+                ApiError::new(ErrorType::ProviderOverloaded, "the market is closing: try again in a moment");
+            return Err(ApiError { retry_after_s: Some(1), ..closing }.into());
+        }
+        let grant = admit::admit(&*shared.ports.funds, headers)?;
+        let job = parse::parse(api, headers, body, shared.config.timeouts.body).await?;
+        let now = shared.ports.clock.now();
+        let random = shared.ports.entropy.draw();
+        let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
+        let seed = u64::from_le_bytes(std::array::from_fn(|n| random[16 + n]));
+        let refused = |error| Refused { error, request: Some(request) };
+        let route = route(&shared.market, &job, now, seed).map_err(refused)?;
+        let total = DurationMs(u64::try_from(shared.config.timeouts.total.as_millis()).unwrap_or(u64::MAX));
+        let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));
+        let draft = Draft::new(&job, &route, now);
+        let mut open = Open::new(Arc::clone(shared), held, draft, started);
+        let wants_plan = headers.get(EXPLAIN_HEADER).is_some_and(|v| v.as_bytes() == b"1");
+        match dispatch(&mut open, &job, &route).await {
+            Ok(answer) => self.answer(open, &job, &route, answer, wants_plan).await.map_err(refused),
+            Err(mut error) => {
+                open.give_back(Finish::NoSeller);
+                error.metadata_json = wants_plan.then(|| explain::metadata(&route));
+                Err(refused(error))
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        mut open: Open,
+        job: &Job,
+        route: &Route,
+        answer: Answer,
+        wants_plan: bool,
+    ) -> Result<Response<Body>, ApiError> {
+        open.draft.first_content_ms = Some(open.elapsed_ms());
+        let seller = open.draft.seller.as_ref().map(|s| s.as_str().to_owned());
+        let more = if wants_plan { explain::member(route, seller.as_deref()) } else { Vec::new() };
+        let request = open.held.request;
+        let (content_type, body) = match answer {
+            Answer::Stream(begun) => {
+                ("text/event-stream", Body::relay(Relay::new(open, *begun, job.api, more)))
+            }
+            Answer::Plain(plain) => {
+                ("application/json", Body::whole(self.settle_plain(open, plain, &more).await?))
+            }
+        };
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if job.stream {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        }
+        name_request(headers, request);
+        Ok(response)
+    }
+
+    /// Prices a whole answer, writes its usage, settles.
+    async fn settle_plain(&self, mut open: Open, plain: Plain, more: &[u8]) -> Result<Bytes, ApiError> {
+        let failed =
+            |_| ApiError::new(ErrorType::Server, "the books could not be written: tell the operator");
+        let bill = open.bill(StreamEnd::Complete).map_err(|_| {
+            ApiError::new(ErrorType::Server, "the answer could not be priced; nothing was charged")
+        })?;
+        let mut usage = Vec::with_capacity(384);
+        let bytes = match &plain.content {
+            PlainContent::Body(body, view) => {
+                let text = std::str::from_utf8(body).unwrap_or_default();
+                let seller = view.chunk.usage.clone().and_then(|span| text.get(span));
+                push_usage(&mut usage, &bill.usage, &bill.charge, seller);
+                splice_usage(body, view, &usage, more)
+            }
+            PlainContent::Choices(head, choices) => {
+                push_usage(&mut usage, &bill.usage, &bill.charge, None);
+                let mut out = Vec::with_capacity(512 + usage.len());
+                head.push_plain(&mut out, choices, &usage, more);
+                Bytes::from(out)
+            }
+        };
+        open.sent(&bytes);
+        let settled = open.settle(&bill, plain.finish).map_err(failed)?;
+        if self.0.config.durability == Durability::Strict {
+            self.0.ports.funds.durable(settled.ticket).await.map_err(failed)?;
+        }
+        Ok(bytes)
+    }
+}
+
+fn name_request(headers: &mut HeaderMap, request: RequestId) {
+    // An id is ASCII letters, digits and a dash.
+    if let Ok(value) = HeaderValue::try_from(request.to_string()) {
+        headers.insert(GENERATION_HEADER, value.clone());
+        headers.insert(RECEIPT_HEADER, value);
+    }
+}
+
+fn error_answer(refused: &Refused) -> Response<Body> {
+    let error = &refused.error;
+    let mut response = Response::new(Body::whole(error.to_json()));
+    *response.status_mut() =
+        StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(seconds) = error.retry_after_s {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if matches!(error.kind, ErrorType::ProviderUnavailable | ErrorType::Timeout) {
+        headers.insert(SHOULD_RETRY_HEADER, HeaderValue::from_static("false"));
+    }
+    if let Some(request) = refused.request {
+        name_request(headers, request);
+    }
+    response
+}

@@ -1,0 +1,192 @@
+//! The gateway's picture of the market: which offers there are, who stands behind each, how each fares.
+//!
+//! A [`Book`] is immutable and replaced as a whole when a node joins or leaves, so a request plans and
+//! walks on one picture. The health of offers is carried over by seller and model.
+
+use crate::config::ProviderConfig;
+use crate::node::NodeHandle;
+use crate::provider::{Provider, ProviderError};
+use bourse_market::{
+    Demand, HealthTable, MarketSnapshot, Offer, OfferIndex, Outcome, Plan, PlanError, SnapshotError, plan,
+};
+use bourse_types::{Digest32, UnixMs};
+use bourse_wire::canonical::Writer;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Domain of a book's digest.
+const BOOK_DOMAIN: &str = "bourse/book/1";
+
+/// Why there is no market.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MarketError {
+    /// A provider is not usable.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// The offers do not go together.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// Who stands behind an offer.
+#[derive(Clone)]
+pub(crate) enum Seller {
+    /// A hosted API, and what it calls the model.
+    Provider(Arc<Provider>, Arc<str>),
+    /// A connected node.
+    Node(Arc<NodeHandle>),
+}
+
+/// All offers at one moment, with their sellers.
+pub(crate) struct Book {
+    pub(crate) snapshot: MarketSnapshot,
+    sellers: Vec<Seller>,
+}
+
+impl Book {
+    fn new(offers: Vec<(Offer, Seller)>) -> Result<Self, SnapshotError> {
+        let mut by_name: HashMap<_, _> =
+            offers.iter().map(|(o, s)| ((o.model.clone(), o.seller.clone()), s.clone())).collect();
+        let mut offers: Vec<Offer> = offers.into_iter().map(|(offer, _)| offer).collect();
+        offers.sort_by(|a, b| (&a.model, &a.seller).cmp(&(&b.model, &b.seller)));
+        let digest = digest_of(&offers);
+        let snapshot = MarketSnapshot::new(offers, digest)?;
+        let find = |o: &Offer| by_name.remove(&(o.model.clone(), o.seller.clone()));
+        let sellers = snapshot.offers().iter().filter_map(find).collect();
+        Ok(Self { snapshot, sellers })
+    }
+
+    pub(crate) fn seller(&self, index: OfferIndex) -> Option<(&Offer, &Seller)> {
+        Some((self.snapshot.offer(index)?, self.sellers.get(index.0 as usize)?))
+    }
+}
+
+fn digest_of(offers: &[Offer]) -> Digest32 {
+    let mut w = Writer::default();
+    w.text(BOOK_DOMAIN);
+    for offer in offers {
+        w.text(offer.model.as_str());
+        w.text(offer.seller.as_str());
+        w.option(offer.prices, |w, p| {
+            for price in [p.prompt.0, p.cached_prompt.0, p.completion.0, p.request.0] {
+                w.u64(price);
+            }
+        });
+        w.u64(offer.context_tokens_max);
+        w.option(offer.completion_tokens_max, Writer::u64);
+    }
+    Digest32(*blake3::hash(&w.bytes).as_bytes())
+}
+
+struct State {
+    book: Arc<Book>,
+    health: HealthTable,
+}
+
+/// The book in force and the health of its offers.
+pub(crate) struct Market {
+    providers: Vec<(Offer, Seller)>,
+    state: Mutex<State>,
+}
+
+impl Market {
+    pub(crate) fn new(configs: &[ProviderConfig]) -> Result<Self, MarketError> {
+        let mut providers = Vec::new();
+        for config in configs {
+            let provider = Arc::new(Provider::new(config)?);
+            for model in &config.models {
+                let offer = Offer {
+                    model: model.model.clone(),
+                    seller: config.name.clone(),
+                    prices: model.prices,
+                    context_tokens_max: model.context_tokens_max,
+                    completion_tokens_max: model.completion_tokens_max,
+                    supports: model.supports,
+                    capacity: model.capacity,
+                    prompt_bound: model.prompt_bound(),
+                    quantization: model.quantization,
+                    region: None,
+                };
+                providers
+                    .push((offer, Seller::Provider(Arc::clone(&provider), Arc::clone(&model.upstream_id))));
+            }
+        }
+        let book = Book::new(providers.clone())?;
+        let health = HealthTable::new(&book.snapshot);
+        Ok(Self { providers, state: Mutex::new(State { book: Arc::new(book), health }) })
+    }
+
+    pub(crate) fn book(&self) -> Arc<Book> {
+        Arc::clone(&self.state.lock().book)
+    }
+
+    /// Replaces the nodes' offers.
+    pub(crate) fn set_nodes(&self, nodes: &[Arc<NodeHandle>]) -> Result<(), SnapshotError> {
+        let mut offers = self.providers.clone();
+        offers.extend(nodes.iter().map(|node| (node.offer(), Seller::Node(Arc::clone(node)))));
+        let book = Arc::new(Book::new(offers)?);
+        let mut state = self.state.lock();
+        state.health = state.health.carried(&state.book.snapshot, &book.snapshot);
+        state.book = book;
+        Ok(())
+    }
+
+    /// Plans on the book in force. `demand` gets the book first: what a job needs does not depend on it.
+    pub(crate) fn plan(
+        &self,
+        demand: &Demand<'_>,
+        now: UnixMs,
+        seed: u64,
+    ) -> (Arc<Book>, Result<Plan, PlanError>) {
+        let state = self.state.lock();
+        let plan = plan(&state.book.snapshot, state.health.as_slice(), demand, now, seed);
+        (Arc::clone(&state.book), plan)
+    }
+
+    /// Notes that an attempt starts.
+    pub(crate) fn start(self: &Arc<Self>, book: &Arc<Book>, index: OfferIndex) -> Attempt {
+        let attempt = Attempt { market: Arc::clone(self), book: Arc::clone(book), index, is_open: true };
+        attempt.with_health(bourse_market::OfferHealth::on_start);
+        attempt
+    }
+}
+
+/// An attempt in flight: its outcome reaches the offer's health exactly once, even when it is dropped.
+pub(crate) struct Attempt {
+    market: Arc<Market>,
+    book: Arc<Book>,
+    index: OfferIndex,
+    is_open: bool,
+}
+
+impl Attempt {
+    pub(crate) fn end(mut self, now: UnixMs, outcome: Outcome) {
+        self.finish(now, outcome);
+    }
+
+    fn finish(&mut self, now: UnixMs, outcome: Outcome) {
+        if std::mem::take(&mut self.is_open) {
+            self.with_health(|health| health.on_outcome(now, outcome));
+        }
+    }
+
+    fn with_health(&self, change: impl FnOnce(&mut bourse_market::OfferHealth)) {
+        let mut state = self.market.state.lock();
+        let index = if Arc::ptr_eq(&state.book, &self.book) {
+            Some(self.index)
+        } else {
+            let offer = self.book.snapshot.offer(self.index);
+            offer.and_then(|o| state.book.snapshot.index_of(o.model.as_str(), o.seller.as_str()))
+        };
+        if let Some(health) = index.and_then(|i| state.health.get_mut(i)) {
+            change(health);
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.finish(UnixMs(0), Outcome::Neutral);
+    }
+}

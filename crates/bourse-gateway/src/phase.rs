@@ -1,0 +1,10 @@
+//! The phases of a request, one module each, in the order in which they run.
+
+pub(crate) mod admit;
+pub(crate) mod dispatch;
+pub(crate) mod hold;
+pub(crate) mod parse;
+pub(crate) mod plan;
+pub(crate) mod prove;
+pub(crate) mod relay;
+pub(crate) mod settle;

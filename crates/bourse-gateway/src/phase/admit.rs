@@ -1,0 +1,100 @@
+//! Phase 2: whose money it is.
+//!
+//! A key is known by its SHA-256. The check comes before the body is read, so that a stranger costs
+//! nothing but a head.
+
+use bourse_types::KeyHash;
+use bourse_wire::error::{ApiError, ErrorType};
+use bourse_wire::funds::{Funds, FundsError, KeyGrant};
+use http::{HeaderMap, header};
+use sha2::{Digest as _, Sha256};
+
+/// Longest key that is looked up.
+pub(crate) const KEY_BYTES_MAX: usize = 512;
+
+/// The hash of the key in the `Authorization` header.
+pub(crate) fn key_of(headers: &HeaderMap) -> Result<KeyHash, ApiError> {
+    let missing = || {
+        ApiError::new(
+            ErrorType::Authentication,
+            "there is no API key: send it as `Authorization: Bearer KEY`; `bourse key create` makes one",
+        )
+    };
+    let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?.as_bytes();
+    let (scheme, key) = value.split_at_checked(7).ok_or_else(missing)?;
+    let key = key.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(b"bearer ") || key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return Err(missing());
+    }
+    Ok(KeyHash(Sha256::digest(key).into()))
+}
+
+/// Looks the caller's key up.
+pub(crate) fn admit(funds: &dyn Funds, headers: &HeaderMap) -> Result<KeyGrant, ApiError> {
+    funds.authenticate(&key_of(headers)?).map_err(|error| refusal(&error))
+}
+
+/// What a buyer reads when the exchange refuses.
+pub(crate) fn refusal(error: &FundsError) -> ApiError {
+    let (kind, remedy) = match error {
+        FundsError::UnknownKey => {
+            (ErrorType::Authentication, ": check it, or make one with `bourse key create`")
+        }
+        FundsError::RevokedKey => (ErrorType::Authentication, ": make another with `bourse key create`"),
+        FundsError::InsufficientFunds { .. } => {
+            (ErrorType::PaymentRequired, ": add credit, or lower `max_tokens`")
+        }
+        FundsError::KeyLimit { .. } => {
+            (ErrorType::PaymentRequired, ": raise it with `bourse key limit`, or lower `max_tokens`")
+        }
+        FundsError::Conflict => (ErrorType::Conflict, ""),
+        FundsError::TooMany(_) => (ErrorType::RateLimitExceeded, " are open: try again in a moment"),
+        FundsError::Closing => (ErrorType::ProviderOverloaded, ": try again in a moment"),
+        FundsError::ExceedsHold { .. } | FundsError::NoHold | FundsError::Journal(_) => {
+            return ApiError::new(ErrorType::Server, "the books could not be written; nothing was charged");
+        }
+    };
+    let mut api = ApiError::new(kind, format!("{error}{remedy}"));
+    if let bourse_types::Retry::AfterMs(ms) = error.retry() {
+        api.retry_after_s = Some(ms.div_ceil(1_000));
+    }
+    api
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bourse_types::NanoUsd;
+
+    fn key(value: &str) -> Result<KeyHash, ApiError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+        key_of(&headers)
+    }
+
+    #[test]
+    fn keys_are_known_by_their_hash() {
+        let abc =
+            KeyHash::parse_hex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad").unwrap();
+        assert_eq!(key("Bearer abc").unwrap(), abc);
+        assert_eq!(key("bearer  abc ").unwrap(), abc);
+        for bad in ["", "Bearer", "Bearer ", "Basic abc", "abc"] {
+            assert_eq!(key(bad).unwrap_err().status(), 401, "{bad}");
+        }
+        assert_eq!(key_of(&HeaderMap::new()).unwrap_err().status(), 401);
+        assert!(key(&format!("Bearer {}", "k".repeat(KEY_BYTES_MAX))).is_ok());
+        assert!(key(&format!("Bearer {}", "k".repeat(KEY_BYTES_MAX + 1))).is_err());
+    }
+
+    #[test]
+    fn refusals_say_what_to_do() {
+        let poor = FundsError::InsufficientFunds { available: NanoUsd(5), needed: NanoUsd(7) };
+        let error = refusal(&poor);
+        assert_eq!(error.status(), 402);
+        assert!(error.message.contains("$0.000000005 available") && error.message.contains("max_tokens"));
+        assert_eq!(refusal(&FundsError::TooMany("holds")).retry_after_s, Some(1));
+        let broken = refusal(&FundsError::Journal("/secret/path".into()));
+        assert_eq!(broken.status(), 500);
+        assert!(!broken.message.contains("secret"));
+    }
+}

@@ -1,0 +1,127 @@
+//! Phase 4: money is set aside before anything is dispatched, and more while the answer grows.
+//!
+//! The hold is one amount per request. Each leg says how much it needs covered; what is held already
+//! counts, so walking to a dearer seller adds the difference and walking to a cheaper one adds nothing.
+
+use bourse_market::{Demand, HOLD_STEP_TOKENS, HoldWindow, Offer, QuoteError};
+use bourse_types::{NanoUsd, RequestId, UnixMs};
+use bourse_wire::funds::{Funds, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant};
+
+/// What is held for one request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) request: RequestId,
+    pub(crate) grant: KeyGrant,
+    pub(crate) expires: UnixMs,
+    /// Granted so far; none before the first grant.
+    amount: Option<NanoUsd>,
+    steps: u16,
+}
+
+/// Why money was not set aside.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HoldError {
+    /// The exchange refused.
+    #[error(transparent)]
+    Funds(#[from] FundsError),
+    /// The bound is beyond any amount.
+    #[error(transparent)]
+    Quote(#[from] QuoteError),
+}
+
+impl Held {
+    pub(crate) fn nothing(request: RequestId, grant: KeyGrant, expires: UnixMs) -> Self {
+        Self { request, grant, expires, amount: None, steps: 0 }
+    }
+
+    /// Whether a settlement is owed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.amount.is_some()
+    }
+
+    pub(crate) fn amount(&self) -> NanoUsd {
+        self.amount.unwrap_or(NanoUsd::ZERO)
+    }
+
+    /// Makes the hold at least `total`.
+    pub(crate) fn cover(&mut self, funds: &dyn Funds, total: NanoUsd, now: UnixMs) -> Result<(), FundsError> {
+        let Some(held) = self.amount else {
+            let (request, grant, expires) = (self.request, self.grant, self.expires);
+            funds.hold(&HoldRequest { request, grant, amount: total, expires, now })?;
+            self.amount = Some(total);
+            return Ok(());
+        };
+        if total <= held {
+            return Ok(());
+        }
+        let step = self.steps + 1;
+        if step > HOLD_EXTENSIONS_MAX {
+            return Err(FundsError::TooMany("extensions of one hold"));
+        }
+        let amount = NanoUsd(total.0 - held.0);
+        // A refused step is not used up: the exchange keeps no refusals, and the next leg may ask for less.
+        funds.extend(&HoldExtension { request: self.request, step, amount, now })?;
+        self.steps = step;
+        self.amount = Some(total);
+        Ok(())
+    }
+}
+
+/// Covers the first part of a stream.
+pub(crate) fn cover_stream(
+    held: &mut Held,
+    funds: &dyn Funds,
+    offer: &Offer,
+    demand: &Demand<'_>,
+    now: UnixMs,
+) -> Result<HoldWindow, HoldError> {
+    let window = HoldWindow::first(offer, demand)?;
+    held.cover(funds, window.held(), now)?;
+    Ok(window)
+}
+
+/// Covers what has passed and what comes next. Fails when the budget is used up.
+pub(crate) fn extend(
+    held: &mut Held,
+    window: &mut HoldWindow,
+    funds: &dyn Funds,
+    generated: u64,
+    now: impl FnOnce() -> UnixMs,
+) -> Result<(), HoldError> {
+    let Some(extension) = window.extension(generated)? else { return Ok(()) };
+    let total = window.held().checked_add(extension.amount).map_err(QuoteError::Bound)?;
+    held.cover(funds, total, now())?;
+    Ok(window.grant(&extension)?)
+}
+
+/// Covers a whole answer in one piece. When the buyer set no `max_tokens` and the money does not reach for
+/// the longest answer, the answer is capped at what it reaches for: the cap is returned.
+pub(crate) fn cover_whole(
+    held: &mut Held,
+    funds: &dyn Funds,
+    offer: &Offer,
+    demand: &Demand<'_>,
+    now: UnixMs,
+) -> Result<Option<u32>, HoldError> {
+    let whole = |max_tokens| HoldWindow::whole(offer, &Demand { max_tokens, ..*demand }).map(|w| w.held());
+    let refused = match held.cover(funds, whole(demand.max_tokens)?, now) {
+        Ok(()) => return Ok(None),
+        Err(refused) => refused,
+    };
+    let (FundsError::InsufficientFunds { available, .. } | FundsError::KeyLimit { available, .. }) = &refused
+    else {
+        return Err(refused.into());
+    };
+    let reach = NanoUsd(available.0.saturating_add(held.amount().0));
+    let fits = |tokens: u64| Ok::<_, QuoteError>(whole(Some(tokens))? <= reach);
+    if demand.max_tokens.is_some() || !fits(HOLD_STEP_TOKENS)? {
+        return Err(refused.into());
+    }
+    let (mut low, mut high) = (HOLD_STEP_TOKENS, u64::from(u32::MAX).min(offer.context_tokens_max));
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        if fits(middle)? { low = middle } else { high = middle - 1 }
+    }
+    held.cover(funds, whole(Some(low))?, now)?;
+    Ok(u32::try_from(low).ok())
+}

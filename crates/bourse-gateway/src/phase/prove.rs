@@ -1,0 +1,91 @@
+//! Phase 8: what the receipt says.
+//!
+//! A [`Draft`] collects the facts of a request as they become known; [`Draft::receipt`] is the whole record.
+//! The exchange appends it to the log in the same step that posts the charge.
+
+use super::plan::Route;
+use bourse_market::Bill;
+use bourse_types::{Digest32, ModelSlug, NanoUsd, RequestId, SellerName, UnixMs};
+use bourse_wire::dialect::Job;
+use bourse_wire::funds::KeyGrant;
+use bourse_wire::receipt::{ATTEMPTS_MAX, AttemptRecord, Finish, Receipt, SignedNodeStatement};
+
+/// The facts of one request so far.
+pub(crate) struct Draft {
+    model: ModelSlug,
+    constraints_digest: Digest32,
+    price_snapshot_digest: Digest32,
+    plan_digest: Digest32,
+    attempts: Vec<AttemptRecord>,
+    pub(crate) seller: Option<SellerName>,
+    pub(crate) node: Option<SignedNodeStatement>,
+    request_hash: Digest32,
+    streamed: bool,
+    pub(crate) created: UnixMs,
+    pub(crate) first_content_ms: Option<u64>,
+}
+
+impl Draft {
+    pub(crate) fn new(job: &Job, route: &Route, created: UnixMs) -> Self {
+        let constraints = job.preferences_span.as_ref().map_or("", |span| job.text(span));
+        Self {
+            model: job.model.clone(),
+            constraints_digest: hash(constraints.as_bytes()),
+            price_snapshot_digest: route.book_digest(),
+            plan_digest: route.digest(),
+            attempts: Vec::with_capacity(1),
+            seller: None,
+            node: None,
+            request_hash: hash(&job.body),
+            streamed: job.stream,
+            created,
+            first_content_ms: None,
+        }
+    }
+
+    /// Notes that a seller was asked and what came back.
+    pub(crate) fn attempt(&mut self, seller: &SellerName, status: u16) {
+        if self.attempts.len() < ATTEMPTS_MAX {
+            self.attempts.push(AttemptRecord { seller: seller.clone(), status });
+        }
+    }
+
+    /// The whole record.
+    pub(crate) fn receipt(
+        &mut self,
+        request: RequestId,
+        grant: &KeyGrant,
+        bill: &Bill,
+        finish: Finish,
+        response_hash: Digest32,
+        total_ms: u64,
+    ) -> Receipt {
+        Receipt {
+            request,
+            account_digest: Receipt::digest_of_account(grant.account),
+            key_digest: Receipt::digest_of_key(&grant.key),
+            model: self.model.clone(),
+            constraints_digest: self.constraints_digest,
+            price_snapshot_digest: self.price_snapshot_digest,
+            plan_digest: self.plan_digest,
+            attempts: std::mem::take(&mut self.attempts),
+            seller: self.seller.take(),
+            node: self.node.take(),
+            usage_claimed: bill.claimed,
+            usage_billed: bill.usage,
+            charge: bill.charge,
+            fee: NanoUsd::ZERO,
+            request_hash: self.request_hash,
+            response_hash,
+            finish,
+            streamed: self.streamed,
+            created: self.created,
+            first_content_ms: self.first_content_ms,
+            total_ms,
+        }
+    }
+}
+
+pub(crate) fn hash(bytes: &[u8]) -> Digest32 {
+    Digest32(*blake3::hash(bytes).as_bytes())
+}

@@ -1,0 +1,301 @@
+//! Phase 6: the stream on its way to the buyer.
+//!
+//! The relay is the answer's body: hyper polls it, it reads what the seller has sent, and everything that
+//! was there leaves in one piece. It keeps the hold ahead of the stream, watches the clock, and ends every
+//! stream with exactly one terminal: the usage with its cost and `[DONE]`, or an error event and `[DONE]`.
+//! The terminal waits until the settlement is on disk. A buyer that goes away drops the relay, which closes
+//! the seller's connection and settles what was delivered.
+
+use super::dispatch::Begun;
+use super::hold::{self, HoldError};
+use super::settle::{Open, nothing};
+use crate::failure::{Failure, FailureClass};
+use crate::market::Attempt;
+use crate::source::{Out, Progress, Source, SourceEnd};
+use bourse_market::{Bill, HoldWindow, Outcome, StreamEnd};
+use bourse_types::DurationMs;
+use bourse_wire::dialect::{AnswerHead, Api, DONE_EVENT, push_usage};
+use bourse_wire::error::{ApiError, ErrorType};
+use bourse_wire::funds::{BoxFuture, FundsError};
+use bourse_wire::receipt::Finish;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use std::convert::Infallible;
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Most bytes of one piece; a stream that has more ready goes on in the next poll.
+const PIECE_BYTES_MAX: usize = 256 * 1024;
+/// How often a waiting stream looks at the clock, at least.
+const TICK_MAX: Duration = Duration::from_secs(1);
+
+/// The body of a streamed answer.
+pub(crate) struct Relay {
+    open: Open,
+    source: Source,
+    window: HoldWindow,
+    out: Out,
+    attempt: Option<(Attempt, DurationMs)>,
+    api: Api,
+    /// Members for the last event, with a leading comma; empty unless the plan was asked for.
+    explain: Vec<u8>,
+    end: Option<SourceEnd>,
+    deadline: Instant,
+    last_read: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+    stage: Stage,
+}
+
+enum Stage {
+    Streaming,
+    /// The books are written; the terminal waits for the disk.
+    Settling(BoxFuture<'static, Result<(), FundsError>>, Bytes),
+    Ended,
+}
+
+/// Why a stream ends, as the relay sees it.
+enum Ending {
+    Complete(Finish),
+    Seller(Failure),
+    Budget,
+    Late,
+    Closing,
+}
+
+impl Relay {
+    pub(crate) fn new(open: Open, begun: Begun, api: Api, explain: Vec<u8>) -> Self {
+        let Begun { source, window, out, attempt, ttft, end } = begun;
+        let deadline = open.started + open.shared.config.timeouts.total;
+        let last_read = Instant::now();
+        let attempt = Some((attempt, ttft));
+        let stage = Stage::Streaming;
+        Self {
+            open,
+            source,
+            window,
+            out,
+            attempt,
+            api,
+            explain,
+            end,
+            deadline,
+            last_read,
+            timer: None,
+            stage,
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            match &mut self.stage {
+                Stage::Streaming => {
+                    let ending = self.read(cx);
+                    let piece = self.out.take();
+                    if !piece.is_empty() {
+                        self.open.sent(&piece);
+                    }
+                    if let Some(ending) = ending {
+                        self.stage = self.settle(ending);
+                    }
+                    if !piece.is_empty() {
+                        return Poll::Ready(Some(piece));
+                    }
+                    if matches!(self.stage, Stage::Streaming) {
+                        return Poll::Pending;
+                    }
+                }
+                Stage::Settling(durable, terminal) => {
+                    self.source.poll_rest(cx);
+                    let Poll::Ready(durable) = durable.as_mut().poll(cx) else { return Poll::Pending };
+                    let terminal = std::mem::take(terminal);
+                    self.stage = Stage::Ended;
+                    if let Err(error) = durable {
+                        tracing::error!(request = %self.open.held.request, %error, "a settlement did not reach the disk");
+                        return Poll::Ready(Some(self.failed_books()));
+                    }
+                    return Poll::Ready(Some(terminal));
+                }
+                Stage::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Reads what is there. Some when the stream is to end.
+    fn read(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        let mut has_read = false;
+        loop {
+            if let Some(end) = self.end.take() {
+                return Some(match end {
+                    SourceEnd::Complete(finish) => Ending::Complete(finish),
+                    SourceEnd::Failed(failure) => Ending::Seller(failure),
+                });
+            }
+            if let Err(ending) = self.keep_covered() {
+                return Some(ending);
+            }
+            if self.out.len() > PIECE_BYTES_MAX {
+                return None;
+            }
+            let Some((meter, _)) = self.open.counting.as_mut() else { return Some(Ending::Closing) };
+            match self.source.poll_step(cx, &mut self.out, meter) {
+                Poll::Ready(Progress::More) => has_read = true,
+                Poll::Ready(Progress::End(end)) => self.end = Some(end),
+                Poll::Pending => break,
+            }
+        }
+        if has_read {
+            self.last_read = Instant::now();
+        }
+        self.watch_clock(cx)
+    }
+
+    /// Keeps the hold ahead of the stream.
+    fn keep_covered(&mut self) -> Result<(), Ending> {
+        let Open { counting, held, shared, .. } = &mut self.open;
+        let Some((meter, _)) = counting.as_ref() else { return Ok(()) };
+        let ports = &shared.ports;
+        hold::extend(held, &mut self.window, &*ports.funds, meter.generated(), || ports.clock.now()).map_err(
+            |error| match error {
+                HoldError::Funds(FundsError::Closing | FundsError::Journal(_) | FundsError::NoHold) => {
+                    Ending::Closing
+                }
+                HoldError::Funds(_) | HoldError::Quote(_) => Ending::Budget,
+            },
+        )
+    }
+
+    fn watch_clock(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        let idle = self.open.shared.config.timeouts.idle;
+        let tick = TICK_MAX.min(idle / 4).max(Duration::from_millis(1));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + tick)));
+        while timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if now >= self.deadline {
+                return Some(Ending::Late);
+            }
+            if now >= self.last_read + idle {
+                let silent = Failure::new(FailureClass::Timeout, 200, format!("nothing came for {idle:?}"));
+                return Some(Ending::Seller(silent));
+            }
+            if self.open.shared.is_past_drain() {
+                return Some(Ending::Closing);
+            }
+            timer.as_mut().reset(now + tick);
+        }
+        None
+    }
+
+    /// Ends the attempt, makes the bill, settles, and writes the terminal.
+    fn settle(&mut self, ending: Ending) -> Stage {
+        let (end, finish, error) = self.verdict(&ending);
+        self.end_attempt(&ending);
+        if let Some(done) = self.source.take_done() {
+            self.open.draft.node = Some(done.statement);
+        }
+        let Ok(bill) = self.open.bill(end) else {
+            self.open.give_back(Finish::Bourse);
+            return ended(self.failed_books());
+        };
+        let Ok(settled) = self.open.settle(&bill, finish) else { return ended(self.failed_books()) };
+        let terminal = self.terminal(&bill, error.as_ref());
+        Stage::Settling(self.open.shared.ports.funds.durable(settled.ticket), terminal)
+    }
+
+    fn verdict(&self, ending: &Ending) -> (StreamEnd, Finish, Option<ApiError>) {
+        let seller = self.open.draft.seller.as_ref().map_or("", |s| s.as_str());
+        match ending {
+            Ending::Complete(finish) => (StreamEnd::Complete, *finish, None),
+            Ending::Seller(failure) => {
+                let kind = if failure.class == FailureClass::Timeout {
+                    ErrorType::Timeout
+                } else {
+                    ErrorType::ProviderUnavailable
+                };
+                let message = format!(
+                    "seller `{seller}` broke off: {}; you pay for what was delivered",
+                    failure.reason
+                );
+                (StreamEnd::SellerFailed, Finish::SellerError, Some(ApiError::new(kind, message)))
+            }
+            Ending::Budget => {
+                let message = "the budget is used up: add credit or raise the key's limit; you pay for what was delivered";
+                (StreamEnd::Budget, Finish::Budget, Some(ApiError::new(ErrorType::PaymentRequired, message)))
+            }
+            Ending::Late => {
+                let seconds = self.open.shared.config.timeouts.total.as_secs();
+                let message =
+                    format!("the answer took longer than {seconds} s; you pay for what was delivered");
+                (StreamEnd::Market, Finish::Bourse, Some(ApiError::new(ErrorType::Timeout, message)))
+            }
+            Ending::Closing => {
+                let message = "the market is closing; you pay for what was delivered";
+                (StreamEnd::Market, Finish::Bourse, Some(ApiError::new(ErrorType::Server, message)))
+            }
+        }
+    }
+
+    fn end_attempt(&mut self, ending: &Ending) {
+        let Some((attempt, ttft)) = self.attempt.take() else { return };
+        let outcome = match ending {
+            Ending::Complete(_) => Outcome::Success { ttft },
+            Ending::Seller(failure) => failure.outcome(),
+            Ending::Budget | Ending::Late | Ending::Closing => Outcome::Neutral,
+        };
+        attempt.end(self.open.shared.ports.clock.now(), outcome);
+    }
+
+    fn terminal(&self, bill: &Bill, error: Option<&ApiError>) -> Bytes {
+        let mut usage = Vec::with_capacity(384);
+        push_usage(&mut usage, &bill.usage, &bill.charge, self.source.usage_json());
+        let mut out = Vec::with_capacity(1024);
+        self.with_head(|head| match error {
+            None => head.push_usage_event(&mut out, &usage, &self.explain),
+            Some(error) => head.push_error_event(&mut out, error, &usage, &self.explain),
+        });
+        out.extend_from_slice(DONE_EVENT);
+        Bytes::from(out)
+    }
+
+    /// The terminal of a stream whose settlement failed: the market's fault, and the market's loss.
+    fn failed_books(&self) -> Bytes {
+        let error = ApiError::new(ErrorType::Server, "the books could not be written; nothing was charged");
+        self.terminal(&nothing(), Some(&error))
+    }
+
+    fn with_head(&self, write: impl FnOnce(&AnswerHead)) {
+        if let Some(head) = self.source.head() {
+            return write(head);
+        }
+        let id = self.open.held.request.to_string();
+        let created_s = self.open.draft.created.0 / 1_000;
+        write(&AnswerHead::ours(self.api, true, &id, created_s, "", ""));
+    }
+}
+
+/// A stream whose terminal waits for nothing.
+fn ended(terminal: Bytes) -> Stage {
+    Stage::Settling(Box::pin(std::future::ready(Ok(()))), terminal)
+}
+
+impl Body for Relay {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.get_mut().poll_piece(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.stage, Stage::Ended)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}

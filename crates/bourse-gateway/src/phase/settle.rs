@@ -1,0 +1,113 @@
+//! Phase 7: every request that was held settles exactly once.
+//!
+//! [`Open`] is the obligation: from the first hold on, whoever owns it either settles it or drops it, and a
+//! drop (the buyer went away, a bug, the market closing) settles what was delivered. The exchange makes
+//! repeating harmless; this makes forgetting impossible.
+
+use super::hold::Held;
+use super::prove::Draft;
+use crate::gateway::Shared;
+use bourse_market::{Basis, Bill, Doubts, Meter, MeterError, StreamEnd};
+use bourse_types::{Charge, Digest32, NanoUsd, PriceSchedule, Usage};
+use bourse_wire::funds::{FundsError, Settled, Settlement};
+use bourse_wire::receipt::Finish;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A request whose money is held.
+pub(crate) struct Open {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) held: Held,
+    pub(crate) draft: Draft,
+    pub(crate) started: Instant,
+    /// Counts what goes to the buyer, under the prices of the seller that delivers it.
+    pub(crate) counting: Option<(Meter, PriceSchedule)>,
+    hasher: Option<Box<blake3::Hasher>>,
+    is_settled: bool,
+}
+
+impl Open {
+    pub(crate) fn new(shared: Arc<Shared>, held: Held, draft: Draft, started: Instant) -> Self {
+        Self { shared, held, draft, started, counting: None, hasher: None, is_settled: false }
+    }
+
+    /// Milliseconds since the request arrived.
+    pub(crate) fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Adds bytes that go to the buyer to the answer's hash.
+    pub(crate) fn sent(&mut self, bytes: &[u8]) {
+        self.hasher.get_or_insert_default().update(bytes);
+    }
+
+    /// The bill for what was delivered. Adds to the hold when it does not cover the bill; when that is
+    /// refused, the bill is cut to the hold.
+    pub(crate) fn bill(&mut self, end: StreamEnd) -> Result<Bill, MeterError> {
+        let Some((meter, prices)) = &self.counting else { return Ok(nothing()) };
+        let whole = meter.settle(end, prices, NanoUsd::MAX)?;
+        let now = self.shared.ports.clock.now();
+        let covered = self.held.cover(&*self.shared.ports.funds, whole.charge.total, now);
+        let bill = if covered.is_ok() { whole } else { meter.settle(end, prices, self.held.amount())? };
+        if bill.doubts != Doubts::NONE {
+            self.shared.metrics.doubts(bill.doubts);
+        }
+        Ok(bill)
+    }
+
+    /// Posts, gives back and logs.
+    pub(crate) fn settle(&mut self, bill: &Bill, finish: Finish) -> Result<Settled, FundsError> {
+        self.is_settled = true;
+        let hash = self.hasher.take().unwrap_or_default();
+        let response_hash = Digest32(*hash.finalize().as_bytes());
+        let total_ms = self.elapsed_ms();
+        let (request, grant) = (self.held.request, self.held.grant);
+        let receipt = self.draft.receipt(request, &grant, bill, finish, response_hash, total_ms);
+        let now = self.shared.ports.clock.now();
+        let settled = self.shared.ports.funds.settle(Settlement { receipt, now });
+        self.shared.metrics.settled(bill, finish, total_ms);
+        if let Err(error) = &settled {
+            // The hold gives itself back when it expires; the market bears what was delivered.
+            tracing::error!(%request, %error, "a request could not be settled");
+            self.shared.metrics.settle_failures.add(1);
+        }
+        settled
+    }
+
+    /// Settles a request of which nothing was delivered.
+    pub(crate) fn give_back(&mut self, finish: Finish) {
+        self.counting = None;
+        if self.held.is_open() && !self.is_settled {
+            // The failure is logged and counted by `settle`; there is nothing else to do about it here.
+            let _ = self.settle(&nothing(), finish);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.is_settled || !self.held.is_open() {
+            return;
+        }
+        let (end, finish) = if self.shared.is_closing() || std::thread::panicking() {
+            (StreamEnd::Market, Finish::Bourse)
+        } else {
+            (StreamEnd::Cancelled, Finish::Cancelled)
+        };
+        let bill = self.bill(end).unwrap_or_else(|_| nothing());
+        // As in `give_back`.
+        let _ = self.settle(&bill, finish);
+    }
+}
+
+/// A bill of nothing.
+pub(crate) fn nothing() -> Bill {
+    let zero = NanoUsd::ZERO;
+    Bill {
+        usage: Usage::default(),
+        charge: Charge { prompt: zero, completion: zero, request: zero, rounding: zero, total: zero },
+        claimed: None,
+        basis: Basis::Nothing,
+        doubts: Doubts::NONE,
+    }
+}

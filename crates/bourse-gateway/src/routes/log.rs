@@ -1,0 +1,41 @@
+//! The receipts log: a buyer's own receipts, and the signed heads that anybody may watch.
+
+use super::account::own_receipt;
+use super::query;
+use crate::gateway::Shared;
+use crate::phase::admit;
+use bourse_wire::error::ApiError;
+use http::HeaderMap;
+use serde_json::{Value, json};
+
+pub(super) fn receipt(shared: &Shared, headers: &HeaderMap, id: &str) -> Result<String, ApiError> {
+    let document = own_receipt(shared, headers, id)?;
+    Ok(format!("{:?}", document.leaf_index))
+}
+
+pub(super) fn checkpoint(shared: &Shared) -> Result<Value, ApiError> {
+    let head = shared.ports.records.checkpoint().map_err(|e| admit::refusal(&e))?;
+    Ok(json!({
+        "size": head.size,
+        "root": head.root.to_string(),
+        "time_ms": head.time.0,
+        "exchange": head.exchange.to_string(),
+        "signature": hex(&head.signature),
+    }))
+}
+
+pub(super) fn consistency(shared: &Shared, text: Option<&str>) -> Result<Value, ApiError> {
+    let bad = || ApiError::field("from", "`from` must be the size of an older checkpoint: add ?from=N");
+    let from: u64 = query(text, "from").and_then(|n| n.parse().ok()).ok_or_else(bad)?;
+    let head = shared.ports.records.checkpoint().map_err(|e| admit::refusal(&e))?;
+    if from == 0 || from > head.size {
+        return Err(bad());
+    }
+    let path = shared.ports.records.consistency(from).map_err(|e| admit::refusal(&e))?;
+    let path: Vec<String> = path.iter().map(ToString::to_string).collect();
+    Ok(json!({ "from": from, "to": head.size, "path": path }))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat()
+}

@@ -1,0 +1,159 @@
+//! The listener: connections, their limits, and a drain that loses no terminal.
+
+use crate::config::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::gateway::{Gateway, Shared};
+use crate::node::hub;
+use crate::routes::Peer;
+use bourse_link::FramedLink;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Pause after a failed accept, such as when no file descriptor is left.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// Time after the drain for streams to write their terminal and for the disk to take it.
+const DRAIN_GRACE: Duration = Duration::from_secs(3);
+
+impl Gateway {
+    /// Serves buyers until `shutdown` completes, then drains: nothing new is accepted, open answers may
+    /// end by themselves for a while, and streams that are left end with an explicit terminal.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> io::Result<()> {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let (closing, watching) = watch::channel(false);
+        let mut connections = JoinSet::new();
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut shutdown => break,
+                accepted = listener.accept() => accepted,
+                Some(_) = connections.join_next() => continue,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                self.0.metrics.connections_refused.add(1);
+                continue;
+            };
+            let (gateway, watching) = (self.clone(), watching.clone());
+            connections.spawn(async move {
+                gateway.connection(stream, peer, watching).await;
+                drop(place);
+            });
+        }
+        drop(listener);
+        let drain = self.0.config.timeouts.drain;
+        self.0.close_within(drain);
+        // Nobody listens when there is no connection left, which is just as well.
+        let _ = closing.send(true);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if timeout(drain + DRAIN_GRACE, drained).await.is_err() {
+            tracing::warn!("connections were still open after the drain");
+        }
+        connections.shutdown().await;
+        Ok(())
+    }
+
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr, mut closing: watch::Receiver<bool>) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection was gone before it began");
+            return;
+        }
+        let service = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            let gateway = self.clone();
+            async move { Ok::<_, Infallible>(gateway.handle::<Incoming>(request).await) }
+        });
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.0.config.timeouts.head)
+                .max_headers(HEADERS_MAX)
+                .max_buf_size(HEAD_BYTES_MAX)
+                .pipeline_flush(true)
+                .serve_connection(TokioIo::new(stream), service)
+        );
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = told(&mut closing) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+
+    /// Serves nodes until `shutdown` completes. Dropping the future ends all links.
+    pub async fn serve_nodes(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> io::Result<()> {
+        let mut links = JoinSet::new();
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut shutdown => break,
+                accepted = listener.accept() => accepted,
+                Some(_) = links.join_next() => continue,
+            };
+            let Ok((stream, peer)) = accepted else {
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            };
+            if links.len() >= crate::config::NODES_MAX {
+                continue;
+            }
+            let shared = Arc::clone(&self.0);
+            links.spawn(async move {
+                if let Err(error) = serve_node(&shared, stream).await {
+                    tracing::warn!(%peer, %error, "a node's link ended");
+                }
+            });
+        }
+        links.shutdown().await;
+        Ok(())
+    }
+
+    /// Serves one node over any stream of bytes, such as an in-memory pipe.
+    pub async fn serve_node<S>(&self, stream: S) -> Result<(), hub::NodeLinkError>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite,
+    {
+        hub::serve_link(&self.0, FramedLink::over(stream)).await
+    }
+}
+
+/// Completes when the gateway closes.
+async fn told(closing: &mut watch::Receiver<bool>) {
+    // An error means that the gateway is gone, which is closing too.
+    let _ = closing.wait_for(|closing| *closing).await.map(|_| ());
+}
+
+async fn serve_node(shared: &Shared, stream: TcpStream) -> Result<(), hub::NodeLinkError> {
+    hub::serve_link(shared, FramedLink::tcp(stream)?).await
+}

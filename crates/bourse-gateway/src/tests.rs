@@ -1,0 +1,7 @@
+//! Whole requests through a whole gateway: fake money, scripted sellers, paused time.
+
+mod fakes;
+mod faults;
+mod life;
+mod nodes;
+mod socket;

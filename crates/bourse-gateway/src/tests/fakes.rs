@@ -1,0 +1,456 @@
+//! Fakes: money in a map, sellers as scripts, a buyer that reads everything.
+
+use crate::{
+    Clock, Connect, Entropy, Gateway, GatewayConfig, Io, Ports, ProviderConfig, ProviderModel, Target,
+    Timeouts,
+};
+use bourse_types::{
+    AccountId, Digest32, KeyHash, ModelSlug, NanoUsd, PicoUsdPerToken, PriceSchedule, RequestId, SellerName,
+    UnixMs,
+};
+use bourse_wire::funds::{
+    BoxFuture, CommitTicket, Funds, FundsError, HoldExtension, HoldRequest, KeyGrant, KeyStatus, Records,
+    Settled, Settlement,
+};
+use bourse_wire::receipt::{Checkpoint, Receipt, ReceiptDocument};
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt as _, Full};
+use parking_lot::Mutex;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::time::Instant;
+
+pub(super) const KEY: &str = "sk-test";
+pub(super) const MODEL: &str = "acme/one";
+
+/// One account, kept exactly.
+pub(super) struct FakeFunds {
+    state: Mutex<FundsState>,
+    pub(super) durable_after: Duration,
+}
+
+#[derive(Default)]
+struct FundsState {
+    available: u64,
+    holds: HashMap<RequestId, u64>,
+    receipts: Vec<Receipt>,
+}
+
+impl FakeFunds {
+    pub(super) fn with(available: u64) -> Arc<Self> {
+        let state = Mutex::new(FundsState { available, ..FundsState::default() });
+        Arc::new(Self { state, durable_after: Duration::from_millis(3) })
+    }
+
+    pub(super) fn available(&self) -> u64 {
+        self.state.lock().available
+    }
+
+    pub(super) fn open_holds(&self) -> usize {
+        self.state.lock().holds.len()
+    }
+
+    pub(super) fn receipts(&self) -> Vec<Receipt> {
+        self.state.lock().receipts.clone()
+    }
+}
+
+impl Funds for FakeFunds {
+    fn authenticate(&self, key: &KeyHash) -> Result<KeyGrant, FundsError> {
+        let known = KeyHash(Sha256::digest(KEY.as_bytes()).into());
+        if *key == known {
+            Ok(KeyGrant { key: known, account: AccountId(7) })
+        } else {
+            Err(FundsError::UnknownKey)
+        }
+    }
+
+    fn hold(&self, request: &HoldRequest) -> Result<(), FundsError> {
+        let mut state = self.state.lock();
+        let (available, needed) = (NanoUsd(state.available), request.amount);
+        if needed > available {
+            return Err(FundsError::InsufficientFunds { available, needed });
+        }
+        state.available -= needed.0;
+        assert!(state.holds.insert(request.request, needed.0).is_none(), "held twice");
+        Ok(())
+    }
+
+    fn extend(&self, extension: &HoldExtension) -> Result<(), FundsError> {
+        let mut state = self.state.lock();
+        let (available, needed) = (NanoUsd(state.available), extension.amount);
+        if needed > available {
+            return Err(FundsError::InsufficientFunds { available, needed });
+        }
+        state.available -= needed.0;
+        *state.holds.get_mut(&extension.request).ok_or(FundsError::NoHold)? += needed.0;
+        Ok(())
+    }
+
+    fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError> {
+        let mut state = self.state.lock();
+        let receipt = settlement.receipt;
+        let held = state.holds.remove(&receipt.request).ok_or(FundsError::NoHold)?;
+        let cost = receipt.charge.total;
+        assert!(cost.0 <= held, "charged {cost} of {held} held");
+        let parts = receipt.charge;
+        assert_eq!(parts.prompt.0 + parts.completion.0 + parts.request.0 + parts.rounding.0, cost.0);
+        state.available += held - cost.0;
+        state.receipts.push(receipt);
+        Ok(Settled { cost, ticket: CommitTicket(state.receipts.len() as u64) })
+    }
+
+    fn durable(&self, _: CommitTicket) -> BoxFuture<'static, Result<(), FundsError>> {
+        let after = self.durable_after;
+        Box::pin(async move {
+            tokio::time::sleep(after).await;
+            Ok(())
+        })
+    }
+}
+
+impl Records for FakeFunds {
+    fn receipt(&self, request: RequestId) -> Result<Option<ReceiptDocument>, FundsError> {
+        let found = self.receipts().into_iter().find(|r| r.request == request);
+        Ok(found.map(|receipt| ReceiptDocument {
+            receipt,
+            exchange_signature: [0; 64],
+            leaf_index: 0,
+            inclusion: Vec::new(),
+            checkpoint: checkpoint(),
+        }))
+    }
+
+    fn key_status(&self, key: &KeyHash) -> Result<KeyStatus, FundsError> {
+        self.authenticate(key)?;
+        Ok(KeyStatus {
+            label: "test".into(),
+            limit: Some(NanoUsd(5_000_000_000)),
+            used: NanoUsd(1_234),
+            held: NanoUsd::ZERO,
+            account_credited: NanoUsd::from_usd(10),
+            account_spent: NanoUsd(1_234),
+            account_available: NanoUsd(self.available()),
+        })
+    }
+
+    fn checkpoint(&self) -> Result<Checkpoint, FundsError> {
+        Ok(checkpoint())
+    }
+
+    fn consistency(&self, _: u64) -> Result<Vec<Digest32>, FundsError> {
+        Ok(vec![Digest32([3; 32])])
+    }
+}
+
+fn checkpoint() -> Checkpoint {
+    Checkpoint {
+        size: 4,
+        root: Digest32([1; 32]),
+        time: UnixMs(9),
+        exchange: Digest32([2; 32]),
+        signature: [4; 64],
+    }
+}
+
+/// A clock that goes with tokio's.
+pub(super) struct TokioClock(Instant);
+
+impl Clock for TokioClock {
+    fn now(&self) -> UnixMs {
+        UnixMs(1_790_000_000_000 + self.0.elapsed().as_millis() as u64)
+    }
+}
+
+/// What a scripted seller does with a connection.
+#[derive(Debug, Clone)]
+pub(super) enum Act {
+    /// Reads one whole request.
+    Read,
+    /// Writes bytes.
+    Write(String),
+    /// Writes raw bytes.
+    Raw(Vec<u8>),
+    /// Waits.
+    Wait(Duration),
+    /// Waits for ever, or until the gateway closes; then counts a cancellation.
+    Hang,
+    /// Closes.
+    Close,
+}
+
+/// Scripted sellers, by host name. Each connection plays the next script of its host; the last repeats.
+#[derive(Default)]
+pub(super) struct FakeNet {
+    scripts: Mutex<HashMap<String, Vec<Vec<Act>>>>,
+    pub(super) connections: AtomicUsize,
+    pub(super) cancelled: Arc<AtomicUsize>,
+    pub(super) requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl FakeNet {
+    pub(super) fn script(&self, host: &str, script: Vec<Act>) {
+        self.scripts.lock().entry(host.to_owned()).or_default().push(script);
+    }
+}
+
+impl Connect for FakeNet {
+    fn connect(&self, target: &Target) -> BoxFuture<'static, io::Result<Io>> {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        let mut scripts = self.scripts.lock();
+        let list = scripts.get_mut(&target.host);
+        let Some(list) = list else {
+            return Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) });
+        };
+        let script = if list.len() > 1 { list.remove(0) } else { list[0].clone() };
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(play(theirs, script, Arc::clone(&self.requests), Arc::clone(&self.cancelled)));
+        Box::pin(async move { Ok(Io::Other(Box::new(ours))) })
+    }
+}
+
+async fn play(
+    mut io: DuplexStream,
+    script: Vec<Act>,
+    requests: Arc<Mutex<Vec<String>>>,
+    cancelled: Arc<AtomicUsize>,
+) {
+    // An open connection takes the next request the same way.
+    for act in script.iter().cycle() {
+        match act {
+            Act::Read => match read_request(&mut io).await {
+                Some(request) => requests.lock().push(request),
+                None => return,
+            },
+            Act::Write(text) => {
+                let _ = io.write_all(text.as_bytes()).await;
+            }
+            Act::Raw(bytes) => {
+                let _ = io.write_all(bytes).await;
+            }
+            Act::Wait(span) => tokio::time::sleep(*span).await,
+            Act::Hang => {
+                let mut rest = [0; 64];
+                while io.read(&mut rest).await.is_ok_and(|n| n > 0) {}
+                cancelled.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Act::Close => return,
+        }
+    }
+}
+
+async fn read_request(io: &mut DuplexStream) -> Option<String> {
+    let mut all = Vec::new();
+    loop {
+        let mut buf = [0; 4096];
+        let n = io.read(&mut buf).await.ok().filter(|n| *n > 0)?;
+        all.extend_from_slice(&buf[..n]);
+        let text = String::from_utf8_lossy(&all).into_owned();
+        let Some(end) = text.find("\r\n\r\n") else { continue };
+        let length =
+            text.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        if all.len() >= end + 4 + length.unwrap_or(0) {
+            return Some(text);
+        }
+    }
+}
+
+/// A plain answer with a length.
+pub(super) fn json_answer(status: u16, headers: &str, body: &str) -> Act {
+    let n = body.len();
+    Act::Write(format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{headers}content-length: {n}\r\n\r\n{body}"
+    ))
+}
+
+/// The head of a stream.
+pub(super) fn stream_head() -> Act {
+    Act::Write(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".into(),
+    )
+}
+
+/// Events as one chunk.
+pub(super) fn events(data: &[&str]) -> Act {
+    let text: String = data.iter().map(|d| format!("data: {d}\n\n")).collect::<Vec<_>>().concat();
+    Act::Write(format!("{:x}\r\n{text}\r\n", text.len()))
+}
+
+/// The end of a chunked body.
+pub(super) fn stream_end() -> Act {
+    Act::Write("0\r\n\r\n".into())
+}
+
+pub(super) fn role() -> String {
+    chunk(r#"{"role":"assistant","content":""}"#, "null")
+}
+
+pub(super) fn text(content: &str) -> String {
+    chunk(&format!(r#"{{"content":"{content}"}}"#), "null")
+}
+
+pub(super) fn stop() -> String {
+    chunk("{}", "\"stop\"")
+}
+
+fn chunk(delta: &str, finish: &str) -> String {
+    format!(
+        r#"{{"id":"up-1","object":"chat.completion.chunk","created":5,"model":"one-up","choices":[{{"index":0,"delta":{delta},"finish_reason":{finish}}}]}}"#
+    )
+}
+
+pub(super) fn usage(prompt: u64, completion: u64) -> String {
+    format!(
+        r#"{{"id":"up-1","object":"chat.completion.chunk","created":5,"model":"one-up","choices":[],"usage":{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":{}}}}}"#,
+        prompt + completion
+    )
+}
+
+/// A good stream of `pieces`.
+pub(super) fn good_stream(pieces: &[&str]) -> Vec<Act> {
+    let mut data = vec![role()];
+    data.extend(pieces.iter().map(|p| text(p)));
+    data.extend([stop(), usage(9, pieces.len() as u64), "[DONE]".to_owned()]);
+    let data: Vec<&str> = data.iter().map(String::as_str).collect();
+    vec![Act::Read, stream_head(), events(&data), stream_end()]
+}
+
+/// A good plain answer.
+pub(super) fn good_plain() -> Vec<Act> {
+    vec![Act::Read, json_answer(200, "", PLAIN)]
+}
+
+pub(super) const PLAIN: &str = r#"{"id":"up-1","object":"chat.completion","created":5,"model":"one-up","choices":[{"index":0,"message":{"role":"assistant","content":"Hello there"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}"#;
+
+/// A gateway with providers `a`, `b`, … at hosts of the same names, the first the cheapest by far.
+pub(super) struct House {
+    pub(super) gateway: Gateway,
+    pub(super) funds: Arc<FakeFunds>,
+    pub(super) net: Arc<FakeNet>,
+}
+
+pub(super) fn prices(pico: u64) -> PriceSchedule {
+    PriceSchedule {
+        prompt: PicoUsdPerToken(pico),
+        cached_prompt: PicoUsdPerToken(pico),
+        completion: PicoUsdPerToken(2 * pico),
+        request: NanoUsd::ZERO,
+    }
+}
+
+pub(super) fn provider(name: &str, pico: u64) -> ProviderConfig {
+    ProviderConfig {
+        name: SellerName::parse(name).unwrap(),
+        kind: "openai".into(),
+        base_url: format!("http://{name}/v1"),
+        api_key: Some(crate::Secret::new("sk-upstream")),
+        models: vec![ProviderModel::new(ModelSlug::parse(MODEL).unwrap(), "one-up", prices(pico))],
+    }
+}
+
+impl House {
+    pub(super) fn new(providers: &[&str]) -> Self {
+        Self::build(providers, 10_000_000_000, |_| {})
+    }
+
+    pub(super) fn build(providers: &[&str], available: u64, change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let providers = providers
+            .iter()
+            .enumerate()
+            .map(|(n, name)| provider(name, 1_000_000 * 10u64.pow(n as u32)))
+            .collect();
+        let mut config = GatewayConfig { providers, ..GatewayConfig::default() };
+        config.timeouts = Timeouts { idle: Duration::from_secs(20), ..Timeouts::default() };
+        change(&mut config);
+        let funds = FakeFunds::with(available);
+        let net = Arc::new(FakeNet::default());
+        let ports = Ports {
+            funds: funds.clone(),
+            records: funds.clone(),
+            admin: None,
+            clock: Arc::new(TokioClock(Instant::now())),
+            entropy: Arc::new(Entropy::seeded([7; 32])),
+            connect: net.clone(),
+        };
+        Self { gateway: Gateway::new(config, ports).unwrap(), funds, net }
+    }
+
+    pub(super) async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let mut request =
+            Request::builder().method(method).uri(path).header("authorization", format!("Bearer {KEY}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
+        let response = self.gateway.handle(request).await;
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Reply {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    pub(super) async fn chat(&self, rest: &str) -> Reply {
+        self.call("POST", "/v1/chat/completions", &[], &chat_body(rest)).await
+    }
+
+    /// Every hold is gone and there is one receipt for each request.
+    pub(super) fn check_books(&self, before: u64, receipts: usize) {
+        let list = self.funds.receipts();
+        assert_eq!(self.funds.open_holds(), 0, "a hold was left behind");
+        assert_eq!(list.len(), receipts);
+        let spent: u64 = list.iter().map(|r| r.charge.total.0).sum();
+        assert_eq!(self.funds.available() + spent, before);
+    }
+}
+
+pub(super) fn chat_body(rest: &str) -> String {
+    format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}]{rest}}}"#)
+}
+
+/// What a buyer got.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
+}
+
+impl Reply {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+
+    pub(super) fn error_type(&self) -> String {
+        self.json()["error"]["metadata"]["error_type"].as_str().unwrap_or("none").to_owned()
+    }
+
+    /// The payloads of a stream, which must end with exactly one `[DONE]`.
+    pub(super) fn payloads(&self) -> Vec<Value> {
+        let lines: Vec<&str> = self.text.lines().filter_map(|l| l.strip_prefix("data: ")).collect();
+        assert_eq!(lines.last(), Some(&"[DONE]"), "{}", self.text);
+        assert_eq!(lines.iter().filter(|l| **l == "[DONE]").count(), 1);
+        lines[..lines.len() - 1]
+            .iter()
+            .map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}")))
+            .collect()
+    }
+
+    pub(super) fn content(&self) -> String {
+        self.payloads()
+            .iter()
+            .filter_map(|p| p["choices"][0]["delta"]["content"].as_str().map(str::to_owned))
+            .collect::<Vec<_>>()
+            .concat()
+    }
+}

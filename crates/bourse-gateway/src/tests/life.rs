@@ -1,0 +1,244 @@
+//! The ordinary life of requests.
+
+use super::fakes::*;
+use bourse_wire::receipt::{Finish, Receipt};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+#[tokio::test(start_paused = true)]
+async fn a_plain_answer_carries_its_cost_and_a_receipt() {
+    let house = House::new(&["a"]);
+    house.net.script("a", good_plain());
+    let before = house.funds.available();
+    let reply = house.chat("").await;
+    assert_eq!(reply.status, 200);
+    let json = reply.json();
+    assert_eq!(json["choices"][0]["message"]["content"], "Hello there");
+    assert_eq!(json["usage"]["cost"].to_string(), "0.000015");
+    assert_eq!(json["usage"]["cost_details"]["prompt"].to_string(), "9e-6");
+    house.check_books(before, 1);
+    let receipt = &house.funds.receipts()[0];
+    assert_eq!(reply.headers["x-bourse-receipt"], receipt.request.to_string());
+    assert_eq!(receipt.charge.total.0, 15_000);
+    assert_eq!((receipt.finish, receipt.streamed), (Finish::Stop, false));
+    assert_eq!(receipt.response_hash.0, *blake3::hash(reply.text.as_bytes()).as_bytes());
+    assert_eq!(receipt.request_hash.0, *blake3::hash(chat_body("").as_bytes()).as_bytes());
+    assert_eq!(Receipt::from_canonical_bytes(&receipt.canonical_bytes()).unwrap(), *receipt);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seller_gets_its_own_model_and_key() {
+    let house = House::new(&["a"]);
+    house.net.script("a", good_plain());
+    house.chat(r#","x_unknown":{"k":[1]},"provider":{"only":["a"]}"#).await;
+    let sent = house.net.requests.lock()[0].clone();
+    assert!(sent.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{sent}");
+    assert!(sent.contains("authorization: Bearer sk-upstream\r\n"));
+    assert!(sent.contains("accept-encoding: identity\r\n"));
+    assert!(!sent.contains(KEY));
+    assert!(sent.ends_with(
+        r#"{"model":"one-up","messages":[{"role":"user","content":"hi"}],"x_unknown":{"k":[1]}}"#
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_passes_as_it_came_and_ends_with_its_cost() {
+    let house = House::new(&["a"]);
+    house.net.script("a", good_stream(&["Hel", "lo"]));
+    let before = house.funds.available();
+    let reply = house.chat(r#","stream":true"#).await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.headers["content-type"], "text/event-stream");
+    let passed =
+        format!("data: {}\n\ndata: {}\n\ndata: {}\n\ndata: {}\n\n", role(), text("Hel"), text("lo"), stop());
+    assert!(reply.text.starts_with(&passed), "{}", reply.text);
+    let last = reply.payloads().pop().unwrap();
+    assert_eq!(last["id"], "up-1");
+    assert_eq!(last["choices"].as_array().unwrap().len(), 0);
+    assert_eq!(last["usage"]["cost"].to_string(), "0.000013");
+    assert_eq!(last["usage"]["completion_tokens"], 2);
+    house.check_books(before, 1);
+    let receipt = &house.funds.receipts()[0];
+    assert_eq!(receipt.response_hash.0, *blake3::hash(passed.as_bytes()).as_bytes());
+    assert!(receipt.streamed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_are_used_again_and_stale_ones_are_not_fatal() {
+    let house = House::new(&["a"]);
+    let twice = [good_plain(), good_stream(&["x"])].concat();
+    house.net.script("a", [twice, vec![Act::Close]].concat());
+    house.net.script("a", good_plain());
+    assert_eq!(house.chat("").await.status, 200);
+    assert_eq!(house.chat(r#","stream":true"#).await.content(), "x");
+    assert_eq!(house.net.connections.load(Ordering::Relaxed), 1);
+    assert_eq!(house.chat("").await.status, 200);
+    assert_eq!(house.net.connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_closes_on_reuse_is_tried_afresh_once() {
+    let house = House::new(&["a"]);
+    house.net.script("a", [good_plain(), vec![Act::Read, Act::Close]].concat());
+    house.net.script("a", good_plain());
+    assert_eq!(house.chat("").await.status, 200);
+    assert_eq!(house.chat("").await.status, 200);
+    assert_eq!(house.net.connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_terminal_waits_for_the_disk() {
+    let house = House::new(&["a"]);
+    house.net.script("a", good_stream(&["x"]));
+    let started = tokio::time::Instant::now();
+    house.chat(r#","stream":true"#).await.payloads();
+    assert!(started.elapsed() >= house.funds.durable_after);
+}
+
+#[tokio::test(start_paused = true)]
+async fn plain_answers_wait_for_the_disk_only_when_told() {
+    for (durability, waits) in [(crate::Durability::Group, false), (crate::Durability::Strict, true)] {
+        let house = House::build(&["a"], 10_000_000_000, |c| c.durability = durability);
+        house.net.script("a", good_plain());
+        let started = tokio::time::Instant::now();
+        assert_eq!(house.chat("").await.status, 200);
+        assert_eq!(started.elapsed() >= house.funds.durable_after, waits);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_stream_extends_its_hold() {
+    let house = House::new(&["a"]);
+    let piece = "word ".repeat(100);
+    let pieces = vec![piece.as_str(); 20];
+    house.net.script("a", good_stream(&pieces));
+    let before = house.funds.available();
+    let reply = house.chat(r#","stream":true"#).await;
+    assert_eq!(reply.content(), piece.repeat(20));
+    house.check_books(before, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_when_its_budget_does() {
+    // Enough for the prompt and one step of 256 tokens at 2,000 nano-dollars, and not for a second.
+    let house = House::build(&["a"], 700_000, |_| {});
+    let piece = "word ".repeat(20);
+    let pieces = vec![piece.as_str(); 40];
+    house.net.script("a", good_stream(&pieces));
+    let reply = house.chat(r#","stream":true"#).await;
+    let last = reply.payloads().pop().unwrap();
+    assert_eq!(last["error"]["code"], 402);
+    assert_eq!(last["choices"][0]["finish_reason"], "error");
+    house.check_books(700_000, 1);
+    let receipt = &house.funds.receipts()[0];
+    assert_eq!(receipt.finish, Finish::Budget);
+    assert!(receipt.charge.total.0 > 0);
+    assert_eq!(house.net.cancelled.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plain_answer_is_capped_by_the_money_there_is() {
+    let house = House::build(&["a"], 2_000_000, |_| {});
+    house.net.script("a", good_plain());
+    assert_eq!(house.chat("").await.status, 200);
+    let sent = house.net.requests.lock()[0].clone();
+    let cap = sent.rsplit("\"max_tokens\":").next().unwrap().trim_end_matches('}').parse::<u64>().unwrap();
+    assert!((256..1_000).contains(&cap), "{cap}");
+    house.check_books(2_000_000, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_money_nothing_is_asked_and_nothing_is_held() {
+    let house = House::build(&["a"], 1_000, |_| {});
+    for rest in ["", r#","stream":true"#, r#","max_tokens":1000"#] {
+        let reply = house.chat(rest).await;
+        assert_eq!((reply.status, reply.error_type().as_str()), (402, "payment_required"));
+    }
+    assert_eq!(house.net.connections.load(Ordering::Relaxed), 0);
+    house.check_books(1_000, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buyer_that_leaves_cancels_and_pays_for_what_was_delivered() {
+    use http_body_util::BodyExt as _;
+    let house = House::new(&["a"]);
+    let piece = text("hello");
+    house.net.script("a", vec![Act::Read, stream_head(), events(&[&role(), &piece, &piece]), Act::Hang]);
+    let before = house.funds.available();
+    let request = http::Request::post("/v1/chat/completions")
+        .header("authorization", format!("Bearer {KEY}"))
+        .body(http_body_util::Full::new(bytes::Bytes::from(chat_body(r#","stream":true"#))))
+        .unwrap();
+    let mut body = house.gateway.handle(request).await.into_body();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(first.ends_with(b"\n\n"));
+    drop(body);
+    house.check_books(before, 1);
+    let receipt = &house.funds.receipts()[0];
+    assert_eq!((receipt.finish, receipt.usage_billed.completion.0), (Finish::Cancelled, 2));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(house.net.cancelled.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buyer_that_leaves_before_content_pays_nothing() {
+    let house = House::new(&["a"]);
+    house.net.script("a", vec![Act::Read, Act::Hang]);
+    let before = house.funds.available();
+    let call = house.chat(r#","stream":true"#);
+    assert!(tokio::time::timeout(Duration::from_secs(1), call).await.is_err());
+    house.check_books(before, 1);
+    assert_eq!(house.funds.receipts()[0].charge.total.0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn explain_shows_the_plan_and_every_reason() {
+    let house = House::new(&["a", "b"]);
+    house.net.script("a", good_plain());
+    house.net.script("a", good_stream(&["x"]));
+    let explain = [("x-bourse-explain", "1")];
+    let body = chat_body(r#","provider":{"only":["a"]}"#);
+    let reply = house.call("POST", "/v1/chat/completions", &explain, &body).await.json();
+    assert_eq!(reply["bourse"]["provider"], "a");
+    assert_eq!(reply["bourse"]["plan"][0]["attempts"][0]["pricing"]["prompt"], "0.000001");
+    assert_eq!(reply["bourse"]["plan"][0]["rejected"][0]["code"], "not_in_only");
+    let body = chat_body(r#","stream":true,"provider":{"only":["a"]}"#);
+    let house2 = house.call("POST", "/v1/chat/completions", &explain, &body).await;
+    let _ = house2;
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_endpoints_answer() {
+    let house = House::new(&["a", "b"]);
+    house.net.script("a", good_plain());
+    let id = house.chat(r#","provider":{"only":["a"]}"#).await.headers["x-generation-id"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    for root in ["/v1", "/api/v1"] {
+        let get = |path: &str| {
+            let path = format!("{root}{path}");
+            async { house.call("GET", &Box::leak(path.into_boxed_str()).to_owned(), &[], "").await }
+        };
+        let models = get("/models").await.json();
+        assert_eq!(models["data"][0]["id"], MODEL);
+        assert_eq!(models["data"][0]["pricing"]["prompt"], "0.000001");
+        let endpoints = get("/models/acme/one/endpoints").await.json();
+        assert_eq!(endpoints["data"]["endpoints"].as_array().unwrap().len(), 2);
+        let generation = get(&format!("/generation?id={id}")).await.json();
+        assert_eq!(generation["data"]["total_cost"].to_string(), "0.000015");
+        assert_eq!(generation["data"]["provider_name"], "a");
+        assert_eq!(get("/generation?id=gen-0000000000000000000000000A").await.status, 404);
+        assert_eq!(get("/generation").await.status, 400);
+        assert_eq!(get("/key").await.json()["data"]["limit"].to_string(), "5");
+        assert_eq!(get("/credits").await.json()["data"]["total_credits"].to_string(), "10");
+        assert_eq!(get("/log/checkpoint").await.json()["size"], 4);
+        assert_eq!(get("/log/consistency?from=2").await.json()["path"].as_array().unwrap().len(), 1);
+        assert_eq!(get("/log/consistency?from=9").await.status, 400);
+        assert_eq!(get(&format!("/receipts/{id}")).await.status, 200);
+        assert_eq!(get("/models/none/such").await.status, 404);
+    }
+    assert_eq!(house.call("GET", "/health", &[], "").await.status, 200);
+    assert!(house.call("GET", "/metrics", &[], "").await.text.contains("bourse_offers 2"));
+    assert_eq!(house.call("POST", "/admin", &[], "{}").await.status, 404);
+}

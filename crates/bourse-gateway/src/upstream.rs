@@ -1,0 +1,246 @@
+//! Connections to sellers: hyper's HTTP/1 client, driven in line, and a pool.
+//!
+//! There is no task per connection. Whoever waits for an answer polls the connection and the answer's
+//! body together, so everything that one read brought is there in one poll and leaves in one write. An
+//! idle connection is not driven at all; it is polled once before it is used again, which notices that
+//! the seller has closed it. A connection that was reused and brought not one byte is tried once more on
+//! a fresh one: closing an idle connection and writing to it can cross.
+
+use crate::config::{POOL_IDLE_AGE_MAX, POOL_IDLE_MAX};
+use crate::io::Io;
+use crate::ports::{Connect, Target};
+use bytes::Bytes;
+use http::{Request, response};
+use http_body::Body as _;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// Bytes that hyper buffers of a seller's answer.
+const READ_BUFFER_BYTES_MAX: usize = 256 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    /// No connection.
+    #[error("no connection: {}", .0.kind())]
+    Connect(#[source] io::Error),
+    /// No connection in time.
+    #[error("no connection within {0:?}")]
+    ConnectTimeout(Duration),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(#[source] hyper::Error),
+    /// The connection ended without an answer.
+    #[error("the connection was closed without an answer")]
+    Closed,
+    /// Nothing more came in time.
+    #[error("nothing came for {0:?}")]
+    Idle(Duration),
+    /// The answer is larger than the bound.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+}
+
+struct Link {
+    conn: http1::Connection<TokioIo<Io>, Full<Bytes>>,
+    sender: http1::SendRequest<Full<Bytes>>,
+    idle_since: Instant,
+    closed: bool,
+}
+
+impl Link {
+    /// Lets the connection do what it can do now.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        // What went wrong is told by the answer's future or body; the connection only says that it ended.
+        self.closed = self.closed || Pin::new(&mut self.conn).poll(cx).is_ready();
+    }
+}
+
+/// The idle connections to one seller. At most [`POOL_IDLE_MAX`].
+#[derive(Default)]
+pub(crate) struct Pool {
+    idle: Mutex<Vec<Box<Link>>>,
+}
+
+impl Pool {
+    async fn take(&self) -> Option<Box<Link>> {
+        loop {
+            let mut link = self.idle.lock().pop()?;
+            if link.idle_since.elapsed() > POOL_IDLE_AGE_MAX {
+                continue;
+            }
+            poll_fn(|cx| {
+                link.drive(cx);
+                Poll::Ready(())
+            })
+            .await;
+            if !link.closed && link.sender.is_ready() {
+                return Some(link);
+            }
+        }
+    }
+
+    fn put(&self, mut link: Box<Link>) {
+        link.idle_since = Instant::now();
+        let mut idle = self.idle.lock();
+        if idle.len() < POOL_IDLE_MAX {
+            idle.push(link);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn idle_count(&self) -> usize {
+        self.idle.lock().len()
+    }
+}
+
+/// Sends a request and waits for the head of its answer.
+pub(crate) async fn send(
+    pool: &Arc<Pool>,
+    connect: &dyn Connect,
+    target: &Target,
+    connect_within: Duration,
+    request: Request<Full<Bytes>>,
+) -> Result<(response::Parts, Exchange), UpstreamError> {
+    if let Some(link) = pool.take().await {
+        match exchange(pool, link, request.clone()).await {
+            Err(error) if nothing_came(&error) => {}
+            other => return other,
+        }
+    }
+    let link = open(connect, target, connect_within).await?;
+    exchange(pool, link, request).await
+}
+
+/// Whether a reused connection ended before a byte of an answer.
+fn nothing_came(error: &UpstreamError) -> bool {
+    match error {
+        UpstreamError::Closed => true,
+        UpstreamError::Broken(e) => e.is_canceled() || e.is_incomplete_message() || e.is_closed(),
+        _ => false,
+    }
+}
+
+async fn open(connect: &dyn Connect, target: &Target, within: Duration) -> Result<Box<Link>, UpstreamError> {
+    let opened = timeout(within, connect.connect(target)).await;
+    let io = opened.map_err(|_| UpstreamError::ConnectTimeout(within))?.map_err(UpstreamError::Connect)?;
+    let (sender, conn) = http1::Builder::new()
+        .max_buf_size(READ_BUFFER_BYTES_MAX)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(UpstreamError::Broken)?;
+    Ok(Box::new(Link { conn, sender, idle_since: Instant::now(), closed: false }))
+}
+
+async fn exchange(
+    pool: &Arc<Pool>,
+    mut link: Box<Link>,
+    request: Request<Full<Bytes>>,
+) -> Result<(response::Parts, Exchange), UpstreamError> {
+    let mut answer = pin!(link.sender.send_request(request));
+    let conn = &mut link.conn;
+    let closed = &mut link.closed;
+    let answer = poll_fn(|cx| {
+        *closed = *closed || Pin::new(&mut *conn).poll(cx).is_ready();
+        match answer.as_mut().poll(cx) {
+            Poll::Pending if *closed => Poll::Ready(Err(UpstreamError::Closed)),
+            other => other.map_err(UpstreamError::Broken),
+        }
+    })
+    .await?;
+    let (head, body) = answer.into_parts();
+    Ok((head, Exchange { link: Some(link), body, pool: Arc::clone(pool) }))
+}
+
+/// The body of an answer. Dropping it before its end closes the connection, which cancels the seller.
+pub(crate) struct Exchange {
+    /// Taken at the end of the body.
+    link: Option<Box<Link>>,
+    body: Incoming,
+    pool: Arc<Pool>,
+}
+
+impl Exchange {
+    /// The next piece of the body; `None` at its end, when the connection has gone back to the pool.
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
+        let Some(link) = self.link.as_mut() else { return Poll::Ready(None) };
+        let mut driven = false;
+        loop {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.link = None;
+                    return Poll::Ready(Some(Err(UpstreamError::Broken(error))));
+                }
+                Poll::Ready(None) => {
+                    self.release(cx);
+                    return Poll::Ready(None);
+                }
+                Poll::Pending if !driven => {
+                    link.drive(cx);
+                    driven = true;
+                }
+                Poll::Pending if link.closed => {
+                    self.link = None;
+                    return Poll::Ready(Some(Err(UpstreamError::Closed)));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// The whole rest of the body, with at most `idle` between two reads.
+    pub(crate) async fn collect(&mut self, bytes_max: usize, idle: Duration) -> Result<Bytes, UpstreamError> {
+        let mut all = Vec::new();
+        let Some(first) = self.data_within(idle).await? else { return Ok(Bytes::new()) };
+        let mut next = self.data_within(idle).await?;
+        if next.is_none() {
+            return if first.len() > bytes_max { Err(UpstreamError::TooLarge(bytes_max)) } else { Ok(first) };
+        }
+        all.extend_from_slice(&first);
+        while let Some(data) = next {
+            if all.len() + data.len() > bytes_max {
+                return Err(UpstreamError::TooLarge(bytes_max));
+            }
+            all.extend_from_slice(&data);
+            next = self.data_within(idle).await?;
+        }
+        Ok(Bytes::from(all))
+    }
+
+    async fn data_within(&mut self, idle: Duration) -> Result<Option<Bytes>, UpstreamError> {
+        let data = timeout(idle, poll_fn(|cx| self.poll_data(cx))).await;
+        data.map_err(|_| UpstreamError::Idle(idle))?.transpose()
+    }
+
+    fn release(&mut self, cx: &mut Context<'_>) {
+        let Some(mut link) = self.link.take() else { return };
+        link.drive(cx);
+        if !link.closed && link.sender.is_ready() {
+            self.pool.put(link);
+        }
+    }
+}
+
+/// Waits until nothing more is to be read, for callers that want the connection back.
+pub(crate) fn poll_drained(exchange: &mut Exchange, cx: &mut Context<'_>) -> Poll<()> {
+    while ready!(exchange.poll_data(cx)).is_some_and(|data| data.is_ok()) {}
+    Poll::Ready(())
+}
+
+#[cfg(test)]
+mod tests;
