@@ -109,12 +109,16 @@ impl<S: AsyncRead + tokio::io::AsyncWrite + Unpin> Caller<S> {
 
     /// Reads until the received bytes contain `needle`; `false` when the connection ended first.
     pub async fn read_until(&mut self, needle: &[u8]) -> bool {
-        while !self.received.windows(needle.len()).any(|window| window == needle) {
+        let mut searched = 0;
+        loop {
+            if memchr::memmem::find(&self.received[searched..], needle).is_some() {
+                return true;
+            }
+            searched = self.received.len().saturating_sub(needle.len());
             if !matches!(self.fill().await, Ok(true)) {
                 return false;
             }
         }
-        true
     }
 
     /// Reads one response. An error means that the connection ended before the head was whole.
@@ -163,10 +167,14 @@ impl<S: AsyncRead + tokio::io::AsyncWrite + Unpin> Caller<S> {
     }
 
     async fn take_line(&mut self) -> Option<Vec<u8>> {
-        if !self.read_until(b"\r\n").await {
-            return None;
-        }
-        let at = self.received.windows(2).position(|pair| pair == b"\r\n")?;
+        let at = loop {
+            if let Some(at) = memchr::memmem::find(&self.received, b"\r\n") {
+                break at;
+            }
+            if !matches!(self.fill().await, Ok(true)) {
+                return None;
+            }
+        };
         let line = self.received.drain(..at + 2).take(at).collect();
         Some(line)
     }

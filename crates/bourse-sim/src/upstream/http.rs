@@ -100,7 +100,7 @@ impl Inbox {
 
     async fn take_line<R: AsyncRead + Unpin>(&mut self, reader: &mut R) -> io::Result<Vec<u8>> {
         loop {
-            if let Some(at) = self.0.windows(2).position(|pair| pair == b"\r\n") {
+            if let Some(at) = memchr::memmem::find(&self.0, b"\r\n") {
                 let mut line = self.take(reader, at + 2).await?;
                 line.truncate(at);
                 return Ok(line);
