@@ -1,0 +1,133 @@
+//! Real crashes: a child process that serves requests is killed at any moment, again and again over the
+//! same books. What it acknowledged is there, what it had held is free, and the audit is clean.
+
+mod support;
+
+use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, check, hash_key};
+use bourse_types::{KeyHash, NanoUsd, UnixMs};
+use bourse_wire::funds::{Funds, KeyGrant, Records};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use support::{START, block_on, hold, request, settlement};
+
+const KILLS: u64 = 12;
+const CALLERS: u64 = 6;
+const DIR: &str = "BOURSE_CRASH_TEST_DIR";
+const KEY: &str = "BOURSE_CRASH_TEST_KEY";
+const ROUND: &str = "BOURSE_CRASH_TEST_ROUND";
+const CHARGE: u64 = 777;
+
+fn config() -> ExchangeConfig {
+    // Snapshots often, so that some kills fall between a group and its snapshot.
+    ExchangeConfig {
+        starting_credit: NanoUsd::from_usd(1_000),
+        snapshot_events: 200,
+        ..ExchangeConfig::default()
+    }
+}
+
+/// Numbers of one round never meet those of another.
+fn number(round: u64, caller: u64, n: u64) -> u64 {
+    round * 10_000_000 + caller * 1_000_000 + n
+}
+
+/// The child: serves until it is killed. A no-op in an ordinary test run.
+#[test]
+fn writer_process() {
+    let Ok(dir) = std::env::var(DIR) else { return };
+    let round: u64 = std::env::var(ROUND).unwrap().parse().unwrap();
+    let key = KeyHash::parse_hex(&std::env::var(KEY).unwrap()).unwrap();
+    let exchange = Exchange::open(Path::new(&dir), config(), START).unwrap();
+    let grant = exchange.authenticate(&key).unwrap();
+    std::thread::scope(|scope| {
+        for caller in 0..CALLERS {
+            let exchange = &exchange;
+            scope.spawn(move || serve_for_ever(exchange, grant, round, caller));
+        }
+    });
+}
+
+fn serve_for_ever(exchange: &Exchange, grant: KeyGrant, round: u64, caller: u64) {
+    for n in 0.. {
+        let number = number(round, caller, n);
+        let now = UnixMs(START.0 + n);
+        let id = request(number, START);
+        exchange.hold(&hold(id, grant, 5_000, now)).unwrap();
+        if n % 4 == 3 {
+            // Some requests are in flight when the end comes.
+            continue;
+        }
+        let settled = exchange.settle(settlement(id, grant, CHARGE, now)).unwrap();
+        block_on(exchange.durable(settled.ticket)).unwrap();
+        println!("\nacknowledged {number}");
+    }
+}
+
+fn start_writer(dir: &Path, key: &KeyHash, round: u64) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "writer_process", "--nocapture", "--test-threads", "1"])
+        .env(DIR, dir)
+        .env(KEY, key.to_string())
+        .env(ROUND, round.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Lets the writer acknowledge `count` requests, kills it, and returns all that it acknowledged.
+fn kill_after(mut writer: Child, count: usize) -> Vec<u64> {
+    let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    let mut acknowledged = Vec::new();
+    for line in lines {
+        if let Some(number) = line.unwrap().strip_prefix("acknowledged ") {
+            acknowledged.push(number.parse().unwrap());
+        }
+        if acknowledged.len() == count {
+            writer.kill().unwrap();
+        }
+    }
+    assert!(acknowledged.len() >= count, "the writer ended by itself");
+    writer.wait().unwrap();
+    acknowledged
+}
+
+#[test]
+fn acknowledged_posts_survive_kills_and_orphaned_holds_are_released() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = {
+        let exchange = Exchange::open(dir.path(), config(), START).unwrap();
+        let create = AdminRequest::CreateKey { label: "crash".to_owned(), account: None, limit_usd: None };
+        let AdminReply::KeyCreated { secret, .. } = exchange.admin(create, START).unwrap() else { panic!() };
+        hash_key(&secret.0)
+    };
+    let mut acknowledged = BTreeSet::new();
+    let mut orphans = 0;
+    for round in 0..KILLS {
+        // 1, 24, 47, … spread over the snapshots' rhythm.
+        let count = 1 + (round as usize * 23) % 131;
+        acknowledged.extend(kill_after(start_writer(dir.path(), &key, round), count));
+        let report = check(dir.path(), START).unwrap();
+        assert!(report.is_clean(), "after kill {round}: {report:?}");
+        assert!(report.receipts >= acknowledged.len() as u64);
+        orphans += report.holds_orphaned;
+    }
+    assert!(orphans > 0, "some requests were in flight");
+    let exchange = Exchange::open(dir.path(), config(), START).unwrap();
+    assert_eq!(exchange.open_holds(), 0);
+    for number in &acknowledged {
+        let document = exchange.receipt(request(*number, START)).unwrap();
+        let document = document.unwrap_or_else(|| panic!("request {number} was acknowledged and is lost"));
+        assert_eq!(document.receipt.charge.total, NanoUsd(CHARGE));
+    }
+    let receipts = exchange.checkpoint().unwrap().size;
+    let status = exchange.key_status(&key).unwrap();
+    assert_eq!(status.used, NanoUsd(receipts * CHARGE), "every receipt was paid once, and nothing else");
+    assert_eq!(status.held, NanoUsd::ZERO);
+    exchange.close().unwrap();
+    let report = check(dir.path(), START).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.holds_orphaned, report.receipts), (0, receipts));
+}
