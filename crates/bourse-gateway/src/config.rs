@@ -1,7 +1,7 @@
 //! What a gateway is told at its start, and the bounds that nobody can configure away.
 
 use crate::secret::Secret;
-use bourse_market::{PromptBound, Quantization, Supports};
+use bourse_market::{Quantization, Supports};
 use bourse_types::{DurationMs, ModelSlug, NodeId, PriceSchedule, SellerName};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,12 +68,12 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(30),
-            body: Duration::from_secs(60),
+            body: Duration::from_mins(1),
             connect: Duration::from_secs(5),
-            first_content: Duration::from_secs(120),
-            plain_answer: Duration::from_secs(300),
-            idle: Duration::from_secs(120),
-            total: Duration::from_secs(600),
+            first_content: Duration::from_mins(2),
+            plain_answer: Duration::from_mins(5),
+            idle: Duration::from_mins(2),
+            total: Duration::from_mins(10),
             drain: Duration::from_secs(10),
             handshake: Duration::from_secs(10),
         }
@@ -147,10 +147,6 @@ impl ProviderModel {
             capacity: None,
             quantization: Quantization::Unknown,
         }
-    }
-
-    pub(crate) fn prompt_bound(&self) -> PromptBound {
-        PromptBound::CAUTIOUS
     }
 }
 

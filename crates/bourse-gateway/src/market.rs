@@ -7,7 +7,8 @@ use crate::config::ProviderConfig;
 use crate::node::NodeHandle;
 use crate::provider::{Provider, ProviderError};
 use bourse_market::{
-    Demand, HealthTable, MarketSnapshot, Offer, OfferIndex, Outcome, Plan, PlanError, SnapshotError, plan,
+    Demand, HealthTable, MarketSnapshot, Offer, OfferIndex, Outcome, Plan, PlanError, PromptBound,
+    SnapshotError, plan,
 };
 use bourse_types::{Digest32, UnixMs};
 use bourse_wire::canonical::Writer;
@@ -104,7 +105,7 @@ impl Market {
                     completion_tokens_max: model.completion_tokens_max,
                     supports: model.supports,
                     capacity: model.capacity,
-                    prompt_bound: model.prompt_bound(),
+                    prompt_bound: PromptBound::CAUTIOUS,
                     quantization: model.quantization,
                     region: None,
                 };

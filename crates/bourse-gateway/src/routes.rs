@@ -128,7 +128,7 @@ where
         Endpoint::Receipt(id) => {
             log::receipt(shared, &head.headers, id).map(|text| typed("application/json", text))
         }
-        Endpoint::Checkpoint => log::checkpoint(shared).map(|v| json(&v)),
+        Endpoint::Checkpoint => log::checkpoint(shared).map(|text| typed("application/json", text)),
         Endpoint::Consistency => log::consistency(shared, head.uri.query()).map(|v| json(&v)),
         Endpoint::Health => Ok(health(shared)),
         Endpoint::Metrics => Ok(typed("text/plain; version=0.0.4", metrics(shared))),
@@ -180,7 +180,7 @@ where
         return Err(ApiError::new(ErrorType::NotFound, "this market has no administration here"));
     };
     let is_local = head.extensions.get::<Peer>().is_none_or(|peer| peer.0.ip().to_canonical().is_loopback());
-    let sent = head.headers.get(header::AUTHORIZATION).map(|v| v.as_bytes());
+    let sent = head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     let is_known = sent.and_then(|v| v.strip_prefix(b"Bearer ")).is_some_and(|v| token.matches(v));
     if !is_local || !is_known {
         let message =
@@ -198,23 +198,23 @@ where
 mod tests {
     use super::*;
 
-    fn check(path: &str, want: Option<Endpoint>) {
-        assert_eq!(by_path(path), want, "{path}");
+    fn check(path: &str, want: impl Into<Option<Endpoint>>) {
+        assert_eq!(by_path(path), want.into(), "{path}");
     }
 
     #[test]
     fn paths_mean_the_same_below_both_roots() {
         for root in ["/v1", "/api/v1"] {
             let at = |rest: &str| format!("{root}/{rest}");
-            check(&at("chat/completions"), Some(Endpoint::Generate(Api::Chat)));
-            check(&at("completions"), Some(Endpoint::Generate(Api::Text)));
-            check(&at("models/a/b/endpoints"), Some(Endpoint::ModelEndpoints("a/b".into())));
-            check(&at("models/a%2Fb"), Some(Endpoint::Model("a/b".into())));
-            check(&at("receipts/gen-1"), Some(Endpoint::Receipt("gen-1".into())));
+            check(&at("chat/completions"), Endpoint::Generate(Api::Chat));
+            check(&at("completions"), Endpoint::Generate(Api::Text));
+            check(&at("models/a/b/endpoints"), Endpoint::ModelEndpoints("a/b".into()));
+            check(&at("models/a%2Fb"), Endpoint::Model("a/b".into()));
+            check(&at("receipts/gen-1"), Endpoint::Receipt("gen-1".into()));
             check(&at("receipts/"), None);
-            check(&at("log/checkpoint"), Some(Endpoint::Checkpoint));
+            check(&at("log/checkpoint"), Endpoint::Checkpoint);
         }
-        check("/health", Some(Endpoint::Health));
+        check("/health", Endpoint::Health);
         check("/v1/health", None);
         check("/", None);
     }

@@ -92,7 +92,6 @@ impl Gateway {
                 .header_read_timeout(self.0.config.timeouts.head)
                 .max_headers(HEADERS_MAX)
                 .max_buf_size(HEAD_BYTES_MAX)
-                .pipeline_flush(true)
                 .serve_connection(TokioIo::new(stream), service)
         );
         let ended = tokio::select! {

@@ -69,6 +69,7 @@ impl Link {
 /// The idle connections to one seller. At most [`POOL_IDLE_MAX`].
 #[derive(Default)]
 pub(crate) struct Pool {
+    #[expect(clippy::vec_box, reason = "a link is large and moves between here and its exchange")]
     idle: Mutex<Vec<Box<Link>>>,
 }
 
@@ -96,11 +97,6 @@ impl Pool {
         if idle.len() < POOL_IDLE_MAX {
             idle.push(link);
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn idle_count(&self) -> usize {
-        self.idle.lock().len()
     }
 }
 
@@ -241,6 +237,3 @@ pub(crate) fn poll_drained(exchange: &mut Exchange, cx: &mut Context<'_>) -> Pol
     while ready!(exchange.poll_data(cx)).is_some_and(|data| data.is_ok()) {}
     Poll::Ready(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -128,7 +128,7 @@ mod tests {
                 std::task::Poll::Pending
             }
         }
-        let error = read(&HeaderMap::new(), Never, 10, Duration::from_secs(60)).await.unwrap_err();
+        let error = read(&HeaderMap::new(), Never, 10, Duration::from_mins(1)).await.unwrap_err();
         assert_eq!(error.status(), 408);
     }
 

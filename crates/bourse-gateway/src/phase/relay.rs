@@ -98,7 +98,7 @@ impl Relay {
                         self.open.sent(&piece);
                     }
                     if let Some(ending) = ending {
-                        self.stage = self.settle(ending);
+                        self.stage = self.settle(&ending);
                     }
                     if !piece.is_empty() {
                         return Poll::Ready(Some(piece));
@@ -189,9 +189,9 @@ impl Relay {
     }
 
     /// Ends the attempt, makes the bill, settles, and writes the terminal.
-    fn settle(&mut self, ending: Ending) -> Stage {
-        let (end, finish, error) = self.verdict(&ending);
-        self.end_attempt(&ending);
+    fn settle(&mut self, ending: &Ending) -> Stage {
+        let (end, finish, error) = self.verdict(ending);
+        self.end_attempt(ending);
         if let Some(done) = self.source.take_done() {
             self.open.draft.node = Some(done.statement);
         }

@@ -3,7 +3,7 @@
 use super::query;
 use crate::gateway::Shared;
 use crate::phase::admit;
-use bourse_types::{NanoUsd, RequestId};
+use bourse_types::{NanoUsd, RequestId, SellerName};
 use bourse_wire::dialect::push_usd;
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::receipt::{Receipt, ReceiptDocument};
@@ -83,7 +83,7 @@ pub(super) fn generation(
         "id": receipt.request.to_string(),
         "request_id": receipt.request.to_string(),
         "model": receipt.model.as_str(),
-        "provider_name": receipt.seller.as_ref().map(|s| s.as_str()),
+        "provider_name": receipt.seller.as_ref().map(SellerName::as_str),
         "provider_responses": attempts,
         "streamed": receipt.streamed,
         "cancelled": receipt.finish == bourse_wire::receipt::Finish::Cancelled,

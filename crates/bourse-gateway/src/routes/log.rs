@@ -5,23 +5,17 @@ use super::query;
 use crate::gateway::Shared;
 use crate::phase::admit;
 use bourse_wire::error::ApiError;
+use bourse_wire::receipt_json::{checkpoint_to_json, receipt_document_to_json};
 use http::HeaderMap;
 use serde_json::{Value, json};
 
 pub(super) fn receipt(shared: &Shared, headers: &HeaderMap, id: &str) -> Result<String, ApiError> {
-    let document = own_receipt(shared, headers, id)?;
-    Ok(format!("{:?}", document.leaf_index))
+    Ok(receipt_document_to_json(&own_receipt(shared, headers, id)?))
 }
 
-pub(super) fn checkpoint(shared: &Shared) -> Result<Value, ApiError> {
+pub(super) fn checkpoint(shared: &Shared) -> Result<String, ApiError> {
     let head = shared.ports.records.checkpoint().map_err(|e| admit::refusal(&e))?;
-    Ok(json!({
-        "size": head.size,
-        "root": head.root.to_string(),
-        "time_ms": head.time.0,
-        "exchange": head.exchange.to_string(),
-        "signature": hex(&head.signature),
-    }))
+    Ok(checkpoint_to_json(&head))
 }
 
 pub(super) fn consistency(shared: &Shared, text: Option<&str>) -> Result<Value, ApiError> {
@@ -34,8 +28,4 @@ pub(super) fn consistency(shared: &Shared, text: Option<&str>) -> Result<Value, 
     let path = shared.ports.records.consistency(from).map_err(|e| admit::refusal(&e))?;
     let path: Vec<String> = path.iter().map(ToString::to_string).collect();
     Ok(json!({ "from": from, "to": head.size, "path": path }))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat()
 }

@@ -218,7 +218,8 @@ async fn small_endpoints_answer() {
     for root in ["/v1", "/api/v1"] {
         let get = |path: &str| {
             let path = format!("{root}{path}");
-            async { house.call("GET", &Box::leak(path.into_boxed_str()).to_owned(), &[], "").await }
+            let house = &house;
+            async move { house.call("GET", &path, &[], "").await }
         };
         let models = get("/models").await.json();
         assert_eq!(models["data"][0]["id"], MODEL);

@@ -1,1 +1,289 @@
-//! Nodes.
+//! Nodes as sellers, over an in-memory link with a real handshake.
+
+use super::fakes::*;
+use crate::NodeAdmission;
+use bourse_link::{FramedLink, greet_gateway};
+use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, TokenCount, Usage};
+use bourse_wire::node::{
+    Delta, Done, Failed, FailureKind, Frame, Job, NodeCard, NodeFinish, Prompt, Started,
+};
+use bourse_wire::receipt::{Finish, NodeStatement, SignedNodeStatement};
+use ed25519_dalek::{Signer as _, SigningKey};
+use std::time::Duration;
+use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
+use tokio::task::JoinHandle;
+
+type Link = FramedLink<ReadHalf<DuplexStream>, WriteHalf<DuplexStream>>;
+
+/// A node that has said hello.
+struct FakeNode {
+    key: SigningKey,
+    link: Link,
+    served: JoinHandle<Result<(), crate::NodeLinkError>>,
+}
+
+fn signing_key() -> SigningKey {
+    SigningKey::from_bytes(&[9; 32])
+}
+
+fn house() -> House {
+    House::build(&[], 10_000_000_000, |config| {
+        config.nodes.push(NodeAdmission {
+            node: bourse_types::NodeId(signing_key().verifying_key().to_bytes()),
+            seller: SellerName::parse("local").unwrap(),
+            prices: prices(1_000_000),
+        });
+    })
+}
+
+fn card(jobs: u32) -> NodeCard {
+    NodeCard {
+        model: ModelSlug::parse(MODEL).unwrap(),
+        model_commitment: Digest32([5; 32]),
+        context_tokens_max: 2_048,
+        jobs_in_flight_max: jobs,
+        bytes_per_token_min: 1,
+        template_tokens_max: 16,
+        engine: "fake".into(),
+    }
+}
+
+impl FakeNode {
+    async fn join(house: &House, jobs: u32) -> Self {
+        Self::with_key(house, signing_key(), jobs).await.unwrap()
+    }
+
+    async fn with_key(house: &House, key: SigningKey, jobs: u32) -> Result<Self, bourse_link::LinkError> {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let gateway = house.gateway.clone();
+        let served = tokio::spawn(async move { gateway.serve_node(theirs).await });
+        let mut link = FramedLink::over(ours);
+        let node = bourse_types::NodeId(key.verifying_key().to_bytes());
+        let sign = |bytes: &[u8]| key.sign(bytes).to_bytes();
+        greet_gateway(&mut link, node, sign, card(jobs), Duration::from_secs(5)).await?;
+        // The gateway publishes the offer right after its welcome.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Ok(Self { key, link, served })
+    }
+
+    async fn job(&mut self) -> Job {
+        match self.link.reader.next().await.unwrap() {
+            Some(Frame::Job(job)) => *job,
+            other => panic!("expected a job, got {other:?}"),
+        }
+    }
+
+    async fn say(&mut self, frames: Vec<Frame>) {
+        for frame in &frames {
+            self.link.writer.push(frame).unwrap();
+        }
+        self.link.writer.flush().await.unwrap();
+    }
+
+    fn done(&self, request: RequestId, prompt: u64, completion: u64) -> Frame {
+        let usage = Usage {
+            prompt: TokenCount(prompt),
+            cached_prompt: TokenCount(0),
+            completion: TokenCount(completion),
+        };
+        let digest = Digest32([1; 32]);
+        let statement = NodeStatement {
+            node: bourse_types::NodeId(self.key.verifying_key().to_bytes()),
+            request,
+            model_commitment: Digest32([5; 32]),
+            run_seed_hash: digest,
+            prompt_hash: digest,
+            text_hash: digest,
+            trace_root: digest,
+            usage,
+        };
+        let signature = self.key.sign(&statement.signed_bytes()).to_bytes();
+        Frame::Done(Box::new(Done { usage, statement: SignedNodeStatement { statement, signature } }))
+    }
+}
+
+fn started(request: RequestId) -> Frame {
+    Frame::Started(Started { request, prompt_tokens: 12, cached_tokens: 0 })
+}
+
+fn delta(request: RequestId, text: &str, finish: Option<NodeFinish>) -> Frame {
+    let tokens = u32::from(!text.is_empty());
+    Frame::Delta(Delta { request, choice: 0, text: text.into(), tokens, logprobs_json: None, finish })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_serves_plain_and_streamed() {
+    let house = house();
+    assert_eq!(house.chat("").await.status, 404);
+    let mut node = FakeNode::join(&house, 4).await;
+    let before = house.funds.available();
+    for rest in ["", r#","stream":true,"seed":5,"temperature":0.5,"stop":"x""#] {
+        let (reply, job) = tokio::join!(house.chat(rest), async {
+            let job = node.job().await;
+            let id = job.request;
+            let done = node.done(id, 12, 2);
+            let end = delta(id, "", Some(NodeFinish::Stop));
+            node.say(vec![started(id), delta(id, "Hel", None), delta(id, "lo", None), end, done]).await;
+            job
+        });
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let Prompt::Chat { messages_json, tools_json } = job.prompt else { panic!("a chat was asked for") };
+        assert_eq!((messages_json.as_str(), tools_json), (r#"[{"role":"user","content":"hi"}]"#, None));
+        if rest.is_empty() {
+            let json = reply.json();
+            assert_eq!(json["choices"][0]["message"]["content"], "Hello");
+            assert_eq!(json["provider"], "local");
+            assert_eq!(json["usage"]["cost"].to_string(), "1.6e-5".parse::<f64>().unwrap().to_string());
+            assert!(job.seed_binds_request);
+        } else {
+            assert_eq!(reply.content(), "Hello");
+            assert_eq!(reply.payloads().last().unwrap()["usage"]["completion_tokens"], 2);
+            assert_eq!((job.nonce[0], job.nonce[1], job.seed_binds_request), (5, 0, false));
+            assert_eq!(job.sampling.stop, ["x"]);
+        }
+    }
+    house.check_books(before, 2);
+    for receipt in house.funds.receipts() {
+        assert!(receipt.node.is_some());
+        assert_eq!((receipt.finish, receipt.usage_billed.completion.0), (Finish::Stop, 2));
+        assert_eq!(receipt.charge.total.0, 16_000);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_link_ends_every_job_and_takes_the_offer_away() {
+    let house = house();
+    let mut node = FakeNode::join(&house, 4).await;
+    let before = house.funds.available();
+    let (early, late, ()) =
+        tokio::join!(house.chat(r#","stream":true"#), house.chat(r#","stream":true"#), async move {
+            let _first = node.job().await;
+            let second = node.job().await.request;
+            node.say(vec![started(second), delta(second, "Hel", None)]).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            drop(node.link);
+            let _ = node.served.await;
+        });
+    assert_eq!(early.status, 502, "{}", early.text);
+    let last = late.payloads().pop().unwrap();
+    assert_eq!(last["error"]["code"], 502);
+    assert_eq!(last["usage"]["completion_tokens"], 1);
+    house.check_books(before, 2);
+    assert_eq!(house.chat("").await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buyer_that_leaves_cancels_the_job() {
+    let house = house();
+    let mut node = FakeNode::join(&house, 4).await;
+    let before = house.funds.available();
+    let (reply, cancelled) =
+        tokio::join!(tokio::time::timeout(Duration::from_secs(1), house.chat(r#","stream":true"#)), async {
+            let id = node.job().await.request;
+            node.say(vec![started(id), delta(id, "Hel", None)]).await;
+            match node.link.reader.next().await.unwrap() {
+                Some(Frame::Cancel(cancelled)) => cancelled == id,
+                other => panic!("expected a cancellation, got {other:?}"),
+            }
+        });
+    assert!(reply.is_err() && cancelled);
+    house.check_books(before, 1);
+    let receipt = &house.funds.receipts()[0];
+    assert_eq!((receipt.finish, receipt.usage_billed.completion.0), (Finish::Cancelled, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_gets_no_more_jobs_than_it_takes() {
+    let house = house();
+    let mut node = FakeNode::join(&house, 1).await;
+    let (first, second) = tokio::join!(
+        async {
+            let (reply, ()) = tokio::join!(house.chat(""), async {
+                let id = node.job().await.request;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let done = node.done(id, 12, 1);
+                node.say(vec![started(id), delta(id, "x", Some(NodeFinish::Length)), done]).await;
+            });
+            reply
+        },
+        async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            house.chat("").await
+        }
+    );
+    assert_eq!(first.json()["choices"][0]["finish_reason"], "length");
+    assert_eq!((second.status, second.headers["retry-after"].to_str().unwrap()), (503, "1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_of_a_node_have_their_status() {
+    let house = house();
+    let mut node = FakeNode::join(&house, 4).await;
+    for (kind, status) in [
+        (FailureKind::Invalid, 400),
+        (FailureKind::ContextLength, 400),
+        (FailureKind::Busy, 503),
+        (FailureKind::Engine, 502),
+    ] {
+        for rest in ["", r#","stream":true"#] {
+            let (reply, ()) = tokio::join!(house.chat(rest), async {
+                let request = node.job().await.request;
+                node.say(vec![Frame::Failed(Failed { request, kind, message: "why".into() })]).await;
+            });
+            assert_eq!(reply.status, status, "{kind:?} {}", reply.text);
+            assert!(reply.text.contains("why"));
+        }
+    }
+    assert_eq!(house.funds.open_holds(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_that_is_not_the_nodes_is_refused() {
+    let house = house();
+    let mut node = FakeNode::join(&house, 4).await;
+    let (reply, ()) = tokio::join!(house.chat(""), async {
+        let id = node.job().await.request;
+        let Frame::Done(mut done) = node.done(id, 12, 1) else { return };
+        done.statement.signature[0] ^= 1;
+        node.say(vec![started(id), delta(id, "x", Some(NodeFinish::Stop)), Frame::Done(done)]).await;
+    });
+    assert_eq!(reply.status, 502);
+    assert!(reply.text.contains("not signed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_is_sent_away() {
+    let house = house();
+    let stranger = FakeNode::with_key(&house, SigningKey::from_bytes(&[1; 32]), 4).await;
+    assert!(matches!(stranger.err(), Some(bourse_link::LinkError::Refused)));
+    assert_eq!(house.chat("").await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn n_choices_are_told_apart_and_counted_once() {
+    let house = house();
+    let mut node = FakeNode::join(&house, 4).await;
+    let (reply, job) = tokio::join!(house.chat(r#","n":2,"max_tokens":5"#), async {
+        let job = node.job().await;
+        let id = job.request;
+        let piece = |choice, text: &str| {
+            let finish = Some(NodeFinish::Stop);
+            Frame::Delta(Delta {
+                request: id,
+                choice,
+                text: text.into(),
+                tokens: 1,
+                logprobs_json: None,
+                finish,
+            })
+        };
+        let done = node.done(id, 12, 2);
+        node.say(vec![started(id), piece(1, "two"), piece(0, "one"), done]).await;
+        job
+    });
+    assert_eq!(job.choices, 2);
+    let json = reply.json();
+    assert_eq!(json["choices"][0]["message"]["content"], "one");
+    assert_eq!(json["choices"][1]["message"]["content"], "two");
+    assert_eq!(json["usage"]["completion_tokens"], 2);
+}
