@@ -162,13 +162,11 @@ impl VectorTask for Attend<'_> {
         // What an earlier task left there is overwritten below before it is read.
         scores.resize(scores.len().max(queries * positions), 0.0);
         let head_numbers = width * KV_BLOCK_TOKENS;
-        let head_block = |numbers: &'_ [u16], block: u32, wide: &mut [f32]| {
-            let start = block as usize * self.shape.block_numbers() + self.kv_head * head_numbers;
-            widen::<V>(&numbers[start..start + head_numbers], wide);
-        };
+        let block_numbers = self.shape.block_numbers();
         let first_column = self.kv_head * group * width;
         for (at, &block) in run.table[..blocks].iter().enumerate() {
-            head_block(self.keys, block, wide);
+            let start = block as usize * block_numbers + self.kv_head * head_numbers;
+            widen::<V>(&self.keys[start..start + head_numbers], wide);
             for query in 0..queries {
                 let start =
                     (run.first_row + query / group) * self.stride + first_column + query % group * width;
@@ -190,7 +188,8 @@ impl VectorTask for Attend<'_> {
             softmax::<V>(&mut scores[query * positions..(query + 1) * positions], known, scale);
         }
         for (at, &block) in run.table[..blocks].iter().enumerate() {
-            head_block(self.values, block, wide);
+            let start = block as usize * block_numbers + self.kv_head * head_numbers;
+            widen::<V>(&self.values[start..start + head_numbers], wide);
             for query in 0..queries {
                 let known = run.first_position + query / group + 1;
                 let count = known.saturating_sub(at * KV_BLOCK_TOKENS).min(KV_BLOCK_TOKENS);
@@ -276,7 +275,10 @@ fn add_columns<V: Vector, const VECTORS: usize>(weights: &[f32], values: &[f32],
     let values = values.as_chunks::<LANES>().0;
     let strips = out.as_chunks_mut::<LANES>().0.as_chunks_mut::<VECTORS>().0;
     for (strip, out) in strips.iter_mut().enumerate() {
-        let mut sums: [V; VECTORS] = std::array::from_fn(|i| V::load(&out[i]));
+        let mut sums = [V::splat(0.0); VECTORS];
+        for (sum, out) in sums.iter_mut().zip(out.iter()) {
+            *sum = V::load(out);
+        }
         for (position, &weight) in weights.iter().enumerate() {
             let weight = V::splat(weight);
             let from = position * groups + strip * VECTORS;

@@ -67,32 +67,21 @@ struct TileProduct<'a> {
 }
 
 impl TileProduct<'_> {
-    /// Multiplies the tile with the rows from `row` to `end`, in the largest groups that the kernel has.
+    /// Multiplies the tile with the rows from `row` to `end`, in groups of 8, 4 and the rest.
     fn rows(self, kernel: Kernel, mut row: usize, end: usize) {
-        let group_max = match kernel {
-            Kernel::Scalar => 4,
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => 4,
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512Vnni => 8,
-        };
         while row < end {
-            let group = group_max.min(end - row);
-            match group {
+            row += match end - row {
                 1 => self.group::<1>(kernel, row),
                 2 => self.group::<2>(kernel, row),
                 3 => self.group::<3>(kernel, row),
-                4 => self.group::<4>(kernel, row),
-                5 => self.group::<5>(kernel, row),
-                6 => self.group::<6>(kernel, row),
-                7 => self.group::<7>(kernel, row),
+                4..8 => self.group::<4>(kernel, row),
                 _ => self.group::<8>(kernel, row),
-            }
-            row += group;
+            };
         }
     }
 
-    fn group<const ROWS: usize>(self, kernel: Kernel, row: usize) {
+    /// Multiplies the tile with `ROWS` rows and returns how many that were.
+    fn group<const ROWS: usize>(self, kernel: Kernel, row: usize) -> usize {
         let blocks = self.weights.blocks();
         let tile = self.tile * blocks..(self.tile + 1) * blocks;
         let (columns, activations) = (self.weights.columns(), self.activations);
@@ -118,6 +107,7 @@ impl TileProduct<'_> {
             // SAFETY: one task has this tile, and it visits each row once; the part ends with this turn.
             unsafe { self.out.part(start, TILE_ROWS) }.copy_from_slice(&sums);
         }
+        ROWS
     }
 }
 

@@ -209,8 +209,11 @@ impl VectorTask for AddNormQuantise<'_> {
         let scale = V::splat(1.0 / (sum / self.weight.len() as f32 + self.epsilon).sqrt());
         let weight = self.weight.as_chunks::<LANES>().0.as_chunks::<4>().0;
         for (block, (numbers, weight)) in hidden.as_chunks::<4>().0.iter().zip(weight).enumerate() {
-            let product = |i: usize| V::load(&numbers[i]).mul(scale).mul(V::load(&weight[i]));
-            quantise_block([product(0), product(1), product(2), product(3)], &mut self.out, block);
+            let mut products = [scale; 4];
+            for i in 0..4 {
+                products[i] = V::load(&numbers[i]).mul(scale).mul(V::load(&weight[i]));
+            }
+            quantise_block(products, &mut self.out, block);
         }
     }
 }
@@ -226,8 +229,8 @@ impl VectorTask for Quantise<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
         for (block, numbers) in self.numbers.as_chunks::<LANES>().0.as_chunks::<4>().0.iter().enumerate() {
-            let load = |i: usize| V::load(&numbers[i]);
-            quantise_block([load(0), load(1), load(2), load(3)], &mut self.out, block);
+            let [a, b, c, d] = numbers;
+            quantise_block([V::load(a), V::load(b), V::load(c), V::load(d)], &mut self.out, block);
         }
     }
 }
@@ -247,11 +250,12 @@ impl VectorTask for GateQuantise<'_> {
         let up = self.up.as_chunks::<LANES>().0.as_chunks::<4>().0;
         let (zero, one) = (V::splat(0.0), V::splat(1.0));
         for (block, (gate, up)) in gate.iter().zip(up).enumerate() {
-            let gated = |i: usize| {
+            let mut gated = [zero; 4];
+            for i in 0..4 {
                 let gate = V::load(&gate[i]);
-                gate.div(one.add(zero.sub(gate).exp())).mul(V::load(&up[i]))
-            };
-            quantise_block([gated(0), gated(1), gated(2), gated(3)], &mut self.out, block);
+                gated[i] = gate.div(one.add(zero.sub(gate).exp())).mul(V::load(&up[i]));
+            }
+            quantise_block(gated, &mut self.out, block);
         }
     }
 }
@@ -259,11 +263,15 @@ impl VectorTask for GateQuantise<'_> {
 /// Rounds one block of 32: the scale is the largest magnitude over 127.
 #[inline(always)]
 fn quantise_block<V: Vector>(numbers: [V; 4], out: &mut ActivationRow<'_>, block: usize) {
-    let [a, b, c, d] = numbers.map(V::abs);
-    let scale = a.max(b).max(c.max(d)).largest() / 127.0;
+    let [a, b, c, d] = numbers;
+    let scale = a.abs().max(b.abs()).max(c.abs().max(d.abs())).largest() / 127.0;
     let inverse = V::splat(if scale > f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 });
     let codes = &mut out.codes.as_chunks_mut::<BLOCK>().0[block];
-    V::round_to_codes(numbers.map(|numbers| numbers.mul(inverse)), codes);
+    V::round_to_codes([a.mul(inverse), b.mul(inverse), c.mul(inverse), d.mul(inverse)], codes);
     out.scales[block] = scale;
-    out.excess[block] = 128 * codes.iter().map(|&code| i32::from(code)).sum::<i32>();
+    let mut sum = 0;
+    for &code in codes.iter() {
+        sum += i32::from(code);
+    }
+    out.excess[block] = 128 * sum;
 }

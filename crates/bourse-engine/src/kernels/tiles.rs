@@ -203,18 +203,28 @@ fn encode_block(tensor_type: TensorType, bytes: &[u8]) -> Result<(u16, [i8; BLOC
             Err(EncodeError::NotFinite)
         };
     }
-    // The match on the type stands outside of the loop, so that the loop can become vectors.
-    let each = |tensor_type: TensorType, stride: usize| -> [f32; BLOCK] {
-        std::array::from_fn(|i| number(tensor_type, &bytes[i * stride..], if stride == 0 { i } else { 0 }))
-    };
     let numbers = match tensor_type {
-        TensorType::Q8_0 => each(TensorType::Q8_0, 0),
-        TensorType::Q4_0 => each(TensorType::Q4_0, 0),
-        TensorType::Q4_1 => each(TensorType::Q4_1, 0),
-        TensorType::F16 => each(TensorType::F16, 2),
-        TensorType::F32 => each(TensorType::F32, 4),
+        TensorType::Q8_0 => decode_block(TensorType::Q8_0, bytes),
+        TensorType::Q4_0 => decode_block(TensorType::Q4_0, bytes),
+        TensorType::Q4_1 => decode_block(TensorType::Q4_1, bytes),
+        TensorType::F16 => decode_block(TensorType::F16, bytes),
+        TensorType::F32 => decode_block(TensorType::F32, bytes),
     };
     quantise_block(&numbers)
+}
+
+/// A block's numbers. Called with a constant type, so that the loop is compiled for each.
+#[inline(always)]
+fn decode_block(tensor_type: TensorType, bytes: &[u8]) -> [f32; BLOCK] {
+    let group = tensor_type.block_elements() as usize;
+    let group_bytes = tensor_type.block_bytes() as usize;
+    let mut numbers = [0.0; BLOCK];
+    for (numbers, bytes) in numbers.chunks_exact_mut(group).zip(bytes.chunks_exact(group_bytes)) {
+        for (i, into) in numbers.iter_mut().enumerate() {
+            *into = number(tensor_type, bytes, i);
+        }
+    }
+    numbers
 }
 
 #[inline(always)]
@@ -245,20 +255,28 @@ fn nibble(bytes: &[u8], i: usize) -> f32 {
 
 #[inline(always)]
 fn quantise_block(numbers: &[f32; BLOCK]) -> Result<(u16, [i8; BLOCK]), EncodeError> {
-    let largest = numbers.iter().fold(0.0_f32, |best, number| best.max(number.abs()));
+    // Eight at a time, so that the compiler may take vectors. NaN loses every comparison and is asked for apart.
+    let mut lanes = [0.0_f32; 8];
+    let mut not_a_number = false;
+    for numbers in numbers.as_chunks::<8>().0 {
+        for (lane, &number) in lanes.iter_mut().zip(numbers) {
+            *lane = if number.abs() > *lane { number.abs() } else { *lane };
+            not_a_number |= number.is_nan();
+        }
+    }
+    let largest = lanes.iter().fold(0.0_f32, |best, &lane| best.max(lane));
     let scale = largest / 127.0;
     let half = float_to_half(scale);
-    // `max` passes over NaN, so each number is asked; the scale shows infinity and overflow.
-    if numbers.iter().any(|number| number.is_nan()) || !half_to_float(half).is_finite() {
+    if not_a_number || !half_to_float(half).is_finite() {
         return Err(EncodeError::NotFinite);
     }
     let inverse = if scale > f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 };
-    // Adding half away from zero and cutting is rounding with halves away from zero: |x| ≤ 127.
-    Ok((
-        half,
-        std::array::from_fn(|i| {
-            let x = numbers[i] * inverse;
-            (x + 0.5_f32.copysign(x)) as i32 as i8
-        }),
-    ))
+    let mut codes = [0; BLOCK];
+    for (code, number) in codes.iter_mut().zip(numbers) {
+        let x = number * inverse;
+        // Adding half away from zero and cutting rounds halves away from zero. |x| is at most 127, so the
+        // cast loses nothing; it goes through i32 because that becomes a vector.
+        *code = (x + 0.5_f32.copysign(x)) as i32 as i8;
+    }
+    Ok((half, codes))
 }

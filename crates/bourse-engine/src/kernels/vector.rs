@@ -279,7 +279,8 @@ mod avx2 {
         #[inline(always)]
         fn round_to_codes(numbers: [Self; 4], into: &mut [i8; 32]) {
             unsafe {
-                let [a, b, c, d] = numbers.map(|numbers| _mm256_cvtps_epi32(numbers.0));
+                let (a, b) = (_mm256_cvtps_epi32(numbers[0].0), _mm256_cvtps_epi32(numbers[1].0));
+                let (c, d) = (_mm256_cvtps_epi32(numbers[2].0), _mm256_cvtps_epi32(numbers[3].0));
                 // Packing works within halves of 128 bits; the permutation puts the parts in order.
                 let packed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
                 let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);

@@ -3,6 +3,9 @@
 //! `vpmaddubsw` adds two products in 16 bits with saturation. Magnitudes of weights are at most 128 and of
 //! activations at most 127, so a pair is at most 2 · 128 · 127 = 32,512 and never saturates: the sum is exact
 //! and equal to the other kernels'.
+//!
+//! Here and in all vector code: plain loops, no closures. A closure, or `array::map`, is a function of its own
+//! that lacks the vector instructions, and the compiler cannot inline an instruction into it.
 
 use std::arch::x86_64::{
     __m256, __m256i, _mm_load_si128, _mm256_abs_epi8, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps,
@@ -13,56 +16,75 @@ use std::arch::x86_64::{
 
 use super::{BLOCK, Micro, Sums, TILE_ROWS};
 
-/// One tile times `ROWS` rows: two halves of eight weight rows, each in its own registers.
+/// Rows whose integer sums are held in registers at once, both halves of each.
+const ROWS_AT_ONCE: usize = 4;
+
+/// One tile times `ROWS` rows, of which there are at most four or exactly eight.
+///
+/// Eight rows take a block of weights twice in a row, the second time from the first-level cache: memory has
+/// to bring a block only half as fast as for four.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn micro<const ROWS: usize>(micro: &Micro<'_, ROWS>) -> Sums<ROWS> {
-    let blocks = micro.blocks();
-    let ones = _mm256_set1_epi16(1);
     let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
-    for block in 0..blocks {
-        let mut dots = [[_mm256_setzero_si256(); 2]; ROWS];
-        let weights = micro.codes[block].0.as_ptr().cast::<__m256i>();
-        for group in 0..BLOCK / 4 {
-            // SAFETY: a block has 8 groups of 64 bytes and is aligned to 64.
-            let weights = unsafe {
-                [_mm256_load_si256(weights.add(2 * group)), _mm256_load_si256(weights.add(2 * group + 1))]
-            };
-            let magnitudes = weights.map(|weights| _mm256_abs_epi8(weights));
-            for row in 0..ROWS {
-                // SAFETY: `blocks` has checked that the row has 32 codes for each block.
-                let four = unsafe {
-                    let codes = micro.activation_codes[row].as_ptr().add(block * BLOCK + 4 * group);
-                    _mm256_set1_epi32(codes.cast::<i32>().read_unaligned())
-                };
-                for half in 0..2 {
-                    let signed = _mm256_sign_epi8(four, weights[half]);
-                    let pairs = _mm256_maddubs_epi16(magnitudes[half], signed);
-                    dots[row][half] = _mm256_add_epi32(dots[row][half], _mm256_madd_epi16(pairs, ones));
-                }
-            }
-        }
-        let scales = micro.scales[block].0.as_ptr();
-        for half in 0..2 {
-            // SAFETY: a block has 16 scales of two bytes and is aligned to 32.
-            let scales = unsafe { _mm256_cvtph_ps(_mm_load_si128(scales.add(8 * half).cast())) };
-            for row in 0..ROWS {
-                // SAFETY: `blocks` has checked that the row has a scale for each block.
-                let scale = _mm256_set1_ps(unsafe { *micro.activation_scales[row].get_unchecked(block) });
-                let dot = _mm256_cvtepi32_ps(dots[row][half]);
-                sums[row][half] = _mm256_fmadd_ps(dot, _mm256_mul_ps(scales, scale), sums[row][half]);
-            }
+    for block in 0..micro.blocks() {
+        if ROWS == 2 * ROWS_AT_ONCE {
+            add_block::<ROWS, 0, ROWS_AT_ONCE>(micro, block, &mut sums);
+            add_block::<ROWS, ROWS_AT_ONCE, ROWS_AT_ONCE>(micro, block, &mut sums);
+        } else {
+            add_block::<ROWS, 0, ROWS>(micro, block, &mut sums);
         }
     }
-    sums.map(|halves| store(halves))
-}
-
-#[target_feature(enable = "avx2")]
-fn store(halves: [__m256; 2]) -> [f32; TILE_ROWS] {
-    let mut into = [0.0; TILE_ROWS];
-    // SAFETY: two halves of eight floats fill the sixteen.
-    unsafe {
-        _mm256_storeu_ps(into.as_mut_ptr(), halves[0]);
-        _mm256_storeu_ps(into.as_mut_ptr().add(8), halves[1]);
+    let mut into = [[0.0; TILE_ROWS]; ROWS];
+    for row in 0..ROWS {
+        // SAFETY: two halves of eight floats fill the sixteen.
+        unsafe {
+            _mm256_storeu_ps(into[row].as_mut_ptr(), sums[row][0]);
+            _mm256_storeu_ps(into[row].as_mut_ptr().add(8), sums[row][1]);
+        }
     }
     into
+}
+
+/// Adds one block's products to the sums of `COUNT` rows from `FIRST` on.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_block<const ROWS: usize, const FIRST: usize, const COUNT: usize>(
+    micro: &Micro<'_, ROWS>,
+    block: usize,
+    sums: &mut [[__m256; 2]; ROWS],
+) {
+    let ones = _mm256_set1_epi16(1);
+    let mut dots = [[_mm256_setzero_si256(); 2]; COUNT];
+    let weights = micro.codes[block].0.as_ptr().cast::<__m256i>();
+    for group in 0..BLOCK / 4 {
+        // SAFETY: a block has 8 groups of 64 bytes and is aligned to 64.
+        let weights = unsafe {
+            [_mm256_load_si256(weights.add(2 * group)), _mm256_load_si256(weights.add(2 * group + 1))]
+        };
+        let magnitudes = [_mm256_abs_epi8(weights[0]), _mm256_abs_epi8(weights[1])];
+        for row in 0..COUNT {
+            // SAFETY: `Micro::blocks` has checked that the row has 32 codes for each block.
+            let four = unsafe {
+                let codes = micro.activation_codes[FIRST + row].as_ptr().add(block * BLOCK + 4 * group);
+                _mm256_set1_epi32(codes.cast::<i32>().read_unaligned())
+            };
+            for half in 0..2 {
+                let signed = _mm256_sign_epi8(four, weights[half]);
+                let pairs = _mm256_maddubs_epi16(magnitudes[half], signed);
+                dots[row][half] = _mm256_add_epi32(dots[row][half], _mm256_madd_epi16(pairs, ones));
+            }
+        }
+    }
+    let scales = micro.scales[block].0.as_ptr();
+    for half in 0..2 {
+        // SAFETY: a block has 16 scales of two bytes and is aligned to 32.
+        let scales = unsafe { _mm256_cvtph_ps(_mm_load_si128(scales.add(8 * half).cast())) };
+        for row in 0..COUNT {
+            // SAFETY: `Micro::blocks` has checked that the row has a scale for each block.
+            let scale = _mm256_set1_ps(unsafe { *micro.activation_scales[FIRST + row].get_unchecked(block) });
+            let dot = _mm256_cvtepi32_ps(dots[row][half]);
+            let sum = &mut sums[FIRST + row][half];
+            *sum = _mm256_fmadd_ps(dot, _mm256_mul_ps(scales, scale), *sum);
+        }
+    }
 }
