@@ -108,6 +108,66 @@ mod tests {
         assert_eq!(message.len(), SELLER_MESSAGE_BYTES_MAX);
     }
 
+    /// What every adapter must do; a new kind is added to the list in the test below.
+    fn conforms(adapter: &dyn ProviderAdapter) {
+        for api in [Api::Chat, Api::Text] {
+            assert!(adapter.path(api).starts_with('/'), "{}", adapter.kind());
+        }
+        let mut headers = HeaderMap::new();
+        adapter.authorize(&mut headers, &Secret::new("sk-canary")).unwrap();
+        assert!(headers.values().any(|v| v.as_bytes().ends_with(b"sk-canary")));
+        assert!(!format!("{headers:?}").contains("canary"), "a key must not show in debug output");
+        assert!(adapter.authorize(&mut headers, &Secret::new("line\nbreak")).is_none());
+        let body = Bytes::from_static(
+            br#"{"model":"a/b","stream":true,"messages":[{"role":"user","content":"unique-text"}],"provider":{"only":["x"]}}"#,
+        );
+        let job = bourse_wire::dialect::openai::parse(Api::Chat, body).unwrap();
+        let sent = String::from_utf8(adapter.body(&job, "up/id", Some(77)).to_vec()).unwrap();
+        assert!(sent.contains("up/id") && sent.contains("unique-text") && sent.contains("77"));
+        assert!(!sent.contains("a/b") && !sent.contains("\"only\""));
+        for (status, class) in [
+            (400, FailureClass::BadRequest),
+            (429, FailureClass::RateLimited),
+            (500, FailureClass::Unavailable),
+            (503, FailureClass::Overloaded),
+        ] {
+            let failure = adapter.refusal(status, Some(3), b"\xff not JSON");
+            assert_eq!((failure.class, failure.status, failure.retry_after_s), (class, status, Some(3)));
+            assert!(!failure.reason.is_empty());
+        }
+    }
+
+    /// A kind that nobody sells: another path, another header, another body.
+    struct Fake;
+
+    impl ProviderAdapter for Fake {
+        fn kind(&self) -> &'static str {
+            "fake"
+        }
+        fn path(&self, _: Api) -> &'static str {
+            "/generate"
+        }
+        fn authorize(&self, headers: &mut HeaderMap, key: &Secret) -> Option<()> {
+            let mut value = HeaderValue::try_from(key.expose()).ok()?;
+            value.set_sensitive(true);
+            headers.insert("x-api-key", value);
+            Some(())
+        }
+        fn body(&self, job: &Job, upstream_id: &str, max_tokens: Option<u32>) -> Bytes {
+            Bytes::from([b"{\"input\":", &job.rebuild(upstream_id, max_tokens)[..], b"}"].concat())
+        }
+        fn refusal(&self, status: u16, retry_after_s: Option<u64>, body: &[u8]) -> Failure {
+            OpenAi.refusal(status, retry_after_s, body)
+        }
+    }
+
+    #[test]
+    fn every_adapter_conforms() {
+        conforms(&OpenAi);
+        conforms(&Fake);
+        assert!(adapter_of_kind(Fake.kind()).is_none(), "a fake is never configured");
+    }
+
     #[test]
     fn kinds_are_known_by_their_word() {
         assert_eq!(adapter_of_kind("openai").unwrap().kind(), "openai");

@@ -48,6 +48,8 @@ pub struct Timeouts {
     pub head: Duration,
     /// For the whole body of a request.
     pub body: Duration,
+    /// For a buyer to read something of an answer that waits for it.
+    pub stall: Duration,
     /// To connect to a seller, TLS included.
     pub connect: Duration,
     /// From dispatch to a stream's first content, for one attempt.
@@ -69,6 +71,7 @@ impl Default for Timeouts {
         Self {
             head: Duration::from_secs(30),
             body: Duration::from_mins(1),
+            stall: Duration::from_mins(1),
             connect: Duration::from_secs(5),
             first_content: Duration::from_mins(2),
             plain_answer: Duration::from_mins(5),

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 /// Names the generation on every answer to a request for one.
 pub const GENERATION_HEADER: HeaderName = HeaderName::from_static("x-generation-id");
@@ -153,7 +154,8 @@ impl Gateway {
         let draft = Draft::new(&job, &route, now);
         let mut open = Open::new(Arc::clone(shared), held, draft, started);
         let wants_plan = headers.get(EXPLAIN_HEADER).is_some_and(|v| v.as_bytes() == b"1");
-        match dispatch(&mut open, &job, &route).await {
+        let span = tracing::debug_span!("request", %request);
+        match dispatch(&mut open, &job, &route).instrument(span).await {
             Ok(answer) => self.answer(open, &job, &route, answer, wants_plan).await.map_err(refused),
             Err(mut error) => {
                 open.give_back(Finish::NoSeller);

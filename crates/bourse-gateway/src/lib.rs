@@ -26,6 +26,7 @@ mod routes;
 mod secret;
 mod server;
 mod source;
+mod stall;
 mod upstream;
 
 pub use body::Body;

@@ -4,6 +4,7 @@ use crate::config::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::gateway::{Gateway, Shared};
 use crate::node::hub;
 use crate::routes::Peer;
+use crate::stall::NoStall;
 use bourse_link::FramedLink;
 use http::Request;
 use hyper::body::Incoming;
@@ -92,7 +93,7 @@ impl Gateway {
                 .header_read_timeout(self.0.config.timeouts.head)
                 .max_headers(HEADERS_MAX)
                 .max_buf_size(HEAD_BYTES_MAX)
-                .serve_connection(TokioIo::new(stream), service)
+                .serve_connection(TokioIo::new(NoStall::new(stream, self.0.config.timeouts.stall)), service)
         );
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

@@ -204,6 +204,7 @@ impl FakeNet {
 impl Connect for FakeNet {
     fn connect(&self, target: &Target) -> BoxFuture<'static, io::Result<Io>> {
         self.connections.fetch_add(1, Ordering::Relaxed);
+        assert_ne!(target.host, "boom", "a bug, planted for the test of panics");
         let mut scripts = self.scripts.lock();
         let list = scripts.get_mut(&target.host);
         let Some(list) = list else {

@@ -194,8 +194,7 @@ async fn a_buyer_that_leaves_before_content_pays_nothing() {
 #[tokio::test(start_paused = true)]
 async fn explain_shows_the_plan_and_every_reason() {
     let house = House::new(&["a", "b"]);
-    house.net.script("a", good_plain());
-    house.net.script("a", good_stream(&["x"]));
+    house.net.script("a", [good_plain(), good_stream(&["x"])].concat());
     let explain = [("x-bourse-explain", "1")];
     let body = chat_body(r#","provider":{"only":["a"]}"#);
     let reply = house.call("POST", "/v1/chat/completions", &explain, &body).await.json();
@@ -203,8 +202,13 @@ async fn explain_shows_the_plan_and_every_reason() {
     assert_eq!(reply["bourse"]["plan"][0]["attempts"][0]["pricing"]["prompt"], "0.000001");
     assert_eq!(reply["bourse"]["plan"][0]["rejected"][0]["code"], "not_in_only");
     let body = chat_body(r#","stream":true,"provider":{"only":["a"]}"#);
-    let house2 = house.call("POST", "/v1/chat/completions", &explain, &body).await;
-    let _ = house2;
+    let streamed = house.call("POST", "/v1/chat/completions", &explain, &body).await;
+    let last = streamed.payloads().pop().unwrap();
+    assert_eq!(last["bourse"]["plan"][0]["rejected"][0]["provider"], "b");
+    assert!(last["usage"]["cost"].is_number());
+    let body = chat_body(r#","provider":{"only":["b"]}"#);
+    let failed = house.call("POST", "/v1/chat/completions", &explain, &body).await.json();
+    assert_eq!(failed["error"]["metadata"]["bourse"]["plan"][0]["attempts"][0]["provider"], "b");
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,4 +246,37 @@ async fn small_endpoints_answer() {
     assert_eq!(house.call("GET", "/health", &[], "").await.status, 200);
     assert!(house.call("GET", "/metrics", &[], "").await.text.contains("bourse_offers 2"));
     assert_eq!(house.call("POST", "/admin", &[], "{}").await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bug_leaves_no_hold_behind() {
+    let house = std::sync::Arc::new(House::new(&["boom"]));
+    let before = house.funds.available();
+    let caller = std::sync::Arc::clone(&house);
+    let panicked = tokio::spawn(async move { caller.chat("").await }).await;
+    assert!(panicked.unwrap_err().is_panic());
+    house.check_books(before, 1);
+    assert_eq!(house.funds.receipts()[0].finish, Finish::Bourse);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_callers_on_a_small_balance_never_overspend() {
+    const CALLERS: usize = 256;
+    // Enough for some forty first steps of a stream, and not for all.
+    let balance = 25_000_000;
+    let house = std::sync::Arc::new(House::build(&["a"], balance, |_| {}));
+    house.net.script("a", good_stream(&["one ", "two ", "three"]));
+    let mut callers = tokio::task::JoinSet::new();
+    for n in 0..CALLERS {
+        let house = std::sync::Arc::clone(&house);
+        callers.spawn(async move {
+            let rest = if n % 2 == 0 { r#","stream":true"# } else { r#","stream":true,"max_tokens":300"# };
+            house.chat(rest).await.status
+        });
+    }
+    let statuses = callers.join_all().await;
+    let served = statuses.iter().filter(|s| **s == 200).count();
+    assert!(served > 10 && served < CALLERS, "{served}");
+    assert!(statuses.iter().all(|s| *s == 200 || *s == 402));
+    house.check_books(balance, served);
 }
