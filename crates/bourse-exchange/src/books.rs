@@ -7,7 +7,7 @@ use crate::core::Core;
 use crate::names::Names;
 use crate::open::{OpenError, REPLAY_GROUPS, replay_all};
 use crate::record::{Record, Records};
-use crate::store::SqliteJournal;
+use crate::store::reader;
 use bourse_ledger::{Batch, Event, HashKey, Journal, Position, Transfer, TransferKind};
 use bourse_types::{AccountId, NanoUsd, RequestId, TransferId, UnixMs};
 use serde::{Deserialize, Serialize};
@@ -51,8 +51,8 @@ pub struct StatementLine {
 
 /// Balances of all accounts in a data directory, live or not.
 pub fn balances(dir: &Path) -> Result<Vec<AccountLine>, OpenError> {
-    let journal = SqliteJournal::open_read_only(dir)?;
-    Ok(balances_of(&replay_all(&journal, HashKey::default(), u64::MAX)?))
+    let journal = reader(dir)?;
+    Ok(balances_of(&replay_all(journal.as_ref(), HashKey::default(), u64::MAX)?))
 }
 
 /// The last `lines_max` movements of an account in a data directory, live or not; `None` when there is
@@ -62,7 +62,7 @@ pub fn statement(
     account: &str,
     lines_max: usize,
 ) -> Result<Option<Vec<StatementLine>>, OpenError> {
-    statement_of(&SqliteJournal::open_read_only(dir)?, account, lines_max)
+    statement_of(reader(dir)?.as_ref(), account, lines_max)
 }
 
 pub(crate) fn balances_of(core: &Core) -> Vec<AccountLine> {

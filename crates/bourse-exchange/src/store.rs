@@ -43,6 +43,11 @@ pub struct SqliteJournal {
     broken: Option<String>,
 }
 
+/// The journal of a directory for those who only read, whatever store it is in.
+pub(crate) fn reader(dir: &Path) -> Result<Box<dyn Journal>, JournalError> {
+    Ok(Box::new(SqliteJournal::open_read_only(dir)?))
+}
+
 impl SqliteJournal {
     /// Opens or creates the journal in a directory, for one writer.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {

@@ -55,7 +55,8 @@ fn leaks(tree: &Tree, plug: &str) -> Vec<Finding> {
         let own_folder = format!("{}/", home.strip_suffix(".rs").unwrap_or(home));
         let outside: Vec<&str> = tree
             .rust()
-            .filter(|(path, _)| *path != home && !path.starts_with(&own_folder) && !tree.is_test(path))
+            .filter(|(path, _)| *path != home && !path.starts_with(&own_folder))
+            .filter(|(path, _)| !tree.is_test(path) && !path.contains("/examples/"))
             .filter(|(_, source)| names(source, name))
             .map(|(path, _)| path)
             .collect();
