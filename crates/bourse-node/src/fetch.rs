@@ -157,7 +157,9 @@ impl FetchError {
 }
 
 fn lines(failures: &[SourceFailure]) -> String {
-    failures.iter().map(|failure| format!("\n  {}: {}", failure.source, failure.reason)).collect()
+    failures
+        .iter()
+        .fold(String::new(), |lines, failure| format!("{lines}\n  {}: {}", failure.source, failure.reason))
 }
 
 /// A model file that was found or fetched.

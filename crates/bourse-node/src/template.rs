@@ -180,6 +180,7 @@ pub struct RenderedChat {
 /// Marks an error of `raise_exception`, whose words are the template's and meant for the caller.
 const RAISED: &str = "raised by the template: ";
 
+#[expect(clippy::needless_pass_by_value, reason = "the library hands a function's arguments over by value")]
 fn raise_exception(words: String) -> Result<Value, minijinja::Error> {
     let words: String = words.chars().take(512).collect();
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{words}")))

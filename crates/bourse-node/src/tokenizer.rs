@@ -125,11 +125,17 @@ enum TokenKind {
     Control,
 }
 
+/// One token of the vocabulary.
+struct Token {
+    bytes: Box<[u8]>,
+    kind: TokenKind,
+}
+
 /// One model's tokenizer.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// Bytes and kind of each token, by id.
-    tokens: Vec<(Box<[u8]>, TokenKind)>,
+    /// By id.
+    tokens: Vec<Token>,
     bos: Option<u32>,
     end_tokens: Vec<u32>,
     token_bytes_max: usize,
@@ -168,7 +174,7 @@ impl Tokenizer {
         inner.with_pre_tokenizer(Some(pre.build()?));
         inner.add_special_tokens(added_tokens(vocabulary)).map_err(build_error)?;
         let tokens = token_table(vocabulary)?;
-        let token_bytes_max = tokens.iter().map(|(bytes, _)| bytes.len()).max().unwrap_or(1).max(1);
+        let token_bytes_max = tokens.iter().map(|token| token.bytes.len()).max().unwrap_or(1).max(1);
         Ok(Self {
             inner,
             tokens,
@@ -198,14 +204,14 @@ impl Tokenizer {
     /// What a token stands for as text: empty for control tokens and for ids that do not exist.
     pub fn text_bytes(&self, token: u32) -> &[u8] {
         match self.tokens.get(token as usize) {
-            Some((bytes, TokenKind::Text)) => bytes,
+            Some(Token { bytes, kind: TokenKind::Text }) => bytes,
             _ => &[],
         }
     }
 
     /// How a token is spelt, control tokens included; empty for ids that do not exist.
     pub fn spelling(&self, token: u32) -> &[u8] {
-        self.tokens.get(token as usize).map_or(&[], |(bytes, _)| bytes)
+        self.tokens.get(token as usize).map_or(&[], |token| &token.bytes)
     }
 
     /// Tokens that end an answer, ascending.
@@ -248,7 +254,7 @@ fn end_tokens(vocabulary: &Vocabulary) -> Vec<u32> {
     ids
 }
 
-fn token_table(vocabulary: &Vocabulary) -> Result<Vec<(Box<[u8]>, TokenKind)>, TokenizerError> {
+fn token_table(vocabulary: &Vocabulary) -> Result<Vec<Token>, TokenizerError> {
     let alphabet = byte_alphabet();
     let tokens = vocabulary.tokens.iter().enumerate();
     tokens
@@ -260,7 +266,9 @@ fn token_table(vocabulary: &Vocabulary) -> Result<Vec<(Box<[u8]>, TokenKind)>, T
                 _ => (token.chars().map(|c| alphabet.get(&c).copied()).collect(), TokenKind::Text),
             };
             match bytes {
-                Some(bytes) if bytes.len() <= TOKEN_BYTES_MAX => Ok((bytes.into_boxed_slice(), kind)),
+                Some(bytes) if bytes.len() <= TOKEN_BYTES_MAX => {
+                    Ok(Token { bytes: bytes.into_boxed_slice(), kind })
+                }
                 _ => Err(TokenizerError::Token(id as u32)),
             }
         })

@@ -12,9 +12,9 @@ use bourse_wire::node::{
 };
 
 /// Most answers to one prompt.
-pub const CHOICES_MAX: u32 = 128;
+pub(crate) const CHOICES_MAX: u32 = 128;
 /// Most alternatives reported with a token.
-pub const TOP_LOGPROBS_MAX: u8 = 20;
+pub(crate) const TOP_LOGPROBS_MAX: u8 = 20;
 
 /// Why a job is not served.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,6 +27,7 @@ const MONTHS: [&str; 12] = [
 
 /// `value | tojson(indent=…)`: a space after commas and colons, non-ASCII as it is, nothing escaped for
 /// HTML. Other keyword arguments than `indent` and `ensure_ascii=False` are errors, not ignored.
+#[expect(clippy::needless_pass_by_value, reason = "the library hands a filter's options over by value")]
 pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
@@ -76,20 +77,21 @@ pub(super) fn format_time(format: &str, now: UnixMs) -> Result<String, Error> {
             out.push(character);
             continue;
         }
-        match characters.next() {
-            Some('Y') => out.push_str(&year.to_string()),
-            Some('m') => out.push_str(&format!("{month:02}")),
-            Some('d') => out.push_str(&format!("{day:02}")),
-            Some('B') => out.push_str(month_name),
-            Some('b') => out.push_str(&month_name[..3]),
-            Some('A') => out.push_str(weekday),
-            Some('a') => out.push_str(&weekday[..3]),
-            Some('H') => out.push_str(&format!("{:02}", second_of_day / 3600)),
-            Some('M') => out.push_str(&format!("{:02}", second_of_day / 60 % 60)),
-            Some('S') => out.push_str(&format!("{:02}", second_of_day % 60)),
-            Some('%') => out.push('%'),
+        let directive = match characters.next() {
+            Some('Y') => year.to_string(),
+            Some('m') => format!("{month:02}"),
+            Some('d') => format!("{day:02}"),
+            Some('B') => month_name.to_owned(),
+            Some('b') => month_name[..3].to_owned(),
+            Some('A') => weekday.to_owned(),
+            Some('a') => weekday[..3].to_owned(),
+            Some('H') => format!("{:02}", second_of_day / 3600),
+            Some('M') => format!("{:02}", second_of_day / 60 % 60),
+            Some('S') => format!("{:02}", second_of_day % 60),
+            Some('%') => "%".to_owned(),
             _ => return Err(Error::new(ErrorKind::InvalidOperation, "strftime_now: unknown directive")),
-        }
+        };
+        out.push_str(&directive);
     }
     Ok(out)
 }

@@ -105,12 +105,12 @@ fn with_object_arguments(call: &Value) -> Value {
     let arguments = field(&function, "arguments");
     let object = arguments.as_str().and_then(|json| serde_json::from_str::<Value>(json).ok());
     match object.filter(|object| object.kind() == ValueKind::Map) {
-        Some(object) => replaced(call, "function", replaced(&function, "arguments", object)),
+        Some(object) => replaced(call, "function", &replaced(&function, "arguments", &object)),
         None => call.clone(),
     }
 }
 
-fn replaced(map: &Value, key: &str, value: Value) -> Value {
+fn replaced(map: &Value, key: &str, value: &Value) -> Value {
     let keys = map.try_iter().into_iter().flatten();
     Value::from_pairs(keys.map(|k| {
         let item = if k.as_str() == Some(key) { value.clone() } else { map.get_item(&k).unwrap_or_default() };
