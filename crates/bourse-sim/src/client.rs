@@ -88,11 +88,13 @@ impl Caller {
     }
 }
 
-/// Sends a request on a connection of its own and reads the response to its end.
+/// Sends a request on a connection of its own and reads the response to its end. A server may answer and
+/// close before it has read everything; then the failed write does not matter, the answer does.
 pub async fn call(address: SocketAddr, request: &[u8]) -> io::Result<Response> {
     let mut caller = Caller::connect(address).await?;
-    caller.send(request).await?;
-    caller.response().await
+    let sent = caller.send(request).await;
+    let response = caller.response().await;
+    if response.is_err() { sent.and(response) } else { response }
 }
 
 impl<S: AsyncRead + tokio::io::AsyncWrite + Unpin> Caller<S> {

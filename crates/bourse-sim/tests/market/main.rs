@@ -1,0 +1,6 @@
+//! The real gateway and the real exchange against sellers that misbehave, over real sockets.
+
+mod budget;
+mod faults;
+mod house;
+mod input;
