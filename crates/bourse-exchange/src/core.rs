@@ -23,6 +23,7 @@ use bourse_wire::funds::{
     CommitTicket, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant, Settled,
 };
 use std::collections::HashMap;
+use std::sync::Arc;
 
 mod admin;
 mod replay;
@@ -100,11 +101,20 @@ pub(crate) struct PreparedSettlement<'a> {
     pub(crate) now: UnixMs,
 }
 
+/// Where a receipt lies in its group, for the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReceiptMark {
+    pub(crate) request: RequestId,
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+    pub(crate) leaf: Digest32,
+}
+
 /// Records that wait for the disk.
 #[derive(Debug, Default)]
 struct OpenGroup {
     bytes: Vec<u8>,
-    receipts: Vec<RequestId>,
+    receipts: Vec<ReceiptMark>,
     head_changed: bool,
 }
 
@@ -112,6 +122,7 @@ struct OpenGroup {
 pub(crate) struct TakenGroup {
     pub(crate) seq: u64,
     pub(crate) bytes: Vec<u8>,
+    pub(crate) receipts: Arc<Vec<ReceiptMark>>,
     /// Size, root and time of the checkpoint that must end the group.
     pub(crate) head: Option<(u64, Digest32, UnixMs)>,
     /// The state after the group, when one is due.
@@ -127,7 +138,7 @@ pub(crate) struct Core {
     open: HashMap<RequestId, OpenRequest, HashKey>,
     group: OpenGroup,
     /// Receipts in the group that is being committed.
-    committing: Vec<RequestId>,
+    committing: Arc<Vec<ReceiptMark>>,
     /// Number of the open group.
     seq: u64,
     spare: Vec<u8>,
@@ -149,7 +160,7 @@ impl Core {
             exchange,
             open: HashMap::with_hasher(key),
             group: OpenGroup::default(),
-            committing: Vec::new(),
+            committing: Arc::default(),
             seq: 1,
             spare: Vec::new(),
             snapshot_every,
@@ -253,10 +264,11 @@ impl Core {
             return Ok(Settled { cost, ticket: self.ticket() });
         }
         self.open.remove(&asked.request);
-        record::put_receipt(&mut self.group.bytes, asked.receipt);
-        self.log.append(asked.leaf);
+        let (leaf, len) = (asked.leaf, asked.receipt.len() as u32);
+        let offset = record::put_receipt(&mut self.group.bytes, asked.receipt) as u32;
+        self.log.append(leaf);
         self.keys.spend(&asked.key_digest, cost);
-        self.group.receipts.push(asked.request);
+        self.group.receipts.push(ReceiptMark { request: asked.request, offset, len, leaf });
         self.group.head_changed = true;
         Ok(Settled { cost, ticket: self.ticket() })
     }
@@ -287,7 +299,7 @@ impl Core {
 
     /// Whether the receipt of this request waits for the disk.
     pub(crate) fn receipt_waits(&self, request: RequestId) -> bool {
-        self.group.receipts.contains(&request) || self.committing.contains(&request)
+        self.group.receipts.iter().chain(self.committing.iter()).any(|mark| mark.request == request)
     }
 
     /// Closes the open group and starts the next. `None` when there is nothing to commit.
@@ -297,7 +309,7 @@ impl Core {
         }
         let bytes = std::mem::replace(&mut self.group.bytes, std::mem::take(&mut self.spare));
         let head_changed = std::mem::take(&mut self.group.head_changed);
-        self.committing = std::mem::take(&mut self.group.receipts);
+        self.committing = Arc::new(std::mem::take(&mut self.group.receipts));
         let seq = self.seq;
         self.seq += 1;
         let snapshot_due = self.state.events_applied() - self.events_at_snapshot >= self.snapshot_every;
@@ -306,12 +318,12 @@ impl Core {
             self.encode_snapshot()
         });
         let head = head_changed.then(|| (self.log.size(), self.log.root(), self.state.now()));
-        Some(TakenGroup { seq, bytes, head, snapshot })
+        Some(TakenGroup { seq, bytes, receipts: self.committing.clone(), head, snapshot })
     }
 
     /// Takes back the buffer of a committed group.
     pub(crate) fn committed(&mut self, mut buffer: Vec<u8>) {
-        self.committing.clear();
+        self.committing = Arc::default();
         buffer.clear();
         // One burst must not hold its peak for ever.
         buffer.shrink_to(GROUP_RESERVE_BYTES * 16);
@@ -448,7 +460,9 @@ impl Core {
                     FundsError::InsufficientFunds { available, needed }
                 }
             }
-            Refusal::IdReused | Refusal::IdTooOld | Refusal::IdAhead => FundsError::Conflict,
+            Refusal::IdReused | Refusal::IdAhead => FundsError::Conflict,
+            // The hold came later after its request's arrival than the ledger remembers ids.
+            Refusal::IdTooOld => FundsError::TooMany("requests since this one arrived"),
             Refusal::PendingsFull { .. } => FundsError::TooMany("open holds"),
             Refusal::AccountsFull { .. } => FundsError::TooMany("accounts"),
             Refusal::ExceedsPending { held, asked } => FundsError::ExceedsHold { charge: asked, held },

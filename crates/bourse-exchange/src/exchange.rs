@@ -9,18 +9,18 @@
 //! Without threads ([`Exchange::in_memory`]) the same code is deterministic: nothing is durable until
 //! [`Exchange::flush`] is called, and all time comes in.
 //!
-//! Locks are taken in the order index, journal, core, and none is held across an await.
+//! Locks are taken in the order index, journal, core or inbox, and none is held across an await.
 
 use crate::check::{CheckReport, Market, check_journal};
 use crate::config::{EARLY_COMMIT_BYTES, ExchangeConfig};
 use crate::core::Core;
 use crate::data_dir::{DataDirError, DirLock, Entropy, load_signer, lock_dir};
-use crate::index::{Index, IndexError, IndexStore, MemoryIndex, SqliteIndex};
+use crate::index::{Inbox, Index, IndexError, IndexStore, MemoryIndex, SqliteIndex, Step};
 use crate::memory::SharedJournal;
 use crate::open::{OpenError, recover};
 use crate::record::put_checkpoint;
-use crate::store::SqliteJournal;
-use bourse_ledger::{Journal, Position, Snapshot};
+use crate::store::{SqliteJournal, reader};
+use bourse_ledger::{Journal, JournalError, Position, Snapshot};
 use bourse_proof::sign::Signer;
 use bourse_types::{Digest32, RequestId, TransferId, UnixMs};
 use bourse_wire::funds::{CommitTicket, FundsError};
@@ -48,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) core: Mutex<Core>,
     wake_writer: Condvar,
     pub(crate) index: Mutex<AnyIndex>,
+    inbox: Mutex<Inbox>,
     /// Dropped after the index: the writer must be the last to leave the database, as only it can tidy up.
     journal: Mutex<Box<dyn Journal>>,
     pub(crate) signer: Signer,
@@ -87,14 +88,14 @@ impl Exchange {
         let signer = load_signer(dir)?;
         let parts = Parts {
             journal: Box::new(SqliteJournal::open(dir)?),
-            reader: Box::new(SqliteJournal::open_read_only(dir)?),
+            reader: reader(dir)?,
             index: Box::new(SqliteIndex::open(dir)?),
             signer,
             entropy: Entropy::System,
         };
         let mut exchange = Self::assemble(parts, config, now)?;
         exchange.lock = Some(lock);
-        exchange.start_threads();
+        exchange.start_threads()?;
         Ok(exchange)
     }
 
@@ -141,6 +142,7 @@ impl Exchange {
             wake_writer: Condvar::new(),
             journal: Mutex::new(journal),
             index: Mutex::new(Index::open(index, reader)?),
+            inbox: Mutex::default(),
             signer,
             entropy: Mutex::new(entropy),
             progress: watch::Sender::new(Progress { durable, failed: None }),
@@ -152,11 +154,12 @@ impl Exchange {
         Ok(Self { shared: Arc::new(shared), threads: Mutex::new(Vec::new()), lock: None, memory: None })
     }
 
-    pub(crate) fn start_threads(&self) {
+    pub(crate) fn start_threads(&self) -> Result<(), OpenError> {
         let (writer, keeper) = (self.shared.clone(), self.shared.clone());
         let mut threads = self.threads.lock();
-        threads.push(std::thread::spawn(move || writer.write_groups()));
-        threads.push(std::thread::spawn(move || keeper.keep()));
+        threads.push(named_thread("bourse-writer", move || writer.write_groups())?);
+        threads.push(named_thread("bourse-keeper", move || keeper.keep())?);
+        Ok(())
     }
 
     /// The exchange's public key, as checkpoints and receipts name it.
@@ -254,28 +257,35 @@ impl Shared {
             }
         };
         let Some(mut group) = taken else { return Ok(journal.last().seq) };
-        if let Some((size, root, time)) = group.head {
-            put_checkpoint(&mut group.bytes, &self.signer.sign_checkpoint(size, root, time));
+        let checkpoint = group.head.map(|(size, root, time)| self.signer.sign_checkpoint(size, root, time));
+        if let Some(checkpoint) = &checkpoint {
+            put_checkpoint(&mut group.bytes, checkpoint);
         }
-        let committed = journal.append(&group.bytes).and_then(|at| match group.snapshot.take() {
-            Some(bytes) => journal.save_snapshot(&Snapshot { at, bytes }).map(|()| at),
-            None => Ok(at),
-        });
-        match committed {
+        let after = journal.last();
+        match journal.append(&group.bytes) {
             Ok(at) => {
                 debug_assert_eq!(at.seq, group.seq, "the core counts groups as the journal does");
                 self.core.lock().committed(group.bytes);
+                if self.inbox.lock().push(Step { after, at, receipts: group.receipts, checkpoint }) {
+                    self.wake_keeper.notify_one();
+                }
                 self.progress.send_modify(|progress| progress.durable = at.seq);
-                Ok(at.seq)
+                // Nobody waits for the snapshot: it comes after the good news.
+                let snapshot = group.snapshot.take().map(|bytes| Snapshot { at, bytes });
+                let saved = snapshot.map_or(Ok(()), |snapshot| journal.save_snapshot(&snapshot));
+                saved.map(|()| at.seq).map_err(|error| self.fail(&error))
             }
-            Err(error) => {
-                tracing::error!(%error, "the journal failed: nothing more is accepted");
-                let failed = FundsError::Journal(error.to_string());
-                self.core.lock().stop(failed.clone());
-                self.progress.send_modify(|progress| progress.failed = Some(failed.clone()));
-                Err(failed)
-            }
+            Err(error) => Err(self.fail(&error)),
         }
+    }
+
+    /// The journal failed: stops everything and tells those who wait.
+    fn fail(&self, error: &JournalError) -> FundsError {
+        tracing::error!(%error, "the journal failed: nothing more is accepted");
+        let failed = FundsError::Journal(error.to_string());
+        self.core.lock().stop(failed.clone());
+        self.progress.send_modify(|progress| progress.failed = Some(failed.clone()));
+        failed
     }
 
     pub(crate) fn tick(&self, now: UnixMs) -> Result<usize, FundsError> {
@@ -301,7 +311,9 @@ impl Shared {
     /// Projects what is committed and returns the index.
     pub(crate) fn caught_up_index(&self) -> Result<parking_lot::MutexGuard<'_, AnyIndex>, IndexError> {
         let mut index = self.index.lock();
-        index.catch_up()?;
+        let durable = self.progress.borrow().durable;
+        let steps = self.inbox.lock().take();
+        index.catch_up(steps, durable)?;
         Ok(index)
     }
 
@@ -355,6 +367,10 @@ impl Shared {
         let saved = journal.save_snapshot(&Snapshot { at, bytes });
         saved.map_err(|error| FundsError::Journal(error.to_string()))
     }
+}
+
+fn named_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OpenError::Thread)
 }
 
 /// The time of day, for the keeper alone; callers bring their own.

@@ -1,9 +1,12 @@
 //! The index of receipts: where each one lies in the journal, and the tiles to prove it with.
 //!
-//! A projection of the journal, made off the hot path by reading committed groups: it can be thrown away
-//! and made again at any time, and a look-up that comes too early simply catches up first. It holds
-//! places, not receipts; the bytes are read from the journal.
+//! A projection of the journal, made off the hot path: it can be thrown away and made again at any time by
+//! reading the committed groups, and a look-up that comes too early simply catches up first. In a running
+//! market the writer leaves the places of each group in an [`Inbox`], so that nothing is read again; when
+//! the inbox is full it is emptied, and the next step reads the journal. The index holds places, not
+//! receipts; the bytes are read from the journal.
 
+use crate::core::ReceiptMark;
 use crate::record::{Record, Records};
 use bourse_ledger::{CodecError, Group, Journal, JournalError, Position};
 use bourse_proof::log::{MerkleLog, Tile, TileSource};
@@ -12,6 +15,7 @@ use bourse_types::{Digest32, RequestId};
 use bourse_wire::canonical::CanonicalError;
 use bourse_wire::receipt::{Checkpoint, Receipt};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 mod sqlite;
 #[cfg(test)]
@@ -38,6 +42,46 @@ pub(crate) enum IndexError {
     Proof(#[from] ProofError),
     #[error("there is no checkpoint yet")]
     NoCheckpoint,
+}
+
+/// Receipts in the inbox, at most.
+pub(crate) const INBOX_RECEIPTS_MAX: usize = 16_384;
+/// Groups in the inbox, at most.
+pub(crate) const INBOX_GROUPS_MAX: usize = 4_096;
+
+/// A committed group, as the writer left it for the index.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    pub(crate) after: Position,
+    pub(crate) at: Position,
+    pub(crate) receipts: Arc<Vec<ReceiptMark>>,
+    pub(crate) checkpoint: Option<Checkpoint>,
+}
+
+/// Groups that the index has not seen.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    steps: Vec<Step>,
+    receipts: usize,
+}
+
+impl Inbox {
+    /// Adds a group; true when it is time to empty the inbox.
+    pub(crate) fn push(&mut self, step: Step) -> bool {
+        if self.receipts + step.receipts.len() > INBOX_RECEIPTS_MAX || self.steps.len() >= INBOX_GROUPS_MAX {
+            self.take();
+        }
+        self.receipts += step.receipts.len();
+        if step.receipts.len() <= INBOX_RECEIPTS_MAX {
+            self.steps.push(step);
+        }
+        self.receipts >= INBOX_RECEIPTS_MAX / 4 || self.steps.len() >= INBOX_GROUPS_MAX / 4
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<Step> {
+        self.receipts = 0;
+        std::mem::take(&mut self.steps)
+    }
 }
 
 /// Where a receipt lies.
@@ -107,8 +151,24 @@ impl<S: IndexStore> Index<S> {
         Ok(Self { store, journal, head })
     }
 
-    /// Reads all committed groups that are not yet projected.
-    pub(crate) fn catch_up(&mut self) -> Result<(), IndexError> {
+    /// Projects what came through the inbox, and reads from the journal what did not, up to group
+    /// `durable` at least.
+    pub(crate) fn catch_up(&mut self, steps: Vec<Step>, durable: u64) -> Result<(), IndexError> {
+        let mut batch = IndexBatch::default();
+        let mut head = self.head.clone();
+        for step in steps {
+            if step.after == head.position {
+                take_step(&step, &mut head, &mut batch);
+            }
+        }
+        if head.position != self.head.position {
+            self.store.commit(&batch, &head)?;
+            self.head = head;
+        }
+        if self.head.position.seq < durable { self.read_journal() } else { Ok(()) }
+    }
+
+    fn read_journal(&mut self) -> Result<(), IndexError> {
         loop {
             let groups = self.journal.read(self.head.position, GROUPS_PER_STEP_MAX)?;
             let mut batch = IndexBatch::default();
@@ -155,6 +215,16 @@ impl<S: IndexStore> Index<S> {
     pub(crate) fn consistency(&self, from: u64) -> Result<Vec<Digest32>, IndexError> {
         Ok(self.head.log.consistency(&self.store, from, self.checkpoint()?.size)?)
     }
+}
+
+fn take_step(step: &Step, head: &mut IndexHead, batch: &mut IndexBatch) {
+    for mark in step.receipts.iter() {
+        let place = Place { leaf: head.log.size(), after: step.after, offset: mark.offset, len: mark.len };
+        batch.tiles.extend(head.log.append(mark.leaf));
+        batch.places.push((mark.request, place));
+    }
+    head.checkpoint = step.checkpoint.or(head.checkpoint);
+    head.position = step.at;
 }
 
 fn project(group: &Group, head: &mut IndexHead, batch: &mut IndexBatch) -> Result<(), IndexError> {

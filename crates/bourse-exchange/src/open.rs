@@ -39,6 +39,9 @@ pub enum OpenError {
     /// The share of the market is over the whole.
     #[error("fee_bps is {0}; the most is 10,000")]
     Fee(u32),
+    /// The system gave no thread.
+    #[error("a thread could not be started")]
+    Thread(#[source] std::io::Error),
     /// The receipts index.
     #[error("the receipts index: {0}")]
     Index(String),

@@ -144,8 +144,11 @@ pub(crate) fn put_key(out: &mut Vec<u8>, key: &KeyRow) {
     framed(out, TAG_KEY, |out| write_key(out, key));
 }
 
-pub(crate) fn put_receipt(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Returns where the receipt starts in the group.
+pub(crate) fn put_receipt(out: &mut Vec<u8>, bytes: &[u8]) -> usize {
+    let offset = out.len() + HEADER_BYTES;
     framed(out, TAG_RECEIPT, |out| out.extend_from_slice(bytes));
+    offset
 }
 
 pub(crate) fn put_checkpoint(out: &mut Vec<u8>, checkpoint: &Checkpoint) {

@@ -1,6 +1,8 @@
 //! Real crashes: a child process that serves requests is killed at any moment, again and again over the
 //! same books. What it acknowledged is there, what it had held is free, and the audit is clean.
 
+#![expect(clippy::unwrap_used, reason = "a test binary, helpers included")]
+
 mod support;
 
 use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, check, hash_key};

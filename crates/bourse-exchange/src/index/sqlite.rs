@@ -1,11 +1,17 @@
 //! The receipts index in SQLite: its own file, cheap to write, free to lose.
+//!
+//! A row for each receipt would cost more CPU than the receipt's settlement. So a step writes one row for
+//! each second in which its requests were made: the entries of that second, 40 bytes each. A look-up reads
+//! the rows of the request's own second and scans them; there are few rows, as most requests of a second
+//! are settled in the same step.
 
 use super::{IndexBatch, IndexError, IndexHead, IndexStore, Place};
-use bourse_ledger::Position;
+use bourse_ledger::{Position, Reader};
 use bourse_proof::log::{MerkleLog, Tile, TileSource};
 use bourse_types::{Digest32, RequestId, UnixMs};
 use bourse_wire::receipt::Checkpoint;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// File name of the index.
@@ -14,10 +20,12 @@ pub(crate) const INDEX_FILE: &str = "index.db";
 /// `synchronous=OFF`: what a power cut destroys is made again from the journal.
 const SETTINGS: &str = "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
     PRAGMA cache_size = -2048;";
+/// Bytes of one entry: the request, its leaf, the group before, offset and length.
+const ENTRY_BYTES: usize = 40;
 const LAYOUT: &str = "
-    CREATE TABLE IF NOT EXISTS receipt(request BLOB PRIMARY KEY, leaf INTEGER NOT NULL,
-        after_seq INTEGER NOT NULL, after_chain BLOB NOT NULL, offset INTEGER NOT NULL,
-        len INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS second(second INTEGER NOT NULL, entries BLOB NOT NULL) STRICT;
+    CREATE INDEX IF NOT EXISTS second_second ON second(second);
+    CREATE TABLE IF NOT EXISTS link(seq INTEGER PRIMARY KEY, chain BLOB NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS tile(level INTEGER NOT NULL, place INTEGER NOT NULL, hashes BLOB NOT NULL,
         PRIMARY KEY (level, place)) STRICT;
     CREATE TABLE IF NOT EXISTS head(one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
@@ -55,14 +63,21 @@ impl SqliteIndex {
     fn insert(&mut self, batch: &IndexBatch, head: &IndexHead) -> rusqlite::Result<()> {
         let transaction = self.db.transaction()?;
         {
-            let mut add = transaction.prepare_cached(
-                "INSERT OR REPLACE INTO receipt(request, leaf, after_seq, after_chain, offset, len)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?;
+            let mut seconds: BTreeMap<i64, Vec<u8>> = BTreeMap::new();
+            let mut links = BTreeMap::new();
             for (request, place) in &batch.places {
-                let (seq, chain) = (place.after.seq.cast_signed(), place.after.chain.0);
-                let leaf = place.leaf.cast_signed();
-                add.execute(params![request.0.to_be_bytes(), leaf, seq, chain, place.offset, place.len])?;
+                put_entry(seconds.entry(second_of(*request)).or_default(), *request, place);
+                links.insert(place.after.seq, place.after.chain);
+            }
+            let mut add =
+                transaction.prepare_cached("INSERT INTO second(second, entries) VALUES (?1, ?2)")?;
+            for (second, entries) in &seconds {
+                add.execute(params![second, entries])?;
+            }
+            let mut add =
+                transaction.prepare_cached("INSERT OR REPLACE INTO link(seq, chain) VALUES (?1, ?2)")?;
+            for (seq, chain) in &links {
+                add.execute(params![seq.cast_signed(), chain.0])?;
             }
             let sql = "INSERT OR REPLACE INTO tile(level, place, hashes) VALUES (?1, ?2, ?3)";
             let mut add = transaction.prepare_cached(sql)?;
@@ -111,22 +126,24 @@ impl IndexStore for SqliteIndex {
     }
 
     fn find(&self, request: RequestId) -> Result<Option<Place>, IndexError> {
-        let sql = "SELECT leaf, after_seq, after_chain, offset, len FROM receipt WHERE request = ?1";
+        let sql = "SELECT entries FROM second WHERE second = ?1";
         let mut statement = self.db.prepare_cached(sql).map_err(store)?;
-        let row = statement.query_row(params![request.0.to_be_bytes()], |row| {
-            let seq = row.get::<_, i64>(1)?.cast_unsigned();
-            Ok(Place {
-                leaf: row.get::<_, i64>(0)?.cast_unsigned(),
-                after: Position { seq, chain: Digest32(row.get(2)?) },
-                offset: row.get(3)?,
-                len: row.get(4)?,
-            })
-        });
-        row.optional().map_err(store)
+        let mut rows = statement.query(params![second_of(request)]).map_err(store)?;
+        while let Some(row) = rows.next().map_err(store)? {
+            let entries = row.get_ref(0).map_err(store)?;
+            let entries = entries.as_blob().map_err(|error| IndexError::Store(error.to_string()))?;
+            if let Some(mut place) = find_entry(entries, request) {
+                let sql = "SELECT chain FROM link WHERE seq = ?1";
+                let chain = self.db.query_row(sql, params![place.after.seq.cast_signed()], |row| row.get(0));
+                place.after.chain = Digest32(chain.map_err(store)?);
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
     }
 
     fn reset(&mut self) -> Result<(), IndexError> {
-        let drop = "DROP TABLE IF EXISTS receipt; DROP TABLE IF EXISTS tile; DROP TABLE IF EXISTS head;";
+        let drop = "DROP TABLE IF EXISTS second; DROP TABLE IF EXISTS link; DROP TABLE IF EXISTS tile; DROP TABLE IF EXISTS head;";
         self.db.execute_batch(&format!("BEGIN; {drop} {LAYOUT} COMMIT;")).map_err(store)
     }
 }
@@ -138,6 +155,28 @@ impl TileSource for SqliteIndex {
         let row = statement.query_row(params![level, index.cast_signed()], |row| row.get::<_, Vec<u8>>(0));
         Tile::from_bytes(level, index, &row.ok()?)
     }
+}
+
+fn second_of(request: RequestId) -> i64 {
+    (request.time().0 / 1_000).cast_signed()
+}
+
+fn put_entry(entries: &mut Vec<u8>, request: RequestId, place: &Place) {
+    entries.extend_from_slice(&request.0.to_le_bytes());
+    entries.extend_from_slice(&place.leaf.to_le_bytes());
+    entries.extend_from_slice(&place.after.seq.to_le_bytes());
+    entries.extend_from_slice(&place.offset.to_le_bytes());
+    entries.extend_from_slice(&place.len.to_le_bytes());
+}
+
+/// The place of a request among entries; its chain hash is still to be filled in.
+fn find_entry(entries: &[u8], request: RequestId) -> Option<Place> {
+    let wanted = request.0.to_le_bytes();
+    let entry = entries.chunks_exact(ENTRY_BYTES).find(|entry| entry.starts_with(&wanted))?;
+    let mut reader = Reader::new(&entry[wanted.len()..]);
+    let leaf = reader.u64().ok()?;
+    let after = Position { seq: reader.u64().ok()?, chain: Digest32::default() };
+    Some(Place { leaf, after, offset: reader.u32().ok()?, len: reader.u32().ok()? })
 }
 
 fn read_checkpoint(row: &Row<'_>) -> rusqlite::Result<Option<Checkpoint>> {

@@ -61,3 +61,42 @@ fn an_index_of_another_journal_is_dropped() {
     assert_eq!(index.head.position, Position::default());
     assert_eq!(index.store.find(batch(1).places[0].0).unwrap(), None);
 }
+
+#[test]
+fn the_inbox_is_bounded_and_the_journal_fills_the_gap() {
+    let step = |n: u64, receipts: usize| Step {
+        after: head(n).position,
+        at: head(n + 1).position,
+        receipts: Arc::new(vec![
+            ReceiptMark {
+                request: RequestId(1),
+                offset: 0,
+                len: 0,
+                leaf: Digest32::default()
+            };
+            receipts
+        ]),
+        checkpoint: None,
+    };
+    let mut inbox = Inbox::default();
+    assert!(inbox.push(step(1, INBOX_RECEIPTS_MAX)), "full: time to empty it");
+    assert!(!inbox.push(step(2, 1)), "one past the bound starts anew");
+    assert_eq!(inbox.take().len(), 1);
+    assert!(!inbox.push(step(1, 1)));
+    inbox.push(step(2, INBOX_RECEIPTS_MAX + 1));
+    assert_eq!(inbox.take().len(), 0, "a group that never fits is left to the journal");
+    for n in 0..INBOX_GROUPS_MAX as u64 {
+        inbox.push(step(n, 0));
+    }
+    assert_eq!(inbox.steps.len(), INBOX_GROUPS_MAX);
+    inbox.push(step(0, 0));
+    assert_eq!(inbox.steps.len(), 1);
+
+    let mut journal = SharedJournal::default();
+    let at: Vec<_> = [b"", b"", b""].iter().map(|bytes| journal.append(*bytes).unwrap()).collect();
+    let store: Box<dyn IndexStore> = Box::new(MemoryIndex::default());
+    let mut index = Index::open(store, Box::new(journal)).unwrap();
+    let gap = Step { after: at[0], at: at[1], receipts: Arc::default(), checkpoint: None };
+    index.catch_up(vec![gap], 3).unwrap();
+    assert_eq!(index.head.position, at[2], "a step that does not fit is read from the journal instead");
+}

@@ -231,7 +231,7 @@ fn a_failed_commit_stops_everything() {
         entropy: Entropy::Seed { seed: [2; 32], drawn: 0 },
     };
     let exchange = Exchange::assemble(parts, ExchangeConfig::default(), START).unwrap();
-    exchange.start_threads();
+    exchange.start_threads().unwrap();
     let grant = key(&exchange, None);
     let served = serve(&exchange, 1, grant, START).unwrap();
     super::support::block_on(exchange.durable(served)).unwrap();

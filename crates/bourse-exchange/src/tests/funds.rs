@@ -180,6 +180,26 @@ fn bounds_are_named_and_kept() {
 }
 
 #[test]
+fn a_request_older_than_the_memory_of_ids_is_refused_and_an_open_one_is_settled() {
+    let limits = Limits { known_ids_max: 4, ..Limits::default() };
+    let config = ExchangeConfig { limits, starting_credit: NanoUsd(1_000), ..ExchangeConfig::default() };
+    let exchange = Exchange::in_memory(config, [7; 32], START).unwrap();
+    let grant = key(&exchange, None);
+    let at = |n: u64| UnixMs(START.0 + n);
+    let ask_hold = |n| exchange.hold(&hold(request(n, at(n)), grant, 9, at(n)));
+    for n in 1..=6 {
+        assert_eq!(ask_hold(n), Ok(()));
+    }
+    let old = exchange.hold(&hold(request(99, at(1)), grant, 9, at(7)));
+    assert_eq!(old, Err(FundsError::TooMany("requests since this one arrived")));
+    assert_eq!(ask_hold(1), Ok(()), "an open hold is known at any age");
+    let settle = || exchange.settle(settlement(request(1, at(1)), grant, 9, at(7))).map(drop);
+    assert_eq!((settle(), settle()), (Ok(()), Ok(())));
+    assert_eq!(exchange.shared.core.lock().log.size(), 1);
+    check_clean(&exchange);
+}
+
+#[test]
 fn holds_are_refused_when_too_much_waits_for_the_disk_and_settling_is_not() {
     let exchange = market(1_000_000_000);
     let grant = key(&exchange, None);
