@@ -6,14 +6,15 @@ use bourse_types::DurationMs;
 pub const ACCOUNTS_MAX: usize = 1 << 20;
 /// Open holds in one ledger, at most.
 pub const PENDINGS_MAX: usize = 1 << 20;
-/// Chain ids remembered, at most: as many as a hash table of 2^18 buckets holds. At two chains a request
-/// and a thousand requests a second, the ledger remembers two minutes.
-pub const KNOWN_IDS_MAX: usize = 7 << 15;
+/// Chain ids remembered, at most: 10 MiB. At two chains a request and a thousand requests a second, the
+/// ledger remembers two minutes.
+pub const KNOWN_IDS_MAX: usize = 1 << 18;
 /// Events in one chain, at most.
 pub const CHAIN_EVENTS_MAX: usize = 64;
 /// How far ahead of the ledger's time an id may be. An id from the future would, once forgotten, turn
 /// away every honest id until that future is past.
 pub const ID_AHEAD_MAX: DurationMs = DurationMs(60_000);
+
 /// Bounds of one ledger; part of its identity, as replay depends on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
