@@ -21,14 +21,16 @@ const PANEL_ROWS: usize = 128;
 /// Tasks for each thread, so that a thread that is held up does not hold up the others for long.
 const TASKS_PER_THREAD: usize = 4;
 
-/// What a micro-kernel needs: one tile, some rows of activations, and where the sums go.
+/// What a micro-kernel needs: one tile and `ROWS` rows of activations, one row after another.
 struct Micro<'a, const ROWS: usize> {
     codes: &'a [CodeBlock],
     scales: &'a [ScaleBlock],
-    /// Codes of each row, `BLOCK` for each block.
-    activation_codes: [&'a [i8]; ROWS],
-    activation_scales: [&'a [f32]; ROWS],
-    activation_excess: [&'a [i32]; ROWS],
+    /// 32 for each block of each row.
+    activation_codes: &'a [i8],
+    /// One for each block of each row.
+    activation_scales: &'a [f32],
+    /// One for each block of each row.
+    activation_excess: &'a [i32],
 }
 
 type Sums<const ROWS: usize> = [[f32; TILE_ROWS]; ROWS];
@@ -85,13 +87,13 @@ impl TileProduct<'_> {
         let blocks = self.weights.blocks();
         let tile = self.tile * blocks..(self.tile + 1) * blocks;
         let (columns, activations) = (self.weights.columns(), self.activations);
-        let rows: [usize; ROWS] = std::array::from_fn(|i| row + i);
-        let micro = Micro {
+        let rows = row * blocks..(row + ROWS) * blocks;
+        let micro: Micro<'_, ROWS> = Micro {
             codes: &self.weights.codes[tile.clone()],
             scales: &self.weights.scales[tile],
-            activation_codes: rows.map(|row| &activations.codes[row * columns..(row + 1) * columns]),
-            activation_scales: rows.map(|row| &activations.scales[row * blocks..(row + 1) * blocks]),
-            activation_excess: rows.map(|row| &activations.excess[row * blocks..(row + 1) * blocks]),
+            activation_codes: &activations.codes[row * columns..(row + ROWS) * columns],
+            activation_scales: &activations.scales[rows.clone()],
+            activation_excess: &activations.excess[rows],
         };
         let sums = match kernel {
             Kernel::Scalar => scalar::micro(&micro),
@@ -102,10 +104,11 @@ impl TileProduct<'_> {
             // SAFETY: as above.
             Kernel::Avx512Vnni => unsafe { avx512::micro(&micro) },
         };
-        for (row, sums) in rows.into_iter().zip(sums) {
-            let start = row * self.weights.padded_rows() + self.tile * TILE_ROWS;
+        let stride = self.weights.padded_rows();
+        for (i, sums) in sums.iter().enumerate() {
             // SAFETY: one task has this tile, and it visits each row once; the part ends with this turn.
-            unsafe { self.out.part(start, TILE_ROWS) }.copy_from_slice(&sums);
+            let out = unsafe { self.out.part((row + i) * stride + self.tile * TILE_ROWS, TILE_ROWS) };
+            out.copy_from_slice(sums);
         }
         ROWS
     }
@@ -117,11 +120,9 @@ impl<const ROWS: usize> Micro<'_, ROWS> {
     fn blocks(&self) -> usize {
         let blocks = self.codes.len();
         assert_eq!(self.scales.len(), blocks, "a scale for each block of weights");
-        for row in 0..ROWS {
-            assert_eq!(self.activation_codes[row].len(), blocks * BLOCK, "codes for each block");
-            assert_eq!(self.activation_scales[row].len(), blocks, "a scale for each block");
-            assert_eq!(self.activation_excess[row].len(), blocks, "an excess for each block");
-        }
+        assert_eq!(self.activation_codes.len(), ROWS * blocks * BLOCK, "codes for each block");
+        assert_eq!(self.activation_scales.len(), ROWS * blocks, "a scale for each block");
+        assert_eq!(self.activation_excess.len(), ROWS * blocks, "an excess for each block");
         blocks
     }
 }

@@ -225,3 +225,40 @@ fn a_stage_rewinds_forgets_and_knows_its_limits() {
     let unknown = stage.run(&rows(6, 0..1), StageInput::Tokens(&[500]));
     assert_eq!(unknown, Err(StageError::UnknownToken(500)));
 }
+
+/// Logits of llama.cpp for positions of the passage: (token, logit) pairs, 64 for each position. Made by
+/// `bench/engine/run.py --golden` from the same model, requantised to Q8_0 by llama.cpp.
+const GOLDEN: &[u8] = include_bytes!("../../testdata/llama_cpp_logits.bin");
+const GOLDEN_TOKENS: &str = include_str!("../../testdata/tokens.txt");
+const GOLDEN_PAIRS: usize = 64;
+/// Honest engines differ by about 0.17 on average, another quantisation by ten times that.
+const MEAN_DIFFERENCE_MAX: f64 = 0.25;
+
+#[test]
+fn close_to_llama_cpp() {
+    let file = test_model();
+    if !file.is_real() {
+        println!("nothing compared: llama.cpp's logits are of the real model");
+        return;
+    }
+    let model = load(&file, &LoadOptions::default());
+    let tokens: Vec<u32> = GOLDEN_TOKENS.split_whitespace().map(|id| id.parse().unwrap()).collect();
+    assert!(tokens.len() >= 300);
+    let mut stage = Stage::new(Arc::clone(&model), 2, tokens.len());
+    let hidden = stage.run(&rows(0, 0..tokens.len()), StageInput::Tokens(&tokens)).unwrap();
+    let logits = stage.logits(&hidden).unwrap();
+    let (mut total, mut count) = (0.0, 0.0);
+    let pairs = GOLDEN.as_chunks::<8>().0.chunks_exact(GOLDEN_PAIRS);
+    assert_eq!(pairs.len(), tokens.len());
+    for (ours, pairs) in logits.chunks_exact(model.info().vocab_size).zip(pairs) {
+        for pair in pairs {
+            let token = u32::from_le_bytes([pair[0], pair[1], pair[2], pair[3]]);
+            let theirs = f32::from_le_bytes([pair[4], pair[5], pair[6], pair[7]]);
+            total += f64::from((ours[token as usize] - theirs).abs());
+            count += 1.0;
+        }
+    }
+    let mean = total / count;
+    println!("mean difference to llama.cpp: {mean:.4} over {count} logits");
+    assert!(mean <= MEAN_DIFFERENCE_MAX, "{mean}");
+}

@@ -1,5 +1,6 @@
 //! Penalties, masks and the draw.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::noise::{GUMBEL_MAX, StepNoise};
@@ -70,11 +71,14 @@ pub(crate) fn choose(
     params: &SamplingParams,
     history: &History,
 ) -> u32 {
-    let mut logits = logits.to_vec();
-    history.penalise(params, &mut logits);
-    for &(token, bias) in &params.logit_bias {
-        if let Some(logit) = logits.get_mut(token as usize) {
-            *logit += bias;
+    let mut logits = Cow::Borrowed(logits);
+    if !history.counts.is_empty() || !params.logit_bias.is_empty() {
+        let logits = logits.to_mut();
+        history.penalise(params, logits);
+        for &(token, bias) in &params.logit_bias {
+            if let Some(logit) = logits.get_mut(token as usize) {
+                *logit += bias;
+            }
         }
     }
     let (best, best_logit) = largest(&logits);
@@ -96,9 +100,18 @@ fn each(logits: &[f32]) -> impl Iterator<Item = (u32, f32)> + '_ {
 
 /// The largest logit and its token, the lowest id among equals. NaN never wins.
 fn largest(logits: &[f32]) -> (u32, f32) {
-    each(logits)
-        .filter(|(_, logit)| !logit.is_nan())
-        .fold((0, f32::NEG_INFINITY), |best, next| if next.1 > best.1 { next } else { best })
+    // The value first, in lanes, which the compiler makes vectors of; then the first place that has it.
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (chunks, rest) = logits.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+            *lane = if logit > *lane { logit } else { *lane };
+        }
+    }
+    let best = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |best, &logit| best.max(logit));
+    #[expect(clippy::float_cmp, reason = "the value was taken from this very slice")]
+    let token = logits.iter().position(|&logit| logit == best).unwrap_or(0);
+    (token as u32, best)
 }
 
 /// The largest `logit / temperature + noise`.

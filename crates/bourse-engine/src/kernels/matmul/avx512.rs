@@ -21,7 +21,8 @@ pub(super) fn micro<const ROWS: usize>(micro: &Micro<'_, ROWS>) -> Sums<ROWS> {
         let mut dots = [_mm512_setzero_si512(); ROWS];
         for row in 0..ROWS {
             // SAFETY: `blocks` has checked that the row has an excess for each block.
-            dots[row] = _mm512_set1_epi32(-unsafe { *micro.activation_excess[row].get_unchecked(block) });
+            let excess = unsafe { *micro.activation_excess.get_unchecked(row * blocks + block) };
+            dots[row] = _mm512_set1_epi32(-excess);
         }
         let weights = micro.codes[block].0.as_ptr();
         for group in 0..BLOCK / 4 {
@@ -32,7 +33,8 @@ pub(super) fn micro<const ROWS: usize>(micro: &Micro<'_, ROWS>) -> Sums<ROWS> {
             for row in 0..ROWS {
                 // SAFETY: `blocks` has checked that the row has 32 codes for each block.
                 let four = unsafe {
-                    let codes = micro.activation_codes[row].as_ptr().add(block * BLOCK + 4 * group);
+                    let codes =
+                        micro.activation_codes.as_ptr().add((row * blocks + block) * BLOCK + 4 * group);
                     _mm512_set1_epi32(codes.cast::<i32>().read_unaligned())
                 };
                 dots[row] = _mm512_dpbusd_epi32(dots[row], weights, four);
@@ -42,7 +44,8 @@ pub(super) fn micro<const ROWS: usize>(micro: &Micro<'_, ROWS>) -> Sums<ROWS> {
         let scales = unsafe { _mm512_cvtph_ps(_mm256_load_si256(micro.scales[block].0.as_ptr().cast())) };
         for row in 0..ROWS {
             // SAFETY: `blocks` has checked that the row has a scale for each block.
-            let scale = _mm512_set1_ps(unsafe { *micro.activation_scales[row].get_unchecked(block) });
+            let scale = unsafe { *micro.activation_scales.get_unchecked(row * blocks + block) };
+            let scale = _mm512_set1_ps(scale);
             let dot = _mm512_cvtepi32_ps(dots[row]);
             sums[row] = _mm512_fmadd_ps(dot, _mm512_mul_ps(scales, scale), sums[row]);
         }

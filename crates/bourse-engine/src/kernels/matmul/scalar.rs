@@ -6,12 +6,13 @@ use super::{BLOCK, Micro, Sums, TILE_ROWS};
 /// One tile times `ROWS` rows.
 pub(super) fn micro<const ROWS: usize>(micro: &Micro<'_, ROWS>) -> Sums<ROWS> {
     let mut sums = [[0.0; TILE_ROWS]; ROWS];
-    for block in 0..micro.blocks() {
+    let blocks = micro.blocks();
+    for block in 0..blocks {
         let scales = micro.scales[block].0.map(half_to_float);
         for (row, sums) in sums.iter_mut().enumerate() {
-            let codes = &micro.activation_codes[row][block * BLOCK..(block + 1) * BLOCK];
+            let codes = &micro.activation_codes.as_chunks::<BLOCK>().0[row * blocks + block];
             let dots = dot_products(&micro.codes[block].0, codes);
-            let activation_scale = micro.activation_scales[row][block];
+            let activation_scale = micro.activation_scales[row * blocks + block];
             for lane in 0..TILE_ROWS {
                 sums[lane] = (dots[lane] as f32).mul_add(scales[lane] * activation_scale, sums[lane]);
             }
