@@ -39,11 +39,10 @@ pub enum UsageRule {
 /// What should come of a request that met a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Expectation {
-    /// Nothing reached the buyer. Another seller answers; with none left, one of these statuses, and no
-    /// charge.
+    /// Nothing reached the buyer. Another seller answers; with none left, this status, and no charge.
     FailsOver {
-        /// Acceptable statuses when no seller is left.
-        statuses: &'static [u16],
+        /// What the buyer gets when no seller is left.
+        status: u16,
     },
     /// Content reached the buyer, then the seller broke off: exactly one explicit error terminal, and
     /// only delivered tokens are charged.
@@ -55,9 +54,10 @@ pub enum Expectation {
     },
 }
 
-const UNAVAILABLE: Expectation = Expectation::FailsOver { statuses: &[502, 503] };
-const TIMED_OUT: Expectation = Expectation::FailsOver { statuses: &[502, 503, 504] };
-const RATE_LIMITED: Expectation = Expectation::FailsOver { statuses: &[429, 503] };
+const UNAVAILABLE: Expectation = Expectation::FailsOver { status: 502 };
+const OVERLOADED: Expectation = Expectation::FailsOver { status: 503 };
+const TIMED_OUT: Expectation = Expectation::FailsOver { status: 504 };
+const RATE_LIMITED: Expectation = Expectation::FailsOver { status: 429 };
 const WHOLE: Expectation = Expectation::Answers { usage: UsageRule::Claimed };
 
 impl Fault {
@@ -86,8 +86,6 @@ impl Fault {
             | Self::TlsReset
             | Self::ServerError
             | Self::BadGateway
-            | Self::Unavailable
-            | Self::Overloaded
             | Self::Unauthorized
             | Self::ModelGone
             | Self::OkErrorBody
@@ -96,6 +94,7 @@ impl Fault {
             | Self::FirstEventError
             | Self::ErrorAfterRole
             | Self::GzipBody => Shape::Same(UNAVAILABLE),
+            Self::Unavailable | Self::Overloaded => Shape::Same(OVERLOADED),
             Self::RateLimited | Self::RateLimitedSeconds | Self::RateLimitedDate => Shape::Same(RATE_LIMITED),
             Self::AcceptThenHang | Self::HeadersThenHang | Self::CommentsForever => Shape::Same(TIMED_OUT),
             Self::ErrorAfterTokens

@@ -137,8 +137,8 @@ async fn check_alone(house: &House, fault: Fault, mode: Mode) {
         panic!("{label}: no such seller");
     };
     match fault.expectation(mode) {
-        Expectation::FailsOver { statuses } => {
-            assert!(statuses.contains(&response.status), "{label}");
+        Expectation::FailsOver { status } => {
+            assert_eq!(response.status, status, "{label}");
             let error = &response.json()["error"];
             assert_eq!(error["code"], response.status, "{label}");
             let message = error["message"].as_str().unwrap_or_default();
