@@ -204,9 +204,9 @@ impl Gateway {
         })?;
         let mut usage = Vec::with_capacity(384);
         let bytes = match &plain.content {
-            PlainContent::Body(body, view) => {
-                let text = std::str::from_utf8(body).unwrap_or_default();
-                let seller = view.chunk.usage.clone().and_then(|span| text.get(span));
+            PlainContent::Body(body, view, claim) => {
+                let raw = view.chunk.usage.clone().and_then(|span| std::str::from_utf8(body.get(span)?).ok());
+                let seller = raw.zip(*claim);
                 push_usage(&mut usage, &bill.usage, &bill.charge, seller);
                 splice_usage(body, view, &usage, more)
             }
@@ -217,7 +217,7 @@ impl Gateway {
                 Bytes::from(out)
             }
         };
-        open.sent(&bytes);
+        open.sent_whole(&bytes);
         let settled = open.settle(&bill, plain.finish).map_err(failed)?;
         if self.0.config.durability == Durability::Strict {
             self.0.ports.funds.durable(settled.ticket).await.map_err(failed)?;

@@ -25,6 +25,9 @@ use tokio::time::timeout;
 
 /// Pause after a failed accept, such as when no file descriptor is left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// A timer that is always due soon. A runtime that sleeps until a far timer is woken by a system call when a
+/// nearer one is set, which an idle gateway would pay for with every request.
+const TICK: Duration = Duration::from_millis(500);
 /// Time after the drain for streams to write their terminal and for the disk to take it.
 const DRAIN_GRACE: Duration = Duration::from_secs(3);
 
@@ -40,11 +43,13 @@ impl Gateway {
         let (closing, watching) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
+        let mut tick = tokio::time::interval(TICK);
         loop {
             let accepted = tokio::select! {
                 () = &mut shutdown => break,
                 accepted = listener.accept() => accepted,
                 Some(_) = connections.join_next() => continue,
+                _ = tick.tick() => continue,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,

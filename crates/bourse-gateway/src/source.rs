@@ -8,11 +8,11 @@ mod node;
 mod provider;
 
 pub(crate) use node::{NodeSource, Verdict, check_statement, finish_of, on_claim, on_started};
-pub(crate) use provider::ProviderSource;
+pub(crate) use provider::{ProviderSource, claim_of};
 
 use crate::failure::Failure;
 use bourse_market::Meter;
-use bourse_wire::dialect::AnswerHead;
+use bourse_wire::dialect::{AnswerHead, SellerUsage};
 use bourse_wire::node::Done;
 use bourse_wire::receipt::Finish;
 use bytes::{Bytes, BytesMut};
@@ -115,10 +115,10 @@ impl Source {
         }
     }
 
-    /// The seller's usage object, as sent.
-    pub(crate) fn usage_json(&self) -> Option<&str> {
+    /// The seller's usage object, as sent and as read.
+    pub(crate) fn usage(&self) -> Option<(&str, SellerUsage)> {
         match self {
-            Self::Provider(source) => source.usage_json(),
+            Self::Provider(source) => source.usage(),
             Self::Node(_) => None,
         }
     }

@@ -115,20 +115,20 @@ impl<'a> Walk<'a> {
     pub fn string(&mut self) -> Result<Range<usize>, JsonError> {
         self.expect(b'"')?;
         let start = self.at;
-        let bytes = self.text.as_bytes();
         loop {
-            let Some(hit) = memchr::memchr2(b'"', b'\\', &bytes[self.at..]) else {
-                return Err(JsonError::Syntax(bytes.len()));
-            };
-            let run = self.at..self.at + hit;
-            if let Some(odd) = bytes[run.clone()].iter().position(|b| *b < 0x20) {
-                return Err(JsonError::Syntax(run.start + odd));
+            self.at += plain_run(&self.text.as_bytes()[self.at..]);
+            let end = self.at;
+            match self.byte() {
+                b'"' => {
+                    self.at += 1;
+                    return Ok(start..end);
+                }
+                b'\\' => {
+                    self.at += 1;
+                    self.escape()?;
+                }
+                _ => return Err(self.syntax()),
             }
-            self.at = run.end + 1;
-            if bytes[run.end] == b'"' {
-                return Ok(start..run.end);
-            }
-            self.escape()?;
         }
     }
 
@@ -236,6 +236,36 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
+
+/// Bytes at the start that stand for themselves in a string: neither quote, backslash nor control. Most
+/// strings are short, so a word is looked at with a few operations; long ones are left to `memchr`.
+fn plain_run(bytes: &[u8]) -> usize {
+    const WORD: usize = size_of::<u64>();
+    const WORDS_BY_HAND: usize = 6;
+    const ONES: u64 = u64::MAX / 0xff;
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let mut at = 0;
+    for word in bytes.chunks_exact(WORD).take(WORDS_BY_HAND) {
+        let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
+        let control = word.wrapping_sub(ONES * 0x20) & !word & (ONES << 7);
+        let odd = control | zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        if odd != 0 {
+            // The lowest mark is exact; only marks above it may be borrowed.
+            return at + odd.trailing_zeros() as usize / 8;
+        }
+        at += WORD;
+    }
+    let rest = &bytes[at..];
+    let hit = if rest.len() < WORD { None } else { memchr::memchr2(b'"', b'\\', rest) };
+    let rest = &rest[..hit.unwrap_or(rest.len())];
+    let has_control = rest.iter().copied().fold(u8::MAX, u8::min) < 0x20;
+    let end = if has_control || hit.is_none() {
+        rest.iter().position(|b| *b < 0x20 || matches!(b, b'"' | b'\\')).unwrap_or(rest.len())
+    } else {
+        rest.len()
+    };
+    at + end
 }
 
 /// Appends `text` to `out` as a JSON string, quotes included.
@@ -362,6 +392,21 @@ mod tests {
         .unwrap();
         walk.finish().unwrap();
         assert_eq!(seen, [("a", r#"[ 1 , {"b":"c\"d"} ]"#), ("e\\u0066", "null")]);
+    }
+
+    #[test]
+    fn runs_end_where_a_string_must_be_looked_at() {
+        for length in 0..80 {
+            for odd in [b'"', b'\\', 0, 0x1f] {
+                let mut bytes = vec![b' '; length];
+                bytes.extend([0x7f, 0x80, 0xff, b'!', b'#', b'[', b']']);
+                let end = bytes.len();
+                assert_eq!(plain_run(&bytes), end);
+                bytes.push(odd);
+                bytes.extend([b'"'; 9]);
+                assert_eq!(plain_run(&bytes), end, "{length} {odd}");
+            }
+        }
     }
 
     proptest! {

@@ -16,13 +16,13 @@ use crate::market::{Attempt, Seller};
 use crate::node::{JobHandle, NodeEvent, NodeHandle, failure_of};
 use crate::provider::Provider;
 use crate::source::{
-    NodeSource, Out, Progress, ProviderSource, Source, SourceEnd, Verdict, check_statement, finish_of,
-    on_claim, on_started,
+    NodeSource, Out, Progress, ProviderSource, Source, SourceEnd, Verdict, check_statement, claim_of,
+    finish_of, on_claim, on_started,
 };
 use crate::upstream::{Exchange, UpstreamError};
-use bourse_market::{ClaimedUsage, Counting, Demand, HoldWindow, Meter, MeterRules, Offer, Outcome};
+use bourse_market::{Counting, Demand, HoldWindow, Meter, MeterRules, Offer, Outcome};
 use bourse_types::{DurationMs, PriceSchedule};
-use bourse_wire::dialect::{AnswerHead, ChoiceText, Job, PlainView, read_usage};
+use bourse_wire::dialect::{AnswerHead, ChoiceText, Job, PlainView, SellerUsage, read_usage};
 use bourse_wire::error::ApiError;
 use bourse_wire::funds::FundsError;
 use bourse_wire::node;
@@ -53,7 +53,7 @@ pub(crate) struct Plain {
 /// The content of a whole answer.
 pub(crate) enum PlainContent {
     /// A hosted API's body.
-    Body(Bytes, PlainView),
+    Body(Bytes, PlainView, Option<SellerUsage>),
     /// A node's choices.
     Choices(AnswerHead, Vec<ChoiceText>),
 }
@@ -261,12 +261,12 @@ impl Walk<'_> {
         let mut meter = self.meter(Counting::Whole);
         (0..view.chunk.tool_calls).for_each(|_| meter.on_tool_call());
         meter.on_content(view.chunk.content_bytes);
-        if let Some(claim) = usage {
-            meter.on_claim(claim);
+        if view.chunk.usage.is_some() {
+            meter.on_claim(claim_of(usage));
         }
         self.open.counting = Some((meter, self.prices));
         let finish = view.chunk.finish.unwrap_or(Finish::Stop);
-        Ok(Plain { content: PlainContent::Body(body, view), finish })
+        Ok(Plain { content: PlainContent::Body(body, view, usage), finish })
     }
 
     fn submit(&self, node: &Arc<NodeHandle>, cap: Option<u32>) -> Result<JobHandle, Failure> {
@@ -375,7 +375,7 @@ impl Walk<'_> {
 }
 
 /// Checks a whole answer and finds the usage in it.
-fn read_plain(job: &Job, body: &[u8]) -> Result<(PlainView, Option<ClaimedUsage>), Failure> {
+fn read_plain(job: &Job, body: &[u8]) -> Result<(PlainView, Option<SellerUsage>), Failure> {
     let text =
         std::str::from_utf8(body).map_err(|_| Failure::broken(200, "sent an answer that is not UTF-8"))?;
     let view = PlainView::read(job.api, text)
@@ -387,15 +387,7 @@ fn read_plain(job: &Job, body: &[u8]) -> Result<(PlainView, Option<ClaimedUsage>
     if view.chunk.no_choices {
         return Err(Failure::broken(200, "sent an answer without choices"));
     }
-    let invalid = ClaimedUsage { prompt: 0, cached: 1, completion: 0, reasoning: 0 };
-    let usage = view.chunk.usage.clone().map(|span| {
-        read_usage(&text[span]).map_or(invalid, |u| ClaimedUsage {
-            prompt: u.prompt,
-            cached: u.cached,
-            completion: u.completion,
-            reasoning: u.reasoning,
-        })
-    });
+    let usage = view.chunk.usage.clone().and_then(|span| read_usage(&text[span]));
     Ok((view, usage))
 }
 

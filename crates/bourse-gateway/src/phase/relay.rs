@@ -249,7 +249,7 @@ impl Relay {
 
     fn terminal(&self, bill: &Bill, error: Option<&ApiError>) -> Bytes {
         let mut usage = Vec::with_capacity(384);
-        push_usage(&mut usage, &bill.usage, &bill.charge, self.source.usage_json());
+        push_usage(&mut usage, &bill.usage, &bill.charge, self.source.usage());
         let mut out = Vec::with_capacity(1024);
         self.with_head(|head| match error {
             None => head.push_usage_event(&mut out, &usage, &self.explain),

@@ -5,7 +5,7 @@
 //! repeating harmless; this makes forgetting impossible.
 
 use super::hold::Held;
-use super::prove::Draft;
+use super::prove::{Draft, hash};
 use crate::gateway::Shared;
 use bourse_market::{Basis, Bill, Doubts, Meter, MeterError, StreamEnd};
 use bourse_types::{Charge, Digest32, NanoUsd, PriceSchedule, Usage};
@@ -23,12 +23,23 @@ pub(crate) struct Open {
     /// Counts what goes to the buyer, under the prices of the seller that delivers it.
     pub(crate) counting: Option<(Meter, PriceSchedule)>,
     hasher: Option<Box<blake3::Hasher>>,
+    /// The answer's hash when it went out in one piece.
+    whole_hash: Option<Digest32>,
     is_settled: bool,
 }
 
 impl Open {
     pub(crate) fn new(shared: Arc<Shared>, held: Held, draft: Draft, started: Instant) -> Self {
-        Self { shared, held, draft, started, counting: None, hasher: None, is_settled: false }
+        Self {
+            shared,
+            held,
+            draft,
+            started,
+            counting: None,
+            hasher: None,
+            whole_hash: None,
+            is_settled: false,
+        }
     }
 
     /// Milliseconds since the request arrived.
@@ -39,6 +50,11 @@ impl Open {
     /// Adds bytes that go to the buyer to the answer's hash.
     pub(crate) fn sent(&mut self, bytes: &[u8]) {
         self.hasher.get_or_insert_default().update(bytes);
+    }
+
+    /// Takes the hash of an answer that goes to the buyer in one piece.
+    pub(crate) fn sent_whole(&mut self, bytes: &[u8]) {
+        self.whole_hash = Some(hash(bytes));
     }
 
     /// The bill for what was delivered. Adds to the hold when it does not cover the bill; when that is
@@ -58,8 +74,10 @@ impl Open {
     /// Posts, gives back and logs.
     pub(crate) fn settle(&mut self, bill: &Bill, finish: Finish) -> Result<Settled, FundsError> {
         self.is_settled = true;
-        let hash = self.hasher.take().unwrap_or_default();
-        let response_hash = Digest32(*hash.finalize().as_bytes());
+        let response_hash = self.whole_hash.unwrap_or_else(|| match self.hasher.take() {
+            Some(hasher) => Digest32(*hasher.finalize().as_bytes()),
+            None => hash(b""),
+        });
         let total_ms = self.elapsed_ms();
         let (request, grant) = (self.held.request, self.held.grant);
         let receipt = self.draft.receipt(request, &grant, bill, finish, response_hash, total_ms);

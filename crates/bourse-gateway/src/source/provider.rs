@@ -9,7 +9,7 @@ use crate::adapter::error_message;
 use crate::failure::Failure;
 use crate::upstream::{Exchange, poll_drained};
 use bourse_market::{ClaimedUsage, Meter};
-use bourse_wire::dialect::{AnswerHead, Api, ChunkView, read_usage, without_usage};
+use bourse_wire::dialect::{AnswerHead, Api, ChunkView, SellerUsage, read_usage, without_usage};
 use bourse_wire::receipt::Finish;
 use bourse_wire::sse::{Event, SseScanner};
 use bytes::Bytes;
@@ -29,7 +29,8 @@ pub(crate) struct ProviderSource {
     head: Option<AnswerHead>,
     finishes: u32,
     finish: Option<Finish>,
-    usage_json: Option<String>,
+    /// The last usage object that could be read.
+    usage: Option<(String, SellerUsage)>,
     has_ended: bool,
 }
 
@@ -43,7 +44,7 @@ impl ProviderSource {
             head: None,
             finishes: 0,
             finish: None,
-            usage_json: None,
+            usage: None,
             has_ended: false,
         }
     }
@@ -52,8 +53,8 @@ impl ProviderSource {
         self.head.as_ref()
     }
 
-    pub(super) fn usage_json(&self) -> Option<&str> {
-        self.usage_json.as_deref()
+    pub(super) fn usage(&self) -> Option<(&str, SellerUsage)> {
+        self.usage.as_ref().map(|(raw, usage)| (raw.as_str(), *usage))
     }
 
     pub(super) fn has_finished_choice(&self) -> bool {
@@ -157,17 +158,9 @@ impl ProviderSource {
             return;
         };
         let raw = &text[span.clone()];
-        match read_usage(raw) {
-            Some(u) => meter.on_claim(ClaimedUsage {
-                prompt: u.prompt,
-                cached: u.cached,
-                completion: u.completion,
-                reasoning: u.reasoning,
-            }),
-            // A claim that is no claim: noted as an invalid one.
-            None => meter.on_claim(ClaimedUsage { prompt: 0, cached: 1, completion: 0, reasoning: 0 }),
-        }
-        self.usage_json = Some(on_one_line(raw).into_owned());
+        let usage = read_usage(raw);
+        meter.on_claim(claim_of(usage));
+        self.usage = usage.map(|usage| (on_one_line(raw).into_owned(), usage));
         if !view.no_choices {
             match without_usage(&event.raw, text, span) {
                 Some(bytes) => out.push(bytes),
@@ -175,6 +168,16 @@ impl ProviderSource {
             }
         }
     }
+}
+
+/// What the meter makes of a usage object. One that cannot be read is noted as an invalid claim.
+pub(crate) fn claim_of(usage: Option<SellerUsage>) -> ClaimedUsage {
+    usage.map_or(ClaimedUsage { prompt: 0, cached: 1, completion: 0, reasoning: 0 }, |u| ClaimedUsage {
+        prompt: u.prompt,
+        cached: u.cached,
+        completion: u.completion,
+        reasoning: u.reasoning,
+    })
 }
 
 /// JSON without line ends, which can only stand between its tokens.

@@ -34,7 +34,7 @@ pub struct ChunkView {
     pub finish: Option<Finish>,
     /// A choice ends with the reason `error`.
     pub finish_error: bool,
-    /// The value of `usage`, unless it is null.
+    /// The value of `usage`, unless it is null; see [`read_usage`].
     pub usage: Option<Range<usize>>,
     /// Whether `choices` is missing or empty.
     pub no_choices: bool,
@@ -197,34 +197,47 @@ pub struct SellerUsage {
     pub reasoning: u64,
 }
 
-#[derive(Deserialize)]
-struct UsageJson {
-    prompt_tokens: u64,
-    completion_tokens: Option<u64>,
-    prompt_tokens_details: Option<PromptDetailsJson>,
-    completion_tokens_details: Option<CompletionDetailsJson>,
-}
-
-#[derive(Deserialize)]
-struct PromptDetailsJson {
-    cached_tokens: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct CompletionDetailsJson {
-    reasoning_tokens: Option<u64>,
-}
-
 /// Reads a seller's usage object. `None` when its counts are missing, negative or not numbers: an unknown
 /// count is not zero.
 pub fn read_usage(raw: &str) -> Option<SellerUsage> {
-    let json: UsageJson = serde_json::from_str(raw).ok()?;
-    Some(SellerUsage {
-        prompt: json.prompt_tokens,
-        cached: json.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or(0),
-        completion: json.completion_tokens?,
-        reasoning: json.completion_tokens_details.and_then(|d| d.reasoning_tokens).unwrap_or(0),
+    let mut walk = Walk::new(raw);
+    let (mut prompt, mut completion, mut cached, mut reasoning) = (None, None, Some(0), Some(0));
+    walk.members::<JsonError>(|walk, key| {
+        match walk.text(key) {
+            "prompt_tokens" => prompt = count(walk)?,
+            "completion_tokens" => completion = count(walk)?,
+            "prompt_tokens_details" if walk.peek() == b'{' => cached = member_count(walk, "cached_tokens")?,
+            "completion_tokens_details" if walk.peek() == b'{' => {
+                reasoning = member_count(walk, "reasoning_tokens")?;
+            }
+            _ => {
+                walk.value()?;
+            }
+        }
+        Ok(())
     })
+    .ok()?;
+    Some(SellerUsage { prompt: prompt?, cached: cached?, completion: completion?, reasoning: reasoning? })
+}
+
+/// A whole number; none for anything else.
+fn count(walk: &mut Walk<'_>) -> Result<Option<u64>, JsonError> {
+    let value = walk.value()?;
+    Ok(walk.text(value).parse().ok())
+}
+
+/// One member of an object as a whole number; zero when it is missing or null.
+fn member_count(walk: &mut Walk<'_>, name: &str) -> Result<Option<u64>, JsonError> {
+    let mut found = Some(0);
+    walk.members::<JsonError>(|walk, key| {
+        if walk.text(key) != name {
+            walk.value()?;
+            return Ok(());
+        }
+        found = if walk.peek() == b'n' { non_null(walk)?.map(|_| 0).or(Some(0)) } else { count(walk)? };
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Appends dollars as a JSON number, exactly: `0.000001234`.
@@ -263,7 +276,7 @@ pub fn push_cost_members(out: &mut Vec<u8>, charge: &Charge) {
 
 /// Appends a usage object: what was billed and what it cost. Members of the seller's own object that say
 /// something else (details of reasoning, say) are kept; its amounts of money are not.
-pub fn push_usage(out: &mut Vec<u8>, billed: &Usage, charge: &Charge, seller: Option<&str>) {
+pub fn push_usage(out: &mut Vec<u8>, billed: &Usage, charge: &Charge, seller: Option<(&str, SellerUsage)>) {
     out.extend_from_slice(b"{\"prompt_tokens\":");
     push_u64(out, billed.prompt.0);
     out.extend_from_slice(b",\"completion_tokens\":");
@@ -275,8 +288,8 @@ pub fn push_usage(out: &mut Vec<u8>, billed: &Usage, charge: &Charge, seller: Op
             == (billed.prompt.0, billed.cached_prompt.0, billed.completion.0)
     };
     let mut details = false;
-    if let Some(seller) = seller.filter(|raw| read_usage(raw).is_some_and(billed_as_claimed)) {
-        details = push_seller_members(out, seller);
+    if let Some((raw, _)) = seller.filter(|(_, claim)| billed_as_claimed(*claim)) {
+        details = push_seller_members(out, raw);
     }
     if !details {
         out.extend_from_slice(b",\"prompt_tokens_details\":{\"cached_tokens\":");

@@ -47,7 +47,7 @@ fn cost_details_sum_to_cost_and_sellers_money_is_left_out() {
     let billed = usage(1_000, 100, 50);
     let seller = r#"{"prompt_tokens":1000,"completion_tokens":50,"total_tokens":1050,"cost":9,"upstream_inference_cost":9,"prompt_tokens_details":{"cached_tokens":100,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":7}}"#;
     let mut out = Vec::new();
-    push_usage(&mut out, &billed, &charge(&billed), Some(seller));
+    push_usage(&mut out, &billed, &charge(&billed), read_usage(seller).map(|claim| (seller, claim)));
     let text = String::from_utf8(out).unwrap();
     assert_eq!(
         text,
@@ -60,7 +60,7 @@ fn a_seller_whose_counts_were_not_billed_has_no_say() {
     let billed = usage(10, 0, 5);
     let seller = r#"{"prompt_tokens":999,"completion_tokens":5,"x":1}"#;
     let mut out = Vec::new();
-    push_usage(&mut out, &billed, &charge(&billed), Some(seller));
+    push_usage(&mut out, &billed, &charge(&billed), read_usage(seller).map(|claim| (seller, claim)));
     let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(json["prompt_tokens"], 10);
     assert_eq!(json["prompt_tokens_details"]["cached_tokens"], 0);
@@ -78,6 +78,10 @@ fn unknown_counts_are_not_zero() {
     assert_eq!(read_usage(r#"{"prompt_tokens":-3,"completion_tokens":4}"#), None);
     assert_eq!(read_usage(r#"{"prompt_tokens":1.5,"completion_tokens":4}"#), None);
     assert_eq!(read_usage("[]"), None);
+    let nulls = r#"{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":null,"completion_tokens_details":{"reasoning_tokens":null}}"#;
+    assert_eq!(read_usage(nulls).unwrap().cached, 0);
+    let bad = r#"{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":-1}}"#;
+    assert_eq!(read_usage(bad), None);
 }
 
 fn view(data: &str) -> ChunkView {
