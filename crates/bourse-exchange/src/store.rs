@@ -84,6 +84,7 @@ impl SqliteJournal {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(dir.join(JOURNAL_FILE), flags).map_err(store)?;
         db.busy_timeout(BUSY_TIMEOUT).map_err(store)?;
+        db.execute_batch("PRAGMA cache_size = -512;").map_err(store)?;
         match layout_version(&db)? {
             LAYOUT_VERSION => {}
             other => return Err(unknown_layout(other)),

@@ -96,15 +96,44 @@ fn kill_after(mut writer: Child, count: usize) -> Vec<u64> {
     acknowledged
 }
 
+/// Begins a market and returns its first key.
+fn begin(dir: &Path) -> KeyHash {
+    let exchange = Exchange::open(dir, config(), START).unwrap();
+    let create = AdminRequest::CreateKey { label: "crash".to_owned(), account: None, limit_usd: None };
+    let AdminReply::KeyCreated { secret, .. } = exchange.admin(create, START).unwrap() else { panic!() };
+    hash_key(&secret.0)
+}
+
+#[test]
+fn a_torn_or_flipped_log_after_a_crash_is_found_and_not_continued() {
+    type Damage = fn(&mut Vec<u8>);
+    // In the middle: the very end may belong to a commit that nobody was told of.
+    let tear: Damage = |log| log.truncate(log.len() / 2);
+    let flip: Damage = |log| {
+        let middle = log.len() / 2;
+        log[middle] ^= 4;
+    };
+    for damage in [tear, flip] {
+        let dir = tempfile::tempdir().unwrap();
+        let key = begin(dir.path());
+        kill_after(start_writer(dir.path(), &key, 0), 40);
+        let log = dir.path().join("exchange.db-wal");
+        let mut bytes = std::fs::read(&log).unwrap();
+        damage(&mut bytes);
+        std::fs::write(&log, bytes).unwrap();
+        let report = check(dir.path(), START).unwrap();
+        assert!(report.problems[0].contains("was committed and is gone"), "{report:?}");
+        assert!(report.last_good_group > 0);
+        let refused = Exchange::open(dir.path(), config(), START).map(drop).unwrap_err().to_string();
+        let last_good = format!("damaged after group {}", report.last_good_group);
+        assert!(refused.contains(&last_good), "{refused}");
+    }
+}
+
 #[test]
 fn acknowledged_posts_survive_kills_and_orphaned_holds_are_released() {
     let dir = tempfile::tempdir().unwrap();
-    let key = {
-        let exchange = Exchange::open(dir.path(), config(), START).unwrap();
-        let create = AdminRequest::CreateKey { label: "crash".to_owned(), account: None, limit_usd: None };
-        let AdminReply::KeyCreated { secret, .. } = exchange.admin(create, START).unwrap() else { panic!() };
-        hash_key(&secret.0)
-    };
+    let key = begin(dir.path());
     let mut acknowledged = BTreeSet::new();
     let mut orphans = 0;
     for round in 0..KILLS {

@@ -32,15 +32,20 @@ fn race(limit: Option<u64>, credit: u64) {
     let dir = tempfile::tempdir().unwrap();
     let exchange = market_in(dir.path(), credit);
     let grant = key(&exchange, limit);
-    let charged = AtomicU64::new(0);
+    let (charged, calling) = (AtomicU64::new(0), AtomicU64::new(CALLERS));
     std::thread::scope(|scope| {
         for caller in 0..CALLERS {
-            let (exchange, charged) = (&exchange, &charged);
+            let (exchange, charged, calling) = (&exchange, &charged, &calling);
             scope.spawn(move || {
                 for n in 0..REQUESTS_EACH {
                     charged.fetch_add(call(exchange, grant, caller * REQUESTS_EACH + n), Ordering::Relaxed);
                 }
+                calling.fetch_sub(1, Ordering::Relaxed);
             });
+        }
+        while calling.load(Ordering::Relaxed) > 0 {
+            let live = check(dir.path(), START).unwrap();
+            assert!(live.is_clean(), "an audit beside a busy market: {live:?}");
         }
     });
     let status = exchange.key_status(&grant.key).unwrap();
