@@ -8,6 +8,9 @@ use crate::config::Environment;
 use crate::data_dir::{DataDir, Runtime};
 use crate::report::{Failure, Plain};
 
+/// The journal, as the exchange names it.
+const JOURNAL_FILE: &str = "exchange.db";
+
 /// The market's address, or a failure that says how to start one.
 pub fn running(data_dir: &DataDir) -> Result<Runtime, Failure> {
     data_dir.runtime()?.ok_or_else(|| not_running(data_dir))
@@ -33,4 +36,14 @@ fn not_running(data_dir: &DataDir) -> Failure {
     Plain::new(format!("no market runs in {}", data_dir.root().display()))
         .hint("`bourse up` starts one; --data-dir DIR looks elsewhere")
         .boxed()
+}
+
+/// Makes sure that a market has ever been started here, so that no command begins one by mistake.
+pub fn books(data_dir: &DataDir) -> Result<(), Failure> {
+    if data_dir.root().join(JOURNAL_FILE).is_file() {
+        return Ok(());
+    }
+    Err(Plain::new(format!("there are no books in {}", data_dir.root().display()))
+        .hint("`bourse up` begins a market; --data-dir DIR looks elsewhere")
+        .boxed())
 }

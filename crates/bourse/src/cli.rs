@@ -18,10 +18,20 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start a whole market on this machine.
+    Up(cmd::up::Args),
     /// Ask the running market one question and stream the answer.
     Chat(cmd::chat::Args),
+    /// Make, list, end and limit API keys.
+    Key(cmd::key::Args),
+    /// Read and check the books.
+    Ledger(cmd::ledger::Args),
     /// List what the running market sells.
     Models(cmd::models::Args),
+    /// Run a node: a model on this machine that sells through a market.
+    Node(cmd::node::Args),
+    /// Check a receipt, offline or against the market's log.
+    Verify(cmd::verify::Args),
     /// Fetch and keep a receipt with its proofs.
     Receipt(cmd::receipt::Args),
     /// Explain the configuration.
@@ -50,8 +60,13 @@ pub fn run() -> Result<ExitCode, Failure> {
     let cli = Cli::parse();
     let environment = Environment::of_process();
     match cli.command {
+        Command::Up(args) => cmd::up::run(&args, &environment),
         Command::Chat(args) => cmd::chat::run(&args, &environment),
+        Command::Key(args) => cmd::key::run(&args, &environment),
+        Command::Ledger(args) => cmd::ledger::run(&args, &environment),
         Command::Models(args) => cmd::models::run(&args, &environment),
+        Command::Node(args) => cmd::node::run(&args, &environment),
+        Command::Verify(args) => cmd::verify::run(&args),
         Command::Receipt(args) => cmd::receipt::run(&args, &environment),
         Command::Config(args) => cmd::config::run(&args, &environment),
         Command::Completions(args) => Ok(cmd::completions::run(&args)),

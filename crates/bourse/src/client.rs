@@ -1,12 +1,12 @@
 //! A small HTTP client for the command line: one request, one connection.
 //!
 //! The commands talk to a market on this machine or, for the log of receipts, to one elsewhere. They need no
-//! pool, no redirects and no cookies, so hyper's connection is enough. Plain HTTP only: a market that is
-//! reached over the open network stands behind a proxy that ends TLS, and everything that is read from it
-//! here carries its own signature. Answers are bounded; a stream hands out whole lines.
+//! pool, no redirects and no cookies, so hyper's connection is enough; TLS is the gateway's own way to a
+//! seller. Answers are bounded; a stream hands out whole lines.
 
+use bourse_gateway::{Connect as _, Io, NetConnect, Target};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum ClientError {
     /// Not an address this client can call.
     #[error("`{0}` is not an address that can be called")]
-    #[diagnostic(help("write it as http://HOST:PORT, such as http://127.0.0.1:8420"))]
+    #[diagnostic(help("write it as http://HOST:PORT or https://HOST, such as http://127.0.0.1:8420/v1"))]
     Address(String),
     /// Nobody answers there.
     #[error("nobody answers at {address}")]
@@ -65,8 +65,7 @@ pub enum ClientError {
 /// One market to call, and how to present oneself.
 #[derive(Clone)]
 pub struct Client {
-    host: String,
-    port: u16,
+    target: Target,
     prefix: String,
     bearer: Option<String>,
 }
@@ -76,12 +75,16 @@ impl Client {
     pub fn new(base_url: &str, bearer: Option<String>) -> Result<Self, ClientError> {
         let wrong = || ClientError::Address(base_url.to_owned());
         let uri: Uri = base_url.trim_end_matches('/').parse().map_err(|_| wrong())?;
-        if uri.scheme_str() != Some("http") || uri.query().is_some() {
-            return Err(wrong());
-        }
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
+        let (tls, port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return Err(wrong()),
+        };
+        let host = uri.host().filter(|host| !host.is_empty() && uri.query().is_none()).ok_or_else(wrong)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let target = Target { tls, host, port: uri.port_u16().unwrap_or(port) };
         let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { host: host.to_owned(), port: uri.port_u16().unwrap_or(80), prefix, bearer })
+        Ok(Self { target, prefix, bearer })
     }
 
     /// Fetches a JSON document.
@@ -102,7 +105,8 @@ impl Client {
     /// Sends one JSON document and reads the answer line by line.
     pub async fn stream(&self, path: &str, body: &serde_json::Value) -> Result<Lines, ClientError> {
         let response = self.send(Method::POST, path, Some(body)).await?;
-        Ok(Lines { body: response.into_body(), buffer: Vec::new(), ended: false })
+        let (head, body) = response.into_parts();
+        Ok(Lines { headers: head.headers, body, buffer: Vec::new(), ended: false })
     }
 
     async fn send(
@@ -120,7 +124,7 @@ impl Client {
         let mut request = Request::builder()
             .method(method)
             .uri(&target)
-            .header(header::HOST, format!("{}:{}", self.host, self.port))
+            .header(header::HOST, self.authority())
             .header(header::USER_AGENT, concat!("bourse/", env!("CARGO_PKG_VERSION")));
         if let Some(bearer) = &self.bearer {
             request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
@@ -137,15 +141,23 @@ impl Client {
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
     }
 
-    async fn connect(&self) -> Result<TcpStream, ClientError> {
-        let failed =
-            |source| ClientError::Connect { address: format!("{}:{}", self.host, self.port), source };
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, self.port)));
-        let stream =
-            connecting.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        Ok(stream)
+    fn authority(&self) -> String {
+        let Target { host, port, .. } = &self.target;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    async fn connect(&self) -> Result<Io, ClientError> {
+        let connecting = async {
+            if self.target.tls {
+                return NetConnect::new().connect(&self.target).await;
+            }
+            let stream = TcpStream::connect((self.target.host.as_str(), self.target.port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(Io::Tcp(stream))
+        };
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+        let connected = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        connected.map_err(|source| ClientError::Connect { address: self.authority(), source })
     }
 }
 
@@ -195,12 +207,18 @@ fn hint(status: StatusCode) -> Option<&'static str> {
 
 /// A streamed answer, line by line.
 pub struct Lines {
+    headers: HeaderMap,
     body: Incoming,
     buffer: Vec<u8>,
     ended: bool,
 }
 
 impl Lines {
+    /// A header of the answer, when it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
     /// The next line without its end; `None` after the last. Invalid UTF-8 is replaced, not refused.
     pub async fn next(&mut self) -> Result<Option<String>, ClientError> {
         loop {

@@ -5,10 +5,46 @@
 pub mod chat;
 pub mod completions;
 pub mod config;
+pub mod key;
+pub mod ledger;
 pub mod models;
+pub mod node;
 pub mod receipt;
+pub mod up;
+pub mod verify;
 
+use crate::report::{Failure, Plain};
+use serde::Serialize;
 use std::fmt::Write as _;
+
+/// A document for a script.
+fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
+    serde_json::to_string(value)
+        .map_err(|error| Plain::new("the answer cannot be written as JSON").because(error).boxed())
+}
+
+/// A decimal amount such as `-0.100000000` for people: `-$0.1`.
+fn dollars(usd: &str) -> String {
+    let (sign, digits) = usd.strip_prefix('-').map_or(("", usd), |digits| ("-", digits));
+    let short =
+        if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };
+    format!("{sign}${short}")
+}
+
+/// Unix milliseconds as a date and time in UTC. Civil dates from days: Howard Hinnant's algorithm.
+fn utc(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
 
 /// Lines up rows in columns, two spaces apart.
 fn columns<const N: usize>(rows: &[[String; N]]) -> String {
@@ -28,4 +64,27 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_short() {
+        let check = |usd: &str, want: &str| assert_eq!(dollars(usd), want);
+        check("10.000000000", "$10");
+        check("-0.100000000", "-$0.1");
+        check("0.000000001", "$0.000000001");
+        check("100", "$100");
+    }
+
+    #[test]
+    fn times_are_civil() {
+        let check = |ms: u64, want: &str| assert_eq!(utc(ms), want);
+        check(0, "1970-01-01 00:00:00");
+        check(951_782_399_999, "2000-02-28 23:59:59");
+        check(951_782_400_000, "2000-02-29 00:00:00");
+        check(1_767_225_599_000, "2025-12-31 23:59:59");
+    }
 }

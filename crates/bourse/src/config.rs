@@ -79,6 +79,8 @@ pub struct GatewaySection {
     pub request_timeout_ms: u64,
     /// Most time to connect to a seller.
     pub connect_timeout_ms: u64,
+    /// Most time from asking a seller to the first content of its stream.
+    pub first_content_timeout_ms: u64,
     /// Most time between two bytes of a seller's answer.
     pub idle_timeout_ms: u64,
     /// Most time that open answers get when the market is told to stop.
@@ -111,6 +113,8 @@ pub struct ExchangeSection {
 pub struct NodeSection {
     /// Whether the market runs a node of its own.
     pub enabled: bool,
+    /// The slug under which the node sells; the catalogue's, unless `model_path` names another model.
+    pub model: String,
     /// A GGUF file to use instead of the catalogue's model.
     #[serde(default)]
     pub model_path: Option<PathBuf>,
@@ -128,8 +132,8 @@ pub struct NodeSection {
 pub struct ProviderSection {
     /// The seller's name in plans, receipts and books.
     pub name: String,
-    /// The dialect it speaks.
-    pub kind: ProviderKind,
+    /// The dialect it speaks, such as `openai`; the gateway knows which there are.
+    pub kind: String,
     /// Its API, up to and including the version, such as `https://api.example.com/v1`.
     pub base_url: String,
     /// The environment variable that holds its key. None: the API asks for none.
@@ -138,14 +142,6 @@ pub struct ProviderSection {
     /// What it sells.
     #[serde(default)]
     pub model: Vec<ProviderModelSection>,
-}
-
-/// The dialect a provider speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProviderKind {
-    /// The OpenAI chat completions API, as most servers speak it.
-    Openai,
 }
 
 /// One model of a provider.
@@ -173,6 +169,7 @@ impl Default for GatewaySection {
             durability: Durability::Group,
             request_timeout_ms: 600_000,
             connect_timeout_ms: 5_000,
+            first_content_timeout_ms: 120_000,
             idle_timeout_ms: 120_000,
             drain_timeout_ms: 10_000,
         }
@@ -181,7 +178,7 @@ impl Default for GatewaySection {
 
 impl Default for ExchangeSection {
     fn default() -> Self {
-        Self { fee_bps: 500, starting_credit: "10".to_owned() }
+        Self { fee_bps: 400, starting_credit: "10".to_owned() }
     }
 }
 
@@ -189,6 +186,7 @@ impl Default for NodeSection {
     fn default() -> Self {
         Self {
             enabled: true,
+            model: DEFAULT_MODEL.to_owned(),
             model_path: None,
             threads: 0,
             price_prompt: "0.00000002".to_owned(),
@@ -197,6 +195,8 @@ impl Default for NodeSection {
     }
 }
 
+/// The model that a market begins with: small enough for any machine.
+pub const DEFAULT_MODEL: &str = "huggingfacetb/smollm2-135m-instruct";
 /// The port that buyers find by default: no registered service uses it.
 pub const LISTEN_PORT: u16 = 8420;
 

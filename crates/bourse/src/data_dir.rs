@@ -55,13 +55,16 @@ pub struct DataDir {
 }
 
 /// What a running market tells other commands on the same machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Not `Debug`: it holds a secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Runtime {
     /// The public API, such as `http://127.0.0.1:8420/v1`.
     pub base_url: String,
     /// The process of gateway and exchange.
     pub pid: u32,
+    /// What the operator's endpoint asks for, while this market runs.
+    pub admin_token: String,
 }
 
 impl DataDir {
@@ -107,9 +110,14 @@ impl DataDir {
         self.root.join("bourse.toml")
     }
 
-    /// What the local node keeps: its identity and its models.
+    /// What the local node keeps: its key.
     pub fn node(&self) -> PathBuf {
         self.root.join("node")
+    }
+
+    /// Weights that were fetched.
+    pub fn models(&self) -> PathBuf {
+        self.root.join("models")
     }
 
     /// Makes the folder, for its owner only, and its parents.
@@ -240,13 +248,14 @@ mod tests {
     fn the_runtime_file_comes_and_goes() {
         let folder = tempfile::tempdir().unwrap();
         let dir = DataDir::at(folder.path().to_owned());
-        let runtime = Runtime { base_url: "http://127.0.0.1:1/v1".to_owned(), pid: 7 };
-        assert_eq!(dir.runtime().unwrap(), None);
+        let runtime =
+            Runtime { base_url: "http://127.0.0.1:1/v1".to_owned(), pid: 7, admin_token: "t".to_owned() };
+        assert!(dir.runtime().unwrap().is_none());
         dir.publish(&runtime).unwrap();
-        assert_eq!(dir.runtime().unwrap(), Some(runtime));
+        assert!(dir.runtime().unwrap() == Some(runtime));
         dir.withdraw().unwrap();
         dir.withdraw().unwrap();
-        assert_eq!(dir.runtime().unwrap(), None);
+        assert!(dir.runtime().unwrap().is_none());
     }
 
     #[test]

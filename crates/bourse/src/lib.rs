@@ -9,12 +9,16 @@
 //! Only this crate reads the environment, and only once. Errors of the parts are told here in plain words
 //! with a hint ([`report`]).
 
+pub mod admin;
 pub mod attach;
 pub mod cli;
 pub mod client;
 pub mod cmd;
 pub mod config;
 pub mod data_dir;
+pub mod market;
+pub mod model;
 pub mod report;
 pub mod runtime;
 pub mod supervise;
+pub mod wiring;

@@ -32,8 +32,10 @@ pub struct NodeProcess {
     pub program: PathBuf,
     /// Where the gateway listens for nodes.
     pub gateway: SocketAddr,
-    /// Where the node keeps its identity.
+    /// The market's data directory, in which the node has its folder.
     pub data_dir: PathBuf,
+    /// The slug that it sells.
+    pub slug: String,
     /// The weights.
     pub model: PathBuf,
     /// Compute threads; 0 means every CPU.
@@ -62,12 +64,14 @@ impl NodeProcess {
         command.arg("node").arg("--supervised");
         command.arg("--gateway").arg(self.gateway.to_string());
         command.arg("--data-dir").arg(&self.data_dir);
+        command.arg("--slug").arg(&self.slug);
         command.arg("--model").arg(&self.model);
         command.arg("--threads").arg(self.threads.to_string());
         // Stdout belongs to the one line that a script waits for, so the child speaks on stderr.
         let stderr = std::io::stderr().as_fd().try_clone_to_owned()?;
         command.stdin(Stdio::piped()).stdout(Stdio::from(stderr)).stderr(Stdio::inherit());
-        command.kill_on_drop(true);
+        // Ctrl-C in a terminal goes to the whole group; the node must outlive it until the streams are done.
+        command.process_group(0).kill_on_drop(true);
         Ok(command)
     }
 }
@@ -180,6 +184,7 @@ mod tests {
             program: PathBuf::from(program),
             gateway: SocketAddr::from(([127, 0, 0, 1], 9)),
             data_dir: PathBuf::from("d"),
+            slug: "a/b".to_owned(),
             model: PathBuf::from("m"),
             threads: 0,
         }

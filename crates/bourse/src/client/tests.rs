@@ -32,7 +32,8 @@ fn addresses_are_checked_before_anyone_is_called() {
     let check = |text: &str, good: bool| assert_eq!(Client::new(text, None).is_ok(), good, "{text}");
     check("http://127.0.0.1:8420", true);
     check("http://[::1]:8420/v1/", true);
-    check("https://example.com", false);
+    check("https://example.com", true);
+    check("ftp://example.com", false);
     check("127.0.0.1:8420", false);
     check("http://", false);
     check("http://host/?query", false);

@@ -8,6 +8,7 @@ use crate::client::{Client, Lines};
 use crate::config::Environment;
 use crate::report::{Failure, Plain};
 use crate::{attach, runtime};
+use bourse_gateway::RECEIPT_HEADER;
 use bourse_types::NanoUsd;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -73,7 +74,10 @@ async fn ask(args: &Args, client: &Client, question: &str) -> Result<ExitCode, F
         body["max_tokens"] = max_tokens.into();
     }
     let lines = client.stream("/chat/completions", &body).await?;
-    let answer = follow(lines, !args.json).await?;
+    let receipt = lines.header(RECEIPT_HEADER.as_str()).unwrap_or_default().to_owned();
+    let mut answer = follow(lines, !args.json).await?;
+    answer.seller = seller(client, &receipt).await;
+    answer.receipt = receipt;
     if args.json {
         println!("{}", answer.json());
     } else {
@@ -86,6 +90,12 @@ async fn ask(args: &Args, client: &Client, question: &str) -> Result<ExitCode, F
             .hint("what was delivered is charged, the rest is not; `bourse ledger statement` shows it")
             .boxed()),
     }
+}
+
+/// Who sold the answer, as the books have it: a stream that is passed on as it came does not say.
+async fn seller(client: &Client, receipt: &str) -> Option<String> {
+    let generation = client.get(&format!("/generation?id={receipt}")).await.ok()?;
+    generation.pointer("/data/provider_name")?.as_str().map(str::to_owned)
 }
 
 async fn first_model(client: &Client) -> Result<String, Failure> {
@@ -101,9 +111,7 @@ async fn first_model(client: &Client) -> Result<String, Failure> {
 /// One event of the stream, as far as it matters here.
 #[derive(Deserialize)]
 struct Chunk {
-    id: Option<String>,
     model: Option<String>,
-    provider: Option<String>,
     #[serde(default)]
     choices: Vec<ChunkChoice>,
     usage: Option<ChunkUsage>,
@@ -136,9 +144,9 @@ struct ChunkError {
 /// What a stream added up to.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Answer {
-    id: String,
+    receipt: String,
     model: String,
-    seller: String,
+    seller: Option<String>,
     text: String,
     finish_reason: Option<String>,
     usage: Option<(u64, u64)>,
@@ -159,11 +167,9 @@ impl Answer {
             self.error = Some("an event of the stream is not JSON".to_owned());
             return None;
         };
-        let keep =
-            |place: &mut String, value: Option<String>| *place = value.unwrap_or(std::mem::take(place));
-        keep(&mut self.id, chunk.id);
-        keep(&mut self.model, chunk.model);
-        keep(&mut self.seller, chunk.provider);
+        if let Some(model) = chunk.model {
+            self.model = model;
+        }
         if let Some(usage) = chunk.usage {
             self.usage = Some((usage.prompt_tokens, usage.completion_tokens));
             self.cost = usage.cost.and_then(|cost| NanoUsd::parse_usd(cost.get()).ok());
@@ -182,12 +188,13 @@ impl Answer {
             |(prompt, completion)| format!("{prompt} + {completion} tokens"),
         );
         let cost = self.cost.map_or_else(|| "cost unknown".to_owned(), |cost| cost.to_string());
-        format!("{tokens}, {cost}, sold by {}, receipt {}", self.seller, self.id)
+        let seller = self.seller.as_deref().unwrap_or("an unnamed seller");
+        format!("{tokens}, {cost}, sold by {seller}, receipt {}", self.receipt)
     }
 
     fn json(&self) -> serde_json::Value {
         serde_json::json!({
-            "id": self.id,
+            "receipt": self.receipt,
             "model": self.model,
             "seller": self.seller,
             "text": self.text,
@@ -238,14 +245,15 @@ mod tests {
 
     #[test]
     fn a_stream_adds_up() {
-        let answer = check(&[
+        let mut answer = check(&[
             ": waiting",
-            "data: {\"id\":\"gen-1\",\"model\":\"a/b\",\"provider\":\"local\",\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}",
+            "data: {\"model\":\"a/b\",\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}",
             "",
-            "data: {\"id\":\"gen-1\",\"choices\":[{\"delta\":{\"content\":\"lo\"},\"finish_reason\":\"stop\"}]}",
+            "data: {\"choices\":[{\"delta\":{\"content\":\"lo\"},\"finish_reason\":\"stop\"}]}",
             "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"cost\":0.000000181}}",
             "data: [DONE]",
         ]);
+        (answer.seller, answer.receipt) = (Some("local".to_owned()), "gen-1".to_owned());
         assert_eq!(answer.text, "Hello");
         assert_eq!(answer.summary(), "3 + 2 tokens, $0.000000181, sold by local, receipt gen-1");
         assert_eq!(answer.json()["cost_usd"], "0.000000181");

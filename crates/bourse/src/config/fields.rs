@@ -69,6 +69,13 @@ pub const FIELDS: &[Field] = &[
         "most time to connect to a seller",
     ),
     field(
+        "gateway.first_content_timeout_ms",
+        "BOURSE_GATEWAY_FIRST_CONTENT_TIMEOUT_MS",
+        Kind::Number,
+        "ms",
+        "most time from asking a seller to the first content of its stream; the next seller is asked after it",
+    ),
+    field(
         "gateway.idle_timeout_ms",
         "BOURSE_GATEWAY_IDLE_TIMEOUT_MS",
         Kind::Number,
@@ -102,6 +109,13 @@ pub const FIELDS: &[Field] = &[
         Kind::Switch,
         "true or false",
         "whether the market runs a node of its own on this machine",
+    ),
+    field(
+        "node.model",
+        "BOURSE_NODE_MODEL",
+        Kind::Text,
+        "slug",
+        "the name under which the node sells; without model_path, which model is fetched",
     ),
     field(
         "node.model_path",

@@ -44,7 +44,7 @@ fn later_layers_win_and_are_named() {
     check("gateway.idle_timeout_ms", "6", "environment variable BOURSE_GATEWAY_IDLE_TIMEOUT_MS");
     check("gateway.durability", "\"strict\"", "bourse.toml");
     check("node.enabled", "false", "environment variable BOURSE_NODE_ENABLED");
-    check("exchange.fee_bps", "500", "default");
+    check("exchange.fee_bps", "400", "default");
     check("node.model_path", "(not set)", "default");
 }
 
@@ -54,7 +54,7 @@ fn what_is_wrong_is_named_with_its_place() {
     check(
         "[gateway]\nlissten = \"127.0.0.1:1\"",
         "unknown field: found `lissten`, expected `one of `listen`, `durability`, `request_timeout_ms`, \
-         `connect_timeout_ms`, `idle_timeout_ms`, `drain_timeout_ms``: `gateway.lissten` (from FILE)",
+         `connect_timeout_ms`, `first_content_timeout_ms`, `idle_timeout_ms`, `drain_timeout_ms``: `gateway.lissten` (from FILE)",
     );
     check(
         "[exchange]\nfee_bps = -1",

@@ -1,0 +1,150 @@
+//! `bourse ledger`: the books, as anyone may read them, whether the market runs or not.
+//!
+//! Balance, statement and check only read the journal; a running market is not disturbed. `check` replays
+//! everything from the beginning and exits with 0 only when nothing is wrong.
+
+use crate::cli::Place;
+use crate::config::Environment;
+use crate::data_dir::DataDir;
+use crate::report::{Failure, Plain};
+use crate::{admin, attach};
+use bourse_exchange::{AccountLine, AdminReply, AdminRequest, CheckReport, OPERATOR_NAME, StatementLine};
+use bourse_gateway::{Clock as _, SystemClock};
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// What can be typed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Print the balance of every account.
+    Balance,
+    /// Print the movements of one account, oldest first.
+    Statement {
+        /// Whose.
+        #[arg(default_value = OPERATOR_NAME)]
+        account: String,
+        /// Most lines; the latest ones.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        lines: usize,
+    },
+    /// Replay everything and say whether the books are clean.
+    Check,
+    /// Give an account credit from the subsidy account.
+    Credit {
+        /// Whose.
+        account: String,
+        /// How much, in USD.
+        usd: String,
+    },
+}
+
+/// Reads and prints.
+pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let data_dir = args.place.locate(environment)?;
+    attach::books(&data_dir)?;
+    match &args.action {
+        Action::Balance => {
+            let accounts =
+                bourse_exchange::balances(data_dir.root()).map_err(|e| admin::cannot_open(&data_dir, e))?;
+            print_balances(args.json, &accounts)
+        }
+        Action::Statement { account, lines } => statement(args.json, &data_dir, account, *lines),
+        Action::Check => check(args.json, &data_dir),
+        Action::Credit { account, usd } => {
+            let request = AdminRequest::Credit { account: account.clone(), amount_usd: usd.clone() };
+            match admin::ask(&data_dir, environment, request)? {
+                AdminReply::Balances { accounts } => print_balances(args.json, &accounts),
+                _ => Err(Plain::new("the market answered another question").boxed()),
+            }
+        }
+    }
+}
+
+fn print_balances(json: bool, accounts: &[AccountLine]) -> Result<ExitCode, Failure> {
+    if json {
+        println!("{}", super::json(accounts)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut rows = vec![["ACCOUNT", "KIND", "BALANCE", "HELD", "AVAILABLE"].map(str::to_owned)];
+    rows.extend(accounts.iter().map(|line| {
+        let amounts = [&line.balance_usd, &line.held_usd, &line.available_usd].map(|usd| super::dollars(usd));
+        let [balance, held, available] = amounts;
+        [line.name.clone(), line.kind.clone(), balance, held, available]
+    }));
+    print!("{}", super::columns(&rows));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn statement(json: bool, data_dir: &DataDir, account: &str, lines_max: usize) -> Result<ExitCode, Failure> {
+    let found = bourse_exchange::statement(data_dir.root(), account, lines_max)
+        .map_err(|error| admin::cannot_open(data_dir, error))?;
+    let Some(lines) = found else {
+        return Err(Plain::new(format!("no account is called `{account}`"))
+            .hint("`bourse ledger balance` shows them all")
+            .boxed());
+    };
+    if json {
+        println!("{}", super::json(&lines)?);
+    } else {
+        print!("{}", movements(&lines));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn movements(lines: &[StatementLine]) -> String {
+    let mut rows = vec![["TIME (UTC)", "AMOUNT", "BALANCE", "WITH", "RECEIPT"].map(str::to_owned)];
+    rows.extend(lines.iter().map(|line| {
+        let [amount, balance] = [&line.amount_usd, &line.balance_usd].map(|usd| super::dollars(usd));
+        let receipt = line.request.clone().unwrap_or_default();
+        [super::utc(line.at_ms), amount, balance, line.counterpart.clone(), receipt]
+    }));
+    super::columns(&rows)
+}
+
+fn check(json: bool, data_dir: &DataDir) -> Result<ExitCode, Failure> {
+    let report = bourse_exchange::check(data_dir.root(), SystemClock.now())
+        .map_err(|error| admin::cannot_open(data_dir, error))?;
+    if json {
+        println!("{}", super::json(&report)?);
+    } else {
+        print!("{}", findings(&report));
+    }
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn findings(report: &CheckReport) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    let verdict = if report.is_clean() { "the books are clean" } else { "the books are NOT clean" };
+    let _ = writeln!(text, "{verdict}");
+    for problem in &report.problems {
+        let _ = writeln!(text, "  problem: {problem}");
+    }
+    let _ = writeln!(
+        text,
+        "  {} groups, {} events, {} receipts, {} accounts\n  {} open holds of requests in flight, {} left by a crash\n  \
+         debits {} = credits {} (nano-USD)\n  state {}\n  receipts root {}",
+        report.groups,
+        report.events,
+        report.receipts,
+        report.accounts,
+        report.holds_open,
+        report.holds_orphaned,
+        report.debits_posted,
+        report.credits_posted,
+        report.state_digest,
+        report.receipts_root
+    );
+    text
+}

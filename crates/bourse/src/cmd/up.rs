@@ -1,0 +1,235 @@
+//! `bourse up`: a whole market on this machine.
+//!
+//! Everything a person needs is printed once the market answers: address, key, a line to paste. With
+//! `--json` it is one line for a script. The first Ctrl-C drains, the second ends at once.
+
+use crate::cli::Place;
+use crate::client::Client;
+use crate::config::{Config, Environment, Flag};
+use crate::data_dir::DataDir;
+use crate::market::{Market, MarketConfig, NodeLaunch, RunningMarket};
+use crate::report::{Failure, Plain};
+use crate::{model, runtime};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Exit code of a market that was interrupted twice: the shell's word for an interrupt.
+const INTERRUPTED: i32 = 130;
+
+/// What can be typed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Where buyers connect; port 0 lets the system choose [default: 127.0.0.1:8420].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<std::net::SocketAddr>,
+    /// The configuration file [default: bourse.toml in the data folder, if there is one].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One JSON line on stdout once the market is ready; logs on stderr.
+    #[arg(long)]
+    json: bool,
+    /// Sell only what the configured providers offer.
+    #[arg(long)]
+    no_node: bool,
+}
+
+impl Args {
+    fn flags(&self) -> Vec<Flag> {
+        let listen = self.listen.map(|address| Flag::new("--listen", "gateway.listen", address.to_string()));
+        let no_node = self.no_node.then(|| Flag::new("--no-node", "node.enabled", false));
+        listen.into_iter().chain(no_node).collect()
+    }
+}
+
+/// What is known once the market answers.
+struct Ready<'a> {
+    base_url: &'a str,
+    key: &'a str,
+    gateway_pid: u32,
+    node_pid: Option<u32>,
+    /// A model that is for sale, for the line to paste.
+    model: Option<&'a str>,
+}
+
+impl Ready<'_> {
+    /// The line that a script waits for.
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "base_url": self.base_url,
+            "api_key": self.key,
+            "pids": {"gateway": self.gateway_pid, "node": self.node_pid},
+        })
+    }
+
+    /// The words for a person.
+    fn text(&self) -> String {
+        let mut text =
+            format!("The market is open.\n\n  base URL  {}\n  API key   {}\n\n", self.base_url, self.key);
+        match self.model {
+            Some(model) => _ = write!(text, "Ask it something:\n\n{}\n\n", self.curl(model)),
+            None => text
+                .push_str("Nothing is for sale yet: no node is asked for and no provider is configured.\n\n"),
+        }
+        text.push_str("Ctrl-C stops it; what was earned and spent stays.\n");
+        text
+    }
+
+    fn curl(&self, model: &str) -> String {
+        let Self { base_url, key, .. } = self;
+        format!(
+            "curl {base_url}/chat/completions -H \"Authorization: Bearer {key}\" \\\n  \
+             -H \"Content-Type: application/json\" \\\n  \
+             -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"hello\"}}]}}'"
+        )
+    }
+}
+
+/// Starts the market, says so, and waits for the end.
+pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    runtime::logs(environment, if args.json { "info" } else { "warn" });
+    let data_dir = args.place.locate(environment)?;
+    let loaded = super::config::load(args.config.as_deref(), &data_dir, environment, args.flags())?;
+    let config = loaded.config;
+    let listen = config.gateway.listen;
+    if !listen.ip().is_loopback() {
+        eprintln!(
+            "warning: {listen} is open to other machines and speaks plain HTTP: put TLS in front of it"
+        );
+    }
+    runtime::raise_open_files();
+    let node = if config.node.enabled { Some(launch(&data_dir, &config)?) } else { None };
+    let config = MarketConfig { data_dir, config, environment: environment.clone(), node };
+    runtime::reactor()?.block_on(serve(args, config))
+}
+
+/// Makes sure of weights and key, so that the node only has to load and dial.
+fn launch(data_dir: &DataDir, config: &Config) -> Result<NodeLaunch, Failure> {
+    let model = model::obtain(data_dir, &config.node.model, config.node.model_path.as_deref())?;
+    data_dir.create()?;
+    let signer = bourse_node::identity::load_or_create(&data_dir.node())
+        .map_err(|error| Plain::new("the node has no key").because(error))?;
+    let program = std::env::current_exe()
+        .map_err(|error| Plain::new("the system does not say where this program lies").because(error))?;
+    Ok(NodeLaunch { program, model, node: signer.node_id() })
+}
+
+async fn serve(args: &Args, config: MarketConfig) -> Result<ExitCode, Failure> {
+    // Before anything is started, so that an early Ctrl-C closes the books too.
+    let mut stop = Stop::new()?;
+    let local = config.config.node.model.clone();
+    let mut market = Market::start(config).await?;
+    let ready = tokio::select! {
+        ready = market.node_ready() => Some(ready),
+        () = stop.asked() => None,
+    };
+    match ready {
+        Some(Ok(node_pid)) => announce(args, &market, &local, node_pid).await?,
+        Some(Err(error)) => {
+            market.shutdown().await?;
+            return Err(error.into());
+        }
+        None => return close(market, stop).await,
+    }
+    let failed = tokio::select! {
+        () = stop.asked() => false,
+        () = market.failed() => true,
+    };
+    let code = close(market, stop).await?;
+    if failed {
+        return Err(Plain::new("the market stopped serving by itself")
+            .hint("the log above says why")
+            .boxed());
+    }
+    Ok(code)
+}
+
+async fn announce(
+    args: &Args,
+    market: &RunningMarket,
+    local: &str,
+    node_pid: Option<u32>,
+) -> Result<(), Failure> {
+    let model = if args.json { None } else { for_sale(market, local).await };
+    let ready = Ready {
+        base_url: &market.base_url,
+        key: &market.key,
+        gateway_pid: std::process::id(),
+        node_pid,
+        model: model.as_deref(),
+    };
+    let text = if args.json { format!("{}\n", ready.json()) } else { ready.text() };
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| Plain::new("cannot say that the market is ready").because(error).boxed())
+}
+
+/// A model to put in the line to paste: the local node's when it sells.
+async fn for_sale(market: &RunningMarket, local: &str) -> Option<String> {
+    let client = Client::new(&market.base_url, Some(market.key.clone())).ok()?;
+    let models = client.get("/models").await.ok()?;
+    let ids: Vec<&str> = models["data"].as_array()?.iter().filter_map(|model| model["id"].as_str()).collect();
+    ids.iter().find(|id| **id == local).or(ids.first()).map(|id| (*id).to_owned())
+}
+
+/// Drains; a second request to stop ends the process at once.
+async fn close(market: RunningMarket, mut stop: Stop) -> Result<ExitCode, Failure> {
+    eprintln!("closing: open answers may end; interrupt again to stop at once");
+    tokio::select! {
+        closed = market.shutdown() => closed.map(|()| ExitCode::SUCCESS).map_err(Plain::boxed),
+        () = stop.asked() => std::process::exit(INTERRUPTED),
+    }
+}
+
+/// The two ways to ask a process to stop.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Plain::new("the system does not pass signals on").because(error).boxed())
+        };
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Completes at each request to stop.
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_gets_a_line_to_paste_and_a_script_one_line() {
+        let mut ready = Ready {
+            base_url: "http://127.0.0.1:8420/v1",
+            key: "sk-bourse-1",
+            gateway_pid: 7,
+            node_pid: None,
+            model: Some("a/b"),
+        };
+        let want = "curl http://127.0.0.1:8420/v1/chat/completions -H \"Authorization: Bearer sk-bourse-1\" \\\n  \
+                    -H \"Content-Type: application/json\" \\\n  \
+                    -d '{\"model\": \"a/b\", \"messages\": [{\"role\": \"user\", \"content\": \"hello\"}]}'\n";
+        assert!(ready.text().contains(want), "{}", ready.text());
+        let want = "{\"api_key\":\"sk-bourse-1\",\"base_url\":\"http://127.0.0.1:8420/v1\",\
+                    \"pids\":{\"gateway\":7,\"node\":null}}";
+        assert_eq!(ready.json().to_string(), want);
+        ready.model = None;
+        assert!(ready.text().contains("Nothing is for sale yet"));
+    }
+}

@@ -1,0 +1,324 @@
+//! A whole market in one process, the node beside it: what `bourse up` runs and tests start.
+//!
+//! The order of a start: bind (so that a taken port costs nothing), open the books (replay, release what a
+//! crash left held), make sure of the operator's key, serve, start the node. The order of an end is the
+//! reverse of what money needs: no new requests, open streams to their terminals while node and books are
+//! still there, then the node, then the books. Dropping a [`RunningMarket`] without
+//! [`RunningMarket::shutdown`] ends it like a crash, which is allowed and replayed at the next start.
+
+use crate::admin::{ExchangeAdmin, cannot_open};
+use crate::config::{Config, Environment};
+use crate::data_dir::{DataDir, DataDirError, Runtime};
+use crate::report::Plain;
+use crate::supervise::{ChildState, NodeProcess, Supervisor};
+use crate::wiring::{self, LOCAL_SELLER, WiringError};
+use bourse_exchange::{AdminReply, AdminRequest, Exchange, OPERATOR_NAME, hash_key};
+use bourse_gateway::{
+    Clock as _, Entropy, Gateway, GatewayConfig, NetConnect, NodeAdmission, Ports, Secret, SystemClock,
+};
+use bourse_types::{Digest32, NodeId, SellerName};
+use bourse_wire::funds::Funds as _;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long a node may take from its start until the gateway has welcomed it.
+pub const NODE_TIMEOUT: Duration = Duration::from_mins(2);
+/// Starts of the node that may fail before the market's start is called failed.
+pub const NODE_FAILURES_MAX: u32 = 3;
+
+/// Everything a market is made from.
+pub struct MarketConfig {
+    /// Where its state lives.
+    pub data_dir: DataDir,
+    /// What it decides by.
+    pub config: Config,
+    /// Where providers' keys are.
+    pub environment: Environment,
+    /// The node to run, if any.
+    pub node: Option<NodeLaunch>,
+}
+
+/// The node to run beside the market.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeLaunch {
+    /// The `bourse` program.
+    pub program: PathBuf,
+    /// The weights.
+    pub model: PathBuf,
+    /// The node's key, as in its data directory.
+    pub node: NodeId,
+}
+
+/// Why a market did not start.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum StartError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Wiring(#[from] WiringError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The books cannot be opened, or something else that says it all.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Refused(#[from] Plain),
+    /// Somebody else listens there.
+    #[error("{0} is taken")]
+    #[diagnostic(help(
+        "a market may already run there; --listen 127.0.0.1:0 lets the system choose another port"
+    ))]
+    Taken(SocketAddr),
+    /// Nobody can listen there.
+    #[error("cannot listen on {address}")]
+    #[diagnostic(help("give --listen an address of this machine, such as 127.0.0.1:8420"))]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The node does not stay.
+    #[error("the node ended {0} times before it was ready")]
+    #[diagnostic(help("its own messages above say why; --no-node starts the market without it"))]
+    NodeFails(u32),
+    /// The node does not get ready.
+    #[error("the node was not ready after {} seconds", NODE_TIMEOUT.as_secs())]
+    #[diagnostic(help("is the machine very busy? --no-node starts the market without it"))]
+    NodeSlow,
+}
+
+/// Starts markets.
+pub struct Market;
+
+/// A market that serves.
+pub struct RunningMarket {
+    /// Where buyers on this machine connect, such as `http://127.0.0.1:8420/v1`.
+    pub base_url: String,
+    /// The operator's key.
+    pub key: String,
+    data_dir: DataDir,
+    gateway: Gateway,
+    exchange: Arc<Exchange>,
+    stop_serving: watch::Sender<bool>,
+    stop_nodes: watch::Sender<bool>,
+    serving: Option<JoinHandle<std::io::Result<()>>>,
+    nodes: Option<JoinHandle<std::io::Result<()>>>,
+    supervisor: Option<Supervisor>,
+}
+
+impl Market {
+    /// Starts everything; the node may still be on its way ([`RunningMarket::node_ready`]).
+    pub async fn start(config: MarketConfig) -> Result<RunningMarket, StartError> {
+        let MarketConfig { data_dir, config, environment, node } = config;
+        let mut gateway_config = wiring::gateway(&config, &environment)?;
+        let exchange_config = wiring::exchange(&config)?;
+        let listener = listen(config.gateway.listen).await?;
+        let address = local(&listener, config.gateway.listen)?;
+        let nodes_listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+        let nodes_address = local(&nodes_listener, config.gateway.listen)?;
+        data_dir.create()?;
+        let exchange = Exchange::open(data_dir.root(), exchange_config, SystemClock.now())
+            .map_err(|error| cannot_open(&data_dir, error))?;
+        let exchange = Arc::new(exchange);
+        let key = operator_key(&data_dir, &exchange)?;
+        let entropy = Entropy::of_system().map_err(no_randomness)?;
+        let admin_token = token()?;
+        gateway_config.admin_token = Some(Secret::new(admin_token.as_str()));
+        if let Some(node) = &node {
+            gateway_config.nodes.push(admission(&config, node)?);
+        }
+        let gateway = gateway(gateway_config, &exchange, entropy)?;
+        let (stop_serving, stopping) = watch::channel(false);
+        let serving = tokio::spawn({
+            let gateway = gateway.clone();
+            async move { gateway.serve(listener, told(stopping)).await }
+        });
+        let (stop_nodes, stopping) = watch::channel(false);
+        let mut market = RunningMarket {
+            base_url: format!("http://{address}/v1"),
+            key,
+            data_dir,
+            gateway,
+            exchange,
+            stop_serving,
+            stop_nodes,
+            serving: Some(serving),
+            nodes: None,
+            supervisor: None,
+        };
+        if let Some(node) = node {
+            let gateway = market.gateway.clone();
+            market.nodes =
+                Some(tokio::spawn(async move { gateway.serve_nodes(nodes_listener, told(stopping)).await }));
+            market.supervisor = Some(Supervisor::start(NodeProcess {
+                program: node.program,
+                gateway: nodes_address,
+                data_dir: market.data_dir.root().to_owned(),
+                slug: config.node.model.clone(),
+                model: node.model,
+                threads: config.node.threads,
+            }));
+        }
+        let runtime = Runtime { base_url: market.base_url.clone(), pid: std::process::id(), admin_token };
+        market.data_dir.publish(&runtime)?;
+        Ok(market)
+    }
+}
+
+impl RunningMarket {
+    /// Waits until the node sells; gives back its process. `None` when no node was asked for.
+    pub async fn node_ready(&self) -> Result<Option<u32>, StartError> {
+        let Some(supervisor) = &self.supervisor else { return Ok(None) };
+        let mut child = supervisor.state();
+        let mut connected = self.gateway.nodes_connected();
+        let ready = async {
+            tokio::select! {
+                _ = connected.wait_for(|count| *count > 0) => Ok(()),
+                _ = child.wait_for(|state| state.ended >= NODE_FAILURES_MAX) => {
+                    Err(StartError::NodeFails(NODE_FAILURES_MAX))
+                }
+            }
+        };
+        tokio::time::timeout(NODE_TIMEOUT, ready).await.map_err(|_| StartError::NodeSlow)??;
+        Ok(self.node_pid())
+    }
+
+    /// The node's process at this moment.
+    pub fn node_pid(&self) -> Option<u32> {
+        self.supervisor.as_ref().and_then(|supervisor| supervisor.state().borrow().pid)
+    }
+
+    /// What is known of the node's process, now and later.
+    pub fn node_state(&self) -> Option<watch::Receiver<ChildState>> {
+        self.supervisor.as_ref().map(Supervisor::state)
+    }
+
+    /// The books, for embedders.
+    pub fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    /// Completes if the market stops serving by itself, which it never should.
+    pub async fn failed(&mut self) {
+        let Some(serving) = &mut self.serving else { return };
+        let ended = serving.await;
+        self.serving = None;
+        tracing::error!(?ended, "the gateway stopped serving");
+    }
+
+    /// Stops in order: open streams end with a terminal, the node leaves, the books close.
+    pub async fn shutdown(self) -> Result<(), Plain> {
+        let _ = self.data_dir.withdraw();
+        let _ = self.stop_serving.send(true);
+        if let Some(serving) = self.serving
+            && let Ok(Err(error)) = serving.await
+        {
+            tracing::warn!(%error, "the gateway did not drain cleanly");
+        }
+        if let Some(supervisor) = self.supervisor {
+            supervisor.stop().await;
+        }
+        let _ = self.stop_nodes.send(true);
+        if let Some(nodes) = self.nodes {
+            let _ = nodes.await;
+        }
+        let exchange = self.exchange;
+        let closed = tokio::task::spawn_blocking(move || exchange.close()).await;
+        match closed {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Plain::new("the books did not close").because(error)),
+            Err(error) => Err(Plain::new("the books did not close").because(error)),
+        }
+    }
+}
+
+/// Completes when told to stop, or when nobody is left to tell.
+async fn told(mut stopping: watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        ErrorKind::AddrInUse => StartError::Taken(address),
+        _ => StartError::Listen { address, source },
+    })
+}
+
+/// Where a process on this machine connects to a listener.
+fn local(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr, StartError> {
+    let mut address =
+        listener.local_addr().map_err(|source| StartError::Listen { address: asked, source })?;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    Ok(address)
+}
+
+fn admission(config: &Config, node: &NodeLaunch) -> Result<NodeAdmission, StartError> {
+    let prices = wiring::node_prices(config)?;
+    let seller = SellerName::parse(LOCAL_SELLER)
+        .map_err(|source| WiringError::Name { field: LOCAL_SELLER.to_owned(), source })?;
+    Ok(NodeAdmission { node: node.node, seller, prices })
+}
+
+fn gateway(config: GatewayConfig, exchange: &Arc<Exchange>, entropy: Entropy) -> Result<Gateway, StartError> {
+    let ports = Ports {
+        funds: exchange.clone(),
+        records: exchange.clone(),
+        admin: Some(Arc::new(ExchangeAdmin(exchange.clone()))),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(entropy),
+        connect: Arc::new(NetConnect::new()),
+    };
+    Gateway::new(config, ports).map_err(|error| {
+        Plain::new("the configured sellers cannot be used")
+            .because(error)
+            .hint("`bourse config explain` shows what was read, and from where")
+            .into()
+    })
+}
+
+fn no_randomness(error: std::io::Error) -> Plain {
+    Plain::new("the system gives no random bytes").because(error)
+}
+
+/// The token that commands of this user present while this market runs.
+fn token() -> Result<String, StartError> {
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes).map_err(|error| no_randomness(std::io::Error::other(error)))?;
+    Ok(Digest32(bytes).to_string())
+}
+
+/// The kept key while the books know it; else a new one, which is kept. A key that the operator revoked is
+/// replaced like one that was lost.
+fn operator_key(data_dir: &DataDir, exchange: &Exchange) -> Result<String, StartError> {
+    if let Some(key) = data_dir.operator_key()? {
+        if exchange.authenticate(&hash_key(&key)).is_ok() {
+            return Ok(key);
+        }
+        tracing::warn!("the books do not honour the kept operator key: making a new one");
+    }
+    let request = AdminRequest::CreateKey { label: OPERATOR_NAME.to_owned(), account: None, limit_usd: None };
+    let failed = || Plain::new("the operator's key could not be made");
+    match exchange.admin(request, SystemClock.now()) {
+        Ok(AdminReply::KeyCreated { secret, .. }) => {
+            data_dir.keep_operator_key(&secret.0)?;
+            Ok(secret.0)
+        }
+        Ok(_) => Err(failed().into()),
+        Err(error) => Err(failed().because(error).into()),
+    }
+}

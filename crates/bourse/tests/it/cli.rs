@@ -1,0 +1,64 @@
+//! The command line as a person meets it: what is printed, what is said, how it ends.
+
+use crate::program::{command, finish, run};
+
+#[test]
+fn a_command_without_a_market_says_how_to_start_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for args in [&["chat", "hello"][..], &["models"]] {
+        let said = run(dir.path(), args).failure();
+        let want = format!(
+            "error: no market runs in {}\n  hint: `bourse up` starts one; --data-dir DIR looks elsewhere\n",
+            dir.path().display()
+        );
+        assert_eq!(said, want);
+    }
+}
+
+#[test]
+fn a_receipt_needs_an_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = run(dir.path(), &["receipt", "../../etc/passwd"]).failure();
+    assert!(said.starts_with("error: `../../etc/passwd` is not the id of a receipt\n  because: "), "{said}");
+}
+
+#[test]
+fn completions_name_the_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(dir.path(), &["completions", shell]).success();
+        assert!(script.contains("ledger") && script.contains("verify"), "{shell}");
+    }
+}
+
+#[test]
+fn the_configuration_is_explained_with_origins() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("bourse.toml"), "[exchange]\nfee_bps = 7\n").unwrap();
+    let mut asked = command(dir.path(), &["config", "explain", "--json"]);
+    asked.env("BOURSE_NODE_THREADS", "3");
+    let lines = finish(asked).json();
+    let check = |path: &str, value: &str, origin: &str| {
+        let line = lines.as_array().unwrap().iter().find(|line| line["path"] == path).unwrap();
+        assert_eq!(line["value"], value, "{path}");
+        assert!(line["origin"].as_str().unwrap().ends_with(origin), "{line}");
+        assert!(!line["doc"].as_str().unwrap().is_empty(), "{line}");
+    };
+    check("exchange.fee_bps", "7", "bourse.toml");
+    check("node.threads", "3", "environment variable BOURSE_NODE_THREADS");
+    check("gateway.listen", "\"127.0.0.1:8420\"", "default");
+    check("data_dir", &format!("\"{}\"", dir.path().display()), "environment variable BOURSE_DATA_DIR");
+    let text = run(dir.path(), &["config", "explain"]).success();
+    assert!(text.contains("exchange.fee_bps = 7\n"), "{text}");
+}
+
+#[test]
+fn a_wrong_configuration_stops_every_command_that_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("bourse.toml"), "[node]\nthread = 1\n").unwrap();
+    for args in [&["config", "explain"][..], &["up", "--no-node"]] {
+        let said = run(dir.path(), args).failure();
+        assert!(said.starts_with("error: unknown field: found `thread`"), "{said}");
+        assert!(said.contains("hint: "), "{said}");
+    }
+}

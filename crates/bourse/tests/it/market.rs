@@ -1,0 +1,279 @@
+//! A whole market as a child process: from the first line to the last settled stream.
+
+use crate::program::{Up, command, finish, run, up};
+use crate::seller::{self, HANG};
+use crate::{MODEL, resale};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+fn reactor() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn question(text: &str, stream: bool) -> Value {
+    json!({"model": MODEL, "max_tokens": 20, "stream": stream, "messages": [{"role": "user", "content": text}]})
+}
+
+/// The text of a streamed answer's events.
+fn stream(market: &Up, text: &str) -> Vec<String> {
+    let client = market.client();
+    reactor().block_on(async {
+        let mut lines = client.stream("/chat/completions", &question(text, true)).await.unwrap();
+        let mut events = Vec::new();
+        while let Some(line) = lines.next().await.unwrap() {
+            events.extend(line.strip_prefix("data: ").map(str::to_owned));
+        }
+        events
+    })
+}
+
+fn balance(dir: &Path, account: &str) -> String {
+    let accounts = run(dir, &["ledger", "balance", "--json"]).json();
+    let found = accounts.as_array().unwrap().iter().find(|line| line["name"] == account).cloned();
+    found.unwrap_or_else(|| panic!("no {account} in {accounts}"))["balance_usd"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_market_opens_sells_settles_and_opens_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let config = resale(&seller.base_url);
+    let market = up(dir.path(), &config, &["--no-node"], &[]);
+    assert!(market.key.starts_with("sk-bourse-") && market.node_pid.is_none());
+    let answer =
+        reactor().block_on(market.client().post("/chat/completions", &question("hi", false))).unwrap();
+    // 13 tokens at a thousandth of a cent each.
+    assert_eq!(answer["usage"]["cost"].to_string(), "0.00013");
+    let id = run(dir.path(), &["chat", "hi", "--json"]).json()["receipt"].as_str().unwrap().to_owned();
+    let key = market.key.clone();
+    market.stop();
+    assert_eq!(balance(dir.path(), "operator"), "9.999740000");
+
+    let market = up(dir.path(), &config, &["--no-node"], &[]);
+    assert_eq!(market.key, key, "a second start keeps the key");
+    assert_eq!(balance(dir.path(), "operator"), "9.999740000", "and the balance");
+    let receipt = run(dir.path(), &["receipt", &id, "-o", "-"]).json();
+    assert!(receipt.to_string().contains(&id), "and the receipts");
+    market.stop();
+    let checked = run(dir.path(), &["ledger", "check"]).success();
+    assert!(checked.starts_with("the books are clean\n"), "{checked}");
+}
+
+#[test]
+fn chat_streams_and_tells_what_it_cost() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let market = up(dir.path(), &resale(&seller.base_url), &["--no-node"], &[]);
+    let ended = run(dir.path(), &["chat", "hello"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "one two three\n"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.starts_with("10 + 3 tokens, $0.00013, sold by echo, receipt gen-"),
+        "{}",
+        ended.stderr
+    );
+    let answer = run(dir.path(), &["chat", "hello", "--json"]).json();
+    assert_eq!(answer["text"], "one two three");
+    assert_eq!(answer["cost_usd"], "0.000130000");
+    let models = run(dir.path(), &["models"]).success();
+    assert!(models.contains(MODEL) && models.contains("$10"), "{models}");
+    let said = run(dir.path(), &["chat", "--model", "no/such", "hello"]).failure();
+    assert!(said.contains("no/such") && said.contains("hint: `bourse models`"), "{said}");
+    market.stop();
+    let said = run(dir.path(), &["chat", "hello"]).failure();
+    assert!(said.contains("`bourse up` starts one"), "{said}");
+}
+
+#[test]
+fn keys_are_made_limited_and_ended_live_and_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let market = up(dir.path(), &resale(&seller.base_url), &["--no-node"], &[]);
+    let made = run(dir.path(), &["key", "create", "robot", "--limit", "0.002"]);
+    let key = made.stdout.trim().to_owned();
+    assert!(key.starts_with("sk-bourse-"), "{}", made.stderr);
+    let chat = |question: &str| {
+        let mut asked = command(dir.path(), &["chat", "--max-tokens", "3", question]);
+        asked.env("BOURSE_API_KEY", &key);
+        finish(asked)
+    };
+    chat("hi").success();
+    let listed = run(dir.path(), &["key", "list"]).success();
+    assert!(listed.contains("robot") && listed.contains("$0.002") && listed.contains("$0.00013"), "{listed}");
+    assert!(!listed.contains(&key) && !listed.contains(&market.key), "a list shows no secret");
+    run(dir.path(), &["key", "limit", "robot", "0.00014"]).success();
+    let said = chat("hi").failure();
+    assert!(said.contains("402") && said.contains("hint: "), "{said}");
+    run(dir.path(), &["key", "limit", "robot", "none"]).success();
+    chat("hi").success();
+    market.stop();
+
+    run(dir.path(), &["key", "revoke", "robot"]).success();
+    let listed = run(dir.path(), &["key", "list", "--json"]).json();
+    assert!(listed["keys"].as_array().unwrap().iter().any(|key| key["revoked_ms"].is_u64()), "{listed}");
+    let market = up(dir.path(), &resale(&seller.base_url), &["--no-node"], &[]);
+    let said = chat("hi").failure();
+    assert!(said.contains("401"), "{said}");
+    let said = run(dir.path(), &["key", "revoke", "nobody"]).failure();
+    assert!(said.starts_with("error: no key is called `nobody`"), "{said}");
+    market.stop();
+}
+
+#[test]
+fn the_books_can_be_read_while_the_market_sells() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let market = up(dir.path(), &resale(&seller.base_url), &["--no-node"], &[]);
+    let events = stream(&market, "hello");
+    assert_eq!(events.last().map(String::as_str), Some("[DONE]"));
+    let statement = run(dir.path(), &["ledger", "statement"]).success();
+    assert!(statement.contains("-$0.00013") && statement.contains("gen-"), "{statement}");
+    assert!(run(dir.path(), &["ledger", "check"]).success().starts_with("the books are clean\n"));
+    let said = run(dir.path(), &["ledger", "statement", "nobody"]).failure();
+    assert!(said.starts_with("error: no account is called `nobody`\n  hint: "), "{said}");
+    let credited = run(dir.path(), &["ledger", "credit", "operator", "2"]).success();
+    assert!(credited.contains("$11.99987"), "{credited}");
+    market.stop();
+}
+
+#[test]
+fn a_receipt_is_verified_and_a_changed_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let market = up(dir.path(), &resale(&seller.base_url), &["--no-node"], &[]);
+    let answer = run(dir.path(), &["chat", "hello", "--json"]).json();
+    let file = dir.path().join("receipt.json");
+    let path = file.to_str().unwrap();
+    run(dir.path(), &["receipt", answer["receipt"].as_str().unwrap(), "-o", path]).success();
+    let log = market.base_url.clone();
+    run(dir.path(), &["chat", "again"]).success();
+    let said = run(dir.path(), &["verify", path, "--log", &log]).success();
+    assert!(said.contains("inclusion") && said.contains("log"), "{said}");
+    market.stop();
+
+    let said = run(dir.path(), &["verify", path]).success();
+    assert!(said.contains("ok") && said.contains("exchange_signature"), "{said}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("echo", "ecko")).unwrap();
+    let ended = run(dir.path(), &["verify", path, "--json"]);
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    let verdict: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(verdict["holds"], false);
+    std::fs::write(&file, "{}").unwrap();
+    assert!(run(dir.path(), &["verify", path]).failure().starts_with("error: "));
+}
+
+#[test]
+fn an_open_stream_ends_with_a_terminal_when_the_market_is_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let environment = [("BOURSE_GATEWAY_DRAIN_TIMEOUT_MS", "50")];
+    let market = up(dir.path(), &resale(&seller.base_url), &["--no-node"], &environment);
+    let events = std::thread::scope(|scope| {
+        let streaming = scope.spawn(|| stream(&market, HANG));
+        seller.hung.recv().unwrap();
+        market.terminate();
+        streaming.join().unwrap()
+    });
+    let (status, rest, stderr) = market.ended();
+    assert!(status.success(), "{status}: {stderr}");
+    assert_eq!(rest, "");
+    let error = events
+        .iter()
+        .filter_map(|event| serde_json::from_str::<Value>(event).ok())
+        .find(|event| event["error"].is_object());
+    let error = error.unwrap_or_else(|| panic!("no terminal in {events:?}"));
+    assert_eq!(error["choices"][0]["finish_reason"], "error", "{error}");
+    let checked = run(dir.path(), &["ledger", "check", "--json"]).json();
+    assert_eq!(checked["problems"], json!([]));
+    assert_eq!((checked["holds_open"].clone(), checked["holds_orphaned"].clone()), (json!(0), json!(0)));
+    assert_ne!(balance(dir.path(), "operator"), "10.000000000", "what was delivered is charged");
+}
+
+#[test]
+fn a_kill_loses_nothing_that_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let config = resale(&seller.base_url);
+    let market = up(dir.path(), &config, &["--no-node"], &[]);
+    let acknowledged = stream(&market, "hello");
+    assert_eq!(acknowledged.last().map(String::as_str), Some("[DONE]"));
+    std::thread::scope(|scope| {
+        let hanging = scope.spawn(|| {
+            let client = market.client();
+            reactor().block_on(async {
+                // The kill may come before the first words have reached this side.
+                let Ok(mut lines) = client.stream("/chat/completions", &question(HANG, true)).await else {
+                    return;
+                };
+                while let Ok(Some(_)) = lines.next().await {}
+            });
+        });
+        seller.hung.recv().unwrap();
+        crate::program::signal(market.gateway_pid, rustix::process::Signal::KILL);
+        hanging.join().unwrap();
+    });
+    drop(market);
+    let market = up(dir.path(), &config, &["--no-node"], &[]);
+    assert_eq!(balance(dir.path(), "operator"), "9.999870000");
+    market.stop();
+    let checked = run(dir.path(), &["ledger", "check", "--json"]).json();
+    assert_eq!(checked["problems"], json!([]));
+    assert_eq!(checked["receipts"], 1);
+    assert_eq!(checked["holds_orphaned"], 0, "the start released what the crash left");
+}
+
+#[test]
+fn secrets_are_private_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let config = resale(&seller.base_url).replace("base_url", "api_key_env = \"ECHO_KEY\"\nbase_url");
+    let environment = [("ECHO_KEY", "sk-seller-canary"), ("BOURSE_LOG", "debug")];
+    let market = up(dir.path(), &config, &["--no-node"], &environment);
+    let key = market.key.clone();
+    stream(&market, "hello");
+    for name in ["operator.key", "market.json", "exchange.key"] {
+        let mode = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    market.terminate();
+    let (status, rest, stderr) = market.ended();
+    assert!(status.success() && rest.is_empty());
+    assert!(!stderr.contains(&key) && !stderr.contains("sk-seller-canary"), "{stderr}");
+    assert!(!dir.path().join("market.json").exists());
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() && path.file_name().unwrap() != "operator.key" {
+            let bytes = std::fs::read(&path).unwrap();
+            let found = |secret: &str| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found(&key) && !found("sk-seller-canary"), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_second_market_in_the_same_folder_or_port_is_refused_with_a_hint() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let config = resale(&seller.base_url);
+    let market = up(dir.path(), &config, &["--no-node"], &[]);
+    let said = run(dir.path(), &["up", "--no-node", "--listen", "127.0.0.1:0"]).failure();
+    assert!(
+        said.contains(&format!("already uses {} at {}", dir.path().display(), market.base_url)),
+        "{said}"
+    );
+    let other = tempfile::tempdir().unwrap();
+    let address = market.base_url.trim_start_matches("http://").trim_end_matches("/v1").to_owned();
+    let said = run(other.path(), &["up", "--no-node", "--listen", &address]).failure();
+    assert!(said.contains("is taken") && said.contains("--listen 127.0.0.1:0"), "{said}");
+    market.stop();
+}
+
+#[test]
+fn a_market_without_anything_to_sell_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let market = up(dir.path(), "", &["--no-node"], &[]);
+    let said = run(dir.path(), &["chat", "hello"]).failure();
+    assert!(said.starts_with("error: nothing is for sale yet\n"), "{said}");
+    market.stop();
+}
