@@ -400,7 +400,9 @@ impl BatchEngine {
             return false;
         }
         let Some(mut sequence) = self.waiting.pop_front() else { return false };
-        found.iter().for_each(|&block| self.pool.hold(block));
+        for &block in &found {
+            self.pool.hold(block);
+        }
         sequence.take_over(found, promised);
         self.blocks_promised += promised;
         self.prefix_tokens_hit += sequence.computed as u64;

@@ -130,16 +130,24 @@ fn update_value(hasher: &mut blake3::Hasher, value: &Value) {
             update_tagged(hasher, 5, &(array.len() as u64).to_le_bytes());
             match array {
                 ArrayValue::Int(items) => {
-                    items.iter().for_each(|item| update_tagged(hasher, 1, &item.to_le_bytes()));
+                    for item in items {
+                        update_tagged(hasher, 1, &item.to_le_bytes());
+                    }
                 }
                 ArrayValue::Float(items) => {
-                    items.iter().for_each(|item| update_tagged(hasher, 2, &item.to_bits().to_le_bytes()));
+                    for item in items {
+                        update_tagged(hasher, 2, &item.to_bits().to_le_bytes());
+                    }
                 }
                 ArrayValue::Bool(items) => {
-                    items.iter().for_each(|item| update_tagged(hasher, 3, &[u8::from(*item)]));
+                    for item in items {
+                        update_tagged(hasher, 3, &[u8::from(*item)]);
+                    }
                 }
                 ArrayValue::String(items) => {
-                    items.iter().for_each(|item| update_tagged(hasher, 4, item.as_bytes()));
+                    for item in items {
+                        update_tagged(hasher, 4, item.as_bytes());
+                    }
                 }
             }
         }

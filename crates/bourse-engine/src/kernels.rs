@@ -2,14 +2,19 @@
 //!
 //! Why the bits are equal: a product of weights and activations is summed exactly, in integers, within a
 //! block of 32, and blocks are added one after another with one fused multiply-add each. Everything else
-//! (norms, softmax, attention) is written once over an eight-lane [`vector::Vector`], whose portable and
+//! (norms, softmax, attention) is written once over an eight-lane `Vector`, whose portable and
 //! AVX2 forms do the same IEEE operations lane by lane. A lane belongs to one output or to a fixed residue
 //! of the index, and lanes are added in a fixed tree, so neither the number of rows, nor their grouping, nor
 //! the number of threads changes the order of a single addition. `f32::mul_add` is exact with and without
 //! the instruction. The promise covers finite numbers; the payload of a NaN is not fixed by the standard.
 //!
 //! This module is the only one with `unsafe`: for vector instructions, chosen at run time after asking the
-//! CPU, and for letting threads write disjoint parts of one buffer ([`crew`]).
+//! CPU, and for letting threads write disjoint parts of one buffer (`crew`).
+#![expect(
+    clippy::inline_always,
+    reason = "vector code must end up inside the function that enables its instructions"
+)]
+#![expect(clippy::needless_range_loop, reason = "indices run over several arrays of registers at once")]
 
 mod attention;
 mod crew;

@@ -141,6 +141,8 @@ pub fn replay_choice(
     answer: &[u32],
 ) -> u32 {
     let mut history = History::new(params, prompt);
-    answer.iter().for_each(|&token| history.push(token));
+    for &token in answer {
+        history.push(token);
+    }
     choose(run_seed, step, logits, params, &history)
 }

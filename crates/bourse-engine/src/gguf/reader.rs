@@ -256,7 +256,7 @@ fn tensor_bytes(name: &str, dimensions: &[u64], tensor_type: TensorType) -> Resu
             limit: TENSOR_ELEMENTS_MAX,
         });
     }
-    if elements == 0 || dimensions[0] % tensor_type.block_elements() != 0 {
+    if elements == 0 || !dimensions[0].is_multiple_of(tensor_type.block_elements()) {
         return Err(GgufError::Malformed(format!("tensor {name:?} has rows of {} elements", dimensions[0])));
     }
     Ok(elements / tensor_type.block_elements() * tensor_type.block_bytes())

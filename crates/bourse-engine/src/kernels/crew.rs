@@ -139,6 +139,10 @@ impl Crew {
         }
         let next = AtomicUsize::new(0);
         let work: *const (dyn Fn(usize) + Sync + '_) = work;
+        #[expect(
+            clippy::transmute_ptr_to_ptr,
+            reason = "a cast cannot lengthen the lifetime of a trait object"
+        )]
         // SAFETY: only the lifetime changes. The job leaves the board below before this function returns or
         // unwinds, and it waits until no helper is inside, so nobody uses the pointers afterwards.
         let work: *const Work = unsafe { std::mem::transmute(work) };

@@ -74,7 +74,7 @@ fn masks_leave_what_they_say() {
     let logits = [0.25_f64, 0.125, 0.5, 0.125].map(|p| math::ln(p) as f32);
     let base = SamplingParams::default();
     let check = |params: SamplingParams, expected: &[u32]| {
-        assert_eq!(support(&logits, &params), expected, "{params:?}")
+        assert_eq!(support(&logits, &params), expected, "{params:?}");
     };
     check(base.clone(), &[0, 1, 2, 3]);
     check(SamplingParams { top_k: 2, ..base.clone() }, &[0, 2]);

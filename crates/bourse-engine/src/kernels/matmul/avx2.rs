@@ -60,7 +60,7 @@ fn add_block<const ROWS: usize, const FIRST: usize, const COUNT: usize>(
 ) {
     let ones = _mm256_set1_epi16(1);
     let mut dots = [[_mm256_setzero_si256(); 2]; COUNT];
-    let weights = micro.codes[block].0.as_ptr().cast::<__m256i>();
+    let weights = (&raw const micro.codes[block]).cast::<__m256i>();
     for group in 0..BLOCK / 4 {
         if FIRST == 0 {
             // A prefetch of any address is harmless; past the last tile it is merely of no use.
