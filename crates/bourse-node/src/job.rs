@@ -225,6 +225,15 @@ impl<'a> Running<'a> {
     }
 }
 
+/// A job that is dropped half-way, because its link is gone, frees the engine at once.
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        for id in self.ids.iter_mut().filter_map(Option::take) {
+            self.service.engine().cancel(id);
+        }
+    }
+}
+
 /// The wire's word for how an engine ended a generation.
 fn node_finish(reason: crate::engine::FinishReason) -> NodeFinish {
     use crate::engine::FinishReason;

@@ -16,6 +16,12 @@ pub(crate) const CHOICES_MAX: u32 = 128;
 /// Most alternatives reported with a token.
 pub(crate) const TOP_LOGPROBS_MAX: u8 = 20;
 
+/// Bytes of a piece for each token of the context: twice what ordinary text has, so that most prompts are
+/// one piece and are encoded once.
+const PIECE_BYTES_PER_TOKEN: usize = 8;
+/// More tokens than a cut in a text can add to its count.
+const CUT_TOKENS_MAX: usize = 256;
+
 /// Why a job is not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -184,11 +190,27 @@ fn encode_prompt(service: &NodeService, prompt: &Prompt) -> Result<Vec<u32>, Ref
     Ok(tokens)
 }
 
-/// Refuses a text that cannot fit before any time is spent on encoding it.
+/// Refuses a text that cannot fit before much time is spent on it: first by its length alone, then piece by
+/// piece, so that a long text costs no more than a context's worth of encoding and one piece.
 fn check_length(service: &NodeService, text: &str) -> Result<(), Refusal> {
     let context = service.engine().capabilities().context_tokens_max as usize;
     let tokens_min = text.len().div_ceil(service.tokenizer().token_bytes_max());
-    if tokens_min > context { Err(too_long(tokens_min, context)) } else { Ok(()) }
+    if tokens_min > context {
+        return Err(too_long(tokens_min, context));
+    }
+    let piece_bytes = context * PIECE_BYTES_PER_TOKEN;
+    let (mut rest, mut tokens, mut room) = (text, 0, context);
+    while rest.len() > piece_bytes {
+        let (piece, after) = rest.split_at(rest.floor_char_boundary(piece_bytes));
+        let encoded = service.tokenizer().encode(piece);
+        tokens += encoded.map_err(|error| Refusal::engine(&error.to_string()))?.len();
+        room += CUT_TOKENS_MAX;
+        if tokens > room {
+            return Err(too_long(context, context));
+        }
+        rest = after;
+    }
+    Ok(())
 }
 
 fn too_long(tokens: usize, context: usize) -> Refusal {

@@ -325,6 +325,7 @@ async fn what_cannot_be_served_is_the_buyers_and_says_why() {
     check(|j| j.prompt = Prompt::Text(String::new()), FailureKind::Invalid, "the prompt is empty").await;
     check(|j| j.prompt = Prompt::Text("x".repeat(512)), FailureKind::ContextLength, "512 tokens").await;
     check(|j| j.prompt = Prompt::Text("x".repeat(1 << 20)), FailureKind::ContextLength, "at least").await;
+    check(|j| j.prompt = Prompt::Text("x".repeat(6000)), FailureKind::ContextLength, "at least 512").await;
     check(|j| j.model = ModelSlug::parse("a/b").unwrap(), FailureKind::Invalid, "author/model, not a/b")
         .await;
     check(|j| j.choices = 0, FailureKind::Invalid, "n must be").await;

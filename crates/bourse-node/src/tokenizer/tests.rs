@@ -208,3 +208,23 @@ fn the_real_template_renders_to_the_known_ids() {
     let ids = tokenizer.encode(&text).unwrap();
     assert_eq!(ids, [1, 9690, 198, 6077, 5453, 30, 2, 198, 1, 4093, 198, 6004, 2, 198, 1, 520, 9531, 198]);
 }
+
+#[test]
+fn long_runs_are_encoded_whole() {
+    let Some((_, tokenizer)) = real() else { return };
+    let n = 20_000;
+    for text in [
+        " ".repeat(n) + "x",
+        "\n".repeat(n),
+        " \n".repeat(n / 2) + "x",
+        "a".repeat(n),
+        "ab ".repeat(n / 3),
+        "1".repeat(n),
+        "!".repeat(n),
+        "é\u{301}".repeat(n / 4),
+        "<|im_end|>".repeat(n / 10),
+    ] {
+        let ids = tokenizer.encode(&text).unwrap();
+        assert!(text_of(&tokenizer, &ids) == text);
+    }
+}
