@@ -241,16 +241,25 @@ impl RunningMarket {
     }
 }
 
+/// Says early whether somebody else listens there.
+pub fn probe(address: SocketAddr) -> Result<(), StartError> {
+    std::net::TcpListener::bind(address).map(drop).map_err(|source| unusable(address, source))
+}
+
 /// Completes when told to stop, or when nobody is left to tell.
 async fn told(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+    TcpListener::bind(address).await.map_err(|source| unusable(address, source))
+}
+
+fn unusable(address: SocketAddr, source: std::io::Error) -> StartError {
+    match source.kind() {
         ErrorKind::AddrInUse => StartError::Taken(address),
         _ => StartError::Listen { address, source },
-    })
+    }
 }
 
 /// Where a process on this machine connects to a listener.

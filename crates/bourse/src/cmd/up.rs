@@ -9,7 +9,8 @@ use crate::config::{Config, Environment, Flag};
 use crate::data_dir::DataDir;
 use crate::market::{Market, MarketConfig, NodeLaunch, RunningMarket};
 use crate::report::{Failure, Plain};
-use crate::{model, runtime};
+use crate::{market, model, runtime};
+use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -46,26 +47,25 @@ impl Args {
     }
 }
 
-/// What is known once the market answers.
+/// What is known once the market answers. Serialised it is the line that a script waits for.
+#[derive(Serialize)]
 struct Ready<'a> {
     base_url: &'a str,
+    #[serde(rename = "api_key")]
     key: &'a str,
-    gateway_pid: u32,
-    node_pid: Option<u32>,
+    pids: Pids,
     /// A model that is for sale, for the line to paste.
+    #[serde(skip)]
     model: Option<&'a str>,
 }
 
-impl Ready<'_> {
-    /// The line that a script waits for.
-    fn json(&self) -> serde_json::Value {
-        serde_json::json!({
-            "base_url": self.base_url,
-            "api_key": self.key,
-            "pids": {"gateway": self.gateway_pid, "node": self.node_pid},
-        })
-    }
+#[derive(Serialize)]
+struct Pids {
+    gateway: u32,
+    node: Option<u32>,
+}
 
+impl Ready<'_> {
     /// The words for a person.
     fn text(&self) -> String {
         let mut text =
@@ -102,6 +102,8 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
         );
     }
     runtime::raise_open_files();
+    // Before a model is fetched for a market that cannot open.
+    market::probe(listen)?;
     let node = if config.node.enabled { Some(launch(&data_dir, &config)?) } else { None };
     let config = MarketConfig { data_dir, config, environment: environment.clone(), node };
     runtime::reactor()?.block_on(serve(args, config))
@@ -127,13 +129,14 @@ async fn serve(args: &Args, config: MarketConfig) -> Result<ExitCode, Failure> {
         ready = market.node_ready() => Some(ready),
         () = stop.asked() => None,
     };
-    match ready {
-        Some(Ok(node_pid)) => announce(args, &market, &local, node_pid).await?,
-        Some(Err(error)) => {
-            market.shutdown().await?;
-            return Err(error.into());
-        }
+    let announced = match ready {
+        Some(Ok(node_pid)) => announce(args, &market, &local, node_pid).await,
+        Some(Err(error)) => Err(error.into()),
         None => return close(market, stop).await,
+    };
+    if let Err(error) = announced {
+        market.shutdown().await?;
+        return Err(error);
     }
     let failed = tokio::select! {
         () = stop.asked() => false,
@@ -158,11 +161,10 @@ async fn announce(
     let ready = Ready {
         base_url: &market.base_url,
         key: &market.key,
-        gateway_pid: std::process::id(),
-        node_pid,
+        pids: Pids { gateway: std::process::id(), node: node_pid },
         model: model.as_deref(),
     };
-    let text = if args.json { format!("{}\n", ready.json()) } else { ready.text() };
+    let text = if args.json { format!("{}\n", super::json(&ready)?) } else { ready.text() };
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|error| Plain::new("cannot say that the market is ready").because(error).boxed())
@@ -218,17 +220,16 @@ mod tests {
         let mut ready = Ready {
             base_url: "http://127.0.0.1:8420/v1",
             key: "sk-bourse-1",
-            gateway_pid: 7,
-            node_pid: None,
+            pids: Pids { gateway: 7, node: None },
             model: Some("a/b"),
         };
         let want = "curl http://127.0.0.1:8420/v1/chat/completions -H \"Authorization: Bearer sk-bourse-1\" \\\n  \
                     -H \"Content-Type: application/json\" \\\n  \
                     -d '{\"model\": \"a/b\", \"messages\": [{\"role\": \"user\", \"content\": \"hello\"}]}'\n";
         assert!(ready.text().contains(want), "{}", ready.text());
-        let want = "{\"api_key\":\"sk-bourse-1\",\"base_url\":\"http://127.0.0.1:8420/v1\",\
+        let want = "{\"base_url\":\"http://127.0.0.1:8420/v1\",\"api_key\":\"sk-bourse-1\",\
                     \"pids\":{\"gateway\":7,\"node\":null}}";
-        assert_eq!(ready.json().to_string(), want);
+        assert_eq!(super::super::json(&ready).unwrap_or_default(), want);
         ready.model = None;
         assert!(ready.text().contains("Nothing is for sale yet"));
     }

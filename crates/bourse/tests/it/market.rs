@@ -1,8 +1,13 @@
 //! A whole market as a child process: from the first line to the last settled stream.
 
-use crate::program::{Up, command, finish, run, up};
+use crate::program::{Up, command, finish, run, signal, up};
 use crate::seller::{self, HANG};
 use crate::{MODEL, resale};
+use bourse::client::Client;
+use bourse::config::{Environment, Flag, Layers};
+use bourse::data_dir::DataDir;
+use bourse::market::{Market, MarketConfig};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -210,7 +215,7 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
             });
         });
         seller.hung.recv().unwrap();
-        crate::program::signal(market.gateway_pid, rustix::process::Signal::KILL);
+        signal(market.gateway_pid, Signal::KILL);
         hanging.join().unwrap();
     });
     drop(market);
@@ -276,4 +281,80 @@ fn a_market_without_anything_to_sell_says_so() {
     let said = run(dir.path(), &["chat", "hello"]).failure();
     assert!(said.starts_with("error: nothing is for sale yet\n"), "{said}");
     market.stop();
+}
+
+#[test]
+fn a_second_interrupt_ends_the_market_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let environment = [("BOURSE_GATEWAY_DRAIN_TIMEOUT_MS", "600000")];
+    let market = up(dir.path(), &resale(&seller.base_url), &["--no-node"], &environment);
+    let pid = market.gateway_pid;
+    std::thread::scope(|scope| {
+        let hanging = scope.spawn(|| {
+            let client = market.client();
+            reactor().block_on(async {
+                let body = question(HANG, true);
+                let Ok(mut lines) = client.stream("/chat/completions", &body).await else { return };
+                while let Ok(Some(_)) = lines.next().await {}
+            });
+        });
+        seller.hung.recv().unwrap();
+        market.terminate();
+        // The runtime file goes first, so the first request to stop has been heard.
+        while dir.path().join("market.json").exists() {
+            std::thread::yield_now();
+        }
+        signal(pid, Signal::INT);
+        hanging.join().unwrap();
+    });
+    let (status, _, _) = market.ended();
+    assert_eq!(status.code(), Some(130));
+    let checked = run(dir.path(), &["ledger", "check", "--json"]).json();
+    assert_eq!(checked["problems"], json!([]));
+}
+
+#[test]
+fn a_node_that_cannot_load_its_model_is_told_plainly() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model.gguf");
+    let mut asked = command(dir.path(), &["up", "--listen", "127.0.0.1:0"]);
+    asked.env("BOURSE_MODEL_PATH", &model);
+    let said = finish(asked).failure();
+    assert!(said.starts_with(&format!("error: the model {} cannot be read\n", model.display())), "{said}");
+    std::fs::write(&model, "not a model").unwrap();
+    let mut asked = command(dir.path(), &["up", "--listen", "127.0.0.1:0"]);
+    asked.env("BOURSE_MODEL_PATH", &model);
+    let said = finish(asked).failure();
+    assert!(said.contains("error: the node stopped\n  because: the model cannot be loaded\n"), "{said}");
+    assert!(said.contains("error: the node ended 3 times before it was ready\n"), "{said}");
+    assert!(said.ends_with("--no-node starts the market without it\n"), "{said}");
+}
+
+#[test]
+fn a_whole_market_starts_in_a_process_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let file = dir.path().join("bourse.toml");
+    std::fs::write(&file, resale(&seller.base_url)).unwrap();
+    let environment = Environment::default();
+    let flags = vec![Flag::new("--listen", "gateway.listen", "127.0.0.1:0")];
+    let config = Layers { file: Some(file), environment: &environment, flags }.load().unwrap().config;
+    let data_dir = DataDir::at(dir.path().join("data"));
+    reactor().block_on(async {
+        let start = || MarketConfig {
+            data_dir: data_dir.clone(),
+            config: config.clone(),
+            environment: environment.clone(),
+            node: None,
+        };
+        let market = Market::start(start()).await.unwrap();
+        assert_eq!(market.node_ready().await.unwrap(), None);
+        let client = Client::new(&market.base_url, Some(market.key.clone())).unwrap();
+        let answer = client.post("/chat/completions", &question("hi", false)).await.unwrap();
+        assert_eq!(answer["choices"][0]["message"]["content"], "one two three");
+        let taken = Market::start(start()).await.err().unwrap();
+        assert!(taken.to_string().contains("already uses"), "{taken}");
+        market.shutdown().await.unwrap();
+    });
 }
