@@ -155,7 +155,7 @@ def tools_stream():
 @check
 def a_wrong_key_is_told():
     stranger = openai.OpenAI(api_key="sk-bourse-nobody")
-    error = raised(openai.AuthenticationError, lambda: stranger.models.list())
+    error = raised(openai.AuthenticationError, lambda: stranger.chat.completions.create(model=LOCAL, messages=HELLO))
     assert error.status_code == 401
 
 
@@ -181,6 +181,7 @@ def bad_requests_name_the_field_and_are_free():
 def a_receipt_verifies_offline():
     raw = client.chat.completions.with_raw_response.create(model=LOCAL, messages=HELLO, max_tokens=8)
     name = raw.headers["x-bourse-receipt"]
+    assert raw.parse().id == raw.headers["x-generation-id"]
     settled(raw.parse().id)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "receipt.json")
@@ -207,14 +208,15 @@ def cancelled(model):
     """Cancels a long stream in its middle; gives its record and what the balance lost."""
     async def ask():
         async with openai.AsyncOpenAI() as asynchronous:
-            stream = await asynchronous.chat.completions.create(
-                model=model, messages=HELLO, max_tokens=LONG, stream=True, extra_body={"ignore_eos": True})
+            raw = await asynchronous.chat.completions.with_raw_response.create(
+                model=model, messages=HELLO, max_tokens=LONG, stream=True)
+            stream = raw.parse()
             seen = 0
             async for chunk in stream:
                 seen += bool(chunk.choices and chunk.choices[0].delta.content)
                 if seen == 5:
                     await stream.close()
-                    return chunk.id
+                    return raw.headers["x-generation-id"]
 
     before = balance()
     record = settled(asyncio.run(ask()))
