@@ -14,6 +14,8 @@ const WORDS_MAX: usize = 65_536;
 /// half a character, the wire can.
 const HIGH_HALF: char = '\u{E000}';
 const LOW_HALF: char = '\u{E001}';
+/// The first byte of both in UTF-8.
+const STAND_IN_FIRST_BYTE: u8 = 0xEE;
 
 /// One token of four bytes, for the fault that cuts inside a character.
 const CRAB: &str = " 🦀";
@@ -131,7 +133,8 @@ pub(super) fn argument_pieces(arguments: &str) -> Vec<&str> {
 /// Writes JSON, with the stand-ins replaced by the escapes of half characters.
 pub(super) fn to_json_text(value: &Value) -> String {
     let text = value.to_string();
-    if text.contains([HIGH_HALF, LOW_HALF]) {
+    // Nearly every text has neither, and the bytes are quicker to search than the characters.
+    if memchr::memchr(STAND_IN_FIRST_BYTE, text.as_bytes()).is_some() {
         text.replace(HIGH_HALF, "\\ud83e").replace(LOW_HALF, "\\udd80")
     } else {
         text

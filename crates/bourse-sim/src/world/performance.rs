@@ -14,7 +14,7 @@ const SILENCE_MS: u64 = 3_000;
 /// Longest answer that a seller gives, in tokens.
 const ANSWER_TOKENS_MAX: u64 = 700;
 /// Tokens that one beat delivers at most.
-const BEAT_TOKENS_MAX: u64 = 48;
+const BEAT_TOKENS_MAX: u64 = 128;
 /// Bytes of text in one token.
 const TOKEN_BYTES: u64 = 4;
 

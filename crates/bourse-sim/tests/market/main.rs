@@ -4,3 +4,4 @@ mod budget;
 mod faults;
 mod house;
 mod input;
+mod soak;
