@@ -2,15 +2,18 @@
 //!
 //! Programs are built in release first, so that no compiler runs beside a measurement. The gateway's and the
 //! engine's drivers are Python scripts under `bench/` (standard library only); the ledger's is an example of
-//! the exchange. Each writes its own page into `bench/results/`.
+//! the exchange. Each run leaves a page and its raw figures in `bench/results/`, named by day.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
+use serde_json::Value;
 
 use crate::setup;
-use crate::workspace::{Profile, Workspace, must};
+use crate::workspace::{Profile, Workspace, must, output};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -53,12 +56,64 @@ fn gateway(workspace: &Workspace, driver: &[String]) -> Result<()> {
 
 fn engine(workspace: &Workspace, driver: &[String]) -> Result<()> {
     let model = setup::model(workspace)?;
-    must(python(workspace, "bench/engine/run.py").env(setup::MODEL_VARIABLE, model).args(driver))
+    let json = result(workspace, "engine", "json")?;
+    let mut script = python(workspace, "bench/engine/run.py");
+    let printed = output(script.arg(model).arg("--out").arg(&json).args(driver))?;
+    page(workspace, "Engine", "engine", &printed)
 }
 
 fn ledger(workspace: &Workspace, driver: &[String]) -> Result<()> {
     let bench = ["run", "--release", "--package", "bourse-exchange", "--example", "ledger_bench", "--"];
-    must(workspace.cargo(&bench).args(driver))
+    let printed = output(workspace.cargo(&bench).args(driver))?;
+    let figures: Value = serde_json::from_str(&printed).context("the ledger's bench prints JSON")?;
+    let printed = format!("{figures:#}\n");
+    fs::write(result(workspace, "ledger", "json")?, &printed)?;
+    page(workspace, "Ledger", "ledger", &printed)
+}
+
+/// A file in `bench/results` for what is measured today.
+fn result(workspace: &Workspace, name: &str, ending: &str) -> Result<PathBuf> {
+    let folder = workspace.root.join("bench/results");
+    fs::create_dir_all(&folder)?;
+    Ok(folder.join(format!("{}-{name}.{ending}", today()?)))
+}
+
+fn today() -> Result<String> {
+    Ok(output(Command::new("date").arg("+%F"))?.trim().to_owned())
+}
+
+/// Prints what a driver printed and writes it as a page that names the machine.
+fn page(workspace: &Workspace, title: &str, name: &str, printed: &str) -> Result<()> {
+    print!("{printed}");
+    let (day, machine) = (today()?, machine()?);
+    let text = format!(
+        "# {title}, {day}\n\n`cargo xtask bench {name}`. Machine: {machine}.\n\n```text\n{}\n```\n",
+        printed.trim_end()
+    );
+    let path = result(workspace, name, "md")?;
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Processor, cores, memory, kernel, compiler and load, in one line.
+fn machine() -> Result<String> {
+    let proc = |file: &str, field: &str| {
+        let text = fs::read_to_string(format!("/proc/{file}")).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(field));
+        line.and_then(|l| l.split_once(':'))
+            .map_or("unknown".to_owned(), |(_, value)| value.trim().to_owned())
+    };
+    let kernel = output(Command::new("uname").arg("-sr"))?;
+    let compiler = output(Command::new("rustc").arg("--version"))?;
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    Ok(format!(
+        "{}, {cores} cores, {} of memory, {}; {}; load average after the run {}",
+        proc("cpuinfo", "model name"),
+        proc("meminfo", "MemTotal"),
+        kernel.trim(),
+        compiler.trim(),
+        load.split(' ').next().unwrap_or("unknown")
+    ))
 }
 
 fn python(workspace: &Workspace, script: &str) -> Command {

@@ -105,7 +105,7 @@ fn outside(name: &str, dependencies: &BTreeSet<(Kind, String)>) -> Vec<Finding> 
     findings
 }
 
-/// Lines of `[workspace.dependencies]` that no crate uses.
+/// Lines of `[workspace.dependencies]` for outside crates that no crate uses.
 fn unused(tree: &Tree) -> Vec<Finding> {
     let used: BTreeSet<&str> =
         tree.crates.values().flat_map(|c| c.dependencies.iter().map(|(_, name)| name.as_str())).collect();
@@ -117,6 +117,7 @@ fn unused(tree: &Tree) -> Vec<Finding> {
             inside = text == "[workspace.dependencies]";
         } else if let (true, Some((name, _))) = (inside, text.split_once('='))
             && !used.contains(name.trim())
+            && !tree.crates.contains_key(name.trim())
         {
             let message = format!("no crate uses {}: remove the line", name.trim());
             findings.push(Finding::new("edges", "Cargo.toml", index + 1, message));

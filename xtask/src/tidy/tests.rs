@@ -73,7 +73,7 @@ fn a_pure_crate_names_its_outside_crates_and_libraries_have_homes() {
 #[test]
 fn a_workspace_dependency_that_nobody_uses_fails() {
     let manifest =
-        "[workspace.dependencies]\nbourse-types = { path = \"x\" }\nunused = \"1\"\n[profile.dev]\na = 1\n";
+        "[workspace.dependencies]\nbourse-market = { path = \"x\" }\nunused = \"1\"\n[profile.dev]\na = 1\n";
     assert_eq!(with_files(&[("Cargo.toml", manifest)]), ["Cargo.toml:3 edges"]);
 }
 
