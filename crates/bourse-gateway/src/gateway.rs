@@ -22,6 +22,7 @@ use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -119,10 +120,20 @@ impl Gateway {
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
+        self.handle_from(request, None).await
+    }
+
+    /// [`Gateway::handle`] for a request from that address; none means this process itself.
+    pub(crate) async fn handle_from<B>(&self, request: Request<B>, peer: Option<SocketAddr>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
         let (head, body) = request.into_parts();
         let answer = match routes::find(&head.method, head.uri.path()) {
             Ok(Endpoint::Generate(api)) => self.generate(api, &head.headers, body).await,
-            Ok(endpoint) => routes::answer(&self.0, &endpoint, &head, body).await.map_err(Refused::from),
+            Ok(endpoint) => {
+                routes::answer(&self.0, &endpoint, &head, body, peer).await.map_err(Refused::from)
+            }
             Err(error) => Err(error.into()),
         };
         let answer = answer.unwrap_or_else(|refused| error_answer(&refused));

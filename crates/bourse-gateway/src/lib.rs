@@ -14,6 +14,7 @@ mod body;
 mod config;
 mod explain;
 mod failure;
+mod gate;
 mod gateway;
 mod io;
 mod market;

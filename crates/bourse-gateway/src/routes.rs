@@ -21,10 +21,6 @@ use std::sync::Arc;
 /// Largest body of an administrative call.
 pub(crate) const ADMIN_BYTES_MAX: usize = 64 * 1024;
 
-/// The buyer's address, which the server puts into a request's extensions.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
-
 /// What a path means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Endpoint {
@@ -112,6 +108,7 @@ pub(crate) async fn answer<B>(
     endpoint: &Endpoint,
     head: &Parts,
     body: B,
+    peer: Option<SocketAddr>,
 ) -> Result<Response<Body>, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
@@ -132,7 +129,7 @@ where
         Endpoint::Consistency => log::consistency(shared, head.uri.query()).map(|v| json(&v)),
         Endpoint::Health => Ok(health(shared)),
         Endpoint::Metrics => Ok(typed("text/plain; version=0.0.4", metrics(shared))),
-        Endpoint::Admin => admin(shared, head, body).await,
+        Endpoint::Admin => admin(shared, head, body, peer).await,
         Endpoint::Generate(_) => Err(ApiError::new(ErrorType::Server, "a generation is answered elsewhere")),
     }
 }
@@ -172,14 +169,19 @@ fn metrics(shared: &Shared) -> String {
 }
 
 /// Passes an administrative call on. Only from this machine, and only with the token.
-async fn admin<B>(shared: &Shared, head: &Parts, body: B) -> Result<Response<Body>, ApiError>
+async fn admin<B>(
+    shared: &Shared,
+    head: &Parts,
+    body: B,
+    peer: Option<SocketAddr>,
+) -> Result<Response<Body>, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let (Some(admin), Some(token)) = (&shared.ports.admin, &shared.config.admin_token) else {
         return Err(ApiError::new(ErrorType::NotFound, "this market has no administration here"));
     };
-    let is_local = head.extensions.get::<Peer>().is_none_or(|peer| peer.0.ip().to_canonical().is_loopback());
+    let is_local = peer.is_none_or(|peer| peer.ip().to_canonical().is_loopback());
     let sent = head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     let is_known = sent.and_then(|v| v.strip_prefix(b"Bearer ")).is_some_and(|v| token.matches(v));
     if !is_local || !is_known {

@@ -3,7 +3,6 @@
 use crate::config::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::gateway::{Gateway, Shared};
 use crate::node::hub;
-use crate::routes::Peer;
 use crate::stall::NoStall;
 use bourse_link::FramedLink;
 use http::Request;
@@ -12,7 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -87,10 +86,8 @@ impl Gateway {
             tracing::debug!(%error, "a connection was gone before it began");
             return;
         }
-        let service = service_fn(|mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer));
-            let gateway = self.clone();
-            async move { Ok::<_, Infallible>(gateway.handle::<Incoming>(request).await) }
+        let service = service_fn(|request: Request<Incoming>| async move {
+            Ok::<_, Infallible>(self.handle_from::<Incoming>(request, Some(peer)).await)
         });
         let mut connection = pin!(
             http1::Builder::new()
@@ -100,13 +97,20 @@ impl Gateway {
                 .max_buf_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(NoStall::new(stream, self.0.config.timeouts.stall)), service)
         );
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = told(&mut closing) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let mut told = pin!(told(&mut closing));
+        let (mut is_first, mut is_told) = (true, false);
+        let ended = poll_fn(|cx| {
+            // The watch needs the waker once; then the flag says whether it is worth a look.
+            if !is_told && (is_first || self.0.is_closing()) {
+                is_first = false;
+                is_told = told.as_mut().poll(cx).is_ready();
+                if is_told {
+                    connection.as_mut().graceful_shutdown();
+                }
             }
-        };
+            connection.as_mut().poll(cx)
+        })
+        .await;
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended early");
         }

@@ -7,6 +7,7 @@
 //! a fresh one: closing an idle connection and writing to it can cross.
 
 use crate::config::{POOL_IDLE_AGE_MAX, POOL_IDLE_MAX};
+use crate::gate::Gate;
 use crate::io::Io;
 use crate::ports::{Connect, Target};
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -52,6 +53,8 @@ pub(crate) enum UpstreamError {
 }
 
 struct Link {
+    gate: Arc<Gate>,
+    waker: Waker,
     conn: http1::Connection<TokioIo<Io>, Full<Bytes>>,
     sender: http1::SendRequest<Full<Bytes>>,
     idle_since: Instant,
@@ -60,9 +63,34 @@ struct Link {
 
 impl Link {
     /// Lets the connection do what it can do now.
-    fn drive(&mut self, cx: &mut Context<'_>) {
+    fn drive(&mut self) {
         // What went wrong is told by the answer's future or body; the connection only says that it ended.
-        self.closed = self.closed || Pin::new(&mut self.conn).poll(cx).is_ready();
+        let mut cx = Context::from_waker(&self.waker);
+        self.closed = self.closed || Pin::new(&mut self.conn).poll(&mut cx).is_ready();
+    }
+
+    /// Polls `other`, which the connection feeds, and the connection, in turns until neither goes on.
+    fn poll_with<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut other: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.gate.close(cx.waker());
+        let waker = self.waker.clone();
+        let mut inner = Context::from_waker(&waker);
+        let polled = loop {
+            if let Poll::Ready(polled) = other(&mut inner) {
+                break Poll::Ready(polled);
+            }
+            self.gate.look();
+            self.drive();
+            let polled = other(&mut inner);
+            if polled.is_ready() || self.closed || !self.gate.look() {
+                break polled;
+            }
+        };
+        self.gate.open();
+        polled
     }
 }
 
@@ -81,7 +109,8 @@ impl Pool {
                 continue;
             }
             poll_fn(|cx| {
-                link.drive(cx);
+                // Nothing has been asked yet, so this is never ready; it drives the connection once.
+                let _ = link.poll_with(cx, |_| Poll::<()>::Pending);
                 Poll::Ready(())
             })
             .await;
@@ -135,7 +164,8 @@ async fn open(connect: &dyn Connect, target: &Target, within: Duration) -> Resul
         .handshake(TokioIo::new(io))
         .await
         .map_err(UpstreamError::Broken)?;
-    Ok(Box::new(Link { conn, sender, idle_since: Instant::now(), closed: false }))
+    let (gate, waker) = Gate::new();
+    Ok(Box::new(Link { gate, waker, conn, sender, idle_since: Instant::now(), closed: false }))
 }
 
 async fn exchange(
@@ -144,14 +174,9 @@ async fn exchange(
     request: Request<Full<Bytes>>,
 ) -> Result<(response::Parts, Exchange), UpstreamError> {
     let mut answer = pin!(link.sender.send_request(request));
-    let conn = &mut link.conn;
-    let closed = &mut link.closed;
-    let answer = poll_fn(|cx| {
-        *closed = *closed || Pin::new(&mut *conn).poll(cx).is_ready();
-        match answer.as_mut().poll(cx) {
-            Poll::Pending if *closed => Poll::Ready(Err(UpstreamError::Closed)),
-            other => other.map_err(UpstreamError::Broken),
-        }
+    let answer = poll_fn(|cx| match link.poll_with(cx, |cx| answer.as_mut().poll(cx)) {
+        Poll::Pending if link.closed => Poll::Ready(Err(UpstreamError::Closed)),
+        other => other.map_err(UpstreamError::Broken),
     })
     .await?;
     let (head, body) = answer.into_parts();
@@ -169,10 +194,10 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// The next piece of the body; `None` at its end, when the connection has gone back to the pool.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
-        let Some(link) = self.link.as_mut() else { return Poll::Ready(None) };
-        let mut driven = false;
         loop {
-            match Pin::new(&mut self.body).poll_frame(cx) {
+            let Some(link) = self.link.as_mut() else { return Poll::Ready(None) };
+            let body = &mut self.body;
+            match link.poll_with(cx, |cx| Pin::new(&mut *body).poll_frame(cx)) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         return Poll::Ready(Some(Ok(data)));
@@ -183,12 +208,8 @@ impl Exchange {
                     return Poll::Ready(Some(Err(UpstreamError::Broken(error))));
                 }
                 Poll::Ready(None) => {
-                    self.release(cx);
+                    self.release();
                     return Poll::Ready(None);
-                }
-                Poll::Pending if !driven => {
-                    link.drive(cx);
-                    driven = true;
                 }
                 Poll::Pending if link.closed => {
                     self.link = None;
@@ -203,6 +224,10 @@ impl Exchange {
     pub(crate) async fn collect(&mut self, bytes_max: usize, idle: Duration) -> Result<Bytes, UpstreamError> {
         let mut all = Vec::new();
         let Some(first) = self.data_within(idle).await? else { return Ok(Bytes::new()) };
+        if self.body.is_end_stream() {
+            // A body of known length ends with its last byte; there is nothing more to wait for.
+            self.release();
+        }
         let mut next = self.data_within(idle).await?;
         if next.is_none() {
             return if first.len() > bytes_max { Err(UpstreamError::TooLarge(bytes_max)) } else { Ok(first) };
@@ -223,9 +248,9 @@ impl Exchange {
         data.map_err(|_| UpstreamError::Idle(idle))?.transpose()
     }
 
-    fn release(&mut self, cx: &mut Context<'_>) {
+    fn release(&mut self) {
         let Some(mut link) = self.link.take() else { return };
-        link.drive(cx);
+        link.drive();
         if !link.closed && link.sender.is_ready() {
             self.pool.put(link);
         }

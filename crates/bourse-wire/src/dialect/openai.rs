@@ -43,7 +43,7 @@ pub fn parse(api: Api, body: Bytes) -> Result<Job, ApiError> {
     if walk.peek() != b'{' {
         return Err(ApiError::new(ErrorType::InvalidRequest, "the body must be a JSON object"));
     }
-    let mut draft = Draft { api, ..Draft::default() };
+    let mut draft = Draft { api, members: Vec::with_capacity(MEMBERS_ORDINARY), ..Draft::default() };
     walk.members(|walk, key| draft.member(walk, key))?;
     walk.finish()?;
     draft.finish(body)
@@ -56,6 +56,9 @@ pub fn body_too_large() -> ApiError {
         format!("the body is larger than {BODY_BYTES_MAX} bytes: send less context, or images as URLs"),
     )
 }
+
+/// Members that an ordinary request has at most; more cost a second allocation.
+const MEMBERS_ORDINARY: usize = 16;
 
 /// Every member that is read here; others pass through.
 const KNOWN: [&str; 31] = [

@@ -1,0 +1,131 @@
+//! A waker that does not wake the one who is already looking.
+//!
+//! hyper's connection and the answer's body wake each other when a piece changes hands. Here both are polled
+//! by one task, in turns, until neither has anything more: waking that task for it would only run everything
+//! once more for nothing. While a [`Gate`] is closed, wake-ups are noted instead; whoever closed it looks
+//! again before it sleeps. Outside of that, wake-ups pass.
+
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+
+/// See the module.
+pub(crate) struct Gate {
+    is_closed: AtomicBool,
+    was_woken: AtomicBool,
+    outer: Mutex<Waker>,
+}
+
+impl Gate {
+    /// A gate and the waker to poll with.
+    pub(crate) fn new() -> (Arc<Self>, Waker) {
+        let outer = Mutex::new(Waker::noop().clone());
+        let gate =
+            Arc::new(Self { is_closed: AtomicBool::new(false), was_woken: AtomicBool::new(false), outer });
+        let waker = Waker::from(Arc::clone(&gate));
+        (gate, waker)
+    }
+
+    /// Holds wake-ups back; they are for `outer` afterwards.
+    pub(crate) fn close(&self, outer: &Waker) {
+        let mut known = self.outer.lock();
+        if !known.will_wake(outer) {
+            known.clone_from(outer);
+        }
+        drop(known);
+        self.was_woken.store(false, Ordering::SeqCst);
+        self.is_closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether something woke since the last look.
+    pub(crate) fn look(&self) -> bool {
+        self.was_woken.swap(false, Ordering::SeqCst)
+    }
+
+    /// Lets wake-ups pass again, and the one that came too late to be looked at.
+    pub(crate) fn open(&self) {
+        self.is_closed.store(false, Ordering::SeqCst);
+        if self.look() {
+            self.pass();
+        }
+    }
+
+    fn pass(&self) {
+        let outer = self.outer.lock().clone();
+        outer.wake();
+    }
+}
+
+impl Wake for Gate {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.was_woken.store(true, Ordering::SeqCst);
+        if !self.is_closed.load(Ordering::SeqCst) && self.look() {
+            self.pass();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn wake_ups_wait_while_closed_and_pass_while_open() {
+        let count = Arc::new(Count::default());
+        let (gate, waker) = Gate::new();
+        let woken = || count.0.load(Ordering::SeqCst);
+        gate.close(&Waker::from(Arc::clone(&count)));
+        waker.wake_by_ref();
+        assert_eq!((woken(), gate.look(), gate.look()), (0, true, false));
+        gate.open();
+        assert_eq!(woken(), 0, "what was looked at is not passed");
+        waker.wake_by_ref();
+        assert_eq!(woken(), 1);
+        gate.close(&Waker::from(Arc::clone(&count)));
+        waker.wake_by_ref();
+        gate.open();
+        assert_eq!(woken(), 2, "what came too late is passed");
+    }
+
+    #[test]
+    fn no_wake_up_is_lost_between_threads() {
+        const ROUNDS: usize = 2_000;
+        let count = Arc::new(Count::default());
+        let (gate, waker) = Gate::new();
+        let outer = Waker::from(Arc::clone(&count));
+        let (go, gone) = std::sync::mpsc::channel();
+        let waking = std::thread::spawn(move || gone.iter().for_each(|()| waker.wake_by_ref()));
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        for _ in 0..ROUNDS {
+            let before = count.0.load(Ordering::SeqCst);
+            gate.close(&outer);
+            go.send(()).unwrap();
+            loop {
+                let was_seen = gate.look();
+                gate.open();
+                if was_seen || count.0.load(Ordering::SeqCst) > before {
+                    break;
+                }
+                assert!(std::time::Instant::now() < deadline, "a wake-up was lost");
+                std::thread::yield_now();
+            }
+        }
+        drop(go);
+        waking.join().unwrap();
+    }
+}
