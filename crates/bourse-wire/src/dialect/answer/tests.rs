@@ -1,7 +1,7 @@
 //! Answers: what is seen in a seller's, what a buyer gets.
 
 use super::*;
-use crate::error::ErrorType;
+use crate::error::{ApiError, ErrorType};
 use bourse_types::{PicoUsdPerToken, PriceSchedule, TokenCount};
 
 fn usage(prompt: u64, cached: u64, completion: u64) -> Usage {

@@ -1,0 +1,264 @@
+//! Answers that the market writes itself: those of our own nodes, and the ends of broken streams.
+//!
+//! Every chunk of one stream begins with the same bytes, so they are made once ([`AnswerHead`]); a chunk is
+//! that head and what is new. Nothing is escaped twice and nothing goes through a JSON tree but the legacy
+//! form of log-probabilities.
+
+use crate::dialect::Api;
+use crate::error::ApiError;
+use crate::json::{JsonError, Walk, push_string, push_u64};
+use crate::receipt::Finish;
+use serde::Deserialize;
+
+/// The members that every chunk of one stream begins with, as raw JSON without the opening brace's
+/// `choices`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerHead {
+    api: Api,
+    /// `{"id":…,…,` up to where `"choices"` follows.
+    text: Vec<u8>,
+}
+
+impl AnswerHead {
+    /// The head of an answer that the market itself writes.
+    pub fn ours(api: Api, streamed: bool, id: &str, created_s: u64, model: &str, provider: &str) -> Self {
+        let mut text = Vec::with_capacity(192);
+        text.extend_from_slice(b"{\"id\":");
+        push_string(&mut text, id);
+        text.extend_from_slice(b",\"object\":");
+        push_string(&mut text, object_name(api, streamed));
+        text.extend_from_slice(b",\"created\":");
+        push_u64(&mut text, created_s);
+        text.extend_from_slice(b",\"model\":");
+        push_string(&mut text, model);
+        text.extend_from_slice(b",\"provider\":");
+        push_string(&mut text, provider);
+        text.extend_from_slice(b",\"system_fingerprint\":null,");
+        Self { api, text }
+    }
+
+    /// The head of a seller's stream, from its first event, so that our last events look like its own.
+    pub fn of_chunk(api: Api, data: &str) -> Option<Self> {
+        let mut text = Vec::with_capacity(192);
+        text.push(b'{');
+        let mut walk = Walk::new(data);
+        walk.members::<JsonError>(|walk, key| {
+            let value = walk.value()?;
+            let name = walk.text(key.clone());
+            if matches!(name, "id" | "object" | "created" | "model" | "provider" | "system_fingerprint") {
+                text.extend_from_slice(walk.text(key.start - 1..value.end).as_bytes());
+                text.push(b',');
+            }
+            Ok(())
+        })
+        .ok()?;
+        Some(Self { api, text })
+    }
+
+    /// Appends one event with a piece of an answer.
+    pub fn push_delta(&self, out: &mut Vec<u8>, delta: &DeltaText<'_>) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(&self.text);
+        out.extend_from_slice(b"\"choices\":[{\"index\":");
+        push_u64(out, u64::from(delta.choice));
+        match self.api {
+            Api::Chat => {
+                out.extend_from_slice(b",\"delta\":{");
+                if delta.is_first {
+                    out.extend_from_slice(b"\"role\":\"assistant\",");
+                }
+                if delta.is_first || !delta.text.is_empty() || delta.finish.is_none() {
+                    out.extend_from_slice(b"\"content\":");
+                    push_string(out, delta.text);
+                }
+                out.push(b'}');
+            }
+            Api::Text => {
+                out.extend_from_slice(b",\"text\":");
+                push_string(out, delta.text);
+            }
+        }
+        push_logprobs(out, self.api, delta.logprobs_json);
+        push_finish(out, delta.finish);
+        out.extend_from_slice(b"}]}\n\n");
+    }
+
+    /// Appends the event that carries the usage. `more` is raw text with a leading comma.
+    pub fn push_usage_event(&self, out: &mut Vec<u8>, usage: &[u8], more: &[u8]) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(&self.text);
+        out.extend_from_slice(b"\"choices\":[],\"usage\":");
+        out.extend_from_slice(usage);
+        out.extend_from_slice(more);
+        out.extend_from_slice(b"}\n\n");
+    }
+
+    /// Appends the event of a stream that failed after content: a top-level error, the finish reason
+    /// `error`, and the usage that was billed.
+    pub fn push_error_event(&self, out: &mut Vec<u8>, error: &ApiError, usage: &[u8], more: &[u8]) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(&self.text);
+        out.extend_from_slice(b"\"error\":");
+        error.push_object(out);
+        out.extend_from_slice(b",\"choices\":[{\"index\":0,");
+        out.extend_from_slice(match self.api {
+            Api::Chat => b"\"delta\":{\"content\":\"\"}".as_slice(),
+            Api::Text => b"\"text\":\"\"".as_slice(),
+        });
+        out.extend_from_slice(b",\"logprobs\":null,\"finish_reason\":\"error\"}],\"usage\":");
+        out.extend_from_slice(usage);
+        out.extend_from_slice(more);
+        out.extend_from_slice(b"}\n\n");
+    }
+
+    /// Appends a whole answer. `more` is raw text with a leading comma.
+    pub fn push_plain(&self, out: &mut Vec<u8>, choices: &[ChoiceText], usage: &[u8], more: &[u8]) {
+        out.extend_from_slice(&self.text);
+        out.extend_from_slice(b"\"choices\":[");
+        for (n, choice) in choices.iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(b"{\"index\":");
+            push_u64(out, n as u64);
+            match self.api {
+                Api::Chat => {
+                    out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
+                    push_string(out, &choice.text);
+                    out.extend_from_slice(b",\"refusal\":null}");
+                }
+                Api::Text => {
+                    out.extend_from_slice(b",\"text\":");
+                    push_string(out, &choice.text);
+                }
+            }
+            push_logprobs(out, self.api, choice.logprobs_json.as_deref());
+            push_finish(out, choice.finish);
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"],\"usage\":");
+        out.extend_from_slice(usage);
+        out.extend_from_slice(more);
+        out.push(b'}');
+    }
+}
+
+/// The end marker of a stream.
+pub const DONE_EVENT: &[u8] = b"data: [DONE]\n\n";
+
+/// A piece of an answer of our own nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeltaText<'a> {
+    /// Which choice, from 0.
+    pub choice: u32,
+    /// Whether it is the first of its choice.
+    pub is_first: bool,
+    /// The text.
+    pub text: &'a str,
+    /// Items of OpenAI's `logprobs.content`, with or without brackets.
+    pub logprobs_json: Option<&'a str>,
+    /// Set on the last piece.
+    pub finish: Option<Finish>,
+}
+
+/// One whole choice of our own nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChoiceText {
+    /// The text.
+    pub text: String,
+    /// Items of OpenAI's `logprobs.content`, without brackets.
+    pub logprobs_json: Option<String>,
+    /// How it ended.
+    pub finish: Option<Finish>,
+}
+
+impl ChoiceText {
+    /// Appends a piece.
+    pub fn add(&mut self, text: &str, logprobs_json: Option<&str>) {
+        self.text.push_str(text);
+        let items = logprobs_json.map(bare_items).filter(|items| !items.is_empty());
+        if let Some(items) = items {
+            let all = self.logprobs_json.get_or_insert_default();
+            if !all.is_empty() {
+                all.push(',');
+            }
+            all.push_str(items);
+        }
+    }
+}
+
+fn object_name(api: Api, streamed: bool) -> &'static str {
+    match (api, streamed) {
+        (Api::Chat, true) => "chat.completion.chunk",
+        (Api::Chat, false) => "chat.completion",
+        (Api::Text, _) => "text_completion",
+    }
+}
+
+fn bare_items(json: &str) -> &str {
+    let json = json.trim_ascii();
+    json.strip_prefix('[').and_then(|j| j.strip_suffix(']')).unwrap_or(json).trim_ascii()
+}
+
+fn push_logprobs(out: &mut Vec<u8>, api: Api, items: Option<&str>) {
+    out.extend_from_slice(b",\"logprobs\":");
+    match (api, items.map(bare_items)) {
+        (_, None) => out.extend_from_slice(b"null"),
+        (Api::Chat, Some(items)) => {
+            out.extend_from_slice(b"{\"content\":[");
+            out.extend_from_slice(items.as_bytes());
+            out.extend_from_slice(b"],\"refusal\":null}");
+        }
+        (Api::Text, Some(items)) => push_text_logprobs(out, items),
+    }
+}
+
+/// The legacy form: parallel arrays instead of one object per token.
+fn push_text_logprobs(out: &mut Vec<u8>, items: &str) {
+    #[derive(Deserialize)]
+    struct Item {
+        token: String,
+        logprob: f64,
+        #[serde(default)]
+        top_logprobs: Vec<Top>,
+    }
+    #[derive(Deserialize)]
+    struct Top {
+        token: String,
+        logprob: f64,
+    }
+    let items: Vec<Item> = serde_json::from_str(&format!("[{items}]")).unwrap_or_default();
+    let top = |i: &Item| -> serde_json::Value {
+        i.top_logprobs
+            .iter()
+            .map(|t| (t.token.clone(), serde_json::json!(t.logprob)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    let json = serde_json::json!({
+        "tokens": items.iter().map(|i| i.token.as_str()).collect::<Vec<_>>(),
+        "token_logprobs": items.iter().map(|i| i.logprob).collect::<Vec<_>>(),
+        "top_logprobs": items.iter().map(top).collect::<Vec<_>>(),
+        "text_offset": serde_json::Value::Array(Vec::new()),
+    });
+    out.extend_from_slice(json.to_string().as_bytes());
+}
+
+fn push_finish(out: &mut Vec<u8>, finish: Option<Finish>) {
+    out.extend_from_slice(b",\"finish_reason\":");
+    match finish {
+        Some(finish) => push_string(out, buyer_word(finish)),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// OpenAI's word for an end; ends that it does not know are errors.
+fn buyer_word(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop => "stop",
+        Finish::Length => "length",
+        Finish::ToolCalls => "tool_calls",
+        Finish::ContentFilter => "content_filter",
+        _ => "error",
+    }
+}
