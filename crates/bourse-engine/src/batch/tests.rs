@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::testing::{Recipe, TestModel, test_model};
-use crate::{LoadOptions, Stage, StageInput, StageRow, replay_choice};
+use crate::{LoadOptions, SamplingParams, Stage, StageInput, StageRow, replay_choice};
 
 fn synthetic() -> Arc<Model> {
     let file = TestModel::write(&Recipe::default());
