@@ -1,11 +1,14 @@
 //! Reading single fields: types, ranges, and messages that name the field and the remedy.
 
-use super::{LOGIT_BIAS_MAX, PREFERENCE_NAMES_MAX, STOP_BYTES_MAX, STOPS_MAX};
+use super::{LOGIT_BIAS_MAX, MODELS_MAX, PREFERENCE_NAMES_MAX, SESSION_BYTES_MAX, STOP_BYTES_MAX, STOPS_MAX};
 use crate::error::ApiError;
-use bourse_types::{NanoUsd, PicoUsdPerToken, SellerName};
+use crate::json::Walk;
+use crate::node::Sampling;
+use bourse_types::{ModelSlug, NanoUsd, PicoUsdPerToken, SellerName};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Nano-dollars per million tokens in one pico-dollar per token.
 const NANO_PER_MILLION_IN_PICO_PER_TOKEN: u64 = 1_000;
@@ -130,6 +133,89 @@ pub(super) fn logit_bias(raw: &str) -> Result<Vec<(u32, f32)>, ApiError> {
         if (-100.0..=100.0).contains(&bias) { Ok((token, bias)) } else { Err(want()) }
     };
     map.into_iter().map(entry).collect()
+}
+
+pub(super) fn model(field: &'static str, raw: &str) -> Result<ModelSlug, ApiError> {
+    let text = string(field, raw)?;
+    ModelSlug::parse(&text).map_err(|e| ApiError::field(field, format!("`{field}` is not a model name: {e}")))
+}
+
+pub(super) fn models(raw: &str) -> Result<Vec<ModelSlug>, ApiError> {
+    let want = || wrong("models", &format!("an array of 1 to {MODELS_MAX} model names"));
+    let list: Vec<Cow<'_, str>> = serde_json::from_str(raw).map_err(|_| want())?;
+    if list.is_empty() || list.len() > MODELS_MAX {
+        return Err(want());
+    }
+    let parse = |name: &Cow<'_, str>| {
+        ModelSlug::parse(name)
+            .map_err(|e| ApiError::field("models", format!("`models` holds a bad name: {e}")))
+    };
+    list.iter().map(parse).collect()
+}
+
+/// The span of the one string in `"text"` or `["text"]`.
+pub(super) fn prompt_span(raw: &str, span: &Range<usize>) -> Result<Range<usize>, ApiError> {
+    let want = || wrong("prompt", "one string; send one request per prompt, and text instead of token ids");
+    let mut walk = Walk::new(raw);
+    let mut found = None;
+    let mut one = |walk: &mut Walk<'_>| {
+        if walk.peek() != b'"' || found.is_some() {
+            return Err(want());
+        }
+        found = Some(walk.value().map_err(|_| want())?);
+        Ok(())
+    };
+    if raw.starts_with('[') {
+        walk.items(one)?;
+    } else {
+        one(&mut walk)?;
+    }
+    let found = found.ok_or_else(want)?;
+    if found.len() <= 2 {
+        return Err(ApiError::field("prompt", "`prompt` is empty: send some text"));
+    }
+    Ok(span.start + found.start..span.start + found.end)
+}
+
+pub(super) fn response_format(raw: &str) -> Result<bool, ApiError> {
+    #[derive(serde::Deserialize)]
+    struct Format<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+    }
+    let want =
+        || wrong("response_format", "an object with `type` \"text\", \"json_object\" or \"json_schema\"");
+    let format: Format<'_> = serde_json::from_str(raw).map_err(|_| want())?;
+    match format.kind.as_ref() {
+        "text" => Ok(false),
+        "json_object" | "json_schema" => Ok(true),
+        _ => Err(want()),
+    }
+}
+
+pub(super) fn session(raw: &str, span: &Range<usize>) -> Result<Range<usize>, ApiError> {
+    let text = string("session_id", raw)?;
+    if text.is_empty() || text.len() > SESSION_BYTES_MAX {
+        return Err(wrong("session_id", &format!("a string of 1 to {SESSION_BYTES_MAX} bytes")));
+    }
+    Ok(span.start + 1..span.end - 1)
+}
+
+/// What an absent field means.
+pub(super) fn default_sampling() -> Sampling {
+    Sampling {
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        logit_bias: Vec::new(),
+        logprobs: None,
+        stop: Vec::new(),
+        max_tokens: None,
+    }
 }
 
 /// The wire form of `provider`. Members that this market has no use for yet are accepted and do nothing

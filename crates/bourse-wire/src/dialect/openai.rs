@@ -8,14 +8,16 @@
 //! [`Job::rebuild`] writes the body for a seller: the model's upstream id put in, usage asked for on
 //! streams, our own members left out, everything else copied byte for byte.
 
+mod rebuild;
+
 use super::fields::{self, wrong};
 use super::{
-    Api, BODY_BYTES_MAX, CHOICES_MAX, Job, MAX_TOKENS_MAX, MEMBERS_MAX, MESSAGES_MAX, MODELS_MAX, Member,
-    MemberRule, Needs, Preferences, SESSION_BYTES_MAX, TOOLS_MAX, TOP_K_MAX, TOP_LOGPROBS_MAX,
+    Api, BODY_BYTES_MAX, CHOICES_MAX, Job, MAX_TOKENS_MAX, MEMBERS_MAX, MESSAGES_MAX, Member, MemberRule,
+    Needs, Preferences, TOOLS_MAX, TOP_K_MAX, TOP_LOGPROBS_MAX,
 };
 use crate::error::{ApiError, ErrorType};
-use crate::json::{JsonError, Walk, push_string, push_u64};
-use crate::node::{Prompt, Sampling};
+use crate::json::{JsonError, Walk};
+use crate::node::Sampling;
 use bourse_types::ModelSlug;
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -166,15 +168,15 @@ impl Draft {
 
     fn field(&mut self, name: &str, raw: &str, span: &Range<usize>) -> Result<(), ApiError> {
         match name {
-            "model" => self.model = Some(model("model", raw)?),
-            "models" => self.models = models(raw)?,
+            "model" => self.model = Some(fields::model("model", raw)?),
+            "models" => self.models = fields::models(raw)?,
             "messages" => {
                 if !raw.starts_with('[') {
                     return Err(wrong("messages", "an array of messages"));
                 }
                 self.messages = Some(span.clone());
             }
-            "prompt" => self.prompt = Some(prompt_span(raw, span)?),
+            "prompt" => self.prompt = Some(fields::prompt_span(raw, span)?),
             "stream" => self.stream = fields::boolean(name, raw)?,
             "stream_options" if !raw.starts_with('{') => return Err(wrong(name, "an object")),
             "n" => self.choices = Some(fields::whole(name, raw, 1, CHOICES_MAX)?),
@@ -191,12 +193,12 @@ impl Draft {
                 self.needs.tools |= raw.len() > 2;
                 self.tools = self.needs.tools.then(|| span.clone());
             }
-            "response_format" => self.needs.response_format = response_format(raw)?,
+            "response_format" => self.needs.response_format = fields::response_format(raw)?,
             "provider" => {
                 self.preferences = Some(fields::preferences(raw)?);
                 self.preferences_span = Some(span.clone());
             }
-            "session_id" => self.session = Some(session(raw, span)?),
+            "session_id" => self.session = Some(fields::session(raw, span)?),
             "suffix" | "echo" | "audio" | "modalities" => self.needs.passthrough |= raw != "false",
             _ => self.sampling(name, raw)?,
         }
@@ -204,7 +206,7 @@ impl Draft {
     }
 
     fn sampling(&mut self, name: &str, raw: &str) -> Result<(), ApiError> {
-        let sampling = self.sampling.get_or_insert_with(default_sampling);
+        let sampling = self.sampling.get_or_insert_with(fields::default_sampling);
         match name {
             "temperature" => sampling.temperature = fields::number(name, raw, 0.0, 2.0)?,
             "top_p" => {
@@ -376,7 +378,7 @@ impl Draft {
             ));
         }
         let max_tokens = self.max_completion_tokens.or(self.max_tokens);
-        let mut sampling = self.sampling.take().unwrap_or_else(default_sampling);
+        let mut sampling = self.sampling.take().unwrap_or_else(fields::default_sampling);
         sampling.max_tokens = max_tokens;
         if self.top_logprobs.is_some() && !self.wants_logprobs {
             return Err(ApiError::field("top_logprobs", "`top_logprobs` needs `logprobs`: true"));
@@ -425,161 +427,11 @@ fn walk_parts(walk: &mut Walk<'_>, field: &str) -> Result<u32, ApiError> {
     Ok(media)
 }
 
-fn default_sampling() -> Sampling {
-    Sampling {
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        presence_penalty: 0.0,
-        frequency_penalty: 0.0,
-        logit_bias: Vec::new(),
-        logprobs: None,
-        stop: Vec::new(),
-        max_tokens: None,
-    }
-}
-
 fn unescaped(key: &str) -> Cow<'_, str> {
     if !key.contains('\\') {
         return Cow::Borrowed(key);
     }
     serde_json::from_str::<String>(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned)
-}
-
-fn model(field: &'static str, raw: &str) -> Result<ModelSlug, ApiError> {
-    let text = fields::string(field, raw)?;
-    ModelSlug::parse(&text).map_err(|e| ApiError::field(field, format!("`{field}` is not a model name: {e}")))
-}
-
-fn models(raw: &str) -> Result<Vec<ModelSlug>, ApiError> {
-    let want = || wrong("models", &format!("an array of 1 to {MODELS_MAX} model names"));
-    let list: Vec<Cow<'_, str>> = serde_json::from_str(raw).map_err(|_| want())?;
-    if list.is_empty() || list.len() > MODELS_MAX {
-        return Err(want());
-    }
-    let parse = |name: &Cow<'_, str>| {
-        ModelSlug::parse(name)
-            .map_err(|e| ApiError::field("models", format!("`models` holds a bad name: {e}")))
-    };
-    list.iter().map(parse).collect()
-}
-
-/// The span of the one string in `"text"` or `["text"]`.
-fn prompt_span(raw: &str, span: &Range<usize>) -> Result<Range<usize>, ApiError> {
-    let want = || wrong("prompt", "one string; send one request per prompt, and text instead of token ids");
-    let mut walk = Walk::new(raw);
-    let mut found = None;
-    let mut one = |walk: &mut Walk<'_>| {
-        if walk.peek() != b'"' || found.is_some() {
-            return Err(want());
-        }
-        found = Some(walk.value().map_err(|_| want())?);
-        Ok(())
-    };
-    if raw.starts_with('[') {
-        walk.items(one)?;
-    } else {
-        one(&mut walk)?;
-    }
-    let found = found.ok_or_else(want)?;
-    if found.len() <= 2 {
-        return Err(ApiError::field("prompt", "`prompt` is empty: send some text"));
-    }
-    Ok(span.start + found.start..span.start + found.end)
-}
-
-fn response_format(raw: &str) -> Result<bool, ApiError> {
-    #[derive(serde::Deserialize)]
-    struct Format<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: Cow<'a, str>,
-    }
-    let want =
-        || wrong("response_format", "an object with `type` \"text\", \"json_object\" or \"json_schema\"");
-    let format: Format<'_> = serde_json::from_str(raw).map_err(|_| want())?;
-    match format.kind.as_ref() {
-        "text" => Ok(false),
-        "json_object" | "json_schema" => Ok(true),
-        _ => Err(want()),
-    }
-}
-
-fn session(raw: &str, span: &Range<usize>) -> Result<Range<usize>, ApiError> {
-    let text = fields::string("session_id", raw)?;
-    if text.is_empty() || text.len() > SESSION_BYTES_MAX {
-        return Err(wrong("session_id", &format!("a string of 1 to {SESSION_BYTES_MAX} bytes")));
-    }
-    Ok(span.start + 1..span.end - 1)
-}
-
-impl Job {
-    /// The body for a seller of this dialect: `upstream_id` in place of the model, usage asked for on
-    /// streams, the answer capped at `max_tokens` when given, our own members left out.
-    pub fn rebuild(&self, upstream_id: &str, max_tokens: Option<u32>) -> Bytes {
-        let mut out = Vec::with_capacity(self.body.len() + 96 + upstream_id.len());
-        out.push(b'{');
-        let mut capped = false;
-        for member in &self.members {
-            let replaces = match member.rule {
-                MemberRule::Drop => continue,
-                MemberRule::StreamOptions if self.stream => continue,
-                MemberRule::MaxTokens => max_tokens.is_some(),
-                MemberRule::Model => true,
-                MemberRule::Copy | MemberRule::StreamOptions => false,
-            };
-            if out.len() > 1 {
-                out.push(b',');
-            }
-            if !replaces {
-                out.extend_from_slice(&self.body[member.key.start - 1..member.value.end]);
-                continue;
-            }
-            out.extend_from_slice(&self.body[member.key.start - 1..=member.key.end]);
-            out.push(b':');
-            match (member.rule, max_tokens) {
-                (MemberRule::MaxTokens, Some(cap)) => {
-                    push_u64(&mut out, u64::from(cap));
-                    capped = true;
-                }
-                _ => push_string(&mut out, upstream_id),
-            }
-        }
-        if !self.members.iter().any(|m| m.rule == MemberRule::Model) {
-            push_key(&mut out, "model");
-            push_string(&mut out, upstream_id);
-        }
-        if let (Some(cap), false) = (max_tokens, capped) {
-            push_key(&mut out, "max_tokens");
-            push_u64(&mut out, u64::from(cap));
-        }
-        if self.stream {
-            push_key(&mut out, "stream_options");
-            out.extend_from_slice(b"{\"include_usage\":true}");
-        }
-        out.push(b'}');
-        Bytes::from(out)
-    }
-
-    /// The prompt for a node.
-    pub fn node_prompt(&self) -> Prompt {
-        match self.api {
-            Api::Chat => Prompt::Chat {
-                messages_json: self.text(&self.prompt).to_owned(),
-                tools_json: self.tools.as_ref().map(|span| self.text(span).to_owned()),
-            },
-            Api::Text => Prompt::Text(serde_json::from_str(self.text(&self.prompt)).unwrap_or_default()),
-        }
-    }
-}
-
-fn push_key(out: &mut Vec<u8>, key: &str) {
-    if out.len() > 1 {
-        out.push(b',');
-    }
-    push_string(out, key);
-    out.push(b':');
 }
 
 #[cfg(test)]

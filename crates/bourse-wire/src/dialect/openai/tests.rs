@@ -1,6 +1,8 @@
 //! Requests: what is read, what is refused and how, what a seller gets.
 
 use super::*;
+use crate::dialect::{MODELS_MAX, SESSION_BYTES_MAX};
+use crate::node::Prompt;
 use proptest::prelude::*;
 
 fn chat(rest: &str) -> Result<Job, ApiError> {

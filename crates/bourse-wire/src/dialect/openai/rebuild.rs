@@ -1,0 +1,74 @@
+//! Writing a job for a seller: the body of a hosted API, the prompt of a node.
+
+use crate::dialect::{Api, Job, MemberRule};
+use crate::json::{push_string, push_u64};
+use crate::node::Prompt;
+use bytes::Bytes;
+
+impl Job {
+    /// The body for a seller of this dialect: `upstream_id` in place of the model, usage asked for on
+    /// streams, the answer capped at `max_tokens` when given, our own members left out.
+    pub fn rebuild(&self, upstream_id: &str, max_tokens: Option<u32>) -> Bytes {
+        let mut out = Vec::with_capacity(self.body.len() + 96 + upstream_id.len());
+        out.push(b'{');
+        let mut capped = false;
+        for member in &self.members {
+            let replaces = match member.rule {
+                MemberRule::Drop => continue,
+                MemberRule::StreamOptions if self.stream => continue,
+                MemberRule::MaxTokens => max_tokens.is_some(),
+                MemberRule::Model => true,
+                MemberRule::Copy | MemberRule::StreamOptions => false,
+            };
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            if !replaces {
+                out.extend_from_slice(&self.body[member.key.start - 1..member.value.end]);
+                continue;
+            }
+            out.extend_from_slice(&self.body[member.key.start - 1..=member.key.end]);
+            out.push(b':');
+            match (member.rule, max_tokens) {
+                (MemberRule::MaxTokens, Some(cap)) => {
+                    push_u64(&mut out, u64::from(cap));
+                    capped = true;
+                }
+                _ => push_string(&mut out, upstream_id),
+            }
+        }
+        if !self.members.iter().any(|m| m.rule == MemberRule::Model) {
+            push_key(&mut out, "model");
+            push_string(&mut out, upstream_id);
+        }
+        if let (Some(cap), false) = (max_tokens, capped) {
+            push_key(&mut out, "max_tokens");
+            push_u64(&mut out, u64::from(cap));
+        }
+        if self.stream {
+            push_key(&mut out, "stream_options");
+            out.extend_from_slice(b"{\"include_usage\":true}");
+        }
+        out.push(b'}');
+        Bytes::from(out)
+    }
+
+    /// The prompt for a node.
+    pub fn node_prompt(&self) -> Prompt {
+        match self.api {
+            Api::Chat => Prompt::Chat {
+                messages_json: self.text(&self.prompt).to_owned(),
+                tools_json: self.tools.as_ref().map(|span| self.text(span).to_owned()),
+            },
+            Api::Text => Prompt::Text(serde_json::from_str(self.text(&self.prompt)).unwrap_or_default()),
+        }
+    }
+}
+
+fn push_key(out: &mut Vec<u8>, key: &str) {
+    if out.len() > 1 {
+        out.push(b',');
+    }
+    push_string(out, key);
+    out.push(b':');
+}
