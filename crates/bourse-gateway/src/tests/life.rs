@@ -287,5 +287,5 @@ async fn the_future_of_a_request_is_small() {
     let house = House::new(&["a"]);
     let request = http::Request::new(http_body_util::Full::new(bytes::Bytes::new()));
     let size = size_of_val(&house.gateway.handle(request));
-    assert!(size < 16 * 1024, "{size}");
+    assert!(size < 8 * 1024, "{size}");
 }
