@@ -169,7 +169,31 @@ impl UsageSeen {
 
 #[cfg(test)]
 mod tests {
+    use super::super::request::Surface;
     use super::*;
+
+    #[test]
+    fn absurd_lengths_are_bounded() {
+        let config = |completion_words| SellerConfig { completion_words, ..SellerConfig::new("a", "m") };
+        let call = |max_tokens| Call {
+            surface: Surface::Chat,
+            model: "m".to_owned(),
+            prompt_tokens: 1,
+            text_seed: 1,
+            max_tokens,
+            choices: 1,
+            stream: false,
+            include_usage: false,
+            tools: Vec::new(),
+            fault: None,
+        };
+        let words = |completion_words, max_tokens| {
+            compose_choice(&call(max_tokens), &config(completion_words), None, 0).words.len()
+        };
+        assert_eq!(words(WORDS_MAX, None), WORDS_MAX);
+        assert_eq!(words(WORDS_MAX + 1, Some(u64::MAX)), WORDS_MAX);
+        assert_eq!((words(0, None), words(9, Some(4))), (1, 4));
+    }
 
     #[test]
     fn arguments_split_between_the_halves_of_a_pair() {

@@ -209,3 +209,51 @@ async fn accept_loop(
         socket = bind(address)?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{Ending, UsageSeen};
+    use super::*;
+    use std::time::Duration;
+
+    fn seen(order: u64) -> Seen {
+        Seen {
+            order,
+            connection: 0,
+            at: Duration::ZERO,
+            path: "/v1/chat/completions".to_owned(),
+            headers: vec![("authorization".to_owned(), "Bearer sk-canary".to_owned())],
+            body: b"a secret prompt".to_vec(),
+            fault: None,
+            stream: false,
+            truth: UsageSeen::default(),
+            tokens_sent: 0,
+            ending: Ending::Open,
+            client_gone_at: None,
+            bytes_after_client_gone: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_log_keeps_the_last_calls() {
+        let shared = Shared::new(SellerConfig::new("alpha", "m"));
+        let count = LOG_CALLS_MAX as u64;
+        let length_and_first = || {
+            let log = shared.log.lock();
+            (log.len(), log[0].order)
+        };
+        (0..count).for_each(|order| shared.push(seen(order)));
+        assert_eq!(length_and_first(), (LOG_CALLS_MAX, 0));
+        shared.push(seen(count));
+        assert_eq!(length_and_first(), (LOG_CALLS_MAX, 1));
+        // What was forgotten is not updated, and nothing else is either.
+        shared.update(0, |seen| seen.ending = Ending::Sent);
+        assert!(shared.log.lock().iter().all(|seen| seen.ending == Ending::Open));
+    }
+
+    #[test]
+    fn what_is_printed_of_a_call_shows_no_key_and_no_prompt() {
+        let text = format!("{:?}", seen(0));
+        assert!(!text.contains("canary") && !text.contains("secret"));
+    }
+}
