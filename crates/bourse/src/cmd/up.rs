@@ -1,7 +1,7 @@
 //! `bourse up`: a whole market on this machine.
 //!
 //! Everything a person needs is printed once the market answers: address, key, a line to paste. With
-//! `--json` it is one line for a script. The first Ctrl-C drains, the second ends at once.
+//! `--json` it is one line for a script. The first Ctrl-C drains, a second ends at once.
 
 use crate::cli::Place;
 use crate::client::Client;
@@ -178,12 +178,13 @@ async fn for_sale(market: &RunningMarket, local: &str) -> Option<String> {
     ids.iter().find(|id| **id == local).or(ids.first()).map(|id| (*id).to_owned())
 }
 
-/// Drains; a second request to stop ends the process at once.
+/// Drains; a Ctrl-C on top ends the process at once. A second SIGTERM does not: service managers and
+/// `timeout` send it to process and group, and mean it once.
 async fn close(market: RunningMarket, mut stop: Stop) -> Result<ExitCode, Failure> {
-    eprintln!("closing: open answers may end; interrupt again to stop at once");
+    eprintln!("closing: open answers may end; Ctrl-C stops at once");
     tokio::select! {
         closed = market.shutdown() => closed.map(|()| ExitCode::SUCCESS).map_err(Plain::boxed),
-        () = stop.asked() => std::process::exit(INTERRUPTED),
+        _ = stop.interrupt.recv() => std::process::exit(INTERRUPTED),
     }
 }
 
@@ -202,7 +203,7 @@ impl Stop {
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
-    /// Completes at each request to stop.
+    /// Completes at a request to stop.
     async fn asked(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

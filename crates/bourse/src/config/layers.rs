@@ -29,7 +29,7 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is longer than [`FILE_BYTES_MAX`].
+    /// The file is longer than a configuration can be.
     #[error("the configuration file {} has {bytes} bytes, at most {FILE_BYTES_MAX} are read", path.display())]
     #[diagnostic(help("is this the right file?"))]
     TooLong {
