@@ -4,7 +4,7 @@ use super::fault::Fault;
 use super::text::TokenLaw;
 use crate::seed::Random;
 use bourse_types::PicoUsdPerToken;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Tokens of an answer that no `max_tokens` cuts, unless configured otherwise.
 const COMPLETION_TOKENS_DEFAULT: usize = 16;
@@ -120,6 +120,8 @@ pub struct SellerConfig {
     pub bearer: Option<String>,
     /// Size of the pieces that a body is written in; `None` writes each event whole.
     pub write_bytes: Option<usize>,
+    /// The time of day that its answers tell; `None` reads the machine's clock.
+    pub time_of_day: Option<SystemTime>,
 }
 
 impl SellerConfig {
@@ -137,6 +139,7 @@ impl SellerConfig {
             timing: FaultTiming::default(),
             bearer: None,
             write_bytes: None,
+            time_of_day: None,
         }
     }
 

@@ -127,7 +127,7 @@ fn decide(
     already_open: usize,
 ) -> Script {
     let config = &shared.config;
-    let now = SystemTime::now();
+    let now = config.time_of_day.unwrap_or_else(SystemTime::now);
     let created_s = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let call = Call::read(surface, &http, config.tokens);
     let listed = |call: &Call| config.listings.iter().any(|listing| listing.id == call.model);

@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 const SEED: u64 = 17;
-const EPOCH: UnixMs = UnixMs(1_790_000_000_000);
+pub(super) const EPOCH: UnixMs = UnixMs(1_790_000_000_000);
 const LIVES: u64 = 5;
 const BUYERS: u64 = 12;
 const CREDIT_USD: &str = "0.05";
@@ -37,7 +37,7 @@ const CREDIT: u64 = 50_000_000;
 /// Virtual time of one life.
 const LIFE: Duration = Duration::from_secs(8);
 
-struct VirtualClock(Instant);
+pub(super) struct VirtualClock(pub(super) Instant);
 
 impl Clock for VirtualClock {
     fn now(&self) -> UnixMs {
@@ -94,7 +94,7 @@ impl Records for Line {
 }
 
 /// Connects to sellers by pipes; the port is a seller's number.
-struct Pipes(Vec<Arc<Seller>>);
+pub(super) struct Pipes(pub(super) Vec<Arc<Seller>>);
 
 impl Connect for Pipes {
     fn connect(&self, target: &Target) -> BoxFuture<'static, io::Result<Io>> {
