@@ -23,12 +23,13 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Finds the workspace that this program was built from.
+    /// Finds the workspace that this program is run in.
     pub(crate) fn find() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .context("xtask stands in a folder of the workspace")?
-            .to_path_buf();
+        // Of the checkout that runs, not of the one that was compiled: clones may share a target folder.
+        let manifest =
+            std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root =
+            Path::new(&manifest).parent().context("xtask stands in a folder of the workspace")?.to_path_buf();
         let metadata = metadata(&root, &["--no-deps"])?;
         let target =
             metadata["target_directory"].as_str().context("cargo metadata names no target folder")?;
