@@ -181,7 +181,8 @@ impl Core {
     pub(crate) fn grant(&self, key: &KeyHash) -> Result<KeyGrant, FundsError> {
         self.running()?;
         let key = self.key(key)?;
-        Ok(KeyGrant { key: key.row.hash, account: key.row.account })
+        let (key_digest, account_digest) = (key.digest, key.account_digest);
+        Ok(KeyGrant { key: key.row.hash, account: key.row.account, key_digest, account_digest })
     }
 
     pub(crate) fn hold(&mut self, asked: &HoldRequest) -> Result<(), FundsError> {

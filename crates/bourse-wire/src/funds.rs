@@ -7,7 +7,7 @@
 //! directly; between machines the same messages travel.
 
 use crate::receipt::{Receipt, ReceiptDocument};
-use bourse_types::{AccountId, Fault, KeyHash, NanoUsd, RequestId, Retry, UnixMs};
+use bourse_types::{AccountId, Digest32, Fault, KeyHash, NanoUsd, RequestId, Retry, UnixMs};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -21,6 +21,19 @@ pub struct KeyGrant {
     pub key: KeyHash,
     /// The customer account that pays.
     pub account: AccountId,
+    /// The key's name in receipts; see [`Receipt::digest_of_key`].
+    pub key_digest: Digest32,
+    /// The account's name in receipts; see [`Receipt::digest_of_account`].
+    pub account_digest: Digest32,
+}
+
+impl KeyGrant {
+    /// The grant of a key on an account. Whoever keeps keys keeps the digests too, and grants them unhashed.
+    pub fn new(key: KeyHash, account: AccountId) -> Self {
+        let (key_digest, account_digest) =
+            (Receipt::digest_of_key(&key), Receipt::digest_of_account(account));
+        Self { key, account, key_digest, account_digest }
+    }
 }
 
 /// Reserves money before anything is dispatched.

@@ -2,7 +2,8 @@
 //!
 //! A [`Receipt`] binds the request, the buyer (as digests), the prices and plan that were used, the
 //! seller, the model that answered, usage as claimed and as recounted, the charge, and hashes of what
-//! went in and out. Its canonical bytes are hashed into a leaf of the receipts log and signed. A node
+//! went in and out: SHA-256 of bytes that the buyer has too, so that any stock tool checks them, BLAKE3 of
+//! what the market made. Its canonical bytes are hashed into a leaf of the receipts log and signed. A node
 //! signs a [`NodeStatement`] over its own part before it knows the price. Source: design §8.
 //!
 //! Limits: attempts are at most [`ATTEMPTS_MAX`]; text fields are names of at most 128 bytes.
@@ -171,7 +172,7 @@ pub struct Receipt {
     pub key_digest: Digest32,
     /// What was asked for.
     pub model: ModelSlug,
-    /// BLAKE3 of the routing constraints as the buyer wrote them; of nothing when there were none.
+    /// SHA-256 of the routing constraints as the buyer wrote them; of nothing when there were none.
     pub constraints_digest: Digest32,
     /// BLAKE3 of the offers and prices that the plan saw.
     pub price_snapshot_digest: Digest32,
@@ -191,9 +192,9 @@ pub struct Receipt {
     pub charge: Charge,
     /// The market's share of the charge; filled in by the exchange.
     pub fee: NanoUsd,
-    /// BLAKE3 of the request body as received.
+    /// SHA-256 of the request body as received.
     pub request_hash: Digest32,
-    /// BLAKE3 of the answer's bytes as sent (the whole stream or body, before its terminal).
+    /// SHA-256 of the answer's bytes as sent (the whole stream or body, before its terminal).
     pub response_hash: Digest32,
     /// How it ended.
     pub finish: Finish,

@@ -43,8 +43,8 @@ pub fn settlement(request: RequestId, grant: KeyGrant, total: u64, now: UnixMs) 
     let usage = Usage { prompt: TokenCount(9), cached_prompt: TokenCount(0), completion: TokenCount(3) };
     let receipt = Receipt {
         request,
-        account_digest: Receipt::digest_of_account(grant.account),
-        key_digest: Receipt::digest_of_key(&grant.key),
+        account_digest: grant.account_digest,
+        key_digest: grant.key_digest,
         model: ModelSlug::parse("huggingfacetb/smollm2-135m-instruct").expect("a name"),
         constraints_digest: digest(1),
         price_snapshot_digest: digest(2),

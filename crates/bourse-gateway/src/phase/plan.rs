@@ -34,11 +34,11 @@ pub(crate) struct Route {
 impl Route {
     /// BLAKE3 over the plans.
     pub(crate) fn digest(&self) -> Digest32 {
-        let mut hasher = blake3::Hasher::new();
+        let mut bytes = Vec::new();
         for (_, _, plan) in &self.plans {
-            hasher.update(&plan.digest_bytes());
+            bytes.append(&mut plan.digest_bytes());
         }
-        Digest32(*hasher.finalize().as_bytes())
+        Digest32(*blake3::hash(&bytes).as_bytes())
     }
 
     /// The digest of the book that the first plan was made on.

@@ -9,6 +9,7 @@ use bourse_types::{Digest32, ModelSlug, NanoUsd, RequestId, SellerName, UnixMs};
 use bourse_wire::dialect::Job;
 use bourse_wire::funds::KeyGrant;
 use bourse_wire::receipt::{ATTEMPTS_MAX, AttemptRecord, Finish, Receipt, SignedNodeStatement};
+use sha2::{Digest as _, Sha256};
 
 /// The facts of one request so far.
 pub(crate) struct Draft {
@@ -62,8 +63,8 @@ impl Draft {
     ) -> Receipt {
         Receipt {
             request,
-            account_digest: Receipt::digest_of_account(grant.account),
-            key_digest: Receipt::digest_of_key(&grant.key),
+            account_digest: grant.account_digest,
+            key_digest: grant.key_digest,
             model: self.model.clone(),
             constraints_digest: self.constraints_digest,
             price_snapshot_digest: self.price_snapshot_digest,
@@ -86,6 +87,7 @@ impl Draft {
     }
 }
 
+/// SHA-256 of bytes that the buyer has too.
 pub(crate) fn hash(bytes: &[u8]) -> Digest32 {
-    Digest32(*blake3::hash(bytes).as_bytes())
+    Digest32(Sha256::digest(bytes).into())
 }

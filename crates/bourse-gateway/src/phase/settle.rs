@@ -11,6 +11,7 @@ use bourse_market::{Basis, Bill, Doubts, Meter, MeterError, StreamEnd};
 use bourse_types::{Charge, Digest32, NanoUsd, PriceSchedule, Usage};
 use bourse_wire::funds::{FundsError, Settled, Settlement};
 use bourse_wire::receipt::Finish;
+use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -22,7 +23,7 @@ pub(crate) struct Open {
     pub(crate) started: Instant,
     /// Counts what goes to the buyer, under the prices of the seller that delivers it.
     pub(crate) counting: Option<(Meter, PriceSchedule)>,
-    hasher: Option<Box<blake3::Hasher>>,
+    hasher: Option<Sha256>,
     /// The answer's hash when it went out in one piece.
     whole_hash: Option<Digest32>,
     is_settled: bool,
@@ -75,7 +76,7 @@ impl Open {
     pub(crate) fn settle(&mut self, bill: &Bill, finish: Finish) -> Result<Settled, FundsError> {
         self.is_settled = true;
         let response_hash = self.whole_hash.unwrap_or_else(|| match self.hasher.take() {
-            Some(hasher) => Digest32(*hasher.finalize().as_bytes()),
+            Some(hasher) => Digest32(hasher.finalize().into()),
             None => hash(b""),
         });
         let total_ms = self.elapsed_ms();

@@ -6,7 +6,7 @@ use crate::phase::admit;
 use bourse_types::{NanoUsd, RequestId, SellerName};
 use bourse_wire::dialect::push_usd;
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::receipt::{Receipt, ReceiptDocument};
+use bourse_wire::receipt::ReceiptDocument;
 use http::HeaderMap;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -56,8 +56,7 @@ pub(super) fn own_receipt(
     let request =
         RequestId::parse(id).map_err(|e| ApiError::field("id", format!("`id` is not a generation: {e}")))?;
     let found = shared.ports.records.receipt(request).map_err(|e| admit::refusal(&e))?;
-    let account = Receipt::digest_of_account(grant.account);
-    found.filter(|document| document.receipt.account_digest == account).ok_or_else(|| {
+    found.filter(|document| document.receipt.account_digest == grant.account_digest).ok_or_else(|| {
         ApiError::new(
             ErrorType::NotFound,
             "there is no such generation of yours: it may still be running, or be too old",

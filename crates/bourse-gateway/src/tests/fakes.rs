@@ -65,11 +65,7 @@ impl FakeFunds {
 impl Funds for FakeFunds {
     fn authenticate(&self, key: &KeyHash) -> Result<KeyGrant, FundsError> {
         let known = KeyHash(Sha256::digest(KEY.as_bytes()).into());
-        if *key == known {
-            Ok(KeyGrant { key: known, account: AccountId(7) })
-        } else {
-            Err(FundsError::UnknownKey)
-        }
+        if *key == known { Ok(KeyGrant::new(known, AccountId(7))) } else { Err(FundsError::UnknownKey) }
     }
 
     fn hold(&self, request: &HoldRequest) -> Result<(), FundsError> {

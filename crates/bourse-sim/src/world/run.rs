@@ -447,8 +447,8 @@ impl World {
         let answered = bill.usage != Usage::default();
         Ok(Receipt {
             request: flight.request,
-            account_digest: Receipt::digest_of_account(flight.grant.account),
-            key_digest: Receipt::digest_of_key(&flight.grant.key),
+            account_digest: flight.grant.account_digest,
+            key_digest: flight.grant.key_digest,
             model: offer.model.clone(),
             constraints_digest: self.cast.snapshot.digest(),
             price_snapshot_digest: self.cast.snapshot.digest(),
