@@ -2,6 +2,7 @@
 
 use crate::body::Body;
 use crate::config::{Durability, GatewayConfig, HOLD_GRACE, NodeAdmission};
+use crate::durable::Durable;
 use crate::explain;
 use crate::market::{Market, MarketError};
 use crate::metrics::Metrics;
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) market: Arc<Market>,
     pub(crate) hub: Hub,
     pub(crate) metrics: Metrics,
+    pub(crate) durable: Arc<Durable>,
     pub(crate) born: Instant,
     /// Milliseconds after `born` at which open streams are ended; none while nobody closes.
     drain_at_ms: AtomicU64,
@@ -98,6 +100,7 @@ impl Gateway {
             market,
             hub,
             metrics: Metrics::default(),
+            durable: Arc::default(),
             born: Instant::now(),
             drain_at_ms: AtomicU64::new(NEVER),
         })))
@@ -231,7 +234,7 @@ impl Gateway {
         open.sent_whole(&bytes);
         let settled = open.settle(&bill, plain.finish).map_err(failed)?;
         if self.0.config.durability == Durability::Strict {
-            self.0.ports.funds.durable(settled.ticket).await.map_err(failed)?;
+            self.0.durable.wait(&self.0.ports.funds, settled.ticket).await.map_err(failed)?;
         }
         Ok(bytes)
     }

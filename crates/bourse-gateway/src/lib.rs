@@ -12,6 +12,7 @@
 pub mod adapter;
 mod body;
 mod config;
+mod durable;
 mod explain;
 mod failure;
 mod gate;

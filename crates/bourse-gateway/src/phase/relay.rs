@@ -9,6 +9,7 @@
 use super::dispatch::Begun;
 use super::hold::{self, HoldError};
 use super::settle::{Open, nothing};
+use crate::durable::Wait;
 use crate::failure::{Failure, FailureClass};
 use crate::market::Attempt;
 use crate::source::{Out, Progress, Source, SourceEnd};
@@ -16,7 +17,7 @@ use bourse_market::{Bill, HoldWindow, Outcome, StreamEnd};
 use bourse_types::DurationMs;
 use bourse_wire::dialect::{AnswerHead, Api, DONE_EVENT, push_usage};
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::funds::{BoxFuture, FundsError};
+use bourse_wire::funds::FundsError;
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -51,8 +52,8 @@ pub(crate) struct Relay {
 
 enum Stage {
     Streaming,
-    /// The books are written; the terminal waits for the disk.
-    Settling(BoxFuture<'static, Result<(), FundsError>>, Bytes),
+    /// The books are written; the terminal waits for the disk, if there is anything to wait for.
+    Settling(Option<Wait>, Bytes),
     Ended,
 }
 
@@ -109,7 +110,9 @@ impl Relay {
                 }
                 Stage::Settling(durable, terminal) => {
                     self.source.poll_rest(cx);
-                    let Poll::Ready(durable) = durable.as_mut().poll(cx) else { return Poll::Pending };
+                    let durable =
+                        durable.as_mut().map_or(Poll::Ready(Ok(())), |wait| Pin::new(wait).poll(cx));
+                    let Poll::Ready(durable) = durable else { return Poll::Pending };
                     let terminal = std::mem::take(terminal);
                     self.stage = Stage::Ended;
                     if let Err(error) = durable {
@@ -201,7 +204,8 @@ impl Relay {
         };
         let Ok(settled) = self.open.settle(&bill, finish) else { return ended(self.failed_books()) };
         let terminal = self.terminal(&bill, error.as_ref());
-        Stage::Settling(self.open.shared.ports.funds.durable(settled.ticket), terminal)
+        let shared = &self.open.shared;
+        Stage::Settling(Some(shared.durable.wait(&shared.ports.funds, settled.ticket)), terminal)
     }
 
     fn verdict(&self, ending: &Ending) -> (StreamEnd, Finish, Option<ApiError>) {
@@ -277,7 +281,7 @@ impl Relay {
 
 /// A stream whose terminal waits for nothing.
 fn ended(terminal: Bytes) -> Stage {
-    Stage::Settling(Box::pin(std::future::ready(Ok(()))), terminal)
+    Stage::Settling(None, terminal)
 }
 
 impl Body for Relay {

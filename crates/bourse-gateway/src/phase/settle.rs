@@ -23,7 +23,7 @@ pub(crate) struct Open {
     pub(crate) started: Instant,
     /// Counts what goes to the buyer, under the prices of the seller that delivers it.
     pub(crate) counting: Option<(Meter, PriceSchedule)>,
-    hasher: Option<Sha256>,
+    hasher: Option<Box<Sha256>>,
     /// The answer's hash when it went out in one piece.
     whole_hash: Option<Digest32>,
     is_settled: bool,
