@@ -8,8 +8,8 @@ use std::time::Duration;
 pub const COMMIT_WINDOW: Duration = Duration::from_millis(2);
 /// A group of this many bytes is committed at once.
 pub const EARLY_COMMIT_BYTES: usize = 1 << 20;
-/// Events between snapshots: what replay has to do at most after a crash, about a tenth of a second.
-pub const SNAPSHOT_EVENTS: u64 = 1 << 18;
+/// Events between snapshots: what replay has to do at most after a crash, well below a second.
+pub const SNAPSHOT_EVENTS: u64 = 1 << 20;
 /// The market's share of a charge, in basis points.
 pub const FEE_BPS: u32 = 400;
 /// Credit of the operator's account in a new market.

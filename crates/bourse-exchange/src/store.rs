@@ -54,8 +54,8 @@ impl SqliteJournal {
         let db = Connection::open(dir.join(JOURNAL_FILE)).map_err(store)?;
         db.busy_timeout(BUSY_TIMEOUT).map_err(store)?;
         db.execute_batch(
-            "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-             PRAGMA wal_autocheckpoint = 2048; PRAGMA cache_size = -1024;",
+            "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+             PRAGMA wal_autocheckpoint = 1024; PRAGMA cache_size = -1024;",
         )
         .map_err(store)?;
         match layout_version(&db)? {

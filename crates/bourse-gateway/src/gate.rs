@@ -7,13 +7,19 @@
 
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Wake, Waker};
+
+/// Wake-ups pass.
+const OPEN: u8 = 0;
+/// Wake-ups are held back.
+const CLOSED: u8 = 1;
+/// The same, and there was one.
+const WOKEN: u8 = 2;
 
 /// See the module.
 pub(crate) struct Gate {
-    is_closed: AtomicBool,
-    was_woken: AtomicBool,
+    state: AtomicU8,
     outer: Mutex<Waker>,
 }
 
@@ -21,8 +27,7 @@ impl Gate {
     /// A gate and the waker to poll with.
     pub(crate) fn new() -> (Arc<Self>, Waker) {
         let outer = Mutex::new(Waker::noop().clone());
-        let gate =
-            Arc::new(Self { is_closed: AtomicBool::new(false), was_woken: AtomicBool::new(false), outer });
+        let gate = Arc::new(Self { state: AtomicU8::new(OPEN), outer });
         let waker = Waker::from(Arc::clone(&gate));
         (gate, waker)
     }
@@ -34,19 +39,17 @@ impl Gate {
             known.clone_from(outer);
         }
         drop(known);
-        self.was_woken.store(false, Ordering::SeqCst);
-        self.is_closed.store(true, Ordering::SeqCst);
+        self.state.store(CLOSED, Ordering::SeqCst);
     }
 
-    /// Whether something woke since the last look.
+    /// Whether something woke since the last look. Only while closed.
     pub(crate) fn look(&self) -> bool {
-        self.was_woken.swap(false, Ordering::SeqCst)
+        self.state.load(Ordering::SeqCst) == WOKEN && self.state.swap(CLOSED, Ordering::SeqCst) == WOKEN
     }
 
     /// Lets wake-ups pass again, and the one that came too late to be looked at.
     pub(crate) fn open(&self) {
-        self.is_closed.store(false, Ordering::SeqCst);
-        if self.look() {
+        if self.state.swap(OPEN, Ordering::SeqCst) == WOKEN {
             self.pass();
         }
     }
@@ -63,8 +66,9 @@ impl Wake for Gate {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.was_woken.store(true, Ordering::SeqCst);
-        if !self.is_closed.load(Ordering::SeqCst) && self.look() {
+        // Whoever finds the gate closed leaves a mark that the closer will see; otherwise nobody looks.
+        let marked = self.state.compare_exchange(CLOSED, WOKEN, Ordering::SeqCst, Ordering::SeqCst);
+        if marked == Err(OPEN) {
             self.pass();
         }
     }

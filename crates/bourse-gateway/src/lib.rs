@@ -12,11 +12,13 @@
 pub mod adapter;
 mod body;
 mod config;
+mod deadline;
 mod durable;
 mod explain;
 mod failure;
 mod gate;
 mod gateway;
+mod head_clock;
 mod io;
 mod market;
 mod metrics;

@@ -2,6 +2,7 @@
 
 use crate::config::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::gateway::{Gateway, Shared};
+use crate::head_clock::{HeadClock, Turns};
 use crate::node::hub;
 use crate::stall::NoStall;
 use bourse_link::FramedLink;
@@ -9,13 +10,14 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -86,13 +88,16 @@ impl Gateway {
             tracing::debug!(%error, "a connection was gone before it began");
             return;
         }
+        let turns = Turns::default();
+        let mut clock = HeadClock::new(turns.clone(), self.0.config.timeouts.head);
+        let turns = &turns;
         let service = service_fn(|request: Request<Incoming>| async move {
-            Ok::<_, Infallible>(self.handle_from::<Incoming>(request, Some(peer)).await)
+            let turn = turns.begin();
+            let answer = self.handle_from::<Incoming>(request, Some(peer)).await;
+            Ok::<_, Infallible>(answer.map(|body| body.ending(turn)))
         });
         let mut connection = pin!(
             http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(self.0.config.timeouts.head)
                 .max_headers(HEADERS_MAX)
                 .max_buf_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(NoStall::new(stream, self.0.config.timeouts.stall)), service)
@@ -108,11 +113,16 @@ impl Gateway {
                     connection.as_mut().graceful_shutdown();
                 }
             }
-            connection.as_mut().poll(cx)
+            match connection.as_mut().poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(ended.map_err(Some)),
+                Poll::Pending => clock.poll_late(cx).map(|()| Err(None)),
+            }
         })
         .await;
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended early");
+        match ended {
+            Ok(()) => {}
+            Err(Some(error)) => tracing::debug!(%error, "a connection ended early"),
+            Err(None) => tracing::debug!("a connection waited too long for a request"),
         }
     }
 

@@ -7,6 +7,7 @@
 //! a fresh one: closing an idle connection and writing to it can cross.
 
 use crate::config::{POOL_IDLE_AGE_MAX, POOL_IDLE_MAX};
+use crate::deadline;
 use crate::gate::Gate;
 use crate::io::Io;
 use crate::ports::{Connect, Target};
@@ -244,8 +245,8 @@ impl Exchange {
     }
 
     async fn data_within(&mut self, idle: Duration) -> Result<Option<Bytes>, UpstreamError> {
-        let data = timeout(idle, poll_fn(|cx| self.poll_data(cx))).await;
-        data.map_err(|_| UpstreamError::Idle(idle))?.transpose()
+        let data = deadline::within(idle, poll_fn(|cx| self.poll_data(cx))).await;
+        data.ok_or(UpstreamError::Idle(idle))?.transpose()
     }
 
     fn release(&mut self) {

@@ -1,11 +1,12 @@
-//! Merkle trees in the shape of RFC 6962, over BLAKE3.
+//! Merkle trees as in RFC 6962 §2.1, over SHA-256.
 //!
-//! A leaf is `BLAKE3(0x00 ‖ bytes)`, a node `BLAKE3(0x01 ‖ left ‖ right)`, the empty tree `BLAKE3()`; the
+//! A leaf is `SHA-256(0x00 ‖ bytes)`, a node `SHA-256(0x01 ‖ left ‖ right)`, the empty tree `SHA-256()`; the
 //! first byte keeps a leaf from passing as a node. A tree of *n* leaves splits at the largest power of two
 //! below *n*. Verification follows RFC 9162 §2.1.3.2 and §2.1.4.2. It is made for foreign input: paths
 //! longer than [`PATH_LENGTH_MAX`] are refused unread, and every element must be used.
 
 use bourse_types::Digest32;
+use sha2::{Digest as _, Sha256};
 
 /// Longest path of any proof: a tree of 2⁶⁴ leaves is 64 nodes high, and a consistency proof may carry
 /// one element more.
@@ -40,10 +41,7 @@ pub enum ProofError {
 
 /// Hash of a leaf's bytes.
 pub fn leaf_hash(bytes: &[u8]) -> Digest32 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&[0]);
-    hasher.update(bytes);
-    Digest32(*hasher.finalize().as_bytes())
+    Digest32(Sha256::new_with_prefix([0]).chain_update(bytes).finalize().into())
 }
 
 /// Hash of a node over its children.
@@ -51,12 +49,12 @@ pub fn node_hash(left: &Digest32, right: &Digest32) -> Digest32 {
     let mut bytes = [1u8; 65];
     bytes[1..33].copy_from_slice(&left.0);
     bytes[33..].copy_from_slice(&right.0);
-    Digest32(*blake3::hash(&bytes).as_bytes())
+    Digest32(Sha256::digest(bytes).into())
 }
 
 /// Root of the tree without leaves.
 pub fn empty_root() -> Digest32 {
-    Digest32(*blake3::hash(&[]).as_bytes())
+    Digest32(Sha256::digest([]).into())
 }
 
 /// The complete subtrees of a growing tree, largest first: enough to append and to know the root.

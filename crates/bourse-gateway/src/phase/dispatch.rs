@@ -11,6 +11,7 @@ use super::plan::{Leg, Route, demand};
 use super::settle::Open;
 use crate::adapter::error_message;
 use crate::config::{ANSWER_BYTES_MAX, ERROR_BYTES_MAX, PEEK_BYTES_MAX, Timeouts};
+use crate::deadline;
 use crate::failure::{Failure, FailureClass, all_failed, retry_after_s};
 use crate::market::{Attempt, Seller};
 use crate::node::{JobHandle, NodeEvent, NodeHandle, failure_of};
@@ -31,7 +32,7 @@ use bytes::Bytes;
 use http::{header, response};
 use std::future::poll_fn;
 use std::sync::Arc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 
 /// Longest wait for the body of a seller's error answer.
 const ERROR_BODY_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
@@ -222,12 +223,13 @@ impl Walk<'_> {
         let shared = &self.open.shared;
         let connect_within = self.timeouts().connect;
         let call = provider.call(&*shared.ports.connect, connect_within, self.job, upstream_id, cap);
-        let answered = timeout_at(until, call).await.map_err(|_| self.late("answered nothing"))?;
+        let answered = deadline::by(until, call).await.ok_or_else(|| self.late("answered nothing"))?;
         let (head, mut exchange) = answered.map_err(|error| broken_off(&error, 0))?;
         let status = head.status.as_u16();
         if !head.status.is_success() {
-            let body = timeout(ERROR_BODY_WITHIN, exchange.collect(ERROR_BYTES_MAX, ERROR_BODY_WITHIN)).await;
-            let body = body.ok().and_then(Result::ok).unwrap_or_default();
+            let body = exchange.collect(ERROR_BYTES_MAX, ERROR_BODY_WITHIN);
+            let body =
+                deadline::within(ERROR_BODY_WITHIN, body).await.and_then(Result::ok).unwrap_or_default();
             return Err(provider.adapter.refusal(status, self.retry_after(&head), &body));
         }
         let encoding = head.headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
@@ -254,9 +256,10 @@ impl Walk<'_> {
     ) -> Result<Plain, Failure> {
         let until = self.deadline.min(self.started + self.timeouts().plain_answer);
         let mut exchange = self.call(provider, upstream_id, cap, until).await?;
-        let body = timeout_at(self.deadline, exchange.collect(ANSWER_BYTES_MAX, self.timeouts().idle)).await;
         let body =
-            body.map_err(|_| self.late("no whole answer"))?.map_err(|error| broken_off(&error, 200))?;
+            deadline::by(self.deadline, exchange.collect(ANSWER_BYTES_MAX, self.timeouts().idle)).await;
+        let body =
+            body.ok_or_else(|| self.late("no whole answer"))?.map_err(|error| broken_off(&error, 200))?;
         let (view, usage) = read_plain(self.job, &body)?;
         let mut meter = self.meter(Counting::Whole);
         (0..view.chunk.tool_calls).for_each(|_| meter.on_tool_call());
@@ -307,9 +310,9 @@ impl Walk<'_> {
         let mut choices = vec![ChoiceText::default(); self.job.choices as usize];
         let mut until = self.deadline.min(self.started + self.timeouts().first_content);
         loop {
-            let event = timeout_at(until, poll_fn(|cx| handle.poll_event(cx))).await;
+            let event = deadline::by(until, poll_fn(|cx| handle.poll_event(cx))).await;
             until = self.deadline.min(Instant::now() + self.timeouts().idle);
-            match event.map_err(|_| self.late("no whole answer"))? {
+            match event.ok_or_else(|| self.late("no whole answer"))? {
                 NodeEvent::Started(started) => on_started(&started, &mut meter),
                 NodeEvent::Delta(delta) => {
                     let choice = choices.get_mut(delta.choice as usize);
@@ -359,8 +362,8 @@ impl Walk<'_> {
         let mut out = Out::default();
         let mut end = None;
         while end.is_none() && !source.has_begun(&meter) {
-            let step = timeout_at(until, poll_fn(|cx| source.poll_step(cx, &mut out, &mut meter))).await;
-            match step.map_err(|_| self.late("sent no content"))? {
+            let step = deadline::by(until, poll_fn(|cx| source.poll_step(cx, &mut out, &mut meter))).await;
+            match step.ok_or_else(|| self.late("sent no content"))? {
                 Progress::More if out.len() > PEEK_BYTES_MAX => {
                     return Err(Failure::broken(200, "sent too much before its first content"));
                 }

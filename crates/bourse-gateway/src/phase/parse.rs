@@ -1,5 +1,6 @@
 //! Phase 1: the body, within its bounds of size and time, as a [`Job`].
 
+use crate::deadline;
 use bourse_wire::dialect::{Api, BODY_BYTES_MAX, Job, openai};
 use bourse_wire::error::{ApiError, ErrorType};
 use bytes::{Bytes, BytesMut};
@@ -48,7 +49,7 @@ where
             format!("the body did not arrive within {seconds} s: send it again"),
         )
     };
-    tokio::time::timeout(within, collect(&mut body, bytes_max)).await.unwrap_or_else(|_| Err(late()))
+    deadline::within(within, collect(&mut body, bytes_max)).await.unwrap_or_else(|| Err(late()))
 }
 
 async fn collect<B>(body: &mut B, bytes_max: usize) -> Result<Bytes, ApiError>

@@ -63,9 +63,11 @@ impl Open {
     pub(crate) fn bill(&mut self, end: StreamEnd) -> Result<Bill, MeterError> {
         let Some((meter, prices)) = &self.counting else { return Ok(nothing()) };
         let whole = meter.settle(end, prices, NanoUsd::MAX)?;
-        let now = self.shared.ports.clock.now();
-        let covered = self.held.cover(&*self.shared.ports.funds, whole.charge.total, now);
-        let bill = if covered.is_ok() { whole } else { meter.settle(end, prices, self.held.amount())? };
+        let total = whole.charge.total;
+        let now = || self.shared.ports.clock.now();
+        let is_covered = self.held.is_open() && total <= self.held.amount()
+            || self.held.cover(&*self.shared.ports.funds, total, now()).is_ok();
+        let bill = if is_covered { whole } else { meter.settle(end, prices, self.held.amount())? };
         if bill.doubts != Doubts::NONE {
             self.shared.metrics.doubts(bill.doubts);
         }

@@ -234,3 +234,33 @@ fn an_empty_tree_is_a_prefix_of_every_tree() {
     assert!(verify_consistency(4, &log.root(), 3, &log.root(), &[]).is_err());
     assert!(verify_consistency(3, &log.root(), 3, &log.root(), &[leaf(1)]).is_err());
 }
+
+/// The test vectors of Certificate Transparency: whoever checks their logs can check ours.
+#[test]
+fn roots_are_those_of_certificate_transparency() {
+    let leaves: [&[u8]; 8] = [
+        b"",
+        &[0x00],
+        &[0x10],
+        &[0x20, 0x21],
+        &[0x30, 0x31],
+        b"@ABC",
+        b"PQRSTUVW",
+        &[0x60, 0x61, 0x62, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x6b, 0x6c, 0x6d, 0x6e, 0x6f],
+    ];
+    let roots = [
+        "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+        "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+        "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+        "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+        "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+        "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+        "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+    ];
+    let mut log = MerkleLog::default();
+    for (leaf, root) in leaves.into_iter().zip(roots) {
+        log.append(leaf_hash(leaf));
+        assert_eq!(log.root().to_string(), root);
+    }
+}
