@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Wake, Waker};
 
-/// Wake-ups pass.
-const OPEN: u8 = 0;
+/// Wake-ups pass; there was none since it was opened.
+const QUIET: u8 = 0;
+/// Wake-ups pass; there was one.
+const OPEN: u8 = 3;
 /// Wake-ups are held back.
 const CLOSED: u8 = 1;
 /// The same, and there was one.
@@ -47,9 +49,16 @@ impl Gate {
         self.state.load(Ordering::SeqCst) == WOKEN && self.state.swap(CLOSED, Ordering::SeqCst) == WOKEN
     }
 
+    /// Whether nothing woke since it was opened, and what will wake passes to `outer`: who found nothing then
+    /// need not look now.
+    pub(crate) fn is_quiet(&self, outer: &Waker) -> bool {
+        self.state.load(Ordering::SeqCst) == QUIET && self.outer.lock().will_wake(outer)
+    }
+
     /// Lets wake-ups pass again, and the one that came too late to be looked at.
     pub(crate) fn open(&self) {
-        if self.state.swap(OPEN, Ordering::SeqCst) == WOKEN {
+        if self.state.swap(QUIET, Ordering::SeqCst) == WOKEN {
+            self.state.store(OPEN, Ordering::SeqCst);
             self.pass();
         }
     }
@@ -67,8 +76,12 @@ impl Wake for Gate {
 
     fn wake_by_ref(self: &Arc<Self>) {
         // Whoever finds the gate closed leaves a mark that the closer will see; otherwise nobody looks.
-        let marked = self.state.compare_exchange(CLOSED, WOKEN, Ordering::SeqCst, Ordering::SeqCst);
-        if marked == Err(OPEN) {
+        let marked = self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| match state {
+            CLOSED => Some(WOKEN),
+            QUIET => Some(OPEN),
+            _ => None,
+        });
+        if matches!(marked, Ok(QUIET) | Err(OPEN)) {
             self.pass();
         }
     }
@@ -104,6 +117,24 @@ mod tests {
         waker.wake_by_ref();
         gate.open();
         assert_eq!(woken(), 2, "what came too late is passed");
+    }
+
+    #[test]
+    fn quiet_is_what_nothing_woke() {
+        let count = Arc::new(Count::default());
+        let (gate, waker) = Gate::new();
+        let outer = Waker::from(Arc::clone(&count));
+        assert!(!gate.is_quiet(&outer), "nobody has looked yet");
+        gate.close(&outer);
+        gate.open();
+        assert!(gate.is_quiet(&outer));
+        assert!(!gate.is_quiet(Waker::noop()), "another task must leave its waker first");
+        waker.wake_by_ref();
+        assert!(!gate.is_quiet(&outer));
+        gate.close(&outer);
+        waker.wake_by_ref();
+        gate.open();
+        assert!(!gate.is_quiet(&outer), "what came too late is still to be looked at");
     }
 
     #[test]

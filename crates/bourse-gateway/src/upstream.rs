@@ -181,7 +181,7 @@ async fn exchange(
     })
     .await?;
     let (head, body) = answer.into_parts();
-    Ok((head, Exchange { link: Some(link), body, pool: Arc::clone(pool) }))
+    Ok((head, Exchange { link: Some(link), body, pool: Arc::clone(pool), is_dry: false }))
 }
 
 /// The body of an answer. Dropping it before its end closes the connection, which cancels the seller.
@@ -190,6 +190,8 @@ pub(crate) struct Exchange {
     link: Option<Box<Link>>,
     body: Incoming,
     pool: Arc<Pool>,
+    /// The last look found nothing.
+    is_dry: bool,
 }
 
 impl Exchange {
@@ -197,10 +199,15 @@ impl Exchange {
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         loop {
             let Some(link) = self.link.as_mut() else { return Poll::Ready(None) };
+            // hyper asks for the next piece right after each one; mostly it is not there yet.
+            if self.is_dry && link.gate.is_quiet(cx.waker()) {
+                return Poll::Pending;
+            }
             let body = &mut self.body;
             match link.poll_with(cx, |cx| Pin::new(&mut *body).poll_frame(cx)) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
+                        self.is_dry = false;
                         return Poll::Ready(Some(Ok(data)));
                     }
                 }
@@ -216,7 +223,10 @@ impl Exchange {
                     self.link = None;
                     return Poll::Ready(Some(Err(UpstreamError::Closed)));
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.is_dry = true;
+                    return Poll::Pending;
+                }
             }
         }
     }
