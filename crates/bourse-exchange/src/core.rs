@@ -8,6 +8,7 @@
 //! key has a limit, its allowance. Settling is one chain: post both, then move the charge on from
 //! clearing to seller, fee and rounding, so that clearing is zero between any two events.
 
+use crate::config::EARLY_COMMIT_BYTES;
 use crate::keys::{Key, KeyRing};
 use crate::names::{ALLOWANCES, CLEARING, FEE, Names, ROUNDING, seller_account_name};
 use crate::record;
@@ -116,6 +117,8 @@ struct OpenGroup {
     bytes: Vec<u8>,
     receipts: Vec<ReceiptMark>,
     head_changed: bool,
+    /// Somebody needs it on disk soon.
+    is_due: bool,
 }
 
 /// A group taken for commit.
@@ -298,6 +301,16 @@ impl Core {
         self.group.bytes.len()
     }
 
+    /// Whether the open group is to be committed within the commit window.
+    pub(crate) fn is_due(&self) -> bool {
+        !self.group.bytes.is_empty() && (self.group.is_due || self.group.bytes.len() >= EARLY_COMMIT_BYTES)
+    }
+
+    /// Makes the open group due.
+    pub(crate) fn make_due(&mut self) {
+        self.group.is_due = true;
+    }
+
     /// Whether the receipt of this request waits for the disk.
     pub(crate) fn receipt_waits(&self, request: RequestId) -> bool {
         self.group.receipts.iter().chain(self.committing.iter()).any(|mark| mark.request == request)
@@ -310,6 +323,7 @@ impl Core {
         }
         let bytes = std::mem::replace(&mut self.group.bytes, std::mem::take(&mut self.spare));
         let head_changed = std::mem::take(&mut self.group.head_changed);
+        self.group.is_due = false;
         self.committing = Arc::new(std::mem::take(&mut self.group.receipts));
         let seq = self.seq;
         self.seq += 1;

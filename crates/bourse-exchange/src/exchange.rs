@@ -1,8 +1,8 @@
 //! The exchange itself: the core behind a lock, the journal behind its writer, and two threads.
 //!
 //! A call applies its change in memory under a short lock and returns; the records wait in the open
-//! group. The *writer* commits groups: it waits at most [`COMMIT_WINDOW`](crate::COMMIT_WINDOW) for
-//! company, signs the checkpoint of a group with receipts, appends, and tells those who wait. While one
+//! group. The *writer* commits groups that are due: it waits at most [`COMMIT_WINDOW`](crate::COMMIT_WINDOW)
+//! for company, signs the checkpoint of a group with receipts, appends, and tells those who wait. While one
 //! group is on its way to the disk, the next one fills. The *keeper* releases overdue holds and projects
 //! receipts into their index once a second.
 //!
@@ -233,14 +233,41 @@ impl Drop for Exchange {
 }
 
 impl Shared {
-    /// Runs a change on the core and wakes the writer when there is something to commit.
+    /// Runs a change on the core that must be on disk soon.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Core) -> T) -> T {
+        self.run(|core| {
+            let before = core.group_bytes();
+            let result = change(core);
+            if core.group_bytes() > before {
+                core.make_due();
+            }
+            result
+        })
+    }
+
+    /// Runs a change on the core that may wait for another one: a crash forgets it, and all that is lost is a
+    /// hold that nobody would settle any more. The keeper commits what waits alone.
+    pub(crate) fn change_in_memory<T>(&self, change: impl FnOnce(&mut Core) -> T) -> T {
+        self.run(change)
+    }
+
+    /// Makes the open group due, when it is the one of this ticket.
+    pub(crate) fn hurry(&self, ticket: CommitTicket) {
+        self.run(|core| {
+            if core.group_bytes() > 0 && core.ticket() <= ticket {
+                core.make_due();
+            }
+        });
+    }
+
+    /// Wakes the writer when there is something new to do for it.
+    fn run<T>(&self, change: impl FnOnce(&mut Core) -> T) -> T {
         let mut core = self.core.lock();
-        let before = core.group_bytes();
+        let before = (core.is_due(), core.group_bytes() >= EARLY_COMMIT_BYTES);
         let result = change(&mut core);
-        let after = core.group_bytes();
+        let after = (core.is_due(), core.group_bytes() >= EARLY_COMMIT_BYTES);
         drop(core);
-        if before == 0 && after > 0 || before < EARLY_COMMIT_BYTES && after >= EARLY_COMMIT_BYTES {
+        if !before.0 && after.0 || !before.1 && after.1 {
             self.wake_writer.notify_one();
         }
         result
@@ -291,7 +318,7 @@ impl Shared {
     pub(crate) fn tick(&self, now: UnixMs) -> Result<usize, FundsError> {
         let mut released = 0;
         loop {
-            let step = self.change(|core| core.expire(now))?;
+            let step = self.change_in_memory(|core| core.expire(now))?;
             released += step;
             if step < crate::core::RELEASES_PER_STEP_MAX {
                 return Ok(released);
@@ -320,7 +347,7 @@ impl Shared {
     fn write_groups(&self) {
         loop {
             let mut core = self.core.lock();
-            while core.group_bytes() == 0 && core.running().is_ok() {
+            while !core.is_due() && core.running().is_ok() {
                 self.wake_writer.wait(&mut core);
             }
             let deadline = Instant::now() + self.config.commit_window;
@@ -348,6 +375,8 @@ impl Shared {
             if let Err(error) = self.tick(wall_clock()) {
                 tracing::warn!(%error, "overdue holds were not released");
             }
+            // A failure has been logged and has stopped the market.
+            let _ = self.flush();
             if let Err(error) = self.caught_up_index().map(drop) {
                 tracing::warn!(%error, "the receipts index did not catch up");
             }

@@ -17,11 +17,11 @@ impl Funds for Exchange {
     }
 
     fn hold(&self, request: &HoldRequest) -> Result<(), FundsError> {
-        self.shared.change(|core| core.hold(request))
+        self.shared.change_in_memory(|core| core.hold(request))
     }
 
     fn extend(&self, extension: &HoldExtension) -> Result<(), FundsError> {
-        self.shared.change(|core| core.extend(extension))
+        self.shared.change_in_memory(|core| core.extend(extension))
     }
 
     /// A charge whose parts do not sum to its total, a charge without a seller, or one under another key
@@ -46,6 +46,9 @@ impl Funds for Exchange {
 
     fn durable(&self, ticket: CommitTicket) -> BoxFuture<'static, Result<(), FundsError>> {
         let mut progress = self.shared.progress.subscribe();
+        if progress.borrow_and_update().durable < ticket.0 {
+            self.shared.hurry(ticket);
+        }
         Box::pin(async move {
             let reached = progress.wait_for(|now| now.durable >= ticket.0 || now.failed.is_some()).await;
             match reached {

@@ -216,6 +216,28 @@ fn holds_are_refused_when_too_much_waits_for_the_disk_and_settling_is_not() {
     check_clean(&exchange);
 }
 
+/// A hold that a crash forgets is a hold that nobody would settle.
+#[test]
+fn a_hold_waits_for_company_and_a_settlement_does_not() {
+    let exchange = market(1_000_000);
+    let grant = key(&exchange, None);
+    exchange.flush().unwrap();
+    let is_due = || exchange.shared.core.lock().is_due();
+    let hold_one = |n: u64| exchange.hold(&hold(request(n, START), grant, 9, START)).unwrap();
+    hold_one(1);
+    let extension = HoldExtension { request: request(1, START), step: 1, amount: NanoUsd(5), now: START };
+    exchange.extend(&extension).unwrap();
+    assert!(!is_due());
+    exchange.settle(settlement(request(1, START), grant, 9, START)).unwrap();
+    assert!(is_due());
+    exchange.flush().unwrap();
+    assert!(!is_due());
+    hold_one(2);
+    drop(exchange.durable(exchange.ticket()));
+    assert!(is_due(), "somebody waits for it");
+    check_clean(&exchange);
+}
+
 #[test]
 fn a_closed_exchange_refuses_and_leaves_nothing_held() {
     let exchange = market(1_000);
