@@ -20,6 +20,7 @@ use bourse_market::StreamEnd;
 use bourse_types::{DurationMs, RequestId};
 use bourse_wire::dialect::{Api, Job, push_usage, splice_usage};
 use bourse_wire::error::{ApiError, ErrorType};
+use bourse_wire::funds::CommitTicket;
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
@@ -170,7 +171,15 @@ impl Gateway {
         let wants_plan = headers.get(EXPLAIN_HEADER).is_some_and(|v| v.as_bytes() == b"1");
         let span = tracing::debug_span!("request", %request);
         match dispatch(&mut open, &job, &route).instrument(span).await {
-            Ok(answer) => self.answer(open, &job, &route, answer, wants_plan).await.map_err(refused),
+            Ok(answer) => {
+                let (response, ticket) =
+                    self.answer(open, &job, &route, answer, wants_plan).map_err(refused)?;
+                if let Some(ticket) = ticket {
+                    let durable = shared.durable.wait(&shared.ports.funds, ticket).await;
+                    durable.map_err(|_| refused(books_failed()))?;
+                }
+                Ok(response)
+            }
             Err(mut error) => {
                 open.give_back(Finish::NoSeller);
                 error.metadata_json = wants_plan.then(|| explain::metadata(&route));
@@ -179,24 +188,27 @@ impl Gateway {
         }
     }
 
-    async fn answer(
+    /// The answer, and what must be on disk before it goes out.
+    fn answer(
         &self,
         mut open: Open,
         job: &Job,
         route: &Route,
         answer: Answer,
         wants_plan: bool,
-    ) -> Result<Response<Body>, ApiError> {
+    ) -> Result<(Response<Body>, Option<CommitTicket>), ApiError> {
         open.draft.first_content_ms = Some(open.elapsed_ms());
         let seller = open.draft.seller.as_ref().map(|s| s.as_str().to_owned());
         let more = if wants_plan { explain::member(route, seller.as_deref()) } else { Vec::new() };
         let request = open.held.request;
-        let (content_type, body) = match answer {
+        let (content_type, body, ticket) = match answer {
             Answer::Stream(begun) => {
-                ("text/event-stream", Body::relay(Relay::new(open, *begun, job.api, more)))
+                ("text/event-stream", Body::relay(Relay::new(open, *begun, job.api, more)), None)
             }
             Answer::Plain(plain) => {
-                ("application/json", Body::whole(self.settle_plain(open, plain, &more).await?))
+                let (bytes, ticket) = settle_plain(&mut open, &plain, &more)?;
+                let is_strict = self.0.config.durability == Durability::Strict;
+                ("application/json", Body::whole(bytes), is_strict.then_some(ticket))
             }
         };
         let mut response = Response::new(body);
@@ -206,38 +218,37 @@ impl Gateway {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
         name_request(headers, request);
-        Ok(response)
+        Ok((response, ticket))
     }
+}
 
-    /// Prices a whole answer, writes its usage, settles.
-    async fn settle_plain(&self, mut open: Open, plain: Plain, more: &[u8]) -> Result<Bytes, ApiError> {
-        let failed =
-            |_| ApiError::new(ErrorType::Server, "the books could not be written: tell the operator");
-        let bill = open.bill(StreamEnd::Complete).map_err(|_| {
-            ApiError::new(ErrorType::Server, "the answer could not be priced; nothing was charged")
-        })?;
-        let mut usage = Vec::with_capacity(384);
-        let bytes = match &plain.content {
-            PlainContent::Body(body, view, claim) => {
-                let raw = view.chunk.usage.clone().and_then(|span| std::str::from_utf8(body.get(span)?).ok());
-                let seller = raw.zip(*claim);
-                push_usage(&mut usage, &bill.usage, &bill.charge, seller);
-                splice_usage(body, view, &usage, more)
-            }
-            PlainContent::Choices(head, choices) => {
-                push_usage(&mut usage, &bill.usage, &bill.charge, None);
-                let mut out = Vec::with_capacity(512 + usage.len());
-                head.push_plain(&mut out, choices, &usage, more);
-                Bytes::from(out)
-            }
-        };
-        open.sent_whole(&bytes);
-        let settled = open.settle(&bill, plain.finish).map_err(failed)?;
-        if self.0.config.durability == Durability::Strict {
-            self.0.durable.wait(&self.0.ports.funds, settled.ticket).await.map_err(failed)?;
+/// Prices a whole answer, writes its usage, settles.
+fn settle_plain(open: &mut Open, plain: &Plain, more: &[u8]) -> Result<(Bytes, CommitTicket), ApiError> {
+    let bill = open.bill(StreamEnd::Complete).map_err(|_| {
+        ApiError::new(ErrorType::Server, "the answer could not be priced; nothing was charged")
+    })?;
+    let mut usage = Vec::with_capacity(384);
+    let bytes = match &plain.content {
+        PlainContent::Body(body, view, claim) => {
+            let raw = view.chunk.usage.clone().and_then(|span| std::str::from_utf8(body.get(span)?).ok());
+            let seller = raw.zip(*claim);
+            push_usage(&mut usage, &bill.usage, &bill.charge, seller);
+            splice_usage(body, view, &usage, more)
         }
-        Ok(bytes)
-    }
+        PlainContent::Choices(head, choices) => {
+            push_usage(&mut usage, &bill.usage, &bill.charge, None);
+            let mut out = Vec::with_capacity(512 + usage.len());
+            head.push_plain(&mut out, choices, &usage, more);
+            Bytes::from(out)
+        }
+    };
+    open.sent_whole(&bytes);
+    let settled = open.settle(&bill, plain.finish).map_err(|_| books_failed())?;
+    Ok((bytes, settled.ticket))
+}
+
+fn books_failed() -> ApiError {
+    ApiError::new(ErrorType::Server, "the books could not be written: tell the operator")
 }
 
 fn name_request(headers: &mut HeaderMap, request: RequestId) {

@@ -100,7 +100,7 @@ mod tests {
         let answering = async {
             sleep(Duration::from_secs(3)).await;
             let turn = turns.begin();
-            sleep(Duration::from_secs(60)).await;
+            sleep(Duration::from_mins(1)).await;
             drop(turn);
         };
         tokio::join!(poll_fn(|cx| clock.poll_late(cx)), answering);

@@ -22,7 +22,7 @@ use crate::source::{
 };
 use crate::upstream::{Exchange, UpstreamError};
 use bourse_market::{Counting, Demand, HoldWindow, Meter, MeterRules, Offer, Outcome};
-use bourse_types::{DurationMs, PriceSchedule};
+use bourse_types::{DurationMs, PriceSchedule, UnixMs};
 use bourse_wire::dialect::{AnswerHead, ChoiceText, Job, PlainView, SellerUsage, read_usage};
 use bourse_wire::error::ApiError;
 use bourse_wire::funds::FundsError;
@@ -114,12 +114,16 @@ struct Walk<'a> {
 pub(crate) async fn dispatch(open: &mut Open, job: &Job, route: &Route) -> Result<Answer, ApiError> {
     let deadline = open.started + open.shared.config.timeouts.total;
     let mut failures = Vec::new();
+    let (mut started, mut now) = (Instant::now(), open.draft.created);
     for leg in &route.legs {
-        if Instant::now() >= deadline {
+        if !failures.is_empty() {
+            (started, now) = (Instant::now(), open.shared.ports.clock.now());
+        }
+        if started >= deadline {
             break;
         }
         let Some((offer, seller)) = leg.book.seller(leg.index) else { continue };
-        match attempt(open, job, route, leg, (offer, seller), deadline).await {
+        match attempt(open, job, route, leg, (offer, seller), (started, now, deadline)).await {
             Ok(answer) => return Ok(answer),
             Err(Stop::Abort(error)) => return Err(error),
             Err(Stop::Failed(failure)) => {
@@ -142,13 +146,13 @@ async fn attempt(
     route: &Route,
     leg: &Leg,
     (offer, seller): (&Offer, &Seller),
-    deadline: Instant,
+    (started, now, deadline): (Instant, UnixMs, Instant),
 ) -> Result<Answer, Stop> {
     let prices = offer.prices.ok_or_else(|| Failure::broken(0, "its price is not known"))?;
     let demand = demand(job, leg.model.as_str(), &route.preferences);
     let market = Arc::clone(&open.shared.market);
-    let mut walk = Walk { open, job, offer, demand, prices, started: Instant::now(), deadline };
-    let (window, cap) = walk.cover()?;
+    let mut walk = Walk { open, job, offer, demand, prices, started, deadline };
+    let (window, cap) = walk.cover(now)?;
     let attempt = market.start(&leg.book, leg.index);
     let answer = match (seller, window) {
         (Seller::Provider(provider, id), None) => {
@@ -192,9 +196,9 @@ impl Walk<'_> {
     }
 
     /// Holds the money: a window for a stream, or a cap for an answer in one piece.
-    fn cover(&mut self) -> Result<(Option<HoldWindow>, Option<u32>), HoldError> {
+    fn cover(&mut self, now: UnixMs) -> Result<(Option<HoldWindow>, Option<u32>), HoldError> {
         let shared = Arc::clone(&self.open.shared);
-        let (funds, now) = (&*shared.ports.funds, shared.ports.clock.now());
+        let funds = &*shared.ports.funds;
         let held = &mut self.open.held;
         if self.job.stream {
             return Ok((Some(cover_stream(held, funds, self.offer, &self.demand, now)?), None));
