@@ -93,13 +93,17 @@ impl Provider {
         upstream_id: &str,
         max_tokens: Option<u32>,
     ) -> Result<(response::Parts, Exchange), UpstreamError> {
-        let mut request = Request::new(Full::new(self.adapter.body(job, upstream_id, max_tokens)));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = match job.api {
-            Api::Chat => self.chat.clone(),
-            Api::Text => self.text.clone(),
+        let body = self.adapter.body(job, upstream_id, max_tokens);
+        let request = || {
+            let mut request = Request::new(Full::new(body.clone()));
+            *request.method_mut() = Method::POST;
+            *request.uri_mut() = match job.api {
+                Api::Chat => self.chat.clone(),
+                Api::Text => self.text.clone(),
+            };
+            *request.headers_mut() = self.headers.clone();
+            request
         };
-        *request.headers_mut() = self.headers.clone();
         send(&self.pool, connect, &self.target, connect_within, request).await
     }
 }

@@ -130,22 +130,22 @@ impl Pool {
     }
 }
 
-/// Sends a request and waits for the head of its answer.
+/// Sends a request and waits for the head of its answer. `request` makes it, for each connection anew.
 pub(crate) async fn send(
     pool: &Arc<Pool>,
     connect: &dyn Connect,
     target: &Target,
     connect_within: Duration,
-    request: Request<Full<Bytes>>,
+    request: impl Fn() -> Request<Full<Bytes>>,
 ) -> Result<(response::Parts, Exchange), UpstreamError> {
     if let Some(link) = pool.take().await {
-        match exchange(pool, link, request.clone()).await {
+        match exchange(pool, link, request()).await {
             Err(error) if nothing_came(&error) => {}
             other => return other,
         }
     }
     let link = open(connect, target, connect_within).await?;
-    exchange(pool, link, request).await
+    exchange(pool, link, request()).await
 }
 
 /// Whether a reused connection ended before a byte of an answer.
