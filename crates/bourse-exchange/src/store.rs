@@ -13,7 +13,8 @@ use bourse_ledger::{GROUP_BYTES_MAX, Group, Journal, JournalError, Position, Sna
 use bourse_types::Digest32;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Read;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -149,8 +150,7 @@ impl SqliteJournal {
         let mut bytes = [0u8; TAIL_BYTES];
         bytes[..8].copy_from_slice(&self.last.seq.to_le_bytes());
         bytes[8..].copy_from_slice(&self.last.chain.0);
-        tail.seek(SeekFrom::Start(0))?;
-        tail.write_all(&bytes)
+        tail.write_all_at(&bytes, 0)
     }
 
     fn usable(&self) -> Result<(), JournalError> {
