@@ -24,7 +24,7 @@ use http_body::{Body, Frame, SizeHint};
 use std::convert::Infallible;
 use std::future::Future as _;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -45,8 +45,12 @@ pub(crate) struct Relay {
     explain: Vec<u8>,
     end: Option<SourceEnd>,
     deadline: Instant,
+    /// When something was last read, to the next tick.
     last_read: Instant,
+    has_read: bool,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Whom the timer wakes.
+    watcher: Option<Waker>,
     stage: Stage,
 }
 
@@ -84,7 +88,9 @@ impl Relay {
             end,
             deadline,
             last_read,
+            has_read: false,
             timer: None,
+            watcher: None,
             stage,
         }
     }
@@ -128,7 +134,6 @@ impl Relay {
 
     /// Reads what is there. Some when the stream is to end.
     fn read(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        let mut has_read = false;
         loop {
             if let Some(end) = self.end.take() {
                 return Some(match end {
@@ -144,13 +149,10 @@ impl Relay {
             }
             let Some((meter, _)) = self.open.counting.as_mut() else { return Some(Ending::Closing) };
             match self.source.poll_step(cx, &mut self.out, meter) {
-                Poll::Ready(Progress::More) => has_read = true,
+                Poll::Ready(Progress::More) => self.has_read = true,
                 Poll::Ready(Progress::End(end)) => self.end = Some(end),
                 Poll::Pending => break,
             }
-        }
-        if has_read {
-            self.last_read = Instant::now();
         }
         self.watch_clock(cx)
     }
@@ -173,9 +175,17 @@ impl Relay {
     fn watch_clock(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
         let idle = self.open.shared.config.timeouts.idle;
         let tick = TICK_MAX.min(idle / 4).max(Duration::from_millis(1));
+        let is_set = self.watcher.as_ref().is_some_and(|watcher| watcher.will_wake(cx.waker()));
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + tick)));
+        // A timer that is set wakes its task by itself; it needs no look before.
+        if is_set && !timer.is_elapsed() {
+            return None;
+        }
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
+            if std::mem::take(&mut self.has_read) {
+                self.last_read = now;
+            }
             if now >= self.deadline {
                 return Some(Ending::Late);
             }
@@ -188,6 +198,7 @@ impl Relay {
             }
             timer.as_mut().reset(now + tick);
         }
+        self.watcher = Some(cx.waker().clone());
         None
     }
 
