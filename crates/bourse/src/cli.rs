@@ -69,6 +69,6 @@ pub fn run() -> Result<ExitCode, Failure> {
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Receipt(args) => cmd::receipt::run(&args, &environment),
         Command::Config(args) => cmd::config::run(&args, &environment),
-        Command::Completions(args) => Ok(cmd::completions::run(&args)),
+        Command::Completions(args) => cmd::completions::run(&args),
     }
 }

@@ -16,6 +16,23 @@ pub mod verify;
 use crate::report::{Failure, Plain};
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::io::Write as _;
+
+/// Writes what was asked for. A reader that has seen enough (`| head`) is no failure.
+fn tell(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Plain::new("the answer cannot be written to stdout").because(error).boxed())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The same, with a line's end.
+fn tell_line(text: &str) -> Result<(), Failure> {
+    tell(&format!("{text}\n"))
+}
 
 /// A document for a script.
 fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {

@@ -79,9 +79,9 @@ async fn ask(args: &Args, client: &Client, question: &str) -> Result<ExitCode, F
     answer.seller = seller(client, &receipt).await;
     answer.receipt = receipt;
     if args.json {
-        println!("{}", answer.json());
+        super::tell_line(&answer.json().to_string())?;
     } else {
-        println!();
+        super::tell_line("")?;
         eprintln!("{}", answer.summary());
     }
     match &answer.error {

@@ -1,6 +1,7 @@
 //! `bourse completions`: completions for a shell, made from the commands themselves.
 
 use crate::cli::Cli;
+use crate::report::Failure;
 use clap::CommandFactory as _;
 use std::process::ExitCode;
 
@@ -12,7 +13,9 @@ pub struct Args {
 }
 
 /// Prints the script.
-pub fn run(args: &Args) -> ExitCode {
-    clap_complete::generate(args.shell, &mut Cli::command(), "bourse", &mut std::io::stdout());
-    ExitCode::SUCCESS
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "bourse", &mut script);
+    super::tell(&String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::SUCCESS)
 }

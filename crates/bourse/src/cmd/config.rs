@@ -48,9 +48,9 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
     }];
     lines.extend(loaded.explain());
     if args.json {
-        println!("{}", json(&lines));
+        super::tell_line(&json(&lines).to_string())?;
     } else {
-        print!("{}", text(&lines, loaded.file.as_deref()));
+        super::tell(&text(&lines, loaded.file.as_deref()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

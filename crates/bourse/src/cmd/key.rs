@@ -70,12 +70,12 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
     };
     let reply = admin::ask(&data_dir, environment, request)?;
     if args.json {
-        println!("{}", super::json(&reply)?);
+        super::tell_line(&super::json(&reply)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     match reply {
         AdminReply::KeyCreated { key, secret } => {
-            println!("{}", secret.0);
+            super::tell_line(&secret.0)?;
             eprintln!(
                 "{} pays from `{}`{}; this is the only time the key is shown",
                 key.id,
@@ -83,8 +83,8 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
                 limit(&key)
             );
         }
-        AdminReply::Key { key } => println!("{}", line(&key).join("  ")),
-        AdminReply::Keys { keys } => print!("{}", table(&keys)),
+        AdminReply::Key { key } => super::tell_line(&line(&key).join("  "))?,
+        AdminReply::Keys { keys } => super::tell(&table(&keys))?,
         _ => return Err(Plain::new("the market answered another question").boxed()),
     }
     Ok(ExitCode::SUCCESS)

@@ -73,7 +73,7 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
 
 fn print_balances(json: bool, accounts: &[AccountLine]) -> Result<ExitCode, Failure> {
     if json {
-        println!("{}", super::json(accounts)?);
+        super::tell_line(&super::json(accounts)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut rows = vec![["ACCOUNT", "KIND", "BALANCE", "HELD", "AVAILABLE"].map(str::to_owned)];
@@ -82,7 +82,7 @@ fn print_balances(json: bool, accounts: &[AccountLine]) -> Result<ExitCode, Fail
         let [balance, held, available] = amounts;
         [line.name.clone(), line.kind.clone(), balance, held, available]
     }));
-    print!("{}", super::columns(&rows));
+    super::tell(&super::columns(&rows))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -95,9 +95,9 @@ fn statement(json: bool, data_dir: &DataDir, account: &str, lines_max: usize) ->
             .boxed());
     };
     if json {
-        println!("{}", super::json(&lines)?);
+        super::tell_line(&super::json(&lines)?)?;
     } else {
-        print!("{}", movements(&lines));
+        super::tell(&movements(&lines))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -116,9 +116,9 @@ fn check(json: bool, data_dir: &DataDir) -> Result<ExitCode, Failure> {
     let report = bourse_exchange::check(data_dir.root(), SystemClock.now())
         .map_err(|error| admin::cannot_open(data_dir, error))?;
     if json {
-        println!("{}", super::json(&report)?);
+        super::tell_line(&super::json(&report)?)?;
     } else {
-        print!("{}", findings(&report));
+        super::tell(&findings(&report))?;
     }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

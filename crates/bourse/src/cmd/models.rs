@@ -22,9 +22,9 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
     let client = attach::public(&args.place.locate(environment)?, environment)?;
     let models = runtime::small_reactor()?.block_on(client.get("/models"))?;
     if args.json {
-        println!("{models}");
+        super::tell_line(&models.to_string())?;
     } else {
-        print!("{}", table(&models));
+        super::tell(&table(&models))?;
     }
     Ok(ExitCode::SUCCESS)
 }

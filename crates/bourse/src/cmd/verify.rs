@@ -54,9 +54,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let holds = verdict.holds();
     if args.json {
-        println!("{}", json(&document, &verdict.checks, holds));
+        super::tell_line(&json(&document, &verdict.checks, holds).to_string())?;
     } else {
-        print!("{}", text(&document, &verdict.checks, holds));
+        super::tell(&text(&document, &verdict.checks, holds))?;
     }
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

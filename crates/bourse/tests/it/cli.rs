@@ -62,3 +62,16 @@ fn a_wrong_configuration_stops_every_command_that_reads_it() {
         assert!(said.contains("hint: "), "{said}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_stdout_is_an_error_and_a_reader_that_left_is_none() {
+    let bourse = || std::process::Command::new(env!("CARGO_BIN_EXE_bourse"));
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let refused = bourse().args(["completions", "bash"]).stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("stdout") && !said.contains("panicked"), "{said}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert!(bourse().args(["completions", "bash"]).stdout(writer).status().unwrap().success());
+}
