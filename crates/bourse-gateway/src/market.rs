@@ -10,10 +10,10 @@ use bourse_market::{
     Demand, HealthTable, MarketSnapshot, Offer, OfferIndex, Outcome, Plan, PlanError, PromptBound,
     SnapshotError, plan,
 };
-use bourse_types::{Digest32, UnixMs};
+use bourse_types::{Digest32, ModelSlug, UnixMs};
 use bourse_wire::canonical::Writer;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Domain of a book's digest.
@@ -80,9 +80,14 @@ fn digest_of(offers: &[Offer]) -> Digest32 {
     Digest32(*blake3::hash(&w.bytes).as_bytes())
 }
 
+/// Models of nodes that are remembered after their nodes have left.
+const MODELS_REMEMBERED_MAX: usize = 1_024;
+
 struct State {
     book: Arc<Book>,
     health: HealthTable,
+    /// What nodes have sold since the start: a model whose nodes are away is no unknown model.
+    sold: BTreeSet<ModelSlug>,
 }
 
 /// The book in force and the health of its offers.
@@ -115,7 +120,10 @@ impl Market {
         }
         let book = Book::new(providers.clone())?;
         let health = HealthTable::new(&book.snapshot);
-        Ok(Self { providers, state: Mutex::new(State { book: Arc::new(book), health }) })
+        Ok(Self {
+            providers,
+            state: Mutex::new(State { book: Arc::new(book), health, sold: BTreeSet::new() }),
+        })
     }
 
     pub(crate) fn book(&self) -> Arc<Book> {
@@ -130,7 +138,15 @@ impl Market {
         let mut state = self.state.lock();
         state.health = state.health.carried(&state.book.snapshot, &book.snapshot);
         state.book = book;
+        let new = nodes.iter().map(|node| node.offer().model);
+        let room = MODELS_REMEMBERED_MAX.saturating_sub(state.sold.len());
+        state.sold.extend(new.take(room));
         Ok(())
+    }
+
+    /// Whether a node has sold this model before.
+    pub(crate) fn has_sold(&self, model: &ModelSlug) -> bool {
+        self.state.lock().sold.contains(model)
     }
 
     /// Plans on the book in force. `demand` gets the book first: what a job needs does not depend on it.

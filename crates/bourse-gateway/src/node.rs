@@ -22,7 +22,8 @@ use tokio::sync::mpsc;
 const NODE_SUPPORTS: Supports = Supports::ALL
     .without(Supports::TOOLS)
     .without(Supports::RESPONSE_FORMAT)
-    .without(Supports::HIDDEN_REASONING);
+    .without(Supports::HIDDEN_REASONING)
+    .without(Supports::MEDIA);
 
 /// One thing that was said about a job.
 #[derive(Debug, Clone, PartialEq)]

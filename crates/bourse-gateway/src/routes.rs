@@ -9,8 +9,10 @@ mod log;
 use crate::body::Body;
 use crate::gateway::Shared;
 use crate::phase::parse;
+use bourse_types::KeyHash;
 use bourse_wire::dialect::Api;
 use bourse_wire::error::{ApiError, ErrorType};
+use bourse_wire::funds::FundsError;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -152,12 +154,20 @@ fn json(value: &Value) -> Response<Body> {
 fn health(shared: &Shared) -> Response<Body> {
     let (status, text) = if shared.is_closing() {
         (StatusCode::SERVICE_UNAVAILABLE, "{\"status\":\"closing\"}")
+    } else if books_stand_still(shared) {
+        (StatusCode::SERVICE_UNAVAILABLE, "{\"status\":\"the books cannot be written\"}")
     } else {
         (StatusCode::OK, "{\"status\":\"ok\"}")
     };
     let mut response = typed("application/json", text);
     *response.status_mut() = status;
     response
+}
+
+/// Whether the exchange has stopped: one that runs has a word for a key that nobody has.
+fn books_stand_still(shared: &Shared) -> bool {
+    let nobody = KeyHash([0; 32]);
+    matches!(shared.ports.funds.authenticate(&nobody), Err(FundsError::Journal(_) | FundsError::Closing))
 }
 
 fn metrics(shared: &Shared) -> String {

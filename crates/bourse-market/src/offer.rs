@@ -39,6 +39,8 @@ flags! {
         TEXT_COMPLETION = 10, "text_completion";
         /// Bills reasoning tokens that it does not show. Declared, because the market cannot count them.
         HIDDEN_REASONING = 11, "hidden_reasoning";
+        /// Parts of a message that are not text, such as images.
+        MEDIA = 12, "media";
     }
 }
 
@@ -160,7 +162,7 @@ mod tests {
         assert_eq!(set.to_string(), "tools, seed");
         assert!(Supports::ALL.contains(set) && !set.contains(Supports::ALL));
         assert_eq!(set.without(Supports::TOOLS), Supports::SEED);
-        assert_eq!(Supports::ALL.members().count(), 12);
+        assert_eq!(Supports::ALL.members().count(), 13);
     }
 
     #[test]

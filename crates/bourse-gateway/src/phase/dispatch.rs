@@ -278,9 +278,6 @@ impl Walk<'_> {
 
     fn submit(&self, node: &Arc<NodeHandle>, cap: Option<u32>) -> Result<JobHandle, Failure> {
         let job = self.job;
-        if job.needs.media_parts > 0 {
-            return Err(Failure::broken(0, "reads text only"));
-        }
         let mut sampling = job.sampling.clone();
         sampling.max_tokens = cap.or(sampling.max_tokens);
         let mut nonce = [0; 32];

@@ -64,6 +64,9 @@ pub(crate) fn route(market: &Market, job: &Job, now: UnixMs, seed: u64) -> Resul
                 route.legs.extend(legs.map(leg));
                 route.plans.push((model.clone(), book, plan));
             }
+            Err(PlanError::ModelNotFound) if first_error.is_none() && market.has_sold(model) => {
+                first_error = Some(away(model));
+            }
             Err(error) if first_error.is_none() => first_error = Some(unroutable(model, &book, &error)),
             Err(_) => {}
         }
@@ -88,7 +91,11 @@ pub(crate) fn demand<'a>(job: &Job, model: &'a str, preferences: &'a Preferences
         (s.min_p != 0.0, Supports::MIN_P),
         ((s.repetition_penalty - 1.0).abs() > f32::EPSILON, Supports::REPETITION_PENALTY),
     ];
-    let needed = [(job.choices > 1, Supports::CHOICES), (job.api == Api::Text, Supports::TEXT_COMPLETION)];
+    let needed = [
+        (job.choices > 1, Supports::CHOICES),
+        (job.api == Api::Text, Supports::TEXT_COMPLETION),
+        (job.needs.media_parts > 0, Supports::MEDIA),
+    ];
     let union = |list: &[(bool, Supports)]| {
         list.iter().filter(|(is, _)| *is).fold(Supports::NONE, |set, (_, one)| set.with(*one))
     };
@@ -136,6 +143,12 @@ fn preferences(job: &Job) -> Result<Preferences, ApiError> {
     })
 }
 
+/// What a buyer reads when the model's nodes have left.
+fn away(model: &ModelSlug) -> ApiError {
+    let message = format!("every seller of `{model}` is away: try again in a moment");
+    ApiError { retry_after_s: Some(1), ..ApiError::new(ErrorType::ProviderOverloaded, message) }
+}
+
 /// What a buyer reads when nobody can be asked.
 fn unroutable(model: &ModelSlug, book: &Book, error: &PlanError) -> ApiError {
     let PlanError::NoOffers { rejected } = error else {
@@ -147,6 +160,8 @@ fn unroutable(model: &ModelSlug, book: &Book, error: &PlanError) -> ApiError {
         (ErrorType::ContextLengthExceeded, Some("messages"))
     } else if all(|r| matches!(r, Rejection::MaxTokens(_))) {
         (ErrorType::InvalidRequest, Some("max_tokens"))
+    } else if all(|r| matches!(r, Rejection::MissingSupport(lacking) if lacking.contains(Supports::MEDIA))) {
+        (ErrorType::InvalidRequest, Some("messages"))
     } else if error.is_transient() {
         (ErrorType::ProviderOverloaded, None)
     } else {

@@ -236,7 +236,7 @@ impl Relay {
                 (StreamEnd::SellerFailed, Finish::SellerError, Some(ApiError::new(kind, message)))
             }
             Ending::Budget => {
-                let message = "the budget is used up: add credit or raise the key's limit; you pay for what was delivered";
+                let message = "the budget does not reach for more: add credit or raise the key's limit; you pay for what was delivered";
                 (StreamEnd::Budget, Finish::Budget, Some(ApiError::new(ErrorType::PaymentRequired, message)))
             }
             Ending::Late => {

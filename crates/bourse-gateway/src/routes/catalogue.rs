@@ -55,7 +55,7 @@ fn entry(book: &Book, slug: &str) -> Option<Value> {
         "context_length": context,
         "architecture": {
             "modality": "text->text",
-            "input_modalities": ["text"],
+            "input_modalities": if supports.contains(Supports::MEDIA) { vec!["text", "image"] } else { vec!["text"] },
             "output_modalities": ["text"],
             "tokenizer": "Other",
             "instruct_type": null,
@@ -96,7 +96,7 @@ fn parameters(supports: Supports) -> Vec<&'static str> {
             Supports::TOOLS => names.extend(["tools", "tool_choice"]),
             Supports::LOGPROBS => names.extend(["logprobs", "top_logprobs"]),
             Supports::PENALTIES => names.extend(["presence_penalty", "frequency_penalty"]),
-            Supports::TEXT_COMPLETION | Supports::HIDDEN_REASONING => {}
+            Supports::TEXT_COMPLETION | Supports::HIDDEN_REASONING | Supports::MEDIA => {}
             other => names.extend(other.names()),
         }
     }

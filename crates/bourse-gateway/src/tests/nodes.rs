@@ -169,7 +169,36 @@ async fn a_lost_link_ends_every_job_and_takes_the_offer_away() {
     assert_eq!(last["error"]["code"], 502);
     assert_eq!(last["usage"]["completion_tokens"], 1);
     house.check_books(before, 2);
-    assert_eq!(house.chat("").await.status, 404);
+    let away = house.chat("").await;
+    assert_eq!(away.status, 503, "a model whose node is away is no unknown one: {}", away.text);
+    assert_eq!(away.headers["retry-after"], "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_text_is_refused_before_a_node_is_asked() {
+    let house = house();
+    let mut node = FakeNode::join(&house, 4).await;
+    let before = house.funds.available();
+    let image = format!(
+        r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"http://x/y.png"}}}}]}}]}}"#
+    );
+    for _ in 0..20 {
+        let reply = house.call("POST", "/v1/chat/completions", &[], &image).await;
+        assert_eq!(
+            (reply.status, &reply.json()["error"]["param"]),
+            (400, &"messages".into()),
+            "{}",
+            reply.text
+        );
+    }
+    house.check_books(before, 0);
+    // The node is not blamed for it: it is asked as before.
+    let (reply, ()) = tokio::join!(house.chat(""), async {
+        let id = node.job().await.request;
+        let done = node.done(id, 12, 1);
+        node.say(vec![started(id), delta(id, "x", Some(NodeFinish::Stop)), done]).await;
+    });
+    assert_eq!(reply.status, 200, "{}", reply.text);
 }
 
 #[tokio::test(start_paused = true)]

@@ -254,7 +254,9 @@ struct MaxPriceJson<'a> {
 
 pub(super) fn preferences(raw: &str) -> Result<Preferences, ApiError> {
     let json: PreferencesJson<'_> = serde_json::from_str(raw).map_err(|e| {
-        ApiError::field("provider", format!("`provider` does not have the documented form: {e}"))
+        let shown = e.to_string();
+        let what = if raw.starts_with('{') { shown.as_str() } else { "it is not an object" };
+        ApiError::field("provider", format!("`provider` does not have the documented form: {what}"))
     })?;
     if json.zdr == Some(true) || json.data_collection.as_deref() == Some("deny") {
         return Err(ApiError::field(
