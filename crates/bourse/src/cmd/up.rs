@@ -84,7 +84,8 @@ impl Ready<'_> {
         format!(
             "curl {base_url}/chat/completions -H \"Authorization: Bearer {key}\" \\\n  \
              -H \"Content-Type: application/json\" \\\n  \
-             -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"hello\"}}]}}'"
+             -d '{{\"model\": \"{model}\", \"temperature\": 0, \"max_tokens\": 64,\n       \
+             \"messages\": [{{\"role\": \"user\", \"content\": \"hello\"}}]}}'"
         )
     }
 }
@@ -226,7 +227,8 @@ mod tests {
         };
         let want = "curl http://127.0.0.1:8420/v1/chat/completions -H \"Authorization: Bearer sk-bourse-1\" \\\n  \
                     -H \"Content-Type: application/json\" \\\n  \
-                    -d '{\"model\": \"a/b\", \"messages\": [{\"role\": \"user\", \"content\": \"hello\"}]}'\n";
+                    -d '{\"model\": \"a/b\", \"temperature\": 0, \"max_tokens\": 64,\n       \
+                    \"messages\": [{\"role\": \"user\", \"content\": \"hello\"}]}'\n";
         assert!(ready.text().contains(want), "{}", ready.text());
         let want = "{\"base_url\":\"http://127.0.0.1:8420/v1\",\"api_key\":\"sk-bourse-1\",\
                     \"pids\":{\"gateway\":7,\"node\":null}}";
