@@ -3,6 +3,7 @@
 //! One live exchange per directory, by an advisory lock that the system drops with the process. The
 //! directory is readable by its owner alone (0700), the key file likewise (0600).
 
+use crate::store::JOURNAL_FILE;
 use bourse_ledger::HashKey;
 use bourse_proof::sign::Signer;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -32,6 +33,9 @@ pub enum DataDirError {
     /// The key file does not hold a key.
     #[error("`{KEY_FILE}` does not hold 32 bytes")]
     KeyFile,
+    /// There are books and no key: a new one could not sign on.
+    #[error("`{KEY_FILE}` is missing beside the books that it signs: bring it back from a backup")]
+    KeyMissing,
     /// The system gave no randomness.
     #[error("the system gives no random bytes: {0}")]
     Random(#[from] getrandom::Error),
@@ -75,6 +79,9 @@ pub(crate) fn load_signer(dir: &Path) -> Result<Signer, DataDirError> {
         read.map_err(|source| DataDirError::Io { what: "reading the key", source })?;
         let secret: [u8; 32] = bytes.try_into().map_err(|_| DataDirError::KeyFile)?;
         return Ok(Signer::from_bytes(&secret));
+    }
+    if dir.join(JOURNAL_FILE).exists() {
+        return Err(DataDirError::KeyMissing);
     }
     let secret = random()?;
     write_secret(&path, &secret).map_err(|source| DataDirError::Io { what: "writing the key", source })?;

@@ -172,6 +172,20 @@ fn a_directory_without_books_is_an_error_not_a_clean_report() {
     assert!(check(dir.path(), START).is_err());
 }
 
+#[test]
+fn books_without_their_key_are_refused_and_get_no_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(market_in(dir.path(), 1_000));
+    let key = dir.path().join("exchange.key");
+    let kept = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let open = || Exchange::open(dir.path(), ExchangeConfig::default(), START);
+    let refused = open().map(drop).unwrap_err().to_string();
+    assert!(refused.contains("exchange.key") && !key.exists(), "{refused}");
+    std::fs::write(&key, kept).unwrap();
+    assert!(open().is_ok());
+}
+
 #[cfg(unix)]
 #[test]
 fn secrets_are_for_the_owner_alone_and_the_key_stays() {
