@@ -5,9 +5,10 @@
 
 use pin_project_lite::pin_project;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// What `future` gives by `until`; none when it is not ready by then.
@@ -51,7 +52,9 @@ impl<F: Future> Future for Race<F> {
                 Limit::Within(time) => sleep(time),
             }));
         }
-        let is_late = this.timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
+        // A future that has used up the task's budget must not starve the clock that bounds it.
+        let is_late =
+            this.timer.as_pin_mut().is_some_and(|timer| pin!(unconstrained(timer)).poll(cx).is_ready());
         if is_late { Poll::Ready(None) } else { Poll::Pending }
     }
 }
@@ -74,5 +77,15 @@ mod tests {
         assert_eq!(begun.elapsed().as_secs(), 3);
         assert_eq!(by(begun + Duration::from_secs(5), sleep(Duration::from_secs(1))).await, Some(()));
         assert_eq!(by(begun + Duration::from_secs(5), sleep(Duration::from_secs(2))).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_always_busy_is_given_up_too() {
+        let busy = async {
+            loop {
+                tokio::task::consume_budget().await;
+            }
+        };
+        assert_eq!(within::<_>(Duration::from_millis(5), busy).await, None::<()>);
     }
 }
