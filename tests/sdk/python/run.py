@@ -204,12 +204,16 @@ def concurrent_costs_add_up_to_the_balance():
     assert sum(asyncio.run(all_at_once())) == before - balance()
 
 
+# The model's two end tokens, forbidden: an answer that ends by itself cannot be cancelled.
+ENDLESS = {"0": -100, "2": -100}
+
+
 def cancelled(model):
     """Cancels a long stream in its middle; gives its record and what the balance lost."""
     async def ask():
         async with openai.AsyncOpenAI() as asynchronous:
             raw = await asynchronous.chat.completions.with_raw_response.create(
-                model=model, messages=HELLO, max_tokens=LONG, stream=True)
+                model=model, messages=HELLO, max_tokens=LONG, stream=True, logit_bias=ENDLESS)
             stream = raw.parse()
             seen = 0
             async for chunk in stream:
