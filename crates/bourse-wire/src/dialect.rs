@@ -5,8 +5,14 @@
 //! dialect is one more module here and produces the same `Job`.
 
 mod answer;
+pub mod chat;
 mod fields;
+pub mod front;
+pub mod grammar;
+pub mod messages;
+pub mod neutral;
 pub mod openai;
+pub mod responses;
 
 pub use answer::{
     AnswerHead, ChoiceText, ChunkView, DONE_EVENT, DeltaText, PlainView, SellerUsage, push_cost_members,
@@ -56,6 +62,10 @@ pub enum Api {
     Chat,
     /// Legacy `completions`.
     Text,
+    /// `responses`.
+    Responses,
+    /// Anthropic's `messages`.
+    Messages,
 }
 
 /// What a seller must be able to do for a job; each is a hard filter or a soft one by the plan's rules.

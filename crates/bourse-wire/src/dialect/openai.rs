@@ -332,18 +332,19 @@ impl Draft {
 
     /// The span of what the endpoint works on, and only that.
     fn take_prompt(&mut self) -> Result<Range<usize>, ApiError> {
-        match (self.api, self.messages.take(), self.prompt.take()) {
-            (Api::Chat, Some(messages), None) | (Api::Text, None, Some(messages)) => Ok(messages),
-            (Api::Chat, None, _) => Err(ApiError::field(
+        let is_text = self.api == Api::Text;
+        match (is_text, self.messages.take(), self.prompt.take()) {
+            (false, Some(messages), None) | (true, None, Some(messages)) => Ok(messages),
+            (false, None, _) => Err(ApiError::field(
                 "messages",
                 "`messages` is missing: send an array such as [{\"role\":\"user\",\"content\":\"hello\"}]",
             )),
-            (Api::Text, _, None) => Err(ApiError::field("prompt", "`prompt` is missing: send a string")),
-            (Api::Chat, _, Some(_)) => Err(ApiError::field(
+            (true, _, None) => Err(ApiError::field("prompt", "`prompt` is missing: send a string")),
+            (false, _, Some(_)) => Err(ApiError::field(
                 "prompt",
                 "`prompt` belongs to /v1/completions: put the text into `messages`",
             )),
-            (Api::Text, Some(_), _) => Err(ApiError::field(
+            (true, Some(_), _) => Err(ApiError::field(
                 "messages",
                 "`messages` belongs to /v1/chat/completions: put the text into `prompt`",
             )),

@@ -62,7 +62,11 @@ impl AnswerHead {
         out.extend_from_slice(b"\"choices\":[{\"index\":");
         push_u64(out, u64::from(delta.choice));
         match self.api {
-            Api::Chat => {
+            Api::Text => {
+                out.extend_from_slice(b",\"text\":");
+                push_string(out, delta.text);
+            }
+            _ => {
                 out.extend_from_slice(b",\"delta\":{");
                 if delta.is_first {
                     out.extend_from_slice(b"\"role\":\"assistant\",");
@@ -72,10 +76,6 @@ impl AnswerHead {
                     push_string(out, delta.text);
                 }
                 out.push(b'}');
-            }
-            Api::Text => {
-                out.extend_from_slice(b",\"text\":");
-                push_string(out, delta.text);
             }
         }
         push_logprobs(out, self.api, delta.logprobs_json);
@@ -102,8 +102,8 @@ impl AnswerHead {
         error.push_object(out);
         out.extend_from_slice(b",\"choices\":[{\"index\":0,");
         out.extend_from_slice(match self.api {
-            Api::Chat => b"\"delta\":{\"content\":\"\"}".as_slice(),
             Api::Text => b"\"text\":\"\"".as_slice(),
+            _ => b"\"delta\":{\"content\":\"\"}".as_slice(),
         });
         out.extend_from_slice(b",\"logprobs\":null,\"finish_reason\":\"error\"}],\"usage\":");
         out.extend_from_slice(usage);
@@ -122,14 +122,14 @@ impl AnswerHead {
             out.extend_from_slice(b"{\"index\":");
             push_u64(out, n as u64);
             match self.api {
-                Api::Chat => {
-                    out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
-                    push_string(out, &choice.text);
-                    out.extend_from_slice(b",\"refusal\":null}");
-                }
                 Api::Text => {
                     out.extend_from_slice(b",\"text\":");
                     push_string(out, &choice.text);
+                }
+                _ => {
+                    out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
+                    push_string(out, &choice.text);
+                    out.extend_from_slice(b",\"refusal\":null}");
                 }
             }
             push_logprobs(out, self.api, choice.logprobs_json.as_deref());
@@ -189,9 +189,9 @@ impl ChoiceText {
 
 fn object_name(api: Api, streamed: bool) -> &'static str {
     match (api, streamed) {
-        (Api::Chat, true) => "chat.completion.chunk",
-        (Api::Chat, false) => "chat.completion",
         (Api::Text, _) => "text_completion",
+        (_, true) => "chat.completion.chunk",
+        (_, false) => "chat.completion",
     }
 }
 
@@ -204,12 +204,12 @@ fn push_logprobs(out: &mut Vec<u8>, api: Api, items: Option<&str>) {
     out.extend_from_slice(b",\"logprobs\":");
     match (api, items.map(bare_items)) {
         (_, None) => out.extend_from_slice(b"null"),
-        (Api::Chat, Some(items)) => {
+        (Api::Text, Some(items)) => push_text_logprobs(out, items),
+        (_, Some(items)) => {
             out.extend_from_slice(b"{\"content\":[");
             out.extend_from_slice(items.as_bytes());
             out.extend_from_slice(b"],\"refusal\":null}");
         }
-        (Api::Text, Some(items)) => push_text_logprobs(out, items),
     }
 }
 

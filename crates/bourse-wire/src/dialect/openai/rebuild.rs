@@ -56,11 +56,11 @@ impl Job {
     /// The prompt for a node.
     pub fn node_prompt(&self) -> Prompt {
         match self.api {
-            Api::Chat => Prompt::Chat {
+            Api::Text => Prompt::Text(serde_json::from_str(self.text(&self.prompt)).unwrap_or_default()),
+            _ => Prompt::Chat {
                 messages_json: self.text(&self.prompt).to_owned(),
                 tools_json: self.tools.as_ref().map(|span| self.text(span).to_owned()),
             },
-            Api::Text => Prompt::Text(serde_json::from_str(self.text(&self.prompt)).unwrap_or_default()),
         }
     }
 }

@@ -1,0 +1,90 @@
+//! The grammars that buyers speak: `chat/completions`, `responses`, `messages`, and legacy `completions`.
+//!
+//! One function for each thing that a front can do; each grammar answers in its own module.
+
+use super::grammar::{Billed, EventWriter, Head, Passage};
+use super::neutral::{Answer, Request};
+use super::{Api, Job, PlainView, chat, messages, openai, responses};
+use crate::error::ApiError;
+use crate::json::JsonError;
+use bytes::Bytes;
+
+/// Reads a request.
+pub fn parse(api: Api, body: Bytes) -> Result<Job, ApiError> {
+    match api {
+        Api::Chat | Api::Text => openai::parse(api, body),
+        Api::Responses => responses::parse(body),
+        Api::Messages => messages::parse(body),
+    }
+}
+
+/// What a request says. Needed only where the seller speaks another grammar; an error names the field that no
+/// other grammar can say.
+pub fn read(job: &Job) -> Result<Request, ApiError> {
+    match job.api {
+        Api::Chat => chat::read(job),
+        Api::Text => chat::read_text(job),
+        Api::Responses => responses::read(job),
+        Api::Messages => messages::read(job),
+    }
+}
+
+/// The writer of one stream.
+pub fn writer(api: Api, head: &Head) -> Box<dyn EventWriter> {
+    match api {
+        Api::Chat | Api::Text => chat::writer(api, head),
+        Api::Responses => responses::writer(head),
+        Api::Messages => messages::writer(head),
+    }
+}
+
+/// The passage of one stream from a seller that speaks the front's own grammar.
+pub fn passage(api: Api, head: &Head) -> Box<dyn Passage> {
+    match api {
+        Api::Chat | Api::Text => chat::passage(api, head),
+        Api::Responses => responses::passage(head),
+        Api::Messages => messages::passage(head),
+    }
+}
+
+/// Appends a whole answer. `more` is raw text of further members with a leading comma.
+pub fn push_answer(
+    api: Api,
+    head: &Head,
+    answer: &Answer,
+    billed: &Billed<'_>,
+    more: &[u8],
+    out: &mut Vec<u8>,
+) {
+    match api {
+        Api::Chat | Api::Text => chat::push_answer(api, head, answer, billed, more, out),
+        Api::Responses => responses::push_answer(head, answer, billed, more, out),
+        Api::Messages => messages::push_answer(head, answer, billed, more, out),
+    }
+}
+
+/// The body of an error.
+pub fn error_body(api: Api, error: &ApiError) -> Vec<u8> {
+    match api {
+        Api::Chat | Api::Text | Api::Responses => error.to_json(),
+        Api::Messages => messages::error_body(error),
+    }
+}
+
+/// Looks at a whole answer of a seller that speaks the front's own grammar.
+pub fn view(api: Api, body: &str) -> Result<PlainView, JsonError> {
+    match api {
+        Api::Chat | Api::Text => PlainView::read(api, body),
+        Api::Responses => responses::view(body),
+        Api::Messages => messages::view(body),
+    }
+}
+
+/// Appends a usage object with its price.
+pub fn push_usage(api: Api, billed: &Billed<'_>, out: &mut Vec<u8>) {
+    match api {
+        Api::Chat | Api::Text => chat::push_usage(billed, out),
+        Api::Responses => responses::push_usage(billed, out),
+        Api::Messages => messages::push_usage(billed, out),
+    }
+}

@@ -1,0 +1,293 @@
+//! Grammars and how one becomes another.
+//!
+//! A [`Dialect`] is a grammar that sellers speak: it writes a neutral request, reads whole answers, streams and
+//! errors. The grammars that buyers speak are the three fronts of [`front`](super::front). A stream on its way from seller to
+//! buyer is a [`Passage`]: where both speak the same grammar it passes the seller's own bytes and holds back only what
+//! the market says itself (usage with its price, the end); otherwise it is a [`Translation`] made of an
+//! [`EventReader`] and an [`EventWriter`].
+//!
+//! Everything here is pure and keeps at most one event; limits of size are those of [`sse`](crate::sse).
+
+use super::neutral::{Answer, Notice, Request, StreamEvent};
+use super::{Api, SellerUsage};
+use crate::error::ApiError;
+use crate::receipt::Finish;
+use crate::sse::Event;
+use bourse_types::{Charge, Usage};
+use bytes::Bytes;
+
+/// The grammar that one side speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// OpenAI's `chat/completions`.
+    Chat,
+    /// OpenAI's legacy `completions`.
+    Text,
+    /// OpenAI's `responses`.
+    Responses,
+    /// Anthropic's `messages`.
+    Messages,
+    /// Google's `generateContent`.
+    Gemini,
+    /// Ollama's `api/chat`.
+    Ollama,
+}
+
+/// How the events of a stream are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// Server-sent events.
+    Sse,
+    /// One value of JSON on each line.
+    Lines,
+}
+
+/// A grammar that sellers speak. Implementations hold no state; what a stream needs is in its reader.
+pub trait Dialect: Send + Sync + 'static {
+    /// Which grammar.
+    fn shape(&self) -> Shape;
+    /// The body of a call. An error names the field that this grammar cannot say.
+    fn write(&self, request: &Request, call: &Call<'_>) -> Result<Written, ApiError>;
+    /// A whole answer.
+    fn read_answer(&self, body: &str) -> Result<Answer, SellerError>;
+    /// For one stream.
+    fn reader(&self) -> Box<dyn EventReader>;
+    /// What an answer with a status other than 2xx says.
+    fn read_error(&self, status: u16, body: &[u8]) -> SellerError;
+}
+
+/// What a call to a seller adds to what the buyer asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The seller's name of the model.
+    pub upstream_id: &'a str,
+    /// Whether the answer is streamed.
+    pub stream: bool,
+    /// Tokens of the answer at most, where the market caps it.
+    pub max_tokens: Option<u32>,
+}
+
+impl Call<'_> {
+    /// The smaller of the buyer's limit and the market's.
+    pub fn max_tokens(&self, request: &Request) -> Option<u32> {
+        self.max_tokens.into_iter().chain(request.max_tokens).min()
+    }
+}
+
+/// The body of a call, and what was left out of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The body.
+    pub body: Bytes,
+    /// What was left out.
+    pub notices: Vec<Notice>,
+}
+
+/// Reads the events of one stream.
+pub trait EventReader: Send {
+    /// Reads one payload and hands out what it says. Events of unknown kinds say nothing.
+    fn read(&mut self, data: &str, each: &mut dyn FnMut(StreamEvent<'_>)) -> Result<StreamNews, SellerError>;
+}
+
+/// What an event says beyond its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamNews {
+    /// A usage object was there; the inner none is one that cannot be read. Later ones replace earlier ones.
+    pub usage: Option<Option<SellerUsage>>,
+    /// The seller has said that nothing more comes.
+    pub is_last: bool,
+}
+
+/// Writes one stream in a buyer's grammar.
+pub trait EventWriter: Send {
+    /// Appends what one event becomes; often nothing.
+    fn event(&mut self, event: &StreamEvent<'_>, out: &mut Vec<u8>);
+    /// Appends the end of a stream that ended well. `more` is raw text of further members with a leading comma.
+    fn end(&mut self, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>);
+    /// Appends the end of a stream that broke, with what was billed all the same.
+    fn fail(&mut self, error: &ApiError, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>);
+}
+
+/// What was billed, for the usage object of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Billed<'a> {
+    /// The tokens.
+    pub usage: &'a Usage,
+    /// Their price.
+    pub charge: &'a Charge,
+    /// The seller's claim, when there was one that could be read.
+    pub claim: Option<SellerUsage>,
+    /// The seller's usage object as written in the buyer's own grammar; none when the seller speaks another.
+    pub raw: Option<&'a str>,
+}
+
+/// What the market's own parts of an answer begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The generation's id.
+    pub id: String,
+    /// When it began, in Unix seconds.
+    pub created_s: u64,
+    /// The model that answers.
+    pub model: String,
+    /// The seller.
+    pub provider: String,
+}
+
+/// Where the bytes for the buyer go.
+pub trait Sink {
+    /// Appends bytes that are shared, without copying where that is possible.
+    fn push(&mut self, bytes: Bytes);
+    /// Appends a copy.
+    fn extend(&mut self, bytes: &[u8]);
+}
+
+/// What one event of a seller said, for the meter and the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// Bytes of content in it.
+    pub content_bytes: u64,
+    /// Tool calls that began in it.
+    pub tool_calls: u32,
+    /// Choices that ended in it.
+    pub finishes: u32,
+    /// How the last of them ended.
+    pub finish: Option<Finish>,
+    /// Usage and end.
+    pub news: StreamNews,
+}
+
+/// A seller's stream on its way to the buyer.
+pub trait Passage: Send {
+    /// Takes one event of the seller; what goes to the buyer goes into `sink`.
+    fn event(&mut self, event: &Event, sink: &mut dyn Sink) -> Result<Seen, SellerError>;
+    /// Appends the end of a stream that ended well. As for [`EventWriter::end`].
+    fn end(&mut self, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>);
+    /// Appends the end of a stream that broke. As for [`EventWriter::fail`].
+    fn fail(&mut self, error: &ApiError, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>);
+    /// The seller's usage object as it wrote it, where it speaks the buyer's grammar.
+    fn raw_usage(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// A stream that changes its grammar on the way.
+pub struct Translation {
+    reader: Box<dyn EventReader>,
+    writer: Box<dyn EventWriter>,
+    buffer: Vec<u8>,
+}
+
+impl Translation {
+    /// From a seller's grammar to a buyer's.
+    pub fn new(reader: Box<dyn EventReader>, writer: Box<dyn EventWriter>) -> Self {
+        Self { reader, writer, buffer: Vec::new() }
+    }
+}
+
+impl Passage for Translation {
+    fn event(&mut self, event: &Event, sink: &mut dyn Sink) -> Result<Seen, SellerError> {
+        let Some(data) = event.data() else {
+            // Comments keep connections alive in every grammar of server-sent events.
+            sink.push(event.raw.clone());
+            return Ok(Seen::default());
+        };
+        let text = std::str::from_utf8(data).map_err(|_| SellerError::cut("an event is not UTF-8"))?;
+        let mut seen = Seen::default();
+        let Self { reader, writer, buffer } = self;
+        buffer.clear();
+        seen.news = reader.read(text, &mut |event| {
+            seen.content_bytes += event.content_bytes();
+            match &event {
+                StreamEvent::ToolCall { .. } => seen.tool_calls += 1,
+                StreamEvent::Finish { finish, .. } => {
+                    seen.finishes += 1;
+                    seen.finish = Some(*finish);
+                }
+                _ => {}
+            }
+            writer.event(&event, buffer);
+        })?;
+        if !buffer.is_empty() {
+            sink.extend(buffer);
+        }
+        Ok(seen)
+    }
+
+    fn end(&mut self, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>) {
+        self.writer.end(billed, more, out);
+    }
+
+    fn fail(&mut self, error: &ApiError, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>) {
+        self.writer.fail(error, billed, more, out);
+    }
+}
+
+/// What a seller's error means, whatever its words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SellerErrorKind {
+    /// The request itself is refused.
+    InvalidRequest,
+    /// Prompt and answer do not fit the model.
+    ContextLength,
+    /// The seller's filter refuses the content.
+    ContentPolicy,
+    /// Too many requests.
+    RateLimited,
+    /// The seller is full.
+    Overloaded,
+    /// The seller took too long by its own account.
+    Timeout,
+    /// Anything else: the seller's fault.
+    Unavailable,
+}
+
+/// An error that a seller told, or an answer that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SellerError {
+    /// What it means.
+    pub kind: SellerErrorKind,
+    /// In the seller's words, cut to [`SELLER_MESSAGE_BYTES_MAX`], without control characters.
+    pub message: String,
+}
+
+/// Longest text of a seller's own error message that is kept, in bytes.
+pub const SELLER_MESSAGE_BYTES_MAX: usize = 300;
+
+impl SellerError {
+    /// An error in the seller's words.
+    pub fn new(kind: SellerErrorKind, message: &str) -> Self {
+        let end = message.floor_char_boundary(SELLER_MESSAGE_BYTES_MAX);
+        let message = message[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        Self { kind, message }
+    }
+
+    /// An answer that breaks off or cannot be read.
+    pub fn cut(what: &str) -> Self {
+        Self::new(SellerErrorKind::Unavailable, what)
+    }
+
+    /// What a status means where the body does not say more.
+    pub fn kind_of_status(status: u16) -> SellerErrorKind {
+        match status {
+            400 | 413 | 422 => SellerErrorKind::InvalidRequest,
+            429 => SellerErrorKind::RateLimited,
+            408 | 504 | 524 => SellerErrorKind::Timeout,
+            503 | 529 => SellerErrorKind::Overloaded,
+            _ => SellerErrorKind::Unavailable,
+        }
+    }
+}
+
+impl Api {
+    /// The grammar of a front.
+    pub fn shape(self) -> Shape {
+        match self {
+            Self::Chat => Shape::Chat,
+            Self::Text => Shape::Text,
+            Self::Responses => Shape::Responses,
+            Self::Messages => Shape::Messages,
+        }
+    }
+}
