@@ -1,176 +1,185 @@
 //! Provider adapters: what differs between the hosted APIs that are resold.
 //!
-//! An adapter writes a job for a provider and reads its refusals; the answer itself is read by the
-//! dialect of `bourse-wire`. A further kind of provider is one more implementation and one line in
-//! [`adapter_of_kind`].
+//! What an API *says* is its grammar and belongs to `bourse-wire`; an adapter is only where to send it and how to
+//! show the key. Most are one row of data: a further kind of provider is one more line in [`adapter_of_kind`], with a
+//! grammar of its own in `bourse-wire` when it speaks none of those that are there.
 
-use crate::config::SELLER_MESSAGE_BYTES_MAX;
-use crate::failure::{Failure, FailureClass};
 use crate::secret::Secret;
-use bourse_wire::dialect::{Api, Job};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
-use std::sync::Arc;
+use bourse_wire::dialect::Api;
+use bourse_wire::dialect::grammar::Shape;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// One kind of hosted API.
 pub trait ProviderAdapter: Send + Sync + 'static {
     /// The word for it in the configuration.
     fn kind(&self) -> &'static str;
-    /// The path of an endpoint below the base URL, with its leading slash.
-    fn path(&self, api: Api) -> &'static str;
-    /// Headers that carry the key. `None` when the key cannot be written in a header.
-    fn authorize(&self, headers: &mut HeaderMap, key: &Secret) -> Option<()>;
-    /// The body of a call. `max_tokens` caps the answer when given.
-    fn body(&self, job: &Job, upstream_id: &str, max_tokens: Option<u32>) -> Bytes;
-    /// What a status other than 2xx means.
-    fn refusal(&self, status: u16, retry_after_s: Option<u64>, body: &[u8]) -> Failure;
+    /// The grammar in which it is asked for what a front asks; none when it cannot serve that front. A grammar
+    /// equal to the front's own means that bytes pass unchanged.
+    fn shape(&self, api: Api) -> Option<Shape>;
+    /// The path of a call below the base URL, with its leading slash and its query.
+    fn path(&self, shape: Shape, upstream_id: &str, stream: bool) -> String;
+    /// Headers that every call carries, with the key where there is one. `None` when the key cannot be written in a
+    /// header.
+    fn authorize(&self, headers: &mut HeaderMap, key: Option<&Secret>) -> Option<()>;
 }
+
+/// How a key is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyHeader {
+    /// `Authorization: Bearer KEY`.
+    Bearer,
+    /// A header of its own.
+    Named(&'static str),
+}
+
+/// An adapter that is data.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    kind: &'static str,
+    key: KeyHeader,
+    /// Further headers of every call.
+    headers: &'static [(&'static str, &'static str)],
+    /// Grammars that it speaks, the one for translated fronts first.
+    speaks: &'static [Shape],
+}
+
+/// Servers that speak the OpenAI chat API and nothing else of note; vLLM and llama.cpp under their own words, because
+/// they are known to take legacy completions too.
+const ROWS: [Row; 7] = [
+    Row {
+        kind: "openai",
+        key: KeyHeader::Bearer,
+        headers: &[],
+        speaks: &[Shape::Chat, Shape::Text, Shape::Responses],
+    },
+    Row {
+        kind: "openai-compatible",
+        key: KeyHeader::Bearer,
+        headers: &[],
+        speaks: &[Shape::Chat, Shape::Text],
+    },
+    Row { kind: "vllm", key: KeyHeader::Bearer, headers: &[], speaks: &[Shape::Chat, Shape::Text] },
+    Row { kind: "llama.cpp", key: KeyHeader::Bearer, headers: &[], speaks: &[Shape::Chat, Shape::Text] },
+    Row {
+        kind: "anthropic",
+        key: KeyHeader::Named("x-api-key"),
+        headers: &[("anthropic-version", "2023-06-01")],
+        speaks: &[Shape::Messages],
+    },
+    Row { kind: "gemini", key: KeyHeader::Named("x-goog-api-key"), headers: &[], speaks: &[Shape::Gemini] },
+    Row { kind: "ollama", key: KeyHeader::Bearer, headers: &[], speaks: &[Shape::Ollama] },
+];
 
 /// The adapter of a configured kind.
-pub fn adapter_of_kind(kind: &str) -> Option<Arc<dyn ProviderAdapter>> {
-    match kind {
-        "openai" => Some(Arc::new(OpenAi)),
-        _ => None,
-    }
+pub fn adapter_of_kind(kind: &str) -> Option<&'static dyn ProviderAdapter> {
+    ROWS.iter().find(|row| row.kind == kind).map(|row| row as &dyn ProviderAdapter)
 }
 
-/// Servers that speak the OpenAI API.
-#[derive(Debug, Clone, Copy)]
-struct OpenAi;
+/// The words of all kinds.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    ROWS.iter().map(|row| row.kind)
+}
 
-impl ProviderAdapter for OpenAi {
+impl ProviderAdapter for Row {
     fn kind(&self) -> &'static str {
-        "openai"
+        self.kind
     }
 
-    fn path(&self, api: Api) -> &'static str {
-        match api {
-            Api::Chat => "/chat/completions",
-            Api::Text => "/completions",
+    fn shape(&self, api: Api) -> Option<Shape> {
+        let own = api.shape();
+        if self.speaks.contains(&own) {
+            return Some(own);
+        }
+        // Legacy completions are no conversation: nothing else says them.
+        self.speaks.first().copied().filter(|_| api != Api::Text)
+    }
+
+    fn path(&self, shape: Shape, upstream_id: &str, stream: bool) -> String {
+        match shape {
+            Shape::Chat => "/chat/completions".to_owned(),
+            Shape::Text => "/completions".to_owned(),
+            Shape::Responses => "/responses".to_owned(),
+            Shape::Messages => "/messages".to_owned(),
+            Shape::Ollama => "/api/chat".to_owned(),
+            Shape::Gemini => {
+                let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+                format!("/models/{}:{method}", upstream_id.trim_start_matches("models/"))
+            }
         }
     }
 
-    fn authorize(&self, headers: &mut HeaderMap, key: &Secret) -> Option<()> {
-        let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).ok()?;
+    fn authorize(&self, headers: &mut HeaderMap, key: Option<&Secret>) -> Option<()> {
+        for (name, value) in self.headers {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let Some(key) = key else { return Some(()) };
+        let (name, value) = match self.key {
+            KeyHeader::Bearer => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
+            KeyHeader::Named(name) => (HeaderName::from_static(name), key.expose().to_owned()),
+        };
+        let mut value = HeaderValue::try_from(value).ok()?;
         value.set_sensitive(true);
-        headers.insert(header::AUTHORIZATION, value);
+        headers.insert(name, value);
         Some(())
     }
-
-    fn body(&self, job: &Job, upstream_id: &str, max_tokens: Option<u32>) -> Bytes {
-        job.rebuild(upstream_id, max_tokens)
-    }
-
-    fn refusal(&self, status: u16, retry_after_s: Option<u64>, body: &[u8]) -> Failure {
-        let class = match status {
-            400 | 413 | 422 => FailureClass::BadRequest,
-            429 => FailureClass::RateLimited,
-            408 | 504 | 524 => FailureClass::Timeout,
-            503 | 529 => FailureClass::Overloaded,
-            _ => FailureClass::Unavailable,
-        };
-        let reason = error_message(body).unwrap_or_else(|| format!("answered with status {status}"));
-        Failure { class, status, reason, retry_after_s }
-    }
-}
-
-/// The message of an error body, cut to [`SELLER_MESSAGE_BYTES_MAX`].
-pub(crate) fn error_message(body: &[u8]) -> Option<String> {
-    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let error = json.get("error").unwrap_or(&json);
-    let text = error.get("message").and_then(|m| m.as_str()).or_else(|| error.as_str())?;
-    let end = text.floor_char_boundary(SELLER_MESSAGE_BYTES_MAX);
-    Some(text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(status: u16, body: &str, class: FailureClass, reason: &str) {
-        let failure = OpenAi.refusal(status, None, body.as_bytes());
-        assert_eq!((failure.class, failure.reason.as_str()), (class, reason));
-    }
+    const FRONTS: [Api; 4] = [Api::Chat, Api::Text, Api::Responses, Api::Messages];
 
-    #[test]
-    fn refusals_are_understood() {
-        check(400, r#"{"error":{"message":"too\nlong"}}"#, FailureClass::BadRequest, "too long");
-        check(429, r#"{"error":"slow down"}"#, FailureClass::RateLimited, "slow down");
-        check(502, "<html>", FailureClass::Unavailable, "answered with status 502");
-        check(529, "", FailureClass::Overloaded, "answered with status 529");
-        check(401, r#"{"message":"bad key"}"#, FailureClass::Unavailable, "bad key");
-    }
-
-    #[test]
-    fn messages_are_cut_between_characters() {
-        let body = serde_json::json!({ "error": { "message": "é".repeat(SELLER_MESSAGE_BYTES_MAX) } });
-        let message = error_message(body.to_string().as_bytes()).unwrap();
-        assert_eq!(message.len(), SELLER_MESSAGE_BYTES_MAX);
-    }
-
-    /// What every adapter must do; a new kind is added to the list in the test below.
+    /// What every adapter must do.
     fn conforms(adapter: &dyn ProviderAdapter) {
-        for api in [Api::Chat, Api::Text] {
-            assert!(adapter.path(api).starts_with('/'), "{}", adapter.kind());
+        for api in FRONTS {
+            let shape = adapter.shape(api);
+            assert!(shape.is_some() || api == Api::Text, "{} serves every conversation", adapter.kind());
+            for shape in shape {
+                for stream in [false, true] {
+                    let path = adapter.path(shape, "up/id", stream);
+                    assert!(path.starts_with('/') && path.parse::<http::Uri>().is_ok(), "{path}");
+                }
+            }
         }
         let mut headers = HeaderMap::new();
-        adapter.authorize(&mut headers, &Secret::new("sk-canary")).unwrap();
+        adapter.authorize(&mut headers, Some(&Secret::new("sk-canary"))).unwrap();
         assert!(headers.values().any(|v| v.as_bytes().ends_with(b"sk-canary")));
         assert!(!format!("{headers:?}").contains("canary"), "a key must not show in debug output");
-        assert!(adapter.authorize(&mut headers, &Secret::new("line\nbreak")).is_none());
-        let body = Bytes::from_static(
-            br#"{"model":"a/b","stream":true,"messages":[{"role":"user","content":"unique-text"}],"provider":{"only":["x"]}}"#,
-        );
-        let job = bourse_wire::dialect::openai::parse(Api::Chat, body).unwrap();
-        let sent = String::from_utf8(adapter.body(&job, "up/id", Some(77)).to_vec()).unwrap();
-        assert!(sent.contains("up/id") && sent.contains("unique-text") && sent.contains("77"));
-        assert!(!sent.contains("a/b") && !sent.contains("\"only\""));
-        for (status, class) in [
-            (400, FailureClass::BadRequest),
-            (429, FailureClass::RateLimited),
-            (500, FailureClass::Unavailable),
-            (503, FailureClass::Overloaded),
-        ] {
-            let failure = adapter.refusal(status, Some(3), b"\xff not JSON");
-            assert_eq!((failure.class, failure.status, failure.retry_after_s), (class, status, Some(3)));
-            assert!(!failure.reason.is_empty());
-        }
-    }
-
-    /// A kind that nobody sells: another path, another header, another body.
-    struct Fake;
-
-    impl ProviderAdapter for Fake {
-        fn kind(&self) -> &'static str {
-            "fake"
-        }
-        fn path(&self, _: Api) -> &'static str {
-            "/generate"
-        }
-        fn authorize(&self, headers: &mut HeaderMap, key: &Secret) -> Option<()> {
-            let mut value = HeaderValue::try_from(key.expose()).ok()?;
-            value.set_sensitive(true);
-            headers.insert("x-api-key", value);
-            Some(())
-        }
-        fn body(&self, job: &Job, upstream_id: &str, max_tokens: Option<u32>) -> Bytes {
-            Bytes::from([b"{\"input\":", &job.rebuild(upstream_id, max_tokens)[..], b"}"].concat())
-        }
-        fn refusal(&self, status: u16, retry_after_s: Option<u64>, body: &[u8]) -> Failure {
-            OpenAi.refusal(status, retry_after_s, body)
-        }
+        assert!(adapter.authorize(&mut headers, Some(&Secret::new("line\nbreak"))).is_none());
+        assert!(adapter.authorize(&mut HeaderMap::new(), None).is_some());
     }
 
     #[test]
     fn every_adapter_conforms() {
-        conforms(&OpenAi);
-        conforms(&Fake);
-        assert!(adapter_of_kind(Fake.kind()).is_none(), "a fake is never configured");
+        for kind in kinds() {
+            let adapter = adapter_of_kind(kind).unwrap();
+            assert_eq!(adapter.kind(), kind);
+            conforms(adapter);
+        }
+        assert!(adapter_of_kind("OpenAI").is_none());
     }
 
     #[test]
-    fn kinds_are_known_by_their_word() {
-        assert_eq!(adapter_of_kind("openai").unwrap().kind(), "openai");
-        assert!(adapter_of_kind("OpenAI").is_none());
+    fn bytes_pass_unchanged_where_the_grammar_is_spoken() {
+        let check = |kind: &str, want: [Option<Shape>; 4]| {
+            let adapter = adapter_of_kind(kind).unwrap();
+            assert_eq!(FRONTS.map(|api| adapter.shape(api)), want, "{kind}");
+        };
+        let [chat, text, responses, messages] =
+            [Shape::Chat, Shape::Text, Shape::Responses, Shape::Messages].map(Some);
+        check("openai", [chat, text, responses, chat]);
+        check("vllm", [chat, text, chat, chat]);
+        check("anthropic", [messages, None, messages, messages]);
+        check("gemini", [Some(Shape::Gemini), None, Some(Shape::Gemini), Some(Shape::Gemini)]);
+    }
+
+    #[test]
+    fn gemini_has_the_model_in_its_path() {
+        let gemini = adapter_of_kind("gemini").unwrap();
+        assert_eq!(
+            gemini.path(Shape::Gemini, "models/gemini-x", true),
+            "/models/gemini-x:streamGenerateContent?alt=sse"
+        );
     }
 }

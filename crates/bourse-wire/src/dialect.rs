@@ -8,9 +8,11 @@ mod answer;
 pub mod chat;
 mod fields;
 pub mod front;
+pub mod gemini;
 pub mod grammar;
 pub mod messages;
 pub mod neutral;
+pub mod ollama;
 pub mod openai;
 pub mod responses;
 

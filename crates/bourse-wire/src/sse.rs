@@ -9,6 +9,11 @@
 //! colon, a byte-order mark, a missing blank line at the very end. Limit: one event is at most
 //! [`EVENT_BYTES_MAX`]. Source: WHATWG HTML, section 9.2.
 
+mod lines;
+
+pub use lines::LineScanner;
+
+use crate::dialect::grammar::Framing;
 use bytes::{Bytes, BytesMut};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -61,7 +66,50 @@ impl Event {
     }
 }
 
-/// Cuts a stream of bytes into events.
+/// Cuts a stream into events by whichever framing its grammar has.
+#[derive(Debug)]
+pub enum Scanner {
+    /// Server-sent events.
+    Sse(SseScanner),
+    /// One value on each line.
+    Lines(LineScanner),
+}
+
+impl Scanner {
+    /// A scanner at the start of a stream.
+    pub fn new(framing: Framing) -> Self {
+        match framing {
+            Framing::Sse => Self::Sse(SseScanner::default()),
+            Framing::Lines => Self::Lines(LineScanner::default()),
+        }
+    }
+
+    /// Takes what was read.
+    pub fn push(&mut self, bytes: Bytes) {
+        match self {
+            Self::Sse(scanner) => scanner.push(bytes),
+            Self::Lines(scanner) => scanner.push(bytes),
+        }
+    }
+
+    /// The next whole event; `None` when more bytes are needed.
+    pub fn next_event(&mut self) -> Result<Option<Event>, EventTooLarge> {
+        match self {
+            Self::Sse(scanner) => scanner.next_event(),
+            Self::Lines(scanner) => scanner.next_event(),
+        }
+    }
+
+    /// What is left when the stream has ended.
+    pub fn finish(&mut self) -> Option<Event> {
+        match self {
+            Self::Sse(scanner) => scanner.finish(),
+            Self::Lines(scanner) => scanner.finish(),
+        }
+    }
+}
+
+/// Cuts a stream of bytes into server-sent events.
 #[derive(Debug, Default)]
 pub struct SseScanner {
     /// Bytes read and not yet handed out.

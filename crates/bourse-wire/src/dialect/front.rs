@@ -2,9 +2,9 @@
 //!
 //! One function for each thing that a front can do; each grammar answers in its own module.
 
-use super::grammar::{Billed, EventWriter, Head, Passage};
+use super::grammar::{Billed, Dialect, EventWriter, Head, Passage, Shape};
 use super::neutral::{Answer, Request};
-use super::{Api, Job, PlainView, chat, messages, openai, responses};
+use super::{Api, Job, PlainView, SellerUsage, chat, gemini, messages, ollama, openai, responses};
 use crate::error::ApiError;
 use crate::json::JsonError;
 use bytes::Bytes;
@@ -63,6 +63,18 @@ pub fn push_answer(
     }
 }
 
+/// The grammar that sellers of this shape are spoken to in. Legacy completions have no neutral form; their errors
+/// are those of chat.
+pub fn dialect(shape: Shape) -> &'static dyn Dialect {
+    match shape {
+        Shape::Chat | Shape::Text => &chat::Chat,
+        Shape::Responses => &responses::Responses,
+        Shape::Messages => &messages::Messages,
+        Shape::Gemini => &gemini::Gemini,
+        Shape::Ollama => &ollama::Ollama,
+    }
+}
+
 /// The body of an error.
 pub fn error_body(api: Api, error: &ApiError) -> Vec<u8> {
     match api {
@@ -77,6 +89,16 @@ pub fn view(api: Api, body: &str) -> Result<PlainView, JsonError> {
         Api::Chat | Api::Text => PlainView::read(api, body),
         Api::Responses => responses::view(body),
         Api::Messages => messages::view(body),
+    }
+}
+
+/// Reads the usage object of a seller that speaks the front's own grammar. `None` when its counts are missing,
+/// negative or not numbers: an unknown count is not zero.
+pub fn read_usage(api: Api, raw: &str) -> Option<SellerUsage> {
+    match api {
+        Api::Chat | Api::Text => super::read_usage(raw),
+        Api::Responses => responses::read_usage(raw),
+        Api::Messages => messages::read_usage(raw),
     }
 }
 

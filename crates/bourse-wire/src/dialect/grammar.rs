@@ -280,6 +280,13 @@ impl SellerError {
     }
 }
 
+impl Shape {
+    /// How its streams are framed.
+    pub fn framing(self) -> Framing {
+        if self == Self::Ollama { Framing::Lines } else { Framing::Sse }
+    }
+}
+
 impl Api {
     /// The grammar of a front.
     pub fn shape(self) -> Shape {

@@ -4,7 +4,7 @@ use super::grammar::{
     Billed, Call, Dialect, EventReader, EventWriter, Head, Passage, SellerError, Shape, Written,
 };
 use super::neutral::{Answer, Request};
-use super::{Job, PlainView};
+use super::{Job, PlainView, SellerUsage};
 use crate::error::ApiError;
 use crate::json::JsonError;
 use bytes::Bytes;
@@ -66,5 +66,9 @@ pub(super) fn push_usage(_billed: &Billed<'_>, _out: &mut Vec<u8>) {
 }
 
 pub(super) fn error_body(_error: &ApiError) -> Vec<u8> {
+    todo!()
+}
+
+pub(super) fn read_usage(_raw: &str) -> Option<SellerUsage> {
     todo!()
 }

@@ -4,7 +4,7 @@ use super::grammar::{
     Billed, Call, Dialect, EventReader, EventWriter, Head, Passage, SellerError, Shape, Written,
 };
 use super::neutral::{Answer, Request};
-use super::{Job, PlainView};
+use super::{Job, PlainView, SellerUsage};
 use crate::error::ApiError;
 use crate::json::JsonError;
 use bytes::Bytes;
@@ -62,5 +62,9 @@ pub(super) fn view(_body: &str) -> Result<PlainView, JsonError> {
 }
 
 pub(super) fn push_usage(_billed: &Billed<'_>, _out: &mut Vec<u8>) {
+    todo!()
+}
+
+pub(super) fn read_usage(_raw: &str) -> Option<SellerUsage> {
     todo!()
 }
