@@ -135,7 +135,7 @@ mod tests {
         for api in FRONTS {
             let shape = adapter.shape(api);
             assert!(shape.is_some() || api == Api::Text, "{} serves every conversation", adapter.kind());
-            for shape in shape {
+            if let Some(shape) = shape {
                 for stream in [false, true] {
                     let path = adapter.path(shape, "up/id", stream);
                     assert!(path.starts_with('/') && path.parse::<http::Uri>().is_ok(), "{path}");

@@ -28,8 +28,6 @@ pub const HOLD_GRACE: DurationMs = DurationMs(60_000);
 pub const NODES_MAX: usize = 1_024;
 /// Most bytes of one job's answer that wait for a slow buyer.
 pub const JOB_QUEUE_BYTES_MAX: usize = 1024 * 1024;
-/// Longest text of a seller's own error message that is shown.
-pub const SELLER_MESSAGE_BYTES_MAX: usize = 300;
 
 /// When an answer counts as settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,7 +2,9 @@
 
 use bourse_market::Outcome;
 use bourse_types::DurationMs;
+use bourse_wire::dialect::grammar::{SellerError, SellerErrorKind};
 use bourse_wire::error::{ApiError, ErrorType, PreviousError};
+use std::borrow::Cow;
 
 /// What a failed attempt means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +21,12 @@ pub enum FailureClass {
     Timeout,
     /// Anything else that is the seller's fault.
     Unavailable,
+    /// The seller's filter refused the content: another seller's may not.
+    ContentPolicy,
     /// The money does not cover this seller's price.
     Unaffordable,
+    /// The request cannot be said in the seller's grammar; another's may do.
+    Untranslatable,
 }
 
 /// One failed attempt.
@@ -34,12 +40,34 @@ pub struct Failure {
     pub reason: String,
     /// Seconds after which the seller wants to be asked again.
     pub retry_after_s: Option<u64>,
+    /// The field at fault, where it is the request's.
+    pub param: Option<Cow<'static, str>>,
 }
 
 impl Failure {
     /// A failure without a hint.
     pub fn new(class: FailureClass, status: u16, reason: impl Into<String>) -> Self {
-        Self { class, status, reason: reason.into(), retry_after_s: None }
+        Self { class, status, reason: reason.into(), retry_after_s: None, param: None }
+    }
+
+    /// What a seller told, with the status that it came with.
+    pub fn told(error: &SellerError, status: u16, retry_after_s: Option<u64>) -> Self {
+        let class = match error.kind {
+            SellerErrorKind::InvalidRequest => FailureClass::BadRequest,
+            SellerErrorKind::ContextLength => FailureClass::ContextLength,
+            SellerErrorKind::ContentPolicy => FailureClass::ContentPolicy,
+            SellerErrorKind::RateLimited => FailureClass::RateLimited,
+            SellerErrorKind::Overloaded => FailureClass::Overloaded,
+            SellerErrorKind::Timeout => FailureClass::Timeout,
+            SellerErrorKind::Unavailable => FailureClass::Unavailable,
+        };
+        Self { retry_after_s, ..Self::new(class, status, error.message.clone()) }
+    }
+
+    /// The request cannot be said in the seller's grammar.
+    pub fn untranslatable(error: &ApiError) -> Self {
+        let failure = Self::new(FailureClass::Untranslatable, 0, error.message.clone());
+        Self { param: error.param.clone(), ..failure }
     }
 
     /// The seller broke off or sent something unusable.
@@ -50,9 +78,11 @@ impl Failure {
     /// What the breaker learns.
     pub(crate) fn outcome(&self) -> Outcome {
         match self.class {
-            FailureClass::BadRequest | FailureClass::ContextLength | FailureClass::Unaffordable => {
-                Outcome::Neutral
-            }
+            FailureClass::BadRequest
+            | FailureClass::ContextLength
+            | FailureClass::ContentPolicy
+            | FailureClass::Unaffordable
+            | FailureClass::Untranslatable => Outcome::Neutral,
             FailureClass::RateLimited => Outcome::RateLimited {
                 retry_after: self.retry_after_s.map(|s| DurationMs(s.saturating_mul(1_000))),
             },
@@ -76,7 +106,9 @@ pub(crate) fn all_failed(failures: &[(String, Failure)]) -> ApiError {
     let classes = || failures.iter().map(|(_, f)| f.class);
     let kind = if failures.is_empty() {
         ErrorType::Timeout
-    } else if classes().any(|c| c == FailureClass::BadRequest) {
+    } else if classes().any(|c| c == FailureClass::BadRequest)
+        || classes().all(|c| c == FailureClass::Untranslatable)
+    {
         ErrorType::InvalidRequest
     } else if classes().all(|c| c == FailureClass::ContextLength) {
         ErrorType::ContextLengthExceeded
@@ -109,6 +141,7 @@ pub(crate) fn all_failed(failures: &[(String, Failure)]) -> ApiError {
         None => "no seller could be asked before the deadline".to_owned(),
     };
     let mut error = ApiError::new(kind, message);
+    error.param = told.and_then(|(_, f)| f.param.clone());
     error.retry_after_s = failures.iter().filter_map(|(_, f)| f.retry_after_s).min();
     error.previous = failures
         .iter()

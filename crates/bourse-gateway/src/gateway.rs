@@ -16,9 +16,10 @@ use crate::phase::settle::Open;
 use crate::phase::{admit, parse};
 use crate::ports::Ports;
 use crate::routes::{self, Endpoint};
+use crate::source::billed;
 use bourse_market::StreamEnd;
 use bourse_types::{DurationMs, RequestId};
-use bourse_wire::dialect::{Api, Job, push_usage, splice_usage};
+use bourse_wire::dialect::{Api, Job, front, splice_usage};
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::CommitTicket;
 use bourse_wire::receipt::Finish;
@@ -134,13 +135,16 @@ impl Gateway {
     {
         let (head, body) = request.into_parts();
         let answer = match routes::find(&head.method, head.uri.path()) {
-            Ok(Endpoint::Generate(api)) => self.generate(api, &head.headers, body).await,
+            Ok(Endpoint::Generate(api)) => {
+                let answer = self.generate(api, &head.headers, body).await;
+                answer.or_else(|refused| Ok(error_answer(api, &refused)))
+            }
             Ok(endpoint) => {
                 routes::answer(&self.0, &endpoint, &head, body, peer).await.map_err(Refused::from)
             }
             Err(error) => Err(error.into()),
         };
-        let answer = answer.unwrap_or_else(|refused| error_answer(&refused));
+        let answer = answer.unwrap_or_else(|refused| error_answer(Api::Chat, &refused));
         self.0.metrics.answered(answer.status().as_u16());
         answer
     }
@@ -202,11 +206,9 @@ impl Gateway {
         let more = if wants_plan { explain::member(route, seller.as_deref()) } else { Vec::new() };
         let request = open.held.request;
         let (content_type, body, ticket) = match answer {
-            Answer::Stream(begun) => {
-                ("text/event-stream", Body::relay(Relay::new(open, *begun, job.api, more)), None)
-            }
+            Answer::Stream(begun) => ("text/event-stream", Body::relay(Relay::new(open, *begun, more)), None),
             Answer::Plain(plain) => {
-                let (bytes, ticket) = settle_plain(&mut open, &plain, &more)?;
+                let (bytes, ticket) = settle_plain(&mut open, job.api, &plain, &more)?;
                 let is_strict = self.0.config.durability == Durability::Strict;
                 ("application/json", Body::whole(bytes), is_strict.then_some(ticket))
             }
@@ -223,7 +225,12 @@ impl Gateway {
 }
 
 /// Prices a whole answer, writes its usage, settles.
-fn settle_plain(open: &mut Open, plain: &Plain, more: &[u8]) -> Result<(Bytes, CommitTicket), ApiError> {
+fn settle_plain(
+    open: &mut Open,
+    api: Api,
+    plain: &Plain,
+    more: &[u8],
+) -> Result<(Bytes, CommitTicket), ApiError> {
     let bill = open.bill(StreamEnd::Complete).map_err(|_| {
         ApiError::new(ErrorType::Server, "the answer could not be priced; nothing was charged")
     })?;
@@ -231,14 +238,12 @@ fn settle_plain(open: &mut Open, plain: &Plain, more: &[u8]) -> Result<(Bytes, C
     let bytes = match &plain.content {
         PlainContent::Body(body, view, claim) => {
             let raw = view.chunk.usage.clone().and_then(|span| std::str::from_utf8(body.get(span)?).ok());
-            let seller = raw.zip(*claim);
-            push_usage(&mut usage, &bill.usage, &bill.charge, seller);
+            front::push_usage(api, &billed(&bill, *claim, raw), &mut usage);
             splice_usage(body, view, &usage, more)
         }
-        PlainContent::Choices(head, choices) => {
-            push_usage(&mut usage, &bill.usage, &bill.charge, None);
-            let mut out = Vec::with_capacity(512 + usage.len());
-            head.push_plain(&mut out, choices, &usage, more);
+        PlainContent::Answer(head, answer) => {
+            let mut out = Vec::with_capacity(1024);
+            front::push_answer(api, head, answer, &billed(&bill, answer.usage, None), more, &mut out);
             Bytes::from(out)
         }
     };
@@ -259,9 +264,9 @@ fn name_request(headers: &mut HeaderMap, request: RequestId) {
     }
 }
 
-fn error_answer(refused: &Refused) -> Response<Body> {
+fn error_answer(api: Api, refused: &Refused) -> Response<Body> {
     let error = &refused.error;
-    let mut response = Response::new(Body::whole(error.to_json()));
+    let mut response = Response::new(Body::whole(front::error_body(api, error)));
     *response.status_mut() =
         StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();

@@ -37,7 +37,7 @@ pub use body::Body;
 pub use config::{
     ANSWER_BYTES_MAX, CONNECTIONS_MAX, Durability, ERROR_BYTES_MAX, GatewayConfig, HEAD_BYTES_MAX,
     HEADERS_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX,
-    POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, ProviderConfig, ProviderModel, SELLER_MESSAGE_BYTES_MAX, Timeouts,
+    POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, ProviderConfig, ProviderModel, Timeouts,
 };
 pub use failure::{Failure, FailureClass};
 pub use gateway::{EXPLAIN_HEADER, GENERATION_HEADER, Gateway, RECEIPT_HEADER};

@@ -5,7 +5,7 @@
 
 use crate::config::ProviderConfig;
 use crate::node::NodeHandle;
-use crate::provider::{Provider, ProviderError};
+use crate::provider::{Provider, ProviderError, Upstream};
 use bourse_market::{
     Demand, HealthTable, MarketSnapshot, Offer, OfferIndex, Outcome, Plan, PlanError, PromptBound,
     SnapshotError, plan,
@@ -34,7 +34,7 @@ pub enum MarketError {
 #[derive(Clone)]
 pub(crate) enum Seller {
     /// A hosted API, and what it calls the model.
-    Provider(Arc<Provider>, Arc<str>),
+    Provider(Arc<Provider>, Arc<Upstream>),
     /// A connected node.
     Node(Arc<NodeHandle>),
 }
@@ -114,8 +114,8 @@ impl Market {
                     quantization: model.quantization,
                     region: None,
                 };
-                providers
-                    .push((offer, Seller::Provider(Arc::clone(&provider), Arc::clone(&model.upstream_id))));
+                let upstream = Arc::new(provider.upstream(&config.name, &model.upstream_id)?);
+                providers.push((offer, Seller::Provider(Arc::clone(&provider), upstream)));
             }
         }
         let book = Book::new(providers.clone())?;

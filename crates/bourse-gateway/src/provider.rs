@@ -5,7 +5,9 @@ use crate::config::ProviderConfig;
 use crate::ports::{Connect, Target};
 use crate::upstream::{Exchange, Pool, UpstreamError, send};
 use bourse_types::SellerName;
-use bourse_wire::dialect::{Api, Job};
+use bourse_wire::dialect::Api;
+use bourse_wire::dialect::grammar::Shape;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header, response};
 use http_body_util::Full;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
     /// The dialect is not known.
-    #[error("provider `{name}` has the unknown kind `{kind}`; known is `openai`")]
+    #[error("provider `{name}` has the unknown kind `{kind}`")]
     Kind {
         /// The provider.
         name: SellerName,
@@ -37,12 +39,19 @@ pub enum ProviderError {
 
 /// One hosted API.
 pub(crate) struct Provider {
-    pub(crate) adapter: Arc<dyn ProviderAdapter>,
+    pub(crate) adapter: &'static dyn ProviderAdapter,
     target: Target,
     headers: HeaderMap,
-    chat: Uri,
-    text: Uri,
+    /// Path of the base URL, without a slash at its end.
+    base_path: String,
     pub(crate) pool: Arc<Pool>,
+}
+
+/// One model of a hosted API: its name there, and where to ask for it.
+pub(crate) struct Upstream {
+    pub(crate) id: Arc<str>,
+    /// For every grammar that is spoken: where whole answers and streams are asked for.
+    uris: Vec<(Shape, [Uri; 2])>,
 }
 
 impl Provider {
@@ -63,9 +72,6 @@ impl Provider {
         }
         let host = base.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = base.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let path = base.path().trim_end_matches('/');
-        let uri =
-            |api| format!("{path}{}", adapter.path(api)).parse().map_err(|_| bad("its path is not usable"));
         let mut headers = HeaderMap::with_capacity(8);
         let host_value =
             HeaderValue::try_from(authority.as_str()).map_err(|_| bad("its host is not usable"))?;
@@ -76,31 +82,46 @@ impl Provider {
             header::USER_AGENT,
             HeaderValue::from_static(concat!("bourse/", env!("CARGO_PKG_VERSION"))),
         );
-        if let Some(key) = &config.api_key {
-            adapter.authorize(&mut headers, key).ok_or_else(|| ProviderError::Key(name.clone()))?;
-        }
-        let (chat, text) = (uri(Api::Chat)?, uri(Api::Text)?);
-        let target = Target { tls, host, port };
-        Ok(Self { adapter, target, headers, chat, text, pool: Arc::default() })
+        adapter
+            .authorize(&mut headers, config.api_key.as_ref())
+            .ok_or_else(|| ProviderError::Key(name.clone()))?;
+        let base_path = base.path().trim_end_matches('/').to_owned();
+        Ok(Self { adapter, target: Target { tls, host, port }, headers, base_path, pool: Arc::default() })
     }
 
-    /// Sends a job and waits for the head of the answer.
+    /// Finds out where to ask for a model.
+    pub(crate) fn upstream(&self, name: &SellerName, id: &Arc<str>) -> Result<Upstream, ProviderError> {
+        let uri = |shape, stream| {
+            let path = self.adapter.path(shape, id, stream);
+            let reason = "a model's name does not fit into its path";
+            let bad = |_| ProviderError::BaseUrl { name: name.clone(), reason };
+            format!("{}{path}", self.base_path).parse::<Uri>().map_err(bad)
+        };
+        let mut uris: Vec<(Shape, [Uri; 2])> = Vec::new();
+        for shape in Api::ALL.into_iter().filter_map(|api| self.adapter.shape(api)) {
+            if !uris.iter().any(|(known, _)| *known == shape) {
+                uris.push((shape, [uri(shape, false)?, uri(shape, true)?]));
+            }
+        }
+        Ok(Upstream { id: Arc::clone(id), uris })
+    }
+
+    /// Sends a body and waits for the head of the answer.
     pub(crate) async fn call(
         &self,
         connect: &dyn Connect,
         connect_within: Duration,
-        job: &Job,
-        upstream_id: &str,
-        max_tokens: Option<u32>,
+        upstream: &Upstream,
+        (shape, stream): (Shape, bool),
+        body: Bytes,
     ) -> Result<(response::Parts, Exchange), UpstreamError> {
-        let body = self.adapter.body(job, upstream_id, max_tokens);
+        let uri = upstream.uris.iter().find(|(known, _)| *known == shape);
         let request = || {
             let mut request = Request::new(Full::new(body.clone()));
             *request.method_mut() = Method::POST;
-            *request.uri_mut() = match job.api {
-                Api::Chat => self.chat.clone(),
-                Api::Text => self.text.clone(),
-            };
+            if let Some((_, uris)) = uri {
+                *request.uri_mut() = uris[usize::from(stream)].clone();
+            }
             *request.headers_mut() = self.headers.clone();
             request
         };
@@ -127,10 +148,14 @@ mod tests {
     fn base_urls_become_targets() {
         let p = provider("https://api.example.com/v1/").unwrap();
         assert_eq!(p.target, Target { tls: true, host: "api.example.com".into(), port: 443 });
-        assert_eq!(p.chat.path(), "/v1/chat/completions");
+        let uri = |p: &Provider, shape| {
+            let upstream = p.upstream(&SellerName::parse("p").unwrap(), &Arc::from("m")).unwrap();
+            upstream.uris.into_iter().find(|(s, _)| *s == shape).unwrap().1[0].clone()
+        };
+        assert_eq!(uri(&p, Shape::Chat), "/v1/chat/completions");
         let p = provider("http://[::1]:8080").unwrap();
         assert_eq!(p.target, Target { tls: false, host: "::1".into(), port: 8080 });
-        assert_eq!(p.text.path(), "/completions");
+        assert_eq!(uri(&p, Shape::Text), "/completions");
         assert_eq!(p.headers[header::HOST], "[::1]:8080");
     }
 

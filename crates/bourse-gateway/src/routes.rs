@@ -86,6 +86,8 @@ fn by_path(path: &str) -> Option<Endpoint> {
     match rest {
         "chat/completions" => return Some(Endpoint::Generate(Api::Chat)),
         "completions" => return Some(Endpoint::Generate(Api::Text)),
+        "responses" => return Some(Endpoint::Generate(Api::Responses)),
+        "messages" => return Some(Endpoint::Generate(Api::Messages)),
         "models" => return Some(Endpoint::Models),
         "generation" => return Some(Endpoint::Generation),
         "key" => return Some(Endpoint::Key),

@@ -11,8 +11,10 @@ pub(crate) use node::{NodeSource, Verdict, check_statement, finish_of, on_claim,
 pub(crate) use provider::{ProviderSource, claim_of};
 
 use crate::failure::Failure;
-use bourse_market::Meter;
-use bourse_wire::dialect::{AnswerHead, SellerUsage};
+use bourse_market::{Bill, Meter};
+use bourse_wire::dialect::SellerUsage;
+use bourse_wire::dialect::grammar::Billed;
+use bourse_wire::error::ApiError;
 use bourse_wire::node::Done;
 use bourse_wire::receipt::Finish;
 use bytes::{Bytes, BytesMut};
@@ -107,19 +109,24 @@ impl Source {
             }
     }
 
-    /// The members that the market's own last events begin with.
-    pub(crate) fn head(&self) -> Option<&AnswerHead> {
+    /// Appends the end of a stream that ended well. `more` is raw text with a leading comma.
+    pub(crate) fn end(&mut self, bill: &Bill, more: &[u8], out: &mut Vec<u8>) {
         match self {
-            Self::Provider(source) => source.head(),
-            Self::Node(source) => Some(source.head()),
+            Self::Provider(source) => {
+                let raw = source.passage.raw_usage().map(str::to_owned);
+                source.passage.end(&billed(bill, source.claim, raw.as_deref()), more, out);
+            }
+            Self::Node(source) => source.writer.end(&billed(bill, None, None), more, out),
         }
     }
 
-    /// The seller's usage object, as sent and as read.
-    pub(crate) fn usage(&self) -> Option<(&str, SellerUsage)> {
+    /// Appends the end of a stream that broke.
+    pub(crate) fn fail(&mut self, error: &ApiError, bill: &Bill, more: &[u8], out: &mut Vec<u8>) {
         match self {
-            Self::Provider(source) => source.usage(),
-            Self::Node(_) => None,
+            Self::Provider(source) => {
+                source.passage.fail(error, &billed(bill, source.claim, None), more, out);
+            }
+            Self::Node(source) => source.writer.fail(error, &billed(bill, None, None), more, out),
         }
     }
 
@@ -137,4 +144,9 @@ impl Source {
             source.poll_rest(cx);
         }
     }
+}
+
+/// A bill, for the usage object of an answer.
+pub(crate) fn billed<'a>(bill: &'a Bill, claim: Option<SellerUsage>, raw: Option<&'a str>) -> Billed<'a> {
+    Billed { usage: &bill.usage, charge: &bill.charge, claim, raw }
 }

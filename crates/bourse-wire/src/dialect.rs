@@ -70,6 +70,11 @@ pub enum Api {
     Messages,
 }
 
+impl Api {
+    /// All fronts.
+    pub const ALL: [Self; 4] = [Self::Chat, Self::Text, Self::Responses, Self::Messages];
+}
+
 /// What a seller must be able to do for a job; each is a hard filter or a soft one by the plan's rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent capability")]

@@ -12,7 +12,10 @@ use sha2::{Digest as _, Sha256};
 /// Longest key that is looked up.
 pub(crate) const KEY_BYTES_MAX: usize = 512;
 
-/// The hash of the key in the `Authorization` header.
+/// Where Anthropic's clients put the key.
+const ANTHROPIC_KEY_HEADER: &str = "x-api-key";
+
+/// The hash of the key in the `Authorization` header, or in the one that Anthropic's clients use.
 pub(crate) fn key_of(headers: &HeaderMap) -> Result<KeyHash, ApiError> {
     let missing = || {
         ApiError::new(
@@ -20,10 +23,18 @@ pub(crate) fn key_of(headers: &HeaderMap) -> Result<KeyHash, ApiError> {
             "there is no API key: send it as `Authorization: Bearer KEY`; `bourse key create` makes one",
         )
     };
-    let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?.as_bytes();
-    let (scheme, key) = value.split_at_checked(7).ok_or_else(missing)?;
+    let key = match headers.get(header::AUTHORIZATION) {
+        Some(value) => {
+            let (scheme, key) = value.as_bytes().split_at_checked(7).ok_or_else(missing)?;
+            if !scheme.eq_ignore_ascii_case(b"bearer ") {
+                return Err(missing());
+            }
+            key
+        }
+        None => headers.get(ANTHROPIC_KEY_HEADER).ok_or_else(missing)?.as_bytes(),
+    };
     let key = key.trim_ascii();
-    if !scheme.eq_ignore_ascii_case(b"bearer ") || key.is_empty() || key.len() > KEY_BYTES_MAX {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(missing());
     }
     Ok(KeyHash(Sha256::digest(key).into()))

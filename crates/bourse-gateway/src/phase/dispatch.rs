@@ -9,13 +9,12 @@ use super::admit;
 use super::hold::{HoldError, cover_stream, cover_whole};
 use super::plan::{Leg, Route, demand};
 use super::settle::Open;
-use crate::adapter::error_message;
 use crate::config::{ANSWER_BYTES_MAX, ERROR_BYTES_MAX, PEEK_BYTES_MAX, Timeouts};
 use crate::deadline;
 use crate::failure::{Failure, FailureClass, all_failed, retry_after_s};
 use crate::market::{Attempt, Seller};
 use crate::node::{JobHandle, NodeEvent, NodeHandle, failure_of};
-use crate::provider::Provider;
+use crate::provider::{Provider, Upstream};
 use crate::source::{
     NodeSource, Out, Progress, ProviderSource, Source, SourceEnd, Verdict, check_statement, claim_of,
     finish_of, on_claim, on_started,
@@ -23,7 +22,10 @@ use crate::source::{
 use crate::upstream::{Exchange, UpstreamError};
 use bourse_market::{Counting, Demand, HoldWindow, Meter, MeterRules, Offer, Outcome};
 use bourse_types::{DurationMs, PriceSchedule, UnixMs};
-use bourse_wire::dialect::{AnswerHead, ChoiceText, Job, PlainView, SellerUsage, read_usage};
+use bourse_wire::dialect::front;
+use bourse_wire::dialect::grammar::{Call, Head, Passage, Shape, Translation};
+use bourse_wire::dialect::neutral::{self, Choice, Part};
+use bourse_wire::dialect::{ChoiceText, Job, PlainView, SellerUsage};
 use bourse_wire::error::ApiError;
 use bourse_wire::funds::FundsError;
 use bourse_wire::node;
@@ -53,10 +55,10 @@ pub(crate) struct Plain {
 
 /// The content of a whole answer.
 pub(crate) enum PlainContent {
-    /// A hosted API's body.
+    /// A hosted API's body, in the buyer's grammar.
     Body(Bytes, PlainView, Option<SellerUsage>),
-    /// A node's choices.
-    Choices(AnswerHead, Vec<ChoiceText>),
+    /// An answer that is written in the buyer's grammar.
+    Answer(Head, neutral::Answer),
 }
 
 /// A stream that has begun.
@@ -155,8 +157,8 @@ async fn attempt(
     let (window, cap) = walk.cover(now)?;
     let attempt = market.start(&leg.book, leg.index);
     let answer = match (seller, window) {
-        (Seller::Provider(provider, id), None) => {
-            walk.provider_plain(provider, id, cap).await.map(Answer::Plain)
+        (Seller::Provider(provider, upstream), None) => {
+            walk.provider_plain(provider, upstream, cap).await.map(Answer::Plain)
         }
         (Seller::Node(node), None) => walk.node_plain(node, cap).await.map(Answer::Plain),
         (seller, Some(window)) => match walk.begin(seller).await {
@@ -216,17 +218,41 @@ impl Walk<'_> {
         Meter::new(MeterRules::new(self.offer, &self.demand, counting))
     }
 
+    /// The grammar that a hosted API is spoken to in.
+    fn shape(&self, provider: &Provider) -> Result<Shape, Failure> {
+        provider
+            .adapter
+            .shape(self.job.api)
+            .ok_or_else(|| Failure::new(FailureClass::Untranslatable, 0, "it does not serve this endpoint"))
+    }
+
+    /// The body of a call: the buyer's own where both speak the same grammar.
+    fn body(&mut self, shape: Shape, upstream_id: &str, cap: Option<u32>) -> Result<Bytes, Failure> {
+        if shape == self.job.api.shape() {
+            return Ok(self.job.rebuild(upstream_id, cap));
+        }
+        let untranslatable = |error| Failure::untranslatable(&error);
+        let request = front::read(self.job).map_err(untranslatable)?;
+        let call = Call { upstream_id, stream: self.job.stream, max_tokens: cap };
+        let written = front::dialect(shape).write(&request, &call).map_err(untranslatable)?;
+        self.open.notices = written.notices;
+        Ok(written.body)
+    }
+
     /// Calls a hosted API and checks the head of its answer.
     async fn call(
-        &self,
+        &mut self,
         provider: &Provider,
-        upstream_id: &str,
+        upstream: &Upstream,
+        shape: Shape,
         cap: Option<u32>,
         until: Instant,
     ) -> Result<Exchange, Failure> {
+        let body = self.body(shape, &upstream.id, cap)?;
         let shared = &self.open.shared;
         let connect_within = self.timeouts().connect;
-        let call = provider.call(&*shared.ports.connect, connect_within, self.job, upstream_id, cap);
+        let how = (shape, self.job.stream);
+        let call = provider.call(&*shared.ports.connect, connect_within, upstream, how, body);
         let answered = deadline::by(until, call).await.ok_or_else(|| self.late("answered nothing"))?;
         let (head, mut exchange) = answered.map_err(|error| broken_off(&error, 0))?;
         let status = head.status.as_u16();
@@ -234,7 +260,8 @@ impl Walk<'_> {
             let body = exchange.collect(ERROR_BYTES_MAX, ERROR_BODY_WITHIN);
             let body =
                 deadline::within(ERROR_BODY_WITHIN, body).await.and_then(Result::ok).unwrap_or_default();
-            return Err(provider.adapter.refusal(status, self.retry_after(&head), &body));
+            let told = front::dialect(shape).read_error(status, &body);
+            return Err(Failure::told(&told, status, self.retry_after(&head)));
         }
         let encoding = head.headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
         if encoding.is_some_and(|e| !e.eq_ignore_ascii_case(b"identity")) {
@@ -255,15 +282,19 @@ impl Walk<'_> {
     async fn provider_plain(
         &mut self,
         provider: &Provider,
-        upstream_id: &str,
+        upstream: &Upstream,
         cap: Option<u32>,
     ) -> Result<Plain, Failure> {
         let until = self.deadline.min(self.started + self.timeouts().plain_answer);
-        let mut exchange = self.call(provider, upstream_id, cap, until).await?;
+        let shape = self.shape(provider)?;
+        let mut exchange = self.call(provider, upstream, shape, cap, until).await?;
         let body =
             deadline::by(self.deadline, exchange.collect(ANSWER_BYTES_MAX, self.timeouts().idle)).await;
         let body =
             body.ok_or_else(|| self.late("no whole answer"))?.map_err(|error| broken_off(&error, 200))?;
+        if shape != self.job.api.shape() {
+            return self.translated(shape, &body);
+        }
         let (view, usage) = read_plain(self.job, &body)?;
         let mut meter = self.meter(Counting::Whole);
         (0..view.chunk.tool_calls).for_each(|_| meter.on_tool_call());
@@ -274,6 +305,27 @@ impl Walk<'_> {
         self.open.counting = Some((meter, self.prices));
         let finish = view.chunk.finish.unwrap_or(Finish::Stop);
         Ok(Plain { content: PlainContent::Body(body, view, usage), finish })
+    }
+
+    /// A whole answer in another grammar than the buyer's.
+    fn translated(&mut self, shape: Shape, body: &[u8]) -> Result<Plain, Failure> {
+        let text = utf8(body)?;
+        let told = |error| Failure::told(&error, 200, None);
+        let answer = front::dialect(shape).read_answer(text).map_err(told)?;
+        if answer.choices.is_empty() {
+            return Err(Failure::broken(200, "sent an answer without choices"));
+        }
+        let mut meter = self.meter(Counting::Whole);
+        let parts = || answer.choices.iter().flat_map(|choice| &choice.parts);
+        let is_call = |part: &&Part| matches!(part, Part::ToolCall { .. });
+        (0..parts().filter(is_call).count()).for_each(|_| meter.on_tool_call());
+        meter.on_content(parts().map(Part::content_bytes).sum());
+        if answer.usage.is_some() {
+            meter.on_claim(claim_of(answer.usage));
+        }
+        self.open.counting = Some((meter, self.prices));
+        let finish = answer.choices.iter().rev().find_map(|choice| choice.finish).unwrap_or(Finish::Stop);
+        Ok(Plain { content: PlainContent::Answer(self.head(), answer), finish })
     }
 
     fn submit(&self, node: &Arc<NodeHandle>, cap: Option<u32>) -> Result<JobHandle, Failure> {
@@ -289,7 +341,7 @@ impl Walk<'_> {
         node.submit(node::Job {
             request: self.open.held.request,
             model: self.offer.model.clone(),
-            prompt: job.node_prompt(),
+            prompt: job.node_prompt().map_err(|error| Failure::untranslatable(&error))?,
             sampling,
             choices: job.choices,
             nonce,
@@ -298,11 +350,21 @@ impl Walk<'_> {
         })
     }
 
-    fn head(&self) -> AnswerHead {
-        let id = self.open.held.request.to_string();
-        let created_s = self.open.draft.created.0 / 1_000;
-        let (model, seller) = (self.offer.model.as_str(), self.offer.seller.as_str());
-        AnswerHead::ours(self.job.api, self.job.stream, &id, created_s, model, seller)
+    fn head(&self) -> Head {
+        Head {
+            id: self.open.held.request.to_string(),
+            created_s: self.open.draft.created.0 / 1_000,
+            model: self.offer.model.as_str().to_owned(),
+            provider: self.offer.seller.as_str().to_owned(),
+        }
+    }
+
+    fn passage(&self, shape: Shape) -> Box<dyn Passage> {
+        let (api, head) = (self.job.api, self.head());
+        if shape == api.shape() {
+            return front::passage(api, &head);
+        }
+        Box::new(Translation::new(front::dialect(shape).reader(), front::writer(api, &head)))
     }
 
     async fn node_plain(&mut self, node: &Arc<NodeHandle>, cap: Option<u32>) -> Result<Plain, Failure> {
@@ -334,7 +396,8 @@ impl Walk<'_> {
                         .ok_or_else(|| Failure::broken(200, "ended the job without a finish reason"))?;
                     self.open.draft.node = Some(done.statement);
                     self.open.counting = Some((meter, self.prices));
-                    return Ok(Plain { content: PlainContent::Choices(self.head(), choices), finish });
+                    let answer = node_answer(choices);
+                    return Ok(Plain { content: PlainContent::Answer(self.head(), answer), finish });
                 }
                 NodeEvent::Failed(failed) => return Err(failure_of(&failed)),
                 NodeEvent::Lost => return Err(Failure::broken(0, "its link was lost")),
@@ -347,15 +410,18 @@ impl Walk<'_> {
     async fn begin(&mut self, seller: &Seller) -> Result<(Source, Out, Option<SourceEnd>), Failure> {
         let until = self.deadline.min(self.started + self.timeouts().first_content);
         let (mut source, counting) = match seller {
-            Seller::Provider(provider, id) => {
-                let exchange = self.call(provider, id, None, until).await?;
-                let source = ProviderSource::new(exchange, self.job.api, self.job.choices);
+            Seller::Provider(provider, upstream) => {
+                let shape = self.shape(provider)?;
+                let exchange = self.call(provider, upstream, shape, None, until).await?;
+                let passage = self.passage(shape);
+                let source = ProviderSource::new(exchange, shape.framing(), passage, self.job.choices);
                 (Source::Provider(Box::new(source)), Counting::Streamed)
             }
             Seller::Node(node) => {
                 let handle = self.submit(node, None)?;
                 let request = self.open.held.request;
-                let source = NodeSource::new(handle, request, self.head(), self.job.choices);
+                let writer = front::writer(self.job.api, &self.head());
+                let source = NodeSource::new(handle, request, writer, self.job.choices);
                 (Source::Node(Box::new(source)), Counting::Exact)
             }
         };
@@ -378,20 +444,35 @@ impl Walk<'_> {
     }
 }
 
+/// A node's choices as an answer.
+fn node_answer(choices: Vec<ChoiceText>) -> neutral::Answer {
+    let choices = choices.into_iter().map(|choice| Choice {
+        parts: vec![Part::text(choice.text)],
+        finish: choice.finish,
+        native_finish: None,
+        logprobs_json: choice.logprobs_json,
+    });
+    neutral::Answer { choices: choices.collect(), ..neutral::Answer::default() }
+}
+
+fn utf8(body: &[u8]) -> Result<&str, Failure> {
+    std::str::from_utf8(body).map_err(|_| Failure::broken(200, "sent an answer that is not UTF-8"))
+}
+
 /// Checks a whole answer and finds the usage in it.
 fn read_plain(job: &Job, body: &[u8]) -> Result<(PlainView, Option<SellerUsage>), Failure> {
-    let text =
-        std::str::from_utf8(body).map_err(|_| Failure::broken(200, "sent an answer that is not UTF-8"))?;
-    let view = PlainView::read(job.api, text)
-        .map_err(|_| Failure::broken(200, "sent an answer that is not JSON"))?;
+    let text = utf8(body)?;
+    let view =
+        front::view(job.api, text).map_err(|_| Failure::broken(200, "sent an answer that is not JSON"))?;
     if view.chunk.error.is_some() || view.chunk.finish_error {
-        let reason = error_message(body).unwrap_or_else(|| "answered with an error".to_owned());
-        return Err(Failure::broken(200, reason));
+        // The status said that all is well; only the body can say what is not.
+        let told = front::dialect(job.api.shape()).read_error(200, body);
+        return Err(Failure::told(&told, 200, None));
     }
     if view.chunk.no_choices {
         return Err(Failure::broken(200, "sent an answer without choices"));
     }
-    let usage = view.chunk.usage.clone().and_then(|span| read_usage(&text[span]));
+    let usage = view.chunk.usage.clone().and_then(|span| front::read_usage(job.api, &text[span]));
     Ok((view, usage))
 }
 

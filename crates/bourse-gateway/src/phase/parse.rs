@@ -1,7 +1,7 @@
 //! Phase 1: the body, within its bounds of size and time, as a [`Job`].
 
 use crate::deadline;
-use bourse_wire::dialect::{Api, BODY_BYTES_MAX, Job, openai};
+use bourse_wire::dialect::{Api, BODY_BYTES_MAX, Job, front, openai};
 use bourse_wire::error::{ApiError, ErrorType};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
@@ -19,7 +19,7 @@ pub(crate) async fn parse<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    openai::parse(api, read(headers, body, BODY_BYTES_MAX, within).await?)
+    front::parse(api, read(headers, body, BODY_BYTES_MAX, within).await?)
 }
 
 /// Reads a body of at most `bytes_max`.

@@ -15,7 +15,6 @@ use crate::market::Attempt;
 use crate::source::{Out, Progress, Source, SourceEnd};
 use bourse_market::{Bill, HoldWindow, Outcome, StreamEnd};
 use bourse_types::DurationMs;
-use bourse_wire::dialect::{AnswerHead, Api, DONE_EVENT, push_usage};
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::FundsError;
 use bourse_wire::receipt::Finish;
@@ -40,7 +39,6 @@ pub(crate) struct Relay {
     window: HoldWindow,
     out: Out,
     attempt: Option<(Attempt, DurationMs)>,
-    api: Api,
     /// Members for the last event, with a leading comma; empty unless the plan was asked for.
     explain: Vec<u8>,
     end: Option<SourceEnd>,
@@ -71,7 +69,7 @@ enum Ending {
 }
 
 impl Relay {
-    pub(crate) fn new(open: Open, begun: Begun, api: Api, explain: Vec<u8>) -> Self {
+    pub(crate) fn new(open: Open, begun: Begun, explain: Vec<u8>) -> Self {
         let Begun { source, window, out, attempt, ttft, end } = begun;
         let deadline = open.started + open.shared.config.timeouts.total;
         let last_read = Instant::now();
@@ -83,7 +81,6 @@ impl Relay {
             window,
             out,
             attempt,
-            api,
             explain,
             end,
             deadline,
@@ -262,31 +259,19 @@ impl Relay {
         attempt.end(self.open.shared.ports.clock.now(), outcome);
     }
 
-    fn terminal(&self, bill: &Bill, error: Option<&ApiError>) -> Bytes {
-        let mut usage = Vec::with_capacity(384);
-        push_usage(&mut usage, &bill.usage, &bill.charge, self.source.usage());
+    fn terminal(&mut self, bill: &Bill, error: Option<&ApiError>) -> Bytes {
         let mut out = Vec::with_capacity(1024);
-        self.with_head(|head| match error {
-            None => head.push_usage_event(&mut out, &usage, &self.explain),
-            Some(error) => head.push_error_event(&mut out, error, &usage, &self.explain),
-        });
-        out.extend_from_slice(DONE_EVENT);
+        match error {
+            None => self.source.end(bill, &self.explain, &mut out),
+            Some(error) => self.source.fail(error, bill, &self.explain, &mut out),
+        }
         Bytes::from(out)
     }
 
     /// The terminal of a stream whose settlement failed: the market's fault, and the market's loss.
-    fn failed_books(&self) -> Bytes {
+    fn failed_books(&mut self) -> Bytes {
         let error = ApiError::new(ErrorType::Server, "the books could not be written; nothing was charged");
         self.terminal(&nothing(), Some(&error))
-    }
-
-    fn with_head(&self, write: impl FnOnce(&AnswerHead)) {
-        if let Some(head) = self.source.head() {
-            return write(head);
-        }
-        let id = self.open.held.request.to_string();
-        let created_s = self.open.draft.created.0 / 1_000;
-        write(&AnswerHead::ours(self.api, true, &id, created_s, "", ""));
     }
 }
 

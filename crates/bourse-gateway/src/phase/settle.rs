@@ -9,6 +9,7 @@ use super::prove::{Draft, hash};
 use crate::gateway::Shared;
 use bourse_market::{Basis, Bill, Doubts, Meter, MeterError, StreamEnd};
 use bourse_types::{Charge, Digest32, NanoUsd, PriceSchedule, Usage};
+use bourse_wire::dialect::neutral::Notice;
 use bourse_wire::funds::{FundsError, Settled, Settlement};
 use bourse_wire::receipt::Finish;
 use sha2::{Digest as _, Sha256};
@@ -27,6 +28,8 @@ pub(crate) struct Open {
     /// The answer's hash when it went out in one piece.
     whole_hash: Option<Digest32>,
     is_settled: bool,
+    /// What was left out of the request for the seller that answers.
+    pub(crate) notices: Vec<Notice>,
 }
 
 impl Open {
@@ -40,6 +43,7 @@ impl Open {
             hasher: None,
             whole_hash: None,
             is_settled: false,
+            notices: Vec::new(),
         }
     }
 

@@ -8,16 +8,18 @@ use crate::failure::{Failure, FailureClass};
 use crate::node::{JobHandle, NodeEvent, failure_of};
 use bourse_market::{ClaimedUsage, Meter};
 use bourse_types::{NodeId, RequestId};
-use bourse_wire::dialect::{AnswerHead, DeltaText};
+use bourse_wire::dialect::grammar::EventWriter;
+use bourse_wire::dialect::neutral::StreamEvent;
 use bourse_wire::node::{Delta, Done, NodeFinish, Started};
 use bourse_wire::receipt::Finish;
+use std::borrow::Cow;
 use std::task::{Context, Poll, ready};
 
 /// One stream of a node.
 pub(crate) struct NodeSource {
     job: JobHandle,
     request: RequestId,
-    head: AnswerHead,
+    pub(super) writer: Box<dyn EventWriter>,
     /// Choices that have said something.
     spoken: Vec<bool>,
     finish: Option<Finish>,
@@ -27,13 +29,14 @@ pub(crate) struct NodeSource {
 }
 
 impl NodeSource {
-    pub(crate) fn new(job: JobHandle, request: RequestId, head: AnswerHead, choices: u32) -> Self {
+    pub(crate) fn new(
+        job: JobHandle,
+        request: RequestId,
+        writer: Box<dyn EventWriter>,
+        choices: u32,
+    ) -> Self {
         let spoken = vec![false; choices as usize];
-        Self { job, request, head, spoken, finish: None, has_started: false, done: None, line: Vec::new() }
-    }
-
-    pub(super) fn head(&self) -> &AnswerHead {
-        &self.head
+        Self { job, request, writer, spoken, finish: None, has_started: false, done: None, line: Vec::new() }
     }
 
     pub(super) fn has_begun(&self) -> bool {
@@ -82,21 +85,20 @@ impl NodeSource {
         let is_first = !std::mem::replace(&mut self.spoken[delta.choice as usize], true);
         let finish = delta.finish.map(finish_of);
         self.finish = finish.or(self.finish);
-        if delta.text.is_empty() && delta.logprobs_json.is_none() && finish.is_none() && !is_first {
-            return;
-        }
         self.line.clear();
-        self.head.push_delta(
-            &mut self.line,
-            &DeltaText {
-                choice: delta.choice,
-                is_first,
-                text: &delta.text,
-                logprobs_json: delta.logprobs_json.as_deref(),
-                finish,
-            },
-        );
-        out.extend(&self.line);
+        if !delta.text.is_empty() || delta.logprobs_json.is_some() || is_first {
+            let logprobs_json = delta.logprobs_json.as_deref().map(Cow::Borrowed);
+            let text = Cow::Borrowed(delta.text.as_str());
+            let text = StreamEvent::Text { choice: delta.choice, text, logprobs_json };
+            self.writer.event(&text, &mut self.line);
+        }
+        if let Some(finish) = finish {
+            let end = StreamEvent::Finish { choice: delta.choice, finish, native: None };
+            self.writer.event(&end, &mut self.line);
+        }
+        if !self.line.is_empty() {
+            out.extend(&self.line);
+        }
     }
 
     fn on_done(&mut self, done: Box<Done>, meter: &mut Meter) -> Progress {

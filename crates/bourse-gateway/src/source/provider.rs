@@ -42,12 +42,7 @@ impl Sink for Out {
 }
 
 impl ProviderSource {
-    pub(crate) fn new(
-        exchange: Exchange,
-        framing: Framing,
-        passage: Box<dyn Passage>,
-        choices: u32,
-    ) -> Self {
+    pub(crate) fn new(exchange: Exchange, framing: Framing, passage: Box<dyn Passage>, choices: u32) -> Self {
         Self {
             exchange,
             scanner: Scanner::new(framing),

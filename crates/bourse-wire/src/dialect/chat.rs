@@ -59,3 +59,8 @@ pub(super) fn push_answer(
 pub(super) fn push_usage(_billed: &Billed<'_>, _out: &mut Vec<u8>) {
     todo!()
 }
+
+/// The prompt for a node.
+pub(super) fn node_prompt(_request: &Request) -> Result<crate::node::Prompt, ApiError> {
+    todo!()
+}

@@ -178,6 +178,21 @@ impl Part {
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text { text: text.into(), cache: None }
     }
+
+    /// Bytes of content that the buyer pays for: text, shown thoughts, names and arguments of calls, pictures as
+    /// sent. Signatures and ciphertexts count nothing.
+    pub fn content_bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Text { text, .. } | Self::Reasoning { text, .. } | Self::Refusal { text } => text.len(),
+            Self::ToolCall { name, arguments, .. } => name.len() + arguments.len() + 1,
+            Self::Image { source, .. } | Self::Audio { source } | Self::File { source, .. } => match source {
+                Media::Base64 { data, .. } => data.len(),
+                Media::Url(text) | Media::Id(text) | Media::Text(text) => text.len(),
+            },
+            Self::ToolResult { .. } => 0,
+        };
+        bytes as u64
+    }
 }
 
 /// Where the bytes of a picture, a sound or a document are.

@@ -1,6 +1,7 @@
 //! Writing a job for a seller: the body of a hosted API, the prompt of a node.
 
-use crate::dialect::{Api, Job, MemberRule};
+use crate::dialect::{Api, Job, MemberRule, chat, front};
+use crate::error::ApiError;
 use crate::json::{push_string, push_u64};
 use crate::node::Prompt;
 use bytes::Bytes;
@@ -53,15 +54,16 @@ impl Job {
         Bytes::from(out)
     }
 
-    /// The prompt for a node.
-    pub fn node_prompt(&self) -> Prompt {
-        match self.api {
+    /// The prompt for a node. An error names the field that a node cannot be asked.
+    pub fn node_prompt(&self) -> Result<Prompt, ApiError> {
+        Ok(match self.api {
             Api::Text => Prompt::Text(serde_json::from_str(self.text(&self.prompt)).unwrap_or_default()),
-            _ => Prompt::Chat {
+            Api::Chat => Prompt::Chat {
                 messages_json: self.text(&self.prompt).to_owned(),
                 tools_json: self.tools.as_ref().map(|span| self.text(span).to_owned()),
             },
-        }
+            Api::Responses | Api::Messages => chat::node_prompt(&front::read(self)?)?,
+        })
     }
 }
 
