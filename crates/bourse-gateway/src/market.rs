@@ -7,14 +7,15 @@ use crate::config::ProviderConfig;
 use crate::node::NodeHandle;
 use crate::provider::{Provider, ProviderError, Upstream};
 use bourse_market::{
-    Demand, HealthTable, MarketSnapshot, Offer, OfferIndex, Outcome, Plan, PlanError, PromptBound,
-    SnapshotError, plan,
+    Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome, Plan, PlanError,
+    PromptBound, SnapshotError, plan,
 };
 use bourse_types::{Digest32, ModelSlug, UnixMs};
 use bourse_wire::canonical::Writer;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Domain of a book's digest.
 const BOOK_DOMAIN: &str = "bourse/book/1";
@@ -80,6 +81,11 @@ fn digest_of(offers: &[Offer]) -> Digest32 {
     Digest32(*blake3::hash(&w.bytes).as_bytes())
 }
 
+/// A first content that is later than this many times the seller's mean is a stall.
+const STALL_FACTOR: f64 = 4.0;
+/// No seller is suspected earlier.
+const STALL_MIN: Duration = Duration::from_millis(400);
+
 /// Models of nodes that are remembered after their nodes have left.
 const MODELS_REMEMBERED_MAX: usize = 1_024;
 
@@ -94,6 +100,7 @@ struct State {
 pub(crate) struct Market {
     providers: Vec<(Offer, Seller)>,
     state: Mutex<State>,
+    hedges: Mutex<HedgeBudget>,
 }
 
 impl Market {
@@ -123,6 +130,7 @@ impl Market {
         Ok(Self {
             providers,
             state: Mutex::new(State { book: Arc::new(book), health, sold: BTreeSet::new() }),
+            hedges: Mutex::default(),
         })
     }
 
@@ -161,10 +169,27 @@ impl Market {
         (Arc::clone(&state.book), plan)
     }
 
+    /// How late the first content of a stream must be before its seller is suspected to have stalled; none while
+    /// nothing is known about it.
+    pub(crate) fn stall_after(&self, book: &Arc<Book>, index: OfferIndex) -> Option<Duration> {
+        let state = self.state.lock();
+        if !Arc::ptr_eq(&state.book, book) {
+            return None;
+        }
+        let ttft_ms = state.health.as_slice().get(index.0 as usize)?.ttft_ms()?;
+        Some(STALL_MIN.max(Duration::from_secs_f64(ttft_ms * STALL_FACTOR / 1_000.0)))
+    }
+
+    /// Takes one from the hedging budget, if there is one.
+    pub(crate) fn may_hedge(&self) -> bool {
+        self.hedges.lock().take()
+    }
+
     /// Notes that an attempt starts.
     pub(crate) fn start(self: &Arc<Self>, book: &Arc<Book>, index: OfferIndex) -> Attempt {
         let attempt = Attempt { market: Arc::clone(self), book: Arc::clone(book), index, is_open: true };
         attempt.with_health(bourse_market::OfferHealth::on_start);
+        self.hedges.lock().earn();
         attempt
     }
 }

@@ -53,6 +53,7 @@ pub(crate) struct Metrics {
     charged_nano_usd: Counter,
     durations: Histogram,
     pub(crate) attempt_failures: Counter,
+    pub(crate) hedges: Counter,
     pub(crate) settle_failures: Counter,
     pub(crate) connections_refused: Counter,
 }
@@ -101,6 +102,11 @@ impl Metrics {
             ("bourse_completion_tokens_total", "Completion tokens billed.", &self.completion_tokens),
             ("bourse_charged_nanodollars_total", "Nano-dollars charged.", &self.charged_nano_usd),
             ("bourse_attempt_failures_total", "Attempts at sellers that failed.", &self.attempt_failures),
+            (
+                "bourse_hedges_total",
+                "Streams for which a second seller was asked beside a stalled one.",
+                &self.hedges,
+            ),
             ("bourse_settle_failures_total", "Settlements that the exchange refused.", &self.settle_failures),
             ("bourse_connections_refused_total", "Connections beyond the bound.", &self.connections_refused),
         ] {

@@ -1,6 +1,7 @@
 //! The phases of a request, one module each, in the order in which they run.
 
 pub(crate) mod admit;
+pub(crate) mod attempt;
 pub(crate) mod dispatch;
 pub(crate) mod hold;
 pub(crate) mod parse;

@@ -9,6 +9,7 @@
 mod demand;
 mod flags;
 mod health;
+mod hedge;
 mod meter;
 mod offer;
 mod plan;
@@ -24,6 +25,7 @@ pub use health::{
     BREAKER_FAILURES_IN_A_ROW, BREAKER_OUTCOMES_MIN, Breaker, COOLDOWN_MS_MAX, COOLDOWN_MS_MIN, HealthTable,
     OfferHealth, Outcome, RETRY_AFTER_MS_MAX, WINDOW_MS,
 };
+pub use hedge::{ATTEMPTS_PER_HEDGE, HEDGES_SAVED_MAX, HedgeBudget};
 pub use meter::{
     Basis, Bill, CLAIM_TOKENS_MAX, ClaimedUsage, Counting, Doubts, Meter, MeterError, MeterRules, StreamEnd,
 };

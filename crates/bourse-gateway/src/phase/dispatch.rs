@@ -4,40 +4,36 @@
 //! line in the list of failures when all legs fail. The first content commits: from then on the stream
 //! belongs to the relay. An answer in one piece is whole before anything is sent, so it can fail over to
 //! its last byte.
+//!
+//! **Hedging.** A stream whose first content is later than its seller's usually is is suspected to
+//! have stalled. Within the hedging budget the next leg is asked beside it; the first content wins, the other attempt is
+//! cancelled, and the buyer pays the winner alone. Whole answers are not hedged: nobody sees them stall.
 
 use super::admit;
+use super::attempt::{Attempt, Content, Won};
 use super::hold::{HoldError, cover_stream, cover_whole};
 use super::plan::{Leg, Route, demand};
 use super::settle::Open;
-use crate::config::{ANSWER_BYTES_MAX, ERROR_BYTES_MAX, PEEK_BYTES_MAX, Timeouts};
 use crate::deadline;
-use crate::failure::{Failure, FailureClass, all_failed, retry_after_s};
-use crate::market::{Attempt, Seller};
-use crate::node::{JobHandle, NodeEvent, NodeHandle, failure_of};
-use crate::provider::{Provider, Upstream};
-use crate::source::{
-    NodeSource, Out, Progress, ProviderSource, Source, SourceEnd, Verdict, check_statement, claim_of,
-    finish_of, on_claim, on_started,
-};
-use crate::upstream::{Exchange, UpstreamError};
-use bourse_market::{Counting, Demand, HoldWindow, Meter, MeterRules, Offer, Outcome};
+use crate::failure::{Failure, FailureClass, all_failed};
+use crate::market::{self, Seller};
+use crate::source::{Out, Source, SourceEnd};
+use bourse_market::{Demand, HoldWindow, Offer, Outcome};
 use bourse_types::{DurationMs, PriceSchedule, UnixMs};
-use bourse_wire::dialect::front;
-use bourse_wire::dialect::grammar::{Call, Head, Passage, Shape, Translation};
-use bourse_wire::dialect::neutral::{self, Choice, Part};
-use bourse_wire::dialect::{ChoiceText, Job, PlainView, SellerUsage};
+use bourse_wire::dialect::grammar::Head;
+use bourse_wire::dialect::{Job, PlainView, SellerUsage, neutral};
 use bourse_wire::error::ApiError;
 use bourse_wire::funds::FundsError;
-use bourse_wire::node;
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
-use http::{header, response};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use tokio::time::Instant;
 
-/// Longest wait for the body of a seller's error answer.
-const ERROR_BODY_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+/// The status under which an attempt is recorded that lost to the one beside it.
+const HEDGED_STATUS: u16 = 0;
 
 /// What a leg answered.
 pub(crate) enum Answer {
@@ -67,7 +63,7 @@ pub(crate) struct Begun {
     pub(crate) window: HoldWindow,
     /// What the buyer has not got yet.
     pub(crate) out: Out,
-    pub(crate) attempt: Attempt,
+    pub(crate) attempt: market::Attempt,
     pub(crate) ttft: DurationMs,
     pub(crate) end: Option<SourceEnd>,
 }
@@ -101,385 +97,203 @@ impl From<HoldError> for Stop {
     }
 }
 
-/// Everything that one attempt works with.
-struct Walk<'a> {
+/// A leg that is being asked.
+struct Running<'a> {
+    leg: &'a Leg,
+    offer: &'a Offer,
+    prices: PriceSchedule,
+    window: Option<HoldWindow>,
+    guard: market::Attempt,
+}
+
+/// A leg that is about to be asked.
+struct Start<'a> {
+    running: Running<'a>,
+    attempt: Attempt<'a>,
+    seller: &'a Seller,
+}
+
+/// The legs of one request, and how far they were walked.
+struct Legs<'a> {
     open: &'a mut Open,
     job: &'a Job,
-    offer: &'a Offer,
-    demand: Demand<'a>,
-    prices: PriceSchedule,
-    started: Instant,
+    route: &'a Route,
     deadline: Instant,
+    next: usize,
+    failures: Vec<(String, Failure)>,
 }
 
 /// Walks the route.
 pub(crate) async fn dispatch(open: &mut Open, job: &Job, route: &Route) -> Result<Answer, ApiError> {
     let deadline = open.started + open.shared.config.timeouts.total;
-    let mut failures = Vec::new();
-    let (mut started, mut now) = (Instant::now(), open.draft.created);
-    for leg in &route.legs {
-        if !failures.is_empty() {
-            (started, now) = (Instant::now(), open.shared.ports.clock.now());
+    let mut legs = Legs { open, job, route, deadline, next: 0, failures: Vec::new() };
+    loop {
+        let Some(start) = legs.start()? else { return Err(all_failed(&legs.failures)) };
+        if let Some(answer) = legs.ask(start).await? {
+            return Ok(answer);
         }
-        if started >= deadline {
-            break;
-        }
-        let Some((offer, seller)) = leg.book.seller(leg.index) else { continue };
-        match attempt(open, job, route, leg, (offer, seller), (started, now, deadline)).await {
-            Ok(answer) => return Ok(answer),
-            Err(Stop::Abort(error)) => return Err(error),
-            Err(Stop::Failed(failure)) => {
-                open.shared.metrics.attempt_failures.add(1);
-                tracing::debug!(request = %open.held.request, seller = %offer.seller, ?failure, "attempt failed");
-                let is_final = failure.class == FailureClass::BadRequest;
-                failures.push((offer.seller.as_str().to_owned(), failure));
-                if is_final {
-                    break;
+    }
+}
+
+impl<'a> Legs<'a> {
+    /// Covers the next leg that can be covered and notes that it is asked. None when no leg is left.
+    fn start(&mut self) -> Result<Option<Start<'a>>, ApiError> {
+        loop {
+            let is_final = self.failures.last().is_some_and(|(_, f)| f.class == FailureClass::BadRequest);
+            let Some(leg) = self.route.legs.get(self.next).filter(|_| !is_final) else { return Ok(None) };
+            let started = Instant::now();
+            if started >= self.deadline {
+                return Ok(None);
+            }
+            let is_first = self.next == 0;
+            self.next += 1;
+            let Some((offer, seller)) = leg.book.seller(leg.index) else { continue };
+            let now = if is_first { self.open.draft.created } else { self.open.shared.ports.clock.now() };
+            let demand = demand(self.job, leg.model.as_str(), &self.route.preferences);
+            let covered = offer.prices.ok_or_else(|| Failure::broken(0, "its price is not known").into());
+            let covered = covered.and_then(|prices| Ok((prices, self.cover(offer, &demand, now)?)));
+            let (prices, (window, cap)) = match covered {
+                Ok(covered) => covered,
+                Err(Stop::Abort(error)) => return Err(error),
+                Err(Stop::Failed(failure)) => {
+                    self.failed(offer, failure);
+                    continue;
                 }
-            }
+            };
+            let guard = self.open.shared.market.start(&leg.book, leg.index);
+            let attempt = Attempt {
+                shared: Arc::clone(&self.open.shared),
+                job: self.job,
+                offer,
+                demand,
+                request: self.open.held.request,
+                created_s: self.open.draft.created.0 / 1_000,
+                started,
+                deadline: self.deadline,
+                cap,
+                notices: Vec::new(),
+            };
+            return Ok(Some(Start {
+                running: Running { leg, offer, prices, window, guard },
+                attempt,
+                seller,
+            }));
         }
-    }
-    Err(all_failed(&failures))
-}
-
-async fn attempt(
-    open: &mut Open,
-    job: &Job,
-    route: &Route,
-    leg: &Leg,
-    (offer, seller): (&Offer, &Seller),
-    (started, now, deadline): (Instant, UnixMs, Instant),
-) -> Result<Answer, Stop> {
-    let prices = offer.prices.ok_or_else(|| Failure::broken(0, "its price is not known"))?;
-    let demand = demand(job, leg.model.as_str(), &route.preferences);
-    let market = Arc::clone(&open.shared.market);
-    let mut walk = Walk { open, job, offer, demand, prices, started, deadline };
-    let (window, cap) = walk.cover(now)?;
-    let attempt = market.start(&leg.book, leg.index);
-    let answer = match (seller, window) {
-        (Seller::Provider(provider, upstream), None) => {
-            walk.provider_plain(provider, upstream, cap).await.map(Answer::Plain)
-        }
-        (Seller::Node(node), None) => walk.node_plain(node, cap).await.map(Answer::Plain),
-        (seller, Some(window)) => match walk.begin(seller).await {
-            Ok((source, out, end)) => {
-                let ttft = walk.elapsed();
-                walk.record(200);
-                let begun = Begun { source, window, out, attempt, ttft, end };
-                return Ok(Answer::Stream(Box::new(begun)));
-            }
-            Err(failure) => Err(failure),
-        },
-    };
-    let now = walk.open.shared.ports.clock.now();
-    match answer {
-        Ok(answer) => {
-            attempt.end(now, Outcome::Success { ttft: walk.elapsed() });
-            walk.record(200);
-            Ok(answer)
-        }
-        Err(failure) => {
-            attempt.end(now, failure.outcome());
-            walk.open.counting = None;
-            walk.open.draft.node = None;
-            walk.open.draft.attempt(&offer.seller, failure.status);
-            Err(failure.into())
-        }
-    }
-}
-
-impl Walk<'_> {
-    fn timeouts(&self) -> Timeouts {
-        self.open.shared.config.timeouts
-    }
-
-    fn elapsed(&self) -> DurationMs {
-        DurationMs(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Holds the money: a window for a stream, or a cap for an answer in one piece.
-    fn cover(&mut self, now: UnixMs) -> Result<(Option<HoldWindow>, Option<u32>), HoldError> {
+    fn cover(
+        &mut self,
+        offer: &Offer,
+        demand: &Demand<'_>,
+        now: UnixMs,
+    ) -> Result<(Option<HoldWindow>, Option<u32>), HoldError> {
         let shared = Arc::clone(&self.open.shared);
         let funds = &*shared.ports.funds;
         let held = &mut self.open.held;
         if self.job.stream {
-            return Ok((Some(cover_stream(held, funds, self.offer, &self.demand, now)?), None));
+            return Ok((Some(cover_stream(held, funds, offer, demand, now)?), None));
         }
-        Ok((None, cover_whole(held, funds, self.offer, &self.demand, now)?))
+        Ok((None, cover_whole(held, funds, offer, demand, now)?))
     }
 
-    /// Notes who answers.
-    fn record(&mut self, status: u16) {
-        self.open.draft.attempt(&self.offer.seller, status);
-        self.open.draft.seller = Some(self.offer.seller.clone());
-    }
-
-    fn meter(&self, counting: Counting) -> Meter {
-        Meter::new(MeterRules::new(self.offer, &self.demand, counting))
-    }
-
-    /// The grammar that a hosted API is spoken to in.
-    fn shape(&self, provider: &Provider) -> Result<Shape, Failure> {
-        provider
-            .adapter
-            .shape(self.job.api)
-            .ok_or_else(|| Failure::new(FailureClass::Untranslatable, 0, "it does not serve this endpoint"))
-    }
-
-    /// The body of a call: the buyer's own where both speak the same grammar.
-    fn body(&mut self, shape: Shape, upstream_id: &str, cap: Option<u32>) -> Result<Bytes, Failure> {
-        if shape == self.job.api.shape() {
-            return Ok(self.job.rebuild(upstream_id, cap));
+    /// Asks a leg, and one more beside it when it stalls. None when they failed.
+    async fn ask(&mut self, start: Start<'a>) -> Result<Option<Answer>, ApiError> {
+        let Start { running, attempt, seller } = start;
+        let market = Arc::clone(&self.open.shared.market);
+        let stall =
+            if self.job.stream { market.stall_after(&running.leg.book, running.leg.index) } else { None };
+        let suspect_at = attempt.started + stall.unwrap_or_default();
+        let mut first = pin!(attempt.run(seller));
+        if stall.is_none() {
+            let result = first.await;
+            return Ok(self.finish(running, result));
         }
-        let untranslatable = |error| Failure::untranslatable(&error);
-        let request = front::read(self.job).map_err(untranslatable)?;
-        let call = Call { upstream_id, stream: self.job.stream, max_tokens: cap };
-        let written = front::dialect(shape).write(&request, &call).map_err(untranslatable)?;
-        self.open.notices = written.notices;
-        Ok(written.body)
+        if let Some(result) = deadline::by(suspect_at, first.as_mut()).await {
+            return Ok(self.finish(running, result));
+        }
+        if market.may_hedge()
+            && let Some(second) = self.start()?
+        {
+            return Ok(self.race(running, first, second).await);
+        }
+        let result = first.await;
+        Ok(self.finish(running, result))
     }
 
-    /// Calls a hosted API and checks the head of its answer.
-    async fn call(
+    /// Waits for the first of two legs that answers.
+    async fn race(
         &mut self,
-        provider: &Provider,
-        upstream: &Upstream,
-        shape: Shape,
-        cap: Option<u32>,
-        until: Instant,
-    ) -> Result<Exchange, Failure> {
-        let body = self.body(shape, &upstream.id, cap)?;
-        let shared = &self.open.shared;
-        let connect_within = self.timeouts().connect;
-        let how = (shape, self.job.stream);
-        let call = provider.call(&*shared.ports.connect, connect_within, upstream, how, body);
-        let answered = deadline::by(until, call).await.ok_or_else(|| self.late("answered nothing"))?;
-        let (head, mut exchange) = answered.map_err(|error| broken_off(&error, 0))?;
-        let status = head.status.as_u16();
-        if !head.status.is_success() {
-            let body = exchange.collect(ERROR_BYTES_MAX, ERROR_BODY_WITHIN);
-            let body =
-                deadline::within(ERROR_BODY_WITHIN, body).await.and_then(Result::ok).unwrap_or_default();
-            let told = front::dialect(shape).read_error(status, &body);
-            return Err(Failure::told(&told, status, self.retry_after(&head)));
-        }
-        let encoding = head.headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
-        if encoding.is_some_and(|e| !e.eq_ignore_ascii_case(b"identity")) {
-            return Err(Failure::broken(status, "sent a compressed answer that nobody asked for"));
-        }
-        Ok(exchange)
-    }
-
-    fn retry_after(&self, head: &response::Parts) -> Option<u64> {
-        let value = head.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-        retry_after_s(value, self.open.shared.ports.clock.now().0 / 1_000)
-    }
-
-    fn late(&self, what: &str) -> Failure {
-        Failure::new(FailureClass::Timeout, 0, format!("{what} within {} ms", self.elapsed().0))
-    }
-
-    async fn provider_plain(
-        &mut self,
-        provider: &Provider,
-        upstream: &Upstream,
-        cap: Option<u32>,
-    ) -> Result<Plain, Failure> {
-        let until = self.deadline.min(self.started + self.timeouts().plain_answer);
-        let shape = self.shape(provider)?;
-        let mut exchange = self.call(provider, upstream, shape, cap, until).await?;
-        let body =
-            deadline::by(self.deadline, exchange.collect(ANSWER_BYTES_MAX, self.timeouts().idle)).await;
-        let body =
-            body.ok_or_else(|| self.late("no whole answer"))?.map_err(|error| broken_off(&error, 200))?;
-        if shape != self.job.api.shape() {
-            return self.translated(shape, &body);
-        }
-        let (view, usage) = read_plain(self.job, &body)?;
-        let mut meter = self.meter(Counting::Whole);
-        (0..view.chunk.tool_calls).for_each(|_| meter.on_tool_call());
-        meter.on_content(view.chunk.content_bytes);
-        if view.chunk.usage.is_some() {
-            meter.on_claim(claim_of(usage));
-        }
-        self.open.counting = Some((meter, self.prices));
-        let finish = view.chunk.finish.unwrap_or(Finish::Stop);
-        Ok(Plain { content: PlainContent::Body(body, view, usage), finish })
-    }
-
-    /// A whole answer in another grammar than the buyer's.
-    fn translated(&mut self, shape: Shape, body: &[u8]) -> Result<Plain, Failure> {
-        let text = utf8(body)?;
-        let told = |error| Failure::told(&error, 200, None);
-        let answer = front::dialect(shape).read_answer(text).map_err(told)?;
-        if answer.choices.is_empty() {
-            return Err(Failure::broken(200, "sent an answer without choices"));
-        }
-        let mut meter = self.meter(Counting::Whole);
-        let parts = || answer.choices.iter().flat_map(|choice| &choice.parts);
-        let is_call = |part: &&Part| matches!(part, Part::ToolCall { .. });
-        (0..parts().filter(is_call).count()).for_each(|_| meter.on_tool_call());
-        meter.on_content(parts().map(Part::content_bytes).sum());
-        if answer.usage.is_some() {
-            meter.on_claim(claim_of(answer.usage));
-        }
-        self.open.counting = Some((meter, self.prices));
-        let finish = answer.choices.iter().rev().find_map(|choice| choice.finish).unwrap_or(Finish::Stop);
-        Ok(Plain { content: PlainContent::Answer(self.head(), answer), finish })
-    }
-
-    fn submit(&self, node: &Arc<NodeHandle>, cap: Option<u32>) -> Result<JobHandle, Failure> {
-        let job = self.job;
-        let mut sampling = job.sampling.clone();
-        sampling.max_tokens = cap.or(sampling.max_tokens);
-        let mut nonce = [0; 32];
-        match job.seed {
-            Some(seed) => nonce[..8].copy_from_slice(&seed.to_le_bytes()),
-            None => nonce = self.open.shared.ports.entropy.draw(),
-        }
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        node.submit(node::Job {
-            request: self.open.held.request,
-            model: self.offer.model.clone(),
-            prompt: job.node_prompt().map_err(|error| Failure::untranslatable(&error))?,
-            sampling,
-            choices: job.choices,
-            nonce,
-            seed_binds_request: job.seed.is_none(),
-            deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+        first_leg: Running<'a>,
+        mut first: Pin<&mut impl Future<Output = Result<Won, Failure>>>,
+        second: Start<'a>,
+    ) -> Option<Answer> {
+        self.open.shared.metrics.hedges.add(1);
+        let Start { running: second_leg, attempt, seller } = second;
+        let mut second = Box::pin(attempt.run(seller));
+        let (is_first, result) = poll_fn(|cx| {
+            if let Poll::Ready(result) = first.as_mut().poll(cx) {
+                return Poll::Ready((true, result));
+            }
+            second.as_mut().poll(cx).map(|result| (false, result))
         })
-    }
-
-    fn head(&self) -> Head {
-        Head {
-            id: self.open.held.request.to_string(),
-            created_s: self.open.draft.created.0 / 1_000,
-            model: self.offer.model.as_str().to_owned(),
-            provider: self.offer.seller.as_str().to_owned(),
+        .await;
+        let (ended, other) = if is_first { (first_leg, second_leg) } else { (second_leg, first_leg) };
+        let lost = other.offer;
+        if let Some(answer) = self.finish(ended, result) {
+            // The other is cancelled with its future; who was slow is told, and who was asked stands in the receipt.
+            let outcome = if is_first { Outcome::Neutral } else { Outcome::Failure };
+            other.guard.end(self.open.shared.ports.clock.now(), outcome);
+            self.open.draft.attempt(&lost.seller, HEDGED_STATUS);
+            return Some(answer);
         }
+        let result = if is_first { second.await } else { first.await };
+        self.finish(other, result)
     }
 
-    fn passage(&self, shape: Shape) -> Box<dyn Passage> {
-        let (api, head) = (self.job.api, self.head());
-        if shape == api.shape() {
-            return front::passage(api, &head);
-        }
-        Box::new(Translation::new(front::dialect(shape).reader(), front::writer(api, &head)))
-    }
-
-    async fn node_plain(&mut self, node: &Arc<NodeHandle>, cap: Option<u32>) -> Result<Plain, Failure> {
-        let handle = self.submit(node, cap)?;
-        let mut meter = self.meter(Counting::Exact);
-        let mut choices = vec![ChoiceText::default(); self.job.choices as usize];
-        let mut until = self.deadline.min(self.started + self.timeouts().first_content);
-        loop {
-            let event = deadline::by(until, poll_fn(|cx| handle.poll_event(cx))).await;
-            until = self.deadline.min(Instant::now() + self.timeouts().idle);
-            match event.ok_or_else(|| self.late("no whole answer"))? {
-                NodeEvent::Started(started) => on_started(&started, &mut meter),
-                NodeEvent::Delta(delta) => {
-                    let choice = choices.get_mut(delta.choice as usize);
-                    let choice = choice.ok_or_else(|| {
-                        Failure::broken(200, "answered for a choice that was not asked for")
-                    })?;
-                    meter.on_tokens(u64::from(delta.tokens), delta.text.len() as u64);
-                    choice.add(&delta.text, delta.logprobs_json.as_deref());
-                    choice.finish = delta.finish.map(finish_of).or(choice.finish);
-                }
-                NodeEvent::Done(done) => {
-                    if let Verdict::Refused(why) = check_statement(&done, node.node, self.open.held.request) {
-                        return Err(Failure::broken(200, why));
-                    }
-                    on_claim(&done, &mut meter);
-                    let finish = choices.last().and_then(|c| c.finish);
-                    let finish = finish
-                        .ok_or_else(|| Failure::broken(200, "ended the job without a finish reason"))?;
-                    self.open.draft.node = Some(done.statement);
-                    self.open.counting = Some((meter, self.prices));
-                    let answer = node_answer(choices);
-                    return Ok(Plain { content: PlainContent::Answer(self.head(), answer), finish });
-                }
-                NodeEvent::Failed(failed) => return Err(failure_of(&failed)),
-                NodeEvent::Lost => return Err(Failure::broken(0, "its link was lost")),
-                NodeEvent::Overflow => return Err(Failure::broken(0, "its answer outran the market")),
+    /// Takes an attempt's result: the answer, or one more failure.
+    fn finish(&mut self, running: Running<'a>, result: Result<Won, Failure>) -> Option<Answer> {
+        let Running { offer, prices, window, guard, .. } = running;
+        match result {
+            Ok(won) => {
+                self.open.draft.attempt(&offer.seller, 200);
+                self.open.draft.seller = Some(offer.seller.clone());
+                self.open.draft.node = won.node;
+                self.open.notices = won.notices;
+                self.open.counting = Some((won.meter, prices));
+                Some(self.answer(won.content, won.ttft, window, guard))
+            }
+            Err(failure) => {
+                guard.end(self.open.shared.ports.clock.now(), failure.outcome());
+                self.open.draft.attempt(&offer.seller, failure.status);
+                self.failed(offer, failure);
+                None
             }
         }
     }
 
-    /// Starts a stream and reads on until its first content.
-    async fn begin(&mut self, seller: &Seller) -> Result<(Source, Out, Option<SourceEnd>), Failure> {
-        let until = self.deadline.min(self.started + self.timeouts().first_content);
-        let (mut source, counting) = match seller {
-            Seller::Provider(provider, upstream) => {
-                let shape = self.shape(provider)?;
-                let exchange = self.call(provider, upstream, shape, None, until).await?;
-                let passage = self.passage(shape);
-                let source = ProviderSource::new(exchange, shape.framing(), passage, self.job.choices);
-                (Source::Provider(Box::new(source)), Counting::Streamed)
+    fn answer(
+        &self,
+        content: Content,
+        ttft: DurationMs,
+        window: Option<HoldWindow>,
+        guard: market::Attempt,
+    ) -> Answer {
+        let (content, finish) = match (content, window) {
+            (Content::Stream(source, out, end), Some(window)) => {
+                return Answer::Stream(Box::new(Begun { source, window, out, attempt: guard, ttft, end }));
             }
-            Seller::Node(node) => {
-                let handle = self.submit(node, None)?;
-                let request = self.open.held.request;
-                let writer = front::writer(self.job.api, &self.head());
-                let source = NodeSource::new(handle, request, writer, self.job.choices);
-                (Source::Node(Box::new(source)), Counting::Exact)
-            }
+            (Content::Body(body, view, claim, finish), _) => (PlainContent::Body(body, view, claim), finish),
+            (Content::Answer(head, answer, finish), _) => (PlainContent::Answer(head, answer), finish),
+            (Content::Stream(..), None) => unreachable!("a stream is covered by a window"),
         };
-        let mut meter = self.meter(counting);
-        let mut out = Out::default();
-        let mut end = None;
-        while end.is_none() && !source.has_begun(&meter) {
-            let step = deadline::by(until, poll_fn(|cx| source.poll_step(cx, &mut out, &mut meter))).await;
-            match step.ok_or_else(|| self.late("sent no content"))? {
-                Progress::More if out.len() > PEEK_BYTES_MAX => {
-                    return Err(Failure::broken(200, "sent too much before its first content"));
-                }
-                Progress::More => {}
-                Progress::End(SourceEnd::Failed(failure)) => return Err(failure),
-                Progress::End(complete) => end = Some(complete),
-            }
-        }
-        self.open.counting = Some((meter, self.prices));
-        Ok((source, out, end))
+        guard.end(self.open.shared.ports.clock.now(), Outcome::Success { ttft });
+        Answer::Plain(Plain { content, finish })
     }
-}
 
-/// A node's choices as an answer.
-fn node_answer(choices: Vec<ChoiceText>) -> neutral::Answer {
-    let choices = choices.into_iter().map(|choice| Choice {
-        parts: vec![Part::text(choice.text)],
-        finish: choice.finish,
-        native_finish: None,
-        logprobs_json: choice.logprobs_json,
-    });
-    neutral::Answer { choices: choices.collect(), ..neutral::Answer::default() }
-}
-
-fn utf8(body: &[u8]) -> Result<&str, Failure> {
-    std::str::from_utf8(body).map_err(|_| Failure::broken(200, "sent an answer that is not UTF-8"))
-}
-
-/// Checks a whole answer and finds the usage in it.
-fn read_plain(job: &Job, body: &[u8]) -> Result<(PlainView, Option<SellerUsage>), Failure> {
-    let text = utf8(body)?;
-    let view =
-        front::view(job.api, text).map_err(|_| Failure::broken(200, "sent an answer that is not JSON"))?;
-    if view.chunk.error.is_some() || view.chunk.finish_error {
-        // The status said that all is well; only the body can say what is not.
-        let told = front::dialect(job.api.shape()).read_error(200, body);
-        return Err(Failure::told(&told, 200, None));
+    fn failed(&mut self, offer: &Offer, failure: Failure) {
+        self.open.shared.metrics.attempt_failures.add(1);
+        tracing::debug!(request = %self.open.held.request, seller = %offer.seller, ?failure, "attempt failed");
+        self.failures.push((offer.seller.as_str().to_owned(), failure));
     }
-    if view.chunk.no_choices {
-        return Err(Failure::broken(200, "sent an answer without choices"));
-    }
-    let usage = view.chunk.usage.clone().and_then(|span| front::read_usage(job.api, &text[span]));
-    Ok((view, usage))
-}
-
-fn broken_off(error: &UpstreamError, status: u16) -> Failure {
-    let class = match error {
-        UpstreamError::ConnectTimeout(_) | UpstreamError::Idle(_) => FailureClass::Timeout,
-        _ => FailureClass::Unavailable,
-    };
-    Failure::new(class, status, error.to_string())
 }

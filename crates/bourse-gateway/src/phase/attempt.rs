@@ -1,0 +1,347 @@
+//! One attempt: one seller is asked, and its answer is looked at until it can be trusted to come.
+//!
+//! An attempt changes nothing but itself: what it counted, left out or was told comes back in [`Won`], so that two
+//! can run side by side and the loser leaves no trace in the bill.
+
+use crate::config::{ANSWER_BYTES_MAX, ERROR_BYTES_MAX, PEEK_BYTES_MAX, Timeouts};
+use crate::deadline;
+use crate::failure::{Failure, FailureClass, retry_after_s};
+use crate::gateway::Shared;
+use crate::market::Seller;
+use crate::node::{JobHandle, NodeEvent, NodeHandle, failure_of};
+use crate::provider::{Provider, Upstream};
+use crate::source::{
+    NodeSource, Out, Progress, ProviderSource, Source, SourceEnd, Verdict, check_statement, claim_of,
+    finish_of, on_claim, on_started,
+};
+use crate::upstream::{Exchange, UpstreamError};
+use bourse_market::{Counting, Demand, Meter, MeterRules, Offer};
+use bourse_types::{DurationMs, RequestId};
+use bourse_wire::dialect::front;
+use bourse_wire::dialect::grammar::{Call, Head, Passage, Shape, Translation};
+use bourse_wire::dialect::neutral::{self, Choice, Notice, Part};
+use bourse_wire::dialect::{ChoiceText, Job, PlainView, SellerUsage};
+use bourse_wire::node;
+use bourse_wire::receipt::{Finish, SignedNodeStatement};
+use bytes::Bytes;
+use http::{header, response};
+use std::future::poll_fn;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Longest wait for the body of a seller's error answer.
+const ERROR_BODY_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What an attempt won.
+pub(crate) struct Won {
+    pub(crate) content: Content,
+    pub(crate) meter: Meter,
+    pub(crate) ttft: DurationMs,
+    /// What was left out of the request.
+    pub(crate) notices: Vec<Notice>,
+    /// The node's statement, where a whole answer is a node's.
+    pub(crate) node: Option<SignedNodeStatement>,
+}
+
+/// The content of an answer.
+pub(crate) enum Content {
+    /// A whole answer of a hosted API, in the buyer's grammar.
+    Body(Bytes, PlainView, Option<SellerUsage>, Finish),
+    /// A whole answer that is written in the buyer's grammar.
+    Answer(Head, neutral::Answer, Finish),
+    /// A stream whose first content is there: it, what the buyer has not got yet, and its end if that came too.
+    Stream(Source, Out, Option<SourceEnd>),
+}
+
+/// One attempt at one seller.
+pub(crate) struct Attempt<'a> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) job: &'a Job,
+    pub(crate) offer: &'a Offer,
+    pub(crate) demand: Demand<'a>,
+    pub(crate) request: RequestId,
+    pub(crate) created_s: u64,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Instant,
+    /// Tokens of a whole answer at most, where the money does not reach further.
+    pub(crate) cap: Option<u32>,
+    pub(crate) notices: Vec<Notice>,
+}
+
+impl Attempt<'_> {
+    /// Asks. Ready with the whole answer, or with a stream's first content.
+    pub(crate) async fn run(self, seller: &Seller) -> Result<Won, Failure> {
+        match (seller, self.job.stream) {
+            (Seller::Provider(provider, upstream), false) => self.provider_plain(provider, upstream).await,
+            (Seller::Node(node), false) => self.node_plain(node).await,
+            (seller, true) => self.begin(seller).await,
+        }
+    }
+
+    fn won(self, content: Content, meter: Meter, node: Option<SignedNodeStatement>) -> Won {
+        Won { content, meter, ttft: self.elapsed(), notices: self.notices, node }
+    }
+
+    fn timeouts(&self) -> Timeouts {
+        self.shared.config.timeouts
+    }
+
+    fn elapsed(&self) -> DurationMs {
+        DurationMs(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn meter(&self, counting: Counting) -> Meter {
+        Meter::new(MeterRules::new(self.offer, &self.demand, counting))
+    }
+
+    /// The grammar that a hosted API is spoken to in.
+    fn shape(&self, provider: &Provider) -> Result<Shape, Failure> {
+        let unserved = || Failure::new(FailureClass::Untranslatable, 0, "it does not serve this endpoint");
+        provider.adapter.shape(self.job.api).ok_or_else(unserved)
+    }
+
+    /// The body of a call: the buyer's own where both speak the same grammar.
+    fn body(&mut self, shape: Shape, upstream_id: &str) -> Result<Bytes, Failure> {
+        if shape == self.job.api.shape() {
+            return Ok(self.job.rebuild(upstream_id, self.cap));
+        }
+        let untranslatable = |error| Failure::untranslatable(&error);
+        let request = front::read(self.job).map_err(untranslatable)?;
+        let call = Call { upstream_id, stream: self.job.stream, max_tokens: self.cap };
+        let written = front::dialect(shape).write(&request, &call).map_err(untranslatable)?;
+        self.notices = written.notices;
+        Ok(written.body)
+    }
+
+    /// Calls a hosted API and checks the head of its answer.
+    async fn call(
+        &mut self,
+        provider: &Provider,
+        upstream: &Upstream,
+        shape: Shape,
+        until: Instant,
+    ) -> Result<Exchange, Failure> {
+        let body = self.body(shape, &upstream.id)?;
+        let connect_within = self.timeouts().connect;
+        let how = (shape, self.job.stream);
+        let call = provider.call(&*self.shared.ports.connect, connect_within, upstream, how, body);
+        let answered = deadline::by(until, call).await.ok_or_else(|| self.late("answered nothing"))?;
+        let (head, mut exchange) = answered.map_err(|error| broken_off(&error, 0))?;
+        let status = head.status.as_u16();
+        if !head.status.is_success() {
+            let body = exchange.collect(ERROR_BYTES_MAX, ERROR_BODY_WITHIN);
+            let body =
+                deadline::within(ERROR_BODY_WITHIN, body).await.and_then(Result::ok).unwrap_or_default();
+            let told = front::dialect(shape).read_error(status, &body);
+            return Err(Failure::told(&told, status, self.retry_after(&head)));
+        }
+        let encoding = head.headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
+        if encoding.is_some_and(|e| !e.eq_ignore_ascii_case(b"identity")) {
+            return Err(Failure::broken(status, "sent a compressed answer that nobody asked for"));
+        }
+        Ok(exchange)
+    }
+
+    fn retry_after(&self, head: &response::Parts) -> Option<u64> {
+        let value = head.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+        retry_after_s(value, self.shared.ports.clock.now().0 / 1_000)
+    }
+
+    fn late(&self, what: &str) -> Failure {
+        Failure::new(FailureClass::Timeout, 0, format!("{what} within {} ms", self.elapsed().0))
+    }
+
+    async fn provider_plain(mut self, provider: &Provider, upstream: &Upstream) -> Result<Won, Failure> {
+        let until = self.deadline.min(self.started + self.timeouts().plain_answer);
+        let shape = self.shape(provider)?;
+        let mut exchange = self.call(provider, upstream, shape, until).await?;
+        let body =
+            deadline::by(self.deadline, exchange.collect(ANSWER_BYTES_MAX, self.timeouts().idle)).await;
+        let body =
+            body.ok_or_else(|| self.late("no whole answer"))?.map_err(|error| broken_off(&error, 200))?;
+        if shape != self.job.api.shape() {
+            return self.translated(shape, &body);
+        }
+        let (view, usage) = read_plain(self.job, &body)?;
+        let mut meter = self.meter(Counting::Whole);
+        (0..view.chunk.tool_calls).for_each(|_| meter.on_tool_call());
+        meter.on_content(view.chunk.content_bytes);
+        if view.chunk.usage.is_some() {
+            meter.on_claim(claim_of(usage));
+        }
+        let finish = view.chunk.finish.unwrap_or(Finish::Stop);
+        Ok(self.won(Content::Body(body, view, usage, finish), meter, None))
+    }
+
+    /// A whole answer in another grammar than the buyer's.
+    fn translated(self, shape: Shape, body: &[u8]) -> Result<Won, Failure> {
+        let text = utf8(body)?;
+        let told = |error| Failure::told(&error, 200, None);
+        let answer = front::dialect(shape).read_answer(text).map_err(told)?;
+        if answer.choices.is_empty() {
+            return Err(Failure::broken(200, "sent an answer without choices"));
+        }
+        let mut meter = self.meter(Counting::Whole);
+        let parts = || answer.choices.iter().flat_map(|choice| &choice.parts);
+        let is_call = |part: &&Part| matches!(part, Part::ToolCall { .. });
+        (0..parts().filter(is_call).count()).for_each(|_| meter.on_tool_call());
+        meter.on_content(parts().map(Part::content_bytes).sum());
+        if answer.usage.is_some() {
+            meter.on_claim(claim_of(answer.usage));
+        }
+        let finish = answer.choices.iter().rev().find_map(|choice| choice.finish).unwrap_or(Finish::Stop);
+        let head = self.head();
+        Ok(self.won(Content::Answer(head, answer, finish), meter, None))
+    }
+
+    fn submit(&self, node: &Arc<NodeHandle>) -> Result<JobHandle, Failure> {
+        let job = self.job;
+        let mut sampling = job.sampling.clone();
+        sampling.max_tokens = self.cap.or(sampling.max_tokens);
+        let mut nonce = [0; 32];
+        match job.seed {
+            Some(seed) => nonce[..8].copy_from_slice(&seed.to_le_bytes()),
+            None => nonce = self.shared.ports.entropy.draw(),
+        }
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        node.submit(node::Job {
+            request: self.request,
+            model: self.offer.model.clone(),
+            prompt: job.node_prompt().map_err(|error| Failure::untranslatable(&error))?,
+            sampling,
+            choices: job.choices,
+            nonce,
+            seed_binds_request: job.seed.is_none(),
+            deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    fn head(&self) -> Head {
+        Head {
+            id: self.request.to_string(),
+            created_s: self.created_s,
+            model: self.offer.model.as_str().to_owned(),
+            provider: self.offer.seller.as_str().to_owned(),
+        }
+    }
+
+    fn passage(&self, shape: Shape) -> Box<dyn Passage> {
+        let (api, head) = (self.job.api, self.head());
+        if shape == api.shape() {
+            return front::passage(api, &head);
+        }
+        Box::new(Translation::new(front::dialect(shape).reader(), front::writer(api, &head)))
+    }
+
+    async fn node_plain(self, node: &Arc<NodeHandle>) -> Result<Won, Failure> {
+        let handle = self.submit(node)?;
+        let mut meter = self.meter(Counting::Exact);
+        let mut choices = vec![ChoiceText::default(); self.job.choices as usize];
+        let mut until = self.deadline.min(self.started + self.timeouts().first_content);
+        loop {
+            let event = deadline::by(until, poll_fn(|cx| handle.poll_event(cx))).await;
+            until = self.deadline.min(Instant::now() + self.timeouts().idle);
+            match event.ok_or_else(|| self.late("no whole answer"))? {
+                NodeEvent::Started(started) => on_started(&started, &mut meter),
+                NodeEvent::Delta(delta) => {
+                    let choice = choices.get_mut(delta.choice as usize);
+                    let choice = choice.ok_or_else(|| {
+                        Failure::broken(200, "answered for a choice that was not asked for")
+                    })?;
+                    meter.on_tokens(u64::from(delta.tokens), delta.text.len() as u64);
+                    choice.add(&delta.text, delta.logprobs_json.as_deref());
+                    choice.finish = delta.finish.map(finish_of).or(choice.finish);
+                }
+                NodeEvent::Done(done) => {
+                    if let Verdict::Refused(why) = check_statement(&done, node.node, self.request) {
+                        return Err(Failure::broken(200, why));
+                    }
+                    on_claim(&done, &mut meter);
+                    let finish = choices.last().and_then(|c| c.finish);
+                    let finish = finish
+                        .ok_or_else(|| Failure::broken(200, "ended the job without a finish reason"))?;
+                    let content = Content::Answer(self.head(), node_answer(choices), finish);
+                    return Ok(self.won(content, meter, Some(done.statement)));
+                }
+                NodeEvent::Failed(failed) => return Err(failure_of(&failed)),
+                NodeEvent::Lost => return Err(Failure::broken(0, "its link was lost")),
+                NodeEvent::Overflow => return Err(Failure::broken(0, "its answer outran the market")),
+            }
+        }
+    }
+
+    /// Starts a stream and reads on until its first content.
+    async fn begin(mut self, seller: &Seller) -> Result<Won, Failure> {
+        let until = self.deadline.min(self.started + self.timeouts().first_content);
+        let (mut source, counting) = match seller {
+            Seller::Provider(provider, upstream) => {
+                let shape = self.shape(provider)?;
+                let exchange = self.call(provider, upstream, shape, until).await?;
+                let passage = self.passage(shape);
+                let source = ProviderSource::new(exchange, shape.framing(), passage, self.job.choices);
+                (Source::Provider(Box::new(source)), Counting::Streamed)
+            }
+            Seller::Node(node) => {
+                let handle = self.submit(node)?;
+                let writer = front::writer(self.job.api, &self.head());
+                let source = NodeSource::new(handle, self.request, writer, self.job.choices);
+                (Source::Node(Box::new(source)), Counting::Exact)
+            }
+        };
+        let mut meter = self.meter(counting);
+        let mut out = Out::default();
+        let mut end = None;
+        while end.is_none() && !source.has_begun(&meter) {
+            let step = deadline::by(until, poll_fn(|cx| source.poll_step(cx, &mut out, &mut meter))).await;
+            match step.ok_or_else(|| self.late("sent no content"))? {
+                Progress::More if out.len() > PEEK_BYTES_MAX => {
+                    return Err(Failure::broken(200, "sent too much before its first content"));
+                }
+                Progress::More => {}
+                Progress::End(SourceEnd::Failed(failure)) => return Err(failure),
+                Progress::End(complete) => end = Some(complete),
+            }
+        }
+        Ok(self.won(Content::Stream(source, out, end), meter, None))
+    }
+}
+
+/// A node's choices as an answer.
+fn node_answer(choices: Vec<ChoiceText>) -> neutral::Answer {
+    let choices = choices.into_iter().map(|choice| Choice {
+        parts: vec![Part::text(choice.text)],
+        finish: choice.finish,
+        native_finish: None,
+        logprobs_json: choice.logprobs_json,
+    });
+    neutral::Answer { choices: choices.collect(), ..neutral::Answer::default() }
+}
+
+fn utf8(body: &[u8]) -> Result<&str, Failure> {
+    std::str::from_utf8(body).map_err(|_| Failure::broken(200, "sent an answer that is not UTF-8"))
+}
+
+/// Checks a whole answer and finds the usage in it.
+fn read_plain(job: &Job, body: &[u8]) -> Result<(PlainView, Option<SellerUsage>), Failure> {
+    let text = utf8(body)?;
+    let view =
+        front::view(job.api, text).map_err(|_| Failure::broken(200, "sent an answer that is not JSON"))?;
+    if view.chunk.error.is_some() || view.chunk.finish_error {
+        // The status said that all is well; only the body can say what is not.
+        let told = front::dialect(job.api.shape()).read_error(200, body);
+        return Err(Failure::told(&told, 200, None));
+    }
+    if view.chunk.no_choices {
+        return Err(Failure::broken(200, "sent an answer without choices"));
+    }
+    let usage = view.chunk.usage.clone().and_then(|span| front::read_usage(job.api, &text[span]));
+    Ok((view, usage))
+}
+
+fn broken_off(error: &UpstreamError, status: u16) -> Failure {
+    let class = match error {
+        UpstreamError::ConnectTimeout(_) | UpstreamError::Idle(_) => FailureClass::Timeout,
+        _ => FailureClass::Unavailable,
+    };
+    Failure::new(class, status, error.to_string())
+}
