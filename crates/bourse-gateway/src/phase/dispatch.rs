@@ -172,7 +172,7 @@ async fn attempt(
     let now = walk.open.shared.ports.clock.now();
     match answer {
         Ok(answer) => {
-            attempt.end(now, Outcome::Success { ttft: walk.elapsed() });
+            attempt.end(now, Outcome::success(walk.elapsed()));
             walk.record(200);
             Ok(answer)
         }
