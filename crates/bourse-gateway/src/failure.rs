@@ -86,6 +86,8 @@ impl Failure {
             FailureClass::RateLimited => Outcome::RateLimited {
                 retry_after: self.retry_after_s.map(|s| DurationMs(s.saturating_mul(1_000))),
             },
+            FailureClass::Unavailable if self.status == 403 => Outcome::Forbidden,
+            FailureClass::Unavailable if self.status == 200 => Outcome::Broken,
             _ => Outcome::Failure,
         }
     }

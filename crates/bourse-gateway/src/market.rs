@@ -144,7 +144,7 @@ impl Market {
         offers.extend(nodes.iter().map(|node| (node.offer(), Seller::Node(Arc::clone(node)))));
         let book = Arc::new(Book::new(offers)?);
         let mut state = self.state.lock();
-        state.health = state.health.carried(&state.book.snapshot, &book.snapshot);
+        state.health = std::mem::take(&mut state.health).carried(&state.book.snapshot, &book.snapshot);
         state.book = book;
         let new = nodes.iter().map(|node| node.offer().model);
         let room = MODELS_REMEMBERED_MAX.saturating_sub(state.sold.len());
@@ -165,7 +165,7 @@ impl Market {
         seed: u64,
     ) -> (Arc<Book>, Result<Plan, PlanError>) {
         let state = self.state.lock();
-        let plan = plan(&state.book.snapshot, state.health.as_slice(), demand, now, seed);
+        let plan = plan(&state.book.snapshot, &state.health, demand, now, seed);
         (Arc::clone(&state.book), plan)
     }
 
@@ -176,7 +176,7 @@ impl Market {
         if !Arc::ptr_eq(&state.book, book) {
             return None;
         }
-        let ttft_ms = state.health.as_slice().get(index.0 as usize)?.ttft_ms()?;
+        let ttft_ms = f64::from(state.health.vital(index).ttft_ms()?);
         Some(STALL_MIN.max(Duration::from_secs_f64(ttft_ms * STALL_FACTOR / 1_000.0)))
     }
 
@@ -188,7 +188,7 @@ impl Market {
     /// Notes that an attempt starts.
     pub(crate) fn start(self: &Arc<Self>, book: &Arc<Book>, index: OfferIndex) -> Attempt {
         let attempt = Attempt { market: Arc::clone(self), book: Arc::clone(book), index, is_open: true };
-        attempt.with_health(bourse_market::OfferHealth::on_start);
+        attempt.with_health(HealthTable::on_start);
         self.hedges.lock().earn();
         attempt
     }
@@ -209,11 +209,11 @@ impl Attempt {
 
     fn finish(&mut self, now: UnixMs, outcome: Outcome) {
         if std::mem::take(&mut self.is_open) {
-            self.with_health(|health| health.on_outcome(now, outcome));
+            self.with_health(|health, index| health.on_outcome(index, now, outcome));
         }
     }
 
-    fn with_health(&self, change: impl FnOnce(&mut bourse_market::OfferHealth)) {
+    fn with_health(&self, change: impl FnOnce(&mut HealthTable, OfferIndex)) {
         let mut state = self.market.state.lock();
         let index = if Arc::ptr_eq(&state.book, &self.book) {
             Some(self.index)
@@ -221,8 +221,8 @@ impl Attempt {
             let offer = self.book.snapshot.offer(self.index);
             offer.and_then(|o| state.book.snapshot.index_of(o.model.as_str(), o.seller.as_str()))
         };
-        if let Some(health) = index.and_then(|i| state.health.get_mut(i)) {
-            change(health);
+        if let Some(index) = index {
+            change(&mut state.health, index);
         }
     }
 }

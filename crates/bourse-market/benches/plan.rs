@@ -48,7 +48,7 @@ fn bench(c: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(count), |b| {
             b.iter(|| {
                 seed += 1;
-                plan(black_box(&snapshot), health.as_slice(), black_box(&demand), UnixMs(1), seed)
+                plan(black_box(&snapshot), &health, black_box(&demand), UnixMs(1), seed)
             });
         });
     }

@@ -1,7 +1,7 @@
 //! The market's decisions: who may serve a request, in which order, for at most how much, and what was
 //! really delivered.
 //!
-//! Everything here is a function of its arguments: a [`MarketSnapshot`], the [`OfferHealth`] of its
+//! Everything here is a function of its arguments: a [`MarketSnapshot`], the [`HealthTable`] of its
 //! offers, a [`Demand`], the time and a seed go in; a [`Plan`], a bound of the price or a [`Bill`] comes
 //! out. No clock, no randomness, no I/O. A choice carries its reasons: every offer of the model that is
 //! not tried appears in the plan with a [`Rejection`].
@@ -22,8 +22,8 @@ pub use demand::{
     QuantizationSet, Sort,
 };
 pub use health::{
-    BREAKER_FAILURES_IN_A_ROW, BREAKER_OUTCOMES_MIN, Breaker, COOLDOWN_MS_MAX, COOLDOWN_MS_MIN, HealthTable,
-    OfferHealth, Outcome, RETRY_AFTER_MS_MAX, WINDOW_MS,
+    BREAKER_FAILURES_IN_A_ROW, BREAKER_OUTCOMES_MIN, Breaker, COOLDOWN_MS_MAX, COOLDOWN_MS_MIN, Conversation,
+    HealthTable, Outcome, Quality, RETRY_AFTER_MS_MAX, Rest, Served, Standing, ToolCalls, Vital, WINDOW_MS,
 };
 pub use hedge::{ATTEMPTS_PER_HEDGE, HEDGES_SAVED_MAX, HedgeBudget};
 pub use meter::{

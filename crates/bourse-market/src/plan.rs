@@ -13,7 +13,7 @@
 //! defines to the bit, so that a plan can be replayed anywhere.
 
 use crate::demand::{Demand, MaxPrice, Sort, position};
-use crate::health::{Breaker, OfferHealth};
+use crate::health::{HealthTable, Rest, Vital};
 use crate::offer::{Offer, OfferIndex, Supports};
 use crate::rejection::{PricePart, Rejection};
 use crate::snapshot::MarketSnapshot;
@@ -113,7 +113,7 @@ struct Candidate {
 /// Chooses who is asked. `health` is by position; an offer beyond its end counts as healthy.
 pub fn plan(
     snapshot: &MarketSnapshot,
-    health: &[OfferHealth],
+    health: &HealthTable,
     demand: &Demand<'_>,
     now: UnixMs,
     seed: u64,
@@ -154,14 +154,14 @@ pub fn plan(
 /// What a plan is made from.
 struct Field<'a> {
     snapshot: &'a MarketSnapshot,
-    health: &'a [OfferHealth],
+    health: &'a HealthTable,
     demand: &'a Demand<'a>,
     now: UnixMs,
 }
 
 impl Field<'_> {
-    fn health(&self, index: OfferIndex) -> &OfferHealth {
-        self.health.get(index.0 as usize).unwrap_or(&OfferHealth::UNKNOWN)
+    fn health(&self, index: OfferIndex) -> Vital {
+        self.health.vital(index)
     }
 
     /// The hard filters, cheapest first.
@@ -189,7 +189,7 @@ impl Field<'_> {
         fits(offer, demand)?;
         affordable(prices, &wishes.max_price)?;
         let health = self.health(index);
-        if let Some(capacity) = offer.capacity.filter(|capacity| health.in_flight() >= *capacity) {
+        if let Some(capacity) = offer.capacity.filter(|capacity| health.in_flight >= *capacity) {
             return Err(Rejection::AtCapacity(capacity));
         }
         Ok(Candidate {
@@ -203,16 +203,11 @@ impl Field<'_> {
 
     /// Why an offer is only a last resort, if it is.
     fn rest(&self, index: OfferIndex) -> Option<Rejection> {
-        let health = self.health(index);
-        if health.admits(self.now) {
-            return None;
-        }
-        match health.breaker(self.now) {
-            Breaker::Closed => health.paused_until(self.now).map(Rejection::RateLimited),
-            Breaker::Open { .. } | Breaker::HalfOpen => {
-                Some(Rejection::BreakerOpen(health.rests_until(self.now)))
-            }
-        }
+        Some(match self.health(index).rest(self.now)? {
+            Rest::Failing(until) => Rejection::BreakerOpen(until),
+            Rest::Paused(until) => Rejection::RateLimited(until),
+            Rest::Capped(max) => Rejection::AtCapacity(max),
+        })
     }
 
     /// Appends up to `count` of the candidates to `attempts` and marks them as chosen.
@@ -232,8 +227,7 @@ impl Field<'_> {
             let seller = self.snapshot.offer(c.index).map(|offer| &offer.seller);
             let rank = seller.and_then(|seller| position(&wishes.order, seller)).unwrap_or(usize::MAX);
             let by_latency = wishes.sort == Some(Sort::Latency);
-            let ttft_ms =
-                if by_latency { self.health(c.index).ttft_ms().unwrap_or(f64::INFINITY) } else { 0.0 };
+            let ttft_ms = if by_latency { self.health(c.index).ttft_ms } else { 0.0 };
             (rank, ttft_ms)
         };
         let mut keyed: Vec<_> = candidates.iter_mut().map(|c| (key(c), c)).collect();

@@ -287,7 +287,7 @@ impl<'a> Legs<'a> {
             (Content::Answer(head, answer, finish), _) => (PlainContent::Answer(head, answer), finish),
             (Content::Stream(..), None) => unreachable!("a stream is covered by a window"),
         };
-        guard.end(self.open.shared.ports.clock.now(), Outcome::Success { ttft });
+        guard.end(self.open.shared.ports.clock.now(), Outcome::success(ttft));
         Answer::Plain(Plain { content, finish })
     }
 

@@ -252,7 +252,7 @@ impl Relay {
     fn end_attempt(&mut self, ending: &Ending) {
         let Some((attempt, ttft)) = self.attempt.take() else { return };
         let outcome = match ending {
-            Ending::Complete(_) => Outcome::Success { ttft },
+            Ending::Complete(_) => Outcome::success(ttft),
             Ending::Seller(failure) => failure.outcome(),
             Ending::Budget | Ending::Late | Ending::Closing => Outcome::Neutral,
         };

@@ -47,7 +47,7 @@ fn sellers(snapshot: &MarketSnapshot, plan: &Plan) -> Vec<String> {
 /// Checks that the one offer is rejected for `want`.
 #[track_caller]
 fn check_rejected(offer: Offer, demand: &Demand<'_>, want: Rejection) {
-    let refused = plan(&market(vec![offer]), &[], demand, NOW, 1).unwrap_err();
+    let refused = plan(&market(vec![offer]), &HealthTable::default(), demand, NOW, 1).unwrap_err();
     assert_eq!(refused, PlanError::NoOffers { rejected: vec![(OfferIndex(0), want)] });
     assert!(refused.to_string().contains(want.code()), "{refused}");
 }
@@ -79,7 +79,16 @@ fn every_hard_filter_leaves_its_reason() {
     );
     let narrow = Offer { context_tokens_max: 149, ..priced("a", 5) };
     check_rejected(narrow.clone(), &free, Rejection::ContextTooLong(149));
-    assert!(plan(&market(vec![Offer { context_tokens_max: 150, ..narrow }]), &[], &free, NOW, 1).is_ok());
+    assert!(
+        plan(
+            &market(vec![Offer { context_tokens_max: 150, ..narrow }]),
+            &HealthTable::default(),
+            &free,
+            NOW,
+            1
+        )
+        .is_ok()
+    );
 }
 
 #[test]
@@ -95,7 +104,7 @@ fn max_price_is_a_limit_that_may_be_met() {
     let mut asks = priced("a", 5);
     asks.prices = asks.prices.map(|p| PriceSchedule { request: NanoUsd(9), ..p });
     let met = cap(5, 5, 9);
-    assert!(plan(&market(vec![asks.clone()]), &[], &demand(&met), NOW, 1).is_ok());
+    assert!(plan(&market(vec![asks.clone()]), &HealthTable::default(), &demand(&met), NOW, 1).is_ok());
     let five = PicoUsdPerToken(5);
     for (wishes, part) in [
         (cap(4, 5, 9), PricePart::Prompt(five)),
@@ -111,10 +120,10 @@ fn a_full_seller_is_not_asked() {
     let wishes = Preferences::default();
     let snapshot = market(vec![Offer { capacity: Some(2), ..priced("a", 5) }]);
     let mut health = HealthTable::new(&snapshot);
-    let asked = |health: &HealthTable| plan(&snapshot, health.as_slice(), &demand(&wishes), NOW, 1);
-    health.get_mut(OfferIndex(0)).unwrap().on_start();
+    let asked = |health: &HealthTable| plan(&snapshot, health, &demand(&wishes), NOW, 1);
+    health.on_start(OfferIndex(0));
     assert!(asked(&health).is_ok());
-    health.get_mut(OfferIndex(0)).unwrap().on_start();
+    health.on_start(OfferIndex(0));
     let refused = asked(&health).unwrap_err();
     assert!(refused.is_transient(), "{refused}");
 }
@@ -123,7 +132,10 @@ fn a_full_seller_is_not_asked() {
 fn an_unknown_model_is_not_found() {
     let wishes = Preferences::default();
     let unknown = Demand { model: "n", ..demand(&wishes) };
-    assert_eq!(plan(&market(vec![priced("a", 5)]), &[], &unknown, NOW, 1), Err(PlanError::ModelNotFound));
+    assert_eq!(
+        plan(&market(vec![priced("a", 5)]), &HealthTable::default(), &unknown, NOW, 1),
+        Err(PlanError::ModelNotFound)
+    );
 }
 
 #[test]
@@ -132,18 +144,16 @@ fn a_failing_seller_is_the_last_resort() {
     let snapshot = market(vec![priced("a", 5), priced("b", 50), priced("c", 60)]);
     let mut health = HealthTable::new(&snapshot);
     for _ in 0..3 {
-        let a = health.get_mut(OfferIndex(0)).unwrap();
-        a.on_start();
-        a.on_outcome(NOW, Outcome::Failure);
+        health.on_start(OfferIndex(0));
+        health.on_outcome(OfferIndex(0), NOW, Outcome::Failure);
     }
-    let c = health.get_mut(OfferIndex(2)).unwrap();
-    c.on_start();
-    c.on_outcome(NOW, Outcome::RateLimited { retry_after: Some(DurationMs(9)) });
-    let asked = plan(&snapshot, health.as_slice(), &demand(&wishes), NOW, 1).unwrap();
+    health.on_start(OfferIndex(2));
+    health.on_outcome(OfferIndex(2), NOW, Outcome::RateLimited { retry_after: Some(DurationMs(9)) });
+    let asked = plan(&snapshot, &health, &demand(&wishes), NOW, 1).unwrap();
     assert_eq!(sellers(&snapshot, &asked), ["b", "a", "c"]);
     assert_eq!(asked.last_resorts_from, 1);
     let single = Preferences { allow_fallbacks: false, ..wishes };
-    let asked = plan(&snapshot, health.as_slice(), &demand(&single), NOW, 1).unwrap();
+    let asked = plan(&snapshot, &health, &demand(&single), NOW, 1).unwrap();
     assert_eq!(sellers(&snapshot, &asked), ["b"]);
     let reasons: Vec<_> = asked.rejected.iter().map(|(_, r)| r.code()).collect();
     assert_eq!(reasons, ["breaker_open", "rate_limited"]);
@@ -154,12 +164,11 @@ fn order_and_sort_replace_the_draw() {
     let snapshot = market(vec![priced("a", 9), priced("b/x", 8), priced("b/y", 7), priced("c", 5)]);
     let mut health = HealthTable::new(&snapshot);
     for (index, ttft) in [(0, 10), (1, 30)] {
-        let one = health.get_mut(OfferIndex(index)).unwrap();
-        one.on_start();
-        one.on_outcome(NOW, Outcome::Success { ttft: DurationMs(ttft) });
+        health.on_start(OfferIndex(index));
+        health.on_outcome(OfferIndex(index), NOW, Outcome::success(DurationMs(ttft)));
     }
     let ask = |wishes: &Preferences, seed| {
-        let plan = plan(&snapshot, health.as_slice(), &demand(wishes), NOW, seed).unwrap();
+        let plan = plan(&snapshot, &health, &demand(wishes), NOW, seed).unwrap();
         sellers(&snapshot, &plan)
     };
     let order = Preferences { order: names(&["b", "a"]), ..Preferences::default() };
@@ -183,7 +192,9 @@ fn what_was_sent_narrows_the_field_while_somebody_supports_it() {
         with("b", 2, Supports::TOOLS),
         with("c", 3, Supports::TOOLS.with(Supports::SEED)),
     ]);
-    let ask = |prefers| plan(&snapshot, &[], &Demand { prefers, ..demand(&wishes) }, NOW, 1).unwrap();
+    let ask = |prefers| {
+        plan(&snapshot, &HealthTable::default(), &Demand { prefers, ..demand(&wishes) }, NOW, 1).unwrap()
+    };
     assert_eq!(sellers(&snapshot, &ask(Supports::NONE)), ["a", "b", "c"]);
     assert_eq!(sellers(&snapshot, &ask(Supports::TOOLS)), ["b", "c"]);
     let both = ask(Supports::TOOLS.with(Supports::SEED));
@@ -196,13 +207,13 @@ fn what_was_sent_narrows_the_field_while_somebody_supports_it() {
 fn the_attempt_budget_is_bounded() {
     let wishes = Preferences::default();
     let many = |n: usize| market((0..n).map(|i| priced(&i.to_string(), 5)).collect());
-    let at = plan(&many(ATTEMPTS_MAX), &[], &demand(&wishes), NOW, 1).unwrap();
+    let at = plan(&many(ATTEMPTS_MAX), &HealthTable::default(), &demand(&wishes), NOW, 1).unwrap();
     assert_eq!((at.attempts.len(), at.rejected.len()), (ATTEMPTS_MAX, 0));
-    let past = plan(&many(ATTEMPTS_MAX + 1), &[], &demand(&wishes), NOW, 1).unwrap();
+    let past = plan(&many(ATTEMPTS_MAX + 1), &HealthTable::default(), &demand(&wishes), NOW, 1).unwrap();
     assert_eq!(past.attempts.len(), ATTEMPTS_MAX);
     assert_eq!(past.rejected[0].1, Rejection::AttemptBudget);
     let single = Preferences { allow_fallbacks: false, ..wishes };
-    let one = plan(&many(3), &[], &demand(&single), NOW, 1).unwrap();
+    let one = plan(&many(3), &HealthTable::default(), &demand(&single), NOW, 1).unwrap();
     assert_eq!(one.attempts.len(), 1);
     assert!(one.rejected.iter().all(|(_, reason)| *reason == Rejection::FallbacksOff));
 }
@@ -220,7 +231,7 @@ fn shares_of_the_draw_are_the_analytic_ones() {
         squares.iter().map(|s| (1.0 - EXPLORATION_SHARE) * s / sum + EXPLORATION_SHARE / 4.0).collect();
     let mut seen = [[0u32; 4]; 4];
     for seed in 0..u64::from(DRAWS) {
-        let plan = plan(&snapshot, &[], &demand(&wishes), NOW, seed).unwrap();
+        let plan = plan(&snapshot, &HealthTable::default(), &demand(&wishes), NOW, seed).unwrap();
         seen[plan.attempts[0].0 as usize][plan.attempts[1].0 as usize] += 1;
     }
     let mut chi_square = 0.0;
@@ -240,7 +251,7 @@ fn a_free_offer_leaves_the_exploration_share_to_others() {
     let snapshot = market(vec![priced("free", 0), priced("paid", 1_000_000)]);
     let wishes = Preferences::default();
     let first_is_paid = |seed: &u64| {
-        let plan = plan(&snapshot, &[], &demand(&wishes), NOW, *seed).unwrap();
+        let plan = plan(&snapshot, &HealthTable::default(), &demand(&wishes), NOW, *seed).unwrap();
         plan.attempts[0] == OfferIndex(1)
     };
     let paid = (0..10_000u64).filter(first_is_paid).count();
@@ -251,7 +262,7 @@ fn a_free_offer_leaves_the_exploration_share_to_others() {
 fn digest_bytes_tell_plans_apart() {
     let wishes = Preferences::default();
     let snapshot = market(vec![priced("a", 5), priced("b", 5), Offer { prices: None, ..priced("c", 5) }]);
-    let one = plan(&snapshot, &[], &demand(&wishes), NOW, 1).unwrap();
+    let one = plan(&snapshot, &HealthTable::default(), &demand(&wishes), NOW, 1).unwrap();
     assert_eq!(one.digest_bytes().len(), 13 + 32 + 8 + 4 + 4 + 2 * 4 + 4 + 5);
     let mut others = [one.clone(), one.clone(), one.clone(), one.clone(), one.clone()];
     others[0].seed += 1;
@@ -287,18 +298,17 @@ proptest! {
         let mut health = HealthTable::new(&snapshot);
         for (n, count) in failures.iter().enumerate() {
             for _ in 0..*count {
-                if let Some(one) = health.get_mut(OfferIndex(n as u32)) {
-                    one.on_start();
-                    one.on_start();
-                    one.on_outcome(NOW, Outcome::Failure);
-                }
+                let index = OfferIndex(n as u32);
+                health.on_start(index);
+                health.on_start(index);
+                health.on_outcome(index, NOW, Outcome::Failure);
             }
         }
         let sort = sorted.then_some(Sort::Price);
         let wishes = Preferences { allow_fallbacks: !single, sort, ..Preferences::default() };
         let demand = Demand { prefers: Supports::TOOLS, ..demand(&wishes) };
-        let made = plan(&snapshot, health.as_slice(), &demand, NOW, seed);
-        prop_assert_eq!(&made, &plan(&snapshot, health.as_slice(), &demand, NOW, seed));
+        let made = plan(&snapshot, &health, &demand, NOW, seed);
+        prop_assert_eq!(&made, &plan(&snapshot, &health, &demand, NOW, seed));
         let (attempts, rejected) = match &made {
             Ok(plan) => (plan.attempts.clone(), &plan.rejected),
             Err(PlanError::NoOffers { rejected }) => (Vec::new(), rejected),
@@ -313,7 +323,7 @@ proptest! {
         if let Ok(plan) = made {
             prop_assert!(!plan.attempts.is_empty() && plan.last_resorts_from <= plan.attempts.len());
             for (n, index) in plan.attempts.iter().enumerate() {
-                let admitted = health.as_slice()[index.0 as usize].admits(NOW);
+                let admitted = health.vital(*index).admits(NOW);
                 prop_assert_eq!(admitted, n < plan.last_resorts_from);
             }
         }

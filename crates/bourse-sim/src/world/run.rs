@@ -193,7 +193,7 @@ impl World {
         let order = order(self.seed, number);
         let buyer = order.buyer;
         let grant = self.house.exchange()?.authenticate(&self.house.buyers[buyer].key).map_err(broken)?;
-        let planned = plan(&self.cast.snapshot, self.health.as_slice(), &order.demand(), now, order.seed);
+        let planned = plan(&self.cast.snapshot, &self.health, &order.demand(), now, order.seed);
         let Ok(planned) = planned else {
             self.report.unroutable += 1;
             return Ok(());
@@ -269,9 +269,7 @@ impl World {
         flight.window = order.window(offer).map_err(broken)?;
         flight.dispatched = now;
         let (attempt, name) = (flight.attempt, offer.seller.clone());
-        if let Some(health) = self.health.get_mut(index) {
-            health.on_start();
-        }
+        self.health.on_start(index);
         self.note(now, || format!("#{number} attempt {attempt} at {name}: {fault:?}"));
         self.book_beat(now, number)
     }
@@ -362,9 +360,7 @@ impl World {
         let index = flight.offer_index().ok_or_else(|| broken("an attempt ends that never began"))?;
         let offer = self.cast.snapshot.offer(index).ok_or_else(|| broken("a plan names no offer"))?;
         flight.attempts.push(AttemptRecord { seller: offer.seller.clone(), status });
-        if let Some(health) = self.health.get_mut(index) {
-            health.on_outcome(now, outcome);
-        }
+        self.health.on_outcome(index, now, outcome);
         Ok(())
     }
 
@@ -372,7 +368,7 @@ impl World {
     fn land(&mut self, now: UnixMs, number: u32, end: StreamEnd, finish: Finish) -> Result<(), Violation> {
         if finish != Finish::NoSeller {
             let outcome = match end {
-                StreamEnd::Complete => Outcome::Success { ttft: DurationMs(1) },
+                StreamEnd::Complete => Outcome::success(DurationMs(1)),
                 StreamEnd::SellerFailed => Outcome::Failure,
                 StreamEnd::Cancelled | StreamEnd::Budget | StreamEnd::Market => Outcome::Neutral,
             };
