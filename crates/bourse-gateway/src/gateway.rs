@@ -13,13 +13,14 @@ use crate::phase::plan::{Route, route};
 use crate::phase::prove::Draft;
 use crate::phase::relay::Relay;
 use crate::phase::settle::Open;
+use crate::phase::take_up::Again;
 use crate::phase::{admit, parse};
 use crate::ports::Ports;
 use crate::routes::{self, Endpoint};
 use crate::source::billed;
 use bourse_market::StreamEnd;
 use bourse_types::{DurationMs, RequestId};
-use bourse_wire::dialect::{Api, Job, front, splice_usage};
+use bourse_wire::dialect::{Api, Job, StreamFailure, front, splice_usage};
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::CommitTicket;
 use bourse_wire::receipt::Finish;
@@ -174,10 +175,10 @@ impl Gateway {
         let mut open = Open::new(Arc::clone(shared), held, draft, started);
         let wants_plan = headers.get(EXPLAIN_HEADER).is_some_and(|v| v.as_bytes() == b"1");
         let span = tracing::debug_span!("request", %request);
-        match dispatch(&mut open, &job, &route).instrument(span).await {
+        match dispatch(&mut open, &job, &route, None).instrument(span).await {
             Ok(answer) => {
                 let (response, ticket) =
-                    self.answer(open, &job, &route, answer, wants_plan).map_err(refused)?;
+                    self.answer(open, job, route, answer, wants_plan).map_err(refused)?;
                 if let Some(ticket) = ticket {
                     let durable = shared.durable.wait(&shared.ports.funds, ticket).await;
                     durable.map_err(|_| refused(books_failed()))?;
@@ -196,17 +197,22 @@ impl Gateway {
     fn answer(
         &self,
         mut open: Open,
-        job: &Job,
-        route: &Route,
+        job: Job,
+        route: Route,
         answer: Answer,
         wants_plan: bool,
     ) -> Result<(Response<Body>, Option<CommitTicket>), ApiError> {
         open.draft.first_content_ms = Some(open.elapsed_ms());
         let seller = open.draft.seller.as_ref().map(|s| s.as_str().to_owned());
-        let more = if wants_plan { explain::member(route, seller.as_deref()) } else { Vec::new() };
+        let more = if wants_plan { explain::member(&route, seller.as_deref()) } else { Vec::new() };
+        let is_stream = job.stream;
         let request = open.held.request;
         let (content_type, body, ticket) = match answer {
-            Answer::Stream(begun) => ("text/event-stream", Body::relay(Relay::new(open, *begun, more)), None),
+            Answer::Stream(begun) => {
+                let goes_on = job.stream_failure == StreamFailure::Continue;
+                let again = goes_on.then(|| Arc::new(Again { job, route }));
+                ("text/event-stream", Body::relay(Relay::new(open, *begun, more, again)), None)
+            }
             Answer::Plain(plain) => {
                 let (bytes, ticket) = settle_plain(&mut open, job.api, &plain, &more)?;
                 let is_strict = self.0.config.durability == Durability::Strict;
@@ -216,7 +222,7 @@ impl Gateway {
         let mut response = Response::new(body);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        if job.stream {
+        if is_stream {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
         name_request(headers, request);

@@ -26,6 +26,7 @@ mod node;
 mod phase;
 mod ports;
 mod provider;
+mod resume;
 mod routes;
 mod secret;
 mod server;

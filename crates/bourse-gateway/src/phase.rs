@@ -9,3 +9,4 @@ pub(crate) mod plan;
 pub(crate) mod prove;
 pub(crate) mod relay;
 pub(crate) mod settle;
+pub(crate) mod take_up;

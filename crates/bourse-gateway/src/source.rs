@@ -11,6 +11,7 @@ pub(crate) use node::{NodeSource, Verdict, check_statement, finish_of, on_claim,
 pub(crate) use provider::{ProviderSource, claim_of};
 
 use crate::failure::Failure;
+use crate::resume::Resume;
 use bourse_market::{Bill, Meter};
 use bourse_wire::dialect::SellerUsage;
 use bourse_wire::dialect::grammar::Billed;
@@ -128,6 +129,13 @@ impl Source {
             }
             Self::Node(source) => source.writer.fail(error, &billed(bill, None, None), more, out),
         }
+    }
+
+    /// What another seller needs to go on; none where nobody can.
+    pub(crate) fn resume(&self, meter: &Meter) -> Option<Resume> {
+        let Self::Provider(source) = self else { return None };
+        let (writer, said) = (source.writer.clone()?, source.passage.said()?.to_owned());
+        Some(Resume { writer, said, generated: meter.generated() })
     }
 
     /// The node's last word.

@@ -79,6 +79,32 @@ pub struct Charge {
     pub total: NanoUsd,
 }
 
+impl Usage {
+    /// Both together.
+    pub fn plus(&self, other: &Self) -> Result<Self, MoneyError> {
+        let sum =
+            |a: TokenCount, b: TokenCount| a.0.checked_add(b.0).map(TokenCount).ok_or(MoneyError::Overflow);
+        Ok(Self {
+            prompt: sum(self.prompt, other.prompt)?,
+            cached_prompt: sum(self.cached_prompt, other.cached_prompt)?,
+            completion: sum(self.completion, other.completion)?,
+        })
+    }
+}
+
+impl Charge {
+    /// Both together; the components still add up to the total.
+    pub fn plus(&self, other: &Self) -> Result<Self, MoneyError> {
+        Ok(Self {
+            prompt: self.prompt.checked_add(other.prompt)?,
+            completion: self.completion.checked_add(other.completion)?,
+            request: self.request.checked_add(other.request)?,
+            rounding: self.rounding.checked_add(other.rounding)?,
+            total: self.total.checked_add(other.total)?,
+        })
+    }
+}
+
 impl PriceSchedule {
     /// Prices a usage: the exact sum in pico-dollars, rounded up once.
     /// A `cached_prompt` above `prompt` is an error: unknown is never zero.

@@ -91,6 +91,16 @@ pub struct Needs {
     pub passthrough: bool,
 }
 
+/// What becomes of a stream whose seller fails after content was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum StreamFailure {
+    /// It ends with an error.
+    #[default]
+    Terminate,
+    /// Another seller is asked to go on from where it broke; that is a generation of its own, with its own receipt.
+    Continue,
+}
+
 /// One top-level member of the body: the span of its key within the quotes, and of its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {
@@ -150,6 +160,8 @@ pub struct Job {
     pub preferences_span: Option<Range<usize>>,
     /// Span of the session id within its quotes.
     pub session: Option<Range<usize>>,
+    /// What becomes of a stream that breaks.
+    pub stream_failure: StreamFailure,
 }
 
 impl Job {

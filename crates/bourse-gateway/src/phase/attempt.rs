@@ -10,6 +10,7 @@ use crate::gateway::Shared;
 use crate::market::Seller;
 use crate::node::{JobHandle, NodeEvent, NodeHandle, failure_of};
 use crate::provider::{Provider, Upstream};
+use crate::resume::{Resume, SharedWriter};
 use crate::source::{
     NodeSource, Out, Progress, ProviderSource, Source, SourceEnd, Verdict, check_statement, claim_of,
     finish_of, on_claim, on_started,
@@ -20,7 +21,7 @@ use bourse_types::{DurationMs, RequestId};
 use bourse_wire::dialect::front;
 use bourse_wire::dialect::grammar::{Call, Head, Passage, Shape, Translation};
 use bourse_wire::dialect::neutral::{self, Choice, Notice, Part};
-use bourse_wire::dialect::{ChoiceText, Job, PlainView, SellerUsage};
+use bourse_wire::dialect::{ChoiceText, Job, PlainView, SellerUsage, StreamFailure};
 use bourse_wire::node;
 use bourse_wire::receipt::{Finish, SignedNodeStatement};
 use bytes::Bytes;
@@ -66,6 +67,8 @@ pub(crate) struct Attempt<'a> {
     /// Tokens of a whole answer at most, where the money does not reach further.
     pub(crate) cap: Option<u32>,
     pub(crate) notices: Vec<Notice>,
+    /// The answer that this one goes on with.
+    pub(crate) resume: Option<&'a Resume>,
 }
 
 impl Attempt<'_> {
@@ -102,11 +105,15 @@ impl Attempt<'_> {
 
     /// The body of a call: the buyer's own where both speak the same grammar.
     fn body(&mut self, shape: Shape, upstream_id: &str) -> Result<Bytes, Failure> {
-        if shape == self.job.api.shape() {
+        if shape == self.job.api.shape() && self.resume.is_none() {
             return Ok(self.job.rebuild(upstream_id, self.cap));
         }
         let untranslatable = |error| Failure::untranslatable(&error);
         let request = front::read(self.job).map_err(untranslatable)?;
+        let request = match self.resume {
+            Some(resume) => resume.rest_of(request),
+            None => request,
+        };
         let call = Call { upstream_id, stream: self.job.stream, max_tokens: self.cap };
         let written = front::dialect(shape).write(&request, &call).map_err(untranslatable)?;
         self.notices = written.notices;
@@ -225,12 +232,20 @@ impl Attempt<'_> {
         }
     }
 
-    fn passage(&self, shape: Shape) -> Box<dyn Passage> {
+    /// How the stream becomes the buyer's, and the writer that another seller could take over.
+    fn passage(&self, shape: Shape) -> (Box<dyn Passage>, Option<SharedWriter>) {
         let (api, head) = (self.job.api, self.head());
-        if shape == api.shape() {
-            return front::passage(api, &head);
+        if self.job.stream_failure == StreamFailure::Continue {
+            let new = || SharedWriter::new(front::writer(api, &head));
+            let writer = self.resume.map_or_else(new, |resume| resume.writer.clone());
+            let said = self.resume.map_or_else(String::new, |resume| resume.said.clone());
+            let reader = front::dialect(shape).reader();
+            return (Box::new(Translation::recording(reader, Box::new(writer.clone()), said)), Some(writer));
         }
-        Box::new(Translation::new(front::dialect(shape).reader(), front::writer(api, &head)))
+        if shape == api.shape() {
+            return (front::passage(api, &head), None);
+        }
+        (Box::new(Translation::new(front::dialect(shape).reader(), front::writer(api, &head))), None)
     }
 
     async fn node_plain(self, node: &Arc<NodeHandle>) -> Result<Won, Failure> {
@@ -277,9 +292,14 @@ impl Attempt<'_> {
             Seller::Provider(provider, upstream) => {
                 let shape = self.shape(provider)?;
                 let exchange = self.call(provider, upstream, shape, until).await?;
-                let passage = self.passage(shape);
-                let source = ProviderSource::new(exchange, shape.framing(), passage, self.job.choices);
+                let (passage, writer) = self.passage(shape);
+                let mut source = ProviderSource::new(exchange, shape.framing(), passage, self.job.choices);
+                source.writer = writer;
                 (Source::Provider(Box::new(source)), Counting::Streamed)
+            }
+            Seller::Node(_) if self.resume.is_some() => {
+                let why = "a node cannot go on with another seller's answer";
+                return Err(Failure::new(FailureClass::Untranslatable, 0, why));
             }
             Seller::Node(node) => {
                 let handle = self.submit(node)?;

@@ -17,6 +17,7 @@ use super::settle::Open;
 use crate::deadline;
 use crate::failure::{Failure, FailureClass, all_failed};
 use crate::market::{self, Seller};
+use crate::resume::Resume;
 use crate::source::{Out, Source, SourceEnd};
 use bourse_market::{Demand, HoldWindow, Offer, Outcome};
 use bourse_types::{DurationMs, PriceSchedule, UnixMs};
@@ -66,6 +67,8 @@ pub(crate) struct Begun {
     pub(crate) attempt: market::Attempt,
     pub(crate) ttft: DurationMs,
     pub(crate) end: Option<SourceEnd>,
+    /// The first leg that was not asked.
+    pub(crate) next_leg: usize,
 }
 
 /// Why a leg gave no answer.
@@ -118,15 +121,22 @@ struct Legs<'a> {
     open: &'a mut Open,
     job: &'a Job,
     route: &'a Route,
+    resume: Option<&'a Resume>,
     deadline: Instant,
     next: usize,
     failures: Vec<(String, Failure)>,
 }
 
 /// Walks the route.
-pub(crate) async fn dispatch(open: &mut Open, job: &Job, route: &Route) -> Result<Answer, ApiError> {
-    let deadline = open.started + open.shared.config.timeouts.total;
-    let mut legs = Legs { open, job, route, deadline, next: 0, failures: Vec::new() };
+pub(crate) async fn dispatch(
+    open: &mut Open,
+    job: &Job,
+    route: &Route,
+    resume: Option<(&Resume, usize)>,
+) -> Result<Answer, ApiError> {
+    let deadline = open.deadline;
+    let (resume, next) = resume.map_or((None, 0), |(resume, next)| (Some(resume), next));
+    let mut legs = Legs { open, job, route, resume, deadline, next, failures: Vec::new() };
     loop {
         let Some(start) = legs.start()? else { return Err(all_failed(&legs.failures)) };
         if let Some(answer) = legs.ask(start).await? {
@@ -145,11 +155,15 @@ impl<'a> Legs<'a> {
             if started >= self.deadline {
                 return Ok(None);
             }
-            let is_first = self.next == 0;
+            let is_first = self.failures.is_empty() && self.resume.is_none();
             self.next += 1;
             let Some((offer, seller)) = leg.book.seller(leg.index) else { continue };
             let now = if is_first { self.open.draft.created } else { self.open.shared.ports.clock.now() };
-            let demand = demand(self.job, leg.model.as_str(), &self.route.preferences);
+            let mut demand = demand(self.job, leg.model.as_str(), &self.route.preferences);
+            if let Some(resume) = self.resume {
+                demand.prompt_bytes += resume.said.len() as u64;
+                demand.max_tokens = self.job.max_tokens.map(|max| u64::from(resume.left_of(max)));
+            }
             let covered = offer.prices.ok_or_else(|| Failure::broken(0, "its price is not known").into());
             let covered = covered.and_then(|prices| Ok((prices, self.cover(offer, &demand, now)?)));
             let (prices, (window, cap)) = match covered {
@@ -172,6 +186,7 @@ impl<'a> Legs<'a> {
                 deadline: self.deadline,
                 cap,
                 notices: Vec::new(),
+                resume: self.resume,
             };
             return Ok(Some(Start {
                 running: Running { leg, offer, prices, window, guard },
@@ -281,7 +296,9 @@ impl<'a> Legs<'a> {
     ) -> Answer {
         let (content, finish) = match (content, window) {
             (Content::Stream(source, out, end), Some(window)) => {
-                return Answer::Stream(Box::new(Begun { source, window, out, attempt: guard, ttft, end }));
+                let next_leg = self.next;
+                let attempt = guard;
+                return Answer::Stream(Box::new(Begun { source, window, out, attempt, ttft, end, next_leg }));
             }
             (Content::Body(body, view, claim, finish), _) => (PlainContent::Body(body, view, claim), finish),
             (Content::Answer(head, answer, finish), _) => (PlainContent::Answer(head, answer), finish),

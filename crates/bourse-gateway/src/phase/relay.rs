@@ -9,9 +9,11 @@
 use super::dispatch::Begun;
 use super::hold::{self, HoldError};
 use super::settle::{Open, nothing};
+use super::take_up::{Again, Handover, take_up, together};
 use crate::durable::Wait;
 use crate::failure::{Failure, FailureClass};
 use crate::market::Attempt;
+use crate::resume::Resume;
 use crate::source::{Out, Progress, Source, SourceEnd};
 use bourse_market::{Bill, HoldWindow, Outcome, StreamEnd};
 use bourse_types::DurationMs;
@@ -21,8 +23,9 @@ use bourse_wire::receipt::Finish;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::convert::Infallible;
-use std::future::Future as _;
+use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -41,6 +44,11 @@ pub(crate) struct Relay {
     attempt: Option<(Attempt, DurationMs)>,
     /// Members for the last event, with a leading comma; empty unless the plan was asked for.
     explain: Vec<u8>,
+    /// What another seller needs to take the stream up; none where the buyer did not ask for that.
+    again: Option<Arc<Again>>,
+    next_leg: usize,
+    /// What the parts before this one cost together.
+    earlier: Option<Bill>,
     end: Option<SourceEnd>,
     deadline: Instant,
     /// When something was last read, to the next tick.
@@ -54,10 +62,15 @@ pub(crate) struct Relay {
 
 enum Stage {
     Streaming,
+    /// The part that was delivered is settled; another seller is asked for the rest. With what ends the stream when
+    /// there is none.
+    TakingUp(Pin<Box<TakingUp>>, Option<Wait>, Ending),
     /// The books are written; the terminal waits for the disk, if there is anything to wait for.
     Settling(Option<Wait>, Bytes),
     Ended,
 }
+
+type TakingUp = dyn Future<Output = Result<(Open, Box<Begun>), ApiError>> + Send;
 
 /// Why a stream ends, as the relay sees it.
 enum Ending {
@@ -69,9 +82,9 @@ enum Ending {
 }
 
 impl Relay {
-    pub(crate) fn new(open: Open, begun: Begun, explain: Vec<u8>) -> Self {
-        let Begun { source, window, out, attempt, ttft, end } = begun;
-        let deadline = open.started + open.shared.config.timeouts.total;
+    pub(crate) fn new(open: Open, begun: Begun, explain: Vec<u8>, again: Option<Arc<Again>>) -> Self {
+        let Begun { source, window, out, attempt, ttft, end, next_leg } = begun;
+        let deadline = open.deadline;
         let last_read = Instant::now();
         let attempt = Some((attempt, ttft));
         let stage = Stage::Streaming;
@@ -82,6 +95,9 @@ impl Relay {
             out,
             attempt,
             explain,
+            again,
+            next_leg,
+            earlier: None,
             end,
             deadline,
             last_read,
@@ -102,7 +118,7 @@ impl Relay {
                         self.open.sent(&piece);
                     }
                     if let Some(ending) = ending {
-                        self.stage = self.settle(&ending);
+                        self.stage = self.stage_after(ending);
                     }
                     if !piece.is_empty() {
                         return Poll::Ready(Some(piece));
@@ -110,6 +126,10 @@ impl Relay {
                     if matches!(self.stage, Stage::Streaming) {
                         return Poll::Pending;
                     }
+                }
+                Stage::TakingUp(rest, ..) => {
+                    let Poll::Ready(rest) = rest.as_mut().poll(cx) else { return Poll::Pending };
+                    self.stage = self.taken_up(rest);
                 }
                 Stage::Settling(durable, terminal) => {
                     self.source.poll_rest(cx);
@@ -199,10 +219,11 @@ impl Relay {
         None
     }
 
-    /// Ends the attempt, makes the bill, settles, and writes the terminal.
-    fn settle(&mut self, ending: &Ending) -> Stage {
-        let (end, finish, error) = self.verdict(ending);
-        self.end_attempt(ending);
+    /// Settles what was delivered. Then the terminal, or the rest from somebody else.
+    fn stage_after(&mut self, ending: Ending) -> Stage {
+        let resume = self.resume(&ending);
+        let (end, finish, error) = self.verdict(&ending);
+        self.end_attempt(&ending);
         if let Some(done) = self.source.take_done() {
             self.open.draft.node = Some(done.statement);
         }
@@ -211,9 +232,50 @@ impl Relay {
             return ended(self.failed_books());
         };
         let Ok(settled) = self.open.settle(&bill, finish) else { return ended(self.failed_books()) };
-        let terminal = self.terminal(&bill, error.as_ref());
-        let shared = &self.open.shared;
-        Stage::Settling(Some(shared.durable.wait(&shared.ports.funds, settled.ticket)), terminal)
+        let Ok(bill) = together(self.earlier.as_ref(), &bill) else { return ended(self.failed_books()) };
+        let shared = Arc::clone(&self.open.shared);
+        let durable = Some(shared.durable.wait(&shared.ports.funds, settled.ticket));
+        let Some((again, resume)) = resume else {
+            let terminal = self.terminal(&bill, error.as_ref());
+            return Stage::Settling(durable, terminal);
+        };
+        self.earlier = Some(bill);
+        let held = &self.open.held;
+        let (grant, expires, deadline) = (held.grant, held.expires, self.deadline);
+        let handover = Handover { grant, expires, deadline, resume, next_leg: self.next_leg };
+        Stage::TakingUp(Box::pin(take_up(shared, again, handover)), durable, ending)
+    }
+
+    /// What another seller needs to go on, where the buyer wants that and the seller is to blame.
+    fn resume(&self, ending: &Ending) -> Option<(Arc<Again>, Resume)> {
+        let Ending::Seller(_) = ending else { return None };
+        let again = self.again.as_ref()?;
+        let (meter, _) = self.open.counting.as_ref()?;
+        let is_left = self.next_leg < again.route.legs.len() && Instant::now() < self.deadline;
+        is_left.then(|| Some((Arc::clone(again), self.source.resume(meter)?)))?
+    }
+
+    /// Goes on with the rest, or ends as the first part did when nobody has it.
+    fn taken_up(&mut self, rest: Result<(Open, Box<Begun>), ApiError>) -> Stage {
+        let Stage::TakingUp(_, durable, ending) = std::mem::replace(&mut self.stage, Stage::Ended) else {
+            return Stage::Ended;
+        };
+        let Ok((open, begun)) = rest else {
+            let (_, _, error) = self.verdict(&ending);
+            let bill = self.earlier.take().unwrap_or_else(nothing);
+            return Stage::Settling(durable, self.terminal(&bill, error.as_ref()));
+        };
+        self.explain.extend_from_slice(format!(",\"continued_by\":\"{}\"", open.held.request).as_bytes());
+        let Begun { source, window, out, attempt, ttft, end, next_leg } = *begun;
+        self.open = open;
+        self.source = source;
+        self.window = window;
+        self.out = out;
+        self.attempt = Some((attempt, ttft));
+        self.end = end;
+        self.next_leg = next_leg;
+        self.last_read = Instant::now();
+        Stage::Streaming
     }
 
     fn verdict(&self, ending: &Ending) -> (StreamEnd, Finish, Option<ApiError>) {

@@ -22,6 +22,8 @@ pub(crate) struct Open {
     pub(crate) held: Held,
     pub(crate) draft: Draft,
     pub(crate) started: Instant,
+    /// Everything ends by then, all attempts included.
+    pub(crate) deadline: Instant,
     /// Counts what goes to the buyer, under the prices of the seller that delivers it.
     pub(crate) counting: Option<(Meter, PriceSchedule)>,
     hasher: Option<Box<Sha256>>,
@@ -34,11 +36,13 @@ pub(crate) struct Open {
 
 impl Open {
     pub(crate) fn new(shared: Arc<Shared>, held: Held, draft: Draft, started: Instant) -> Self {
+        let deadline = started + shared.config.timeouts.total;
         Self {
             shared,
             held,
             draft,
             started,
+            deadline,
             counting: None,
             hasher: None,
             whole_hash: None,

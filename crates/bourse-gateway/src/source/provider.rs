@@ -6,6 +6,7 @@
 
 use super::{Out, Progress, SourceEnd};
 use crate::failure::Failure;
+use crate::resume::SharedWriter;
 use crate::upstream::{Exchange, poll_drained};
 use bourse_market::{ClaimedUsage, Meter};
 use bourse_wire::dialect::SellerUsage;
@@ -23,6 +24,8 @@ pub(crate) struct ProviderSource {
     exchange: Exchange,
     scanner: Scanner,
     pub(super) passage: Box<dyn Passage>,
+    /// The passage's writer, where another seller may take it over.
+    pub(crate) writer: Option<SharedWriter>,
     choices: u32,
     finishes: u32,
     finish: Option<Finish>,
@@ -47,6 +50,7 @@ impl ProviderSource {
             exchange,
             scanner: Scanner::new(framing),
             passage,
+            writer: None,
             choices,
             finishes: 0,
             finish: None,

@@ -169,19 +169,56 @@ pub trait Passage: Send {
     fn raw_usage(&self) -> Option<&str> {
         None
     }
+    /// What the answer said so far, when another seller can take it up there.
+    fn said(&self) -> Option<&str> {
+        None
+    }
 }
 
-/// A stream that changes its grammar on the way.
+/// A stream that changes its grammar on the way, or that is written anew so that another seller can take it up.
 pub struct Translation {
     reader: Box<dyn EventReader>,
     writer: Box<dyn EventWriter>,
     buffer: Vec<u8>,
+    said: Said,
+}
+
+/// What is kept of an answer for whoever may have to take it up.
+enum Said {
+    /// Nothing: nobody will.
+    Unrecorded,
+    /// One choice of plain text.
+    Text(String),
+    /// Something that cannot be taken up in the middle, or too much.
+    Other,
+}
+
+/// Longest text that is kept for another seller to take up, in bytes.
+pub const SAID_BYTES_MAX: usize = 1024 * 1024;
+
+impl Said {
+    fn add(&mut self, event: &StreamEvent<'_>) {
+        let Self::Text(said) = self else { return };
+        match event {
+            StreamEvent::Text { choice: 0, text, .. } if said.len() + text.len() <= SAID_BYTES_MAX => {
+                said.push_str(text);
+            }
+            StreamEvent::Reasoning { choice: 0, .. } | StreamEvent::Signed { choice: 0, .. }
+                if said.is_empty() => {}
+            _ => *self = Self::Other,
+        }
+    }
 }
 
 impl Translation {
     /// From a seller's grammar to a buyer's.
     pub fn new(reader: Box<dyn EventReader>, writer: Box<dyn EventWriter>) -> Self {
-        Self { reader, writer, buffer: Vec::new() }
+        Self { reader, writer, buffer: Vec::new(), said: Said::Unrecorded }
+    }
+
+    /// The same, recording what is said after `said`.
+    pub fn recording(reader: Box<dyn EventReader>, writer: Box<dyn EventWriter>, said: String) -> Self {
+        Self { said: Said::Text(said), ..Self::new(reader, writer) }
     }
 }
 
@@ -194,9 +231,10 @@ impl Passage for Translation {
         };
         let text = std::str::from_utf8(data).map_err(|_| SellerError::cut("an event is not UTF-8"))?;
         let mut seen = Seen::default();
-        let Self { reader, writer, buffer } = self;
+        let Self { reader, writer, buffer, said } = self;
         buffer.clear();
         seen.news = reader.read(text, &mut |event| {
+            said.add(&event);
             seen.content_bytes += event.content_bytes();
             match &event {
                 StreamEvent::ToolCall { .. } => seen.tool_calls += 1,
@@ -220,6 +258,13 @@ impl Passage for Translation {
 
     fn fail(&mut self, error: &ApiError, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>) {
         self.writer.fail(error, billed, more, out);
+    }
+
+    fn said(&self) -> Option<&str> {
+        match &self.said {
+            Said::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
     }
 }
 

@@ -404,6 +404,7 @@ impl Draft {
             preferences: self.preferences.unwrap_or_default(),
             preferences_span: self.preferences_span,
             session: self.session,
+            stream_failure: crate::dialect::StreamFailure::Terminate,
         })
     }
 }
