@@ -83,10 +83,14 @@ impl Split {
     /// Splits a charge; `None` when its parts do not sum to its total.
     pub(crate) fn of(charge: &Charge, fee_bps: u32) -> Option<Self> {
         let base = charge.total.checked_sub(charge.rounding).ok()?;
-        let parts = charge.prompt.checked_add(charge.completion).ok()?.checked_add(charge.request).ok()?;
         let fee = base.share_bps_floor(fee_bps).ok()?;
         let seller = base.checked_sub(fee).ok()?;
-        (parts == base).then_some(Self { total: charge.total, seller, fee, rounding: charge.rounding })
+        (charge.sum_of_parts()? == charge.total).then_some(Self {
+            total: charge.total,
+            seller,
+            fee,
+            rounding: charge.rounding,
+        })
     }
 }
 

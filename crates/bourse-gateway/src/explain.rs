@@ -71,6 +71,7 @@ pub(crate) fn pricing(prices: &PriceSchedule) -> Value {
         "prompt": prices.prompt.to_usd_per_token_string(),
         "completion": prices.completion.to_usd_per_token_string(),
         "input_cache_read": prices.cached_prompt.to_usd_per_token_string(),
+        "input_cache_write": prices.cache_write.to_usd_per_token_string(),
         "request": String::from_utf8_lossy(&request),
     })
 }

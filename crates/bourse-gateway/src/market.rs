@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Domain of a book's digest.
-const BOOK_DOMAIN: &str = "bourse/book/1";
+const BOOK_DOMAIN: &str = "bourse/book/2";
 
 /// Why there is no market.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +71,9 @@ fn digest_of(offers: &[Offer]) -> Digest32 {
         w.text(offer.model.as_str());
         w.text(offer.seller.as_str());
         w.option(offer.prices, |w, p| {
-            for price in [p.prompt.0, p.cached_prompt.0, p.completion.0, p.request.0] {
+            for price in
+                [p.prompt.0, p.cached_prompt.0, p.cache_write.0, p.completion.0, p.request.0, p.unit.0]
+            {
                 w.u64(price);
             }
         });

@@ -3,7 +3,7 @@
 use bourse_market::{
     Demand, HealthTable, MarketSnapshot, Offer, Preferences, PromptBound, Quantization, Supports, plan,
 };
-use bourse_types::{Digest32, ModelSlug, NanoUsd, PicoUsdPerToken, PriceSchedule, SellerName, UnixMs};
+use bourse_types::{Digest32, ModelSlug, PicoUsdPerToken, PriceSchedule, SellerName, UnixMs};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 
@@ -12,10 +12,11 @@ fn offer(n: u64) -> Option<Offer> {
         model: ModelSlug::parse("bench/model").ok()?,
         seller: SellerName::parse(&format!("seller-{n}")).ok()?,
         prices: Some(PriceSchedule {
-            prompt: PicoUsdPerToken(100_000 + 1_000 * n),
             cached_prompt: PicoUsdPerToken(50_000),
-            completion: PicoUsdPerToken(400_000 + 3_000 * n),
-            request: NanoUsd(0),
+            ..PriceSchedule::per_token(
+                PicoUsdPerToken(100_000 + 1_000 * n),
+                PicoUsdPerToken(400_000 + 3_000 * n),
+            )
         }),
         context_tokens_max: 131_072,
         completion_tokens_max: Some(8_192),

@@ -21,7 +21,7 @@
 //!
 //! *Nothing delivered* means no content event (for exact counts of a complete answer: no token); a
 //! complete answer of an offer with declared hidden reasoning counts as delivered when it claims
-//! completion tokens. A claim is valid when cached ≤ prompt, reasoning ≤ completion, prompt and
+//! completion tokens. A claim is valid when cached + written ≤ prompt, reasoning ≤ completion, prompt and
 //! completion are not zero though content came, and nothing exceeds [`CLAIM_TOKENS_MAX`]. Of several
 //! claims the last valid one counts. So `usage_unknown` is an error state with a rule: the buyer pays what
 //! can be shown, and the seller bears the rest for claiming nothing.
@@ -74,6 +74,8 @@ pub struct ClaimedUsage {
     pub prompt: u64,
     /// The part read from a cache.
     pub cached: u64,
+    /// The part written into a cache.
+    pub cache_write: u64,
     /// All generated tokens, reasoning included.
     pub completion: u64,
     /// The part of them that is reasoning.
@@ -257,14 +259,13 @@ impl Meter {
         let mut doubts = if invalid { Doubts::CLAIM_INVALID } else { Doubts::NONE };
         let claimed = claim.map(ClaimedUsage::usage);
         if !self.is_billable(end, claim) {
-            let charge = Charge {
-                prompt: NanoUsd::ZERO,
-                completion: NanoUsd::ZERO,
-                request: NanoUsd::ZERO,
-                rounding: NanoUsd::ZERO,
-                total: NanoUsd::ZERO,
-            };
-            return Ok(Bill { usage: Usage::default(), charge, claimed, basis: Basis::Nothing, doubts });
+            return Ok(Bill {
+                usage: Usage::default(),
+                charge: Charge::ZERO,
+                claimed,
+                basis: Basis::Nothing,
+                doubts,
+            });
         }
         let (usage, basis, more) = match (self.rules.counting, end, claim) {
             (Counting::Exact, ..) => self.counted(end, claim),
@@ -297,11 +298,11 @@ impl Meter {
             // Content without a counted prompt: the node broke the protocol, and bears what it hid.
             return (self.delivered(claim), Basis::Delivered, Doubts::USAGE_UNKNOWN);
         };
-        let counted = Usage {
-            prompt: TokenCount(prompt.min(self.rules.prompt_tokens_max)),
-            cached_prompt: TokenCount(cached.min(self.rules.prompt_tokens_max)),
-            completion: TokenCount(self.tokens.min(self.rules.completion_tokens_max)),
-        };
+        let counted = Usage::of_tokens(
+            prompt.min(self.rules.prompt_tokens_max),
+            cached.min(self.rules.prompt_tokens_max),
+            self.tokens.min(self.rules.completion_tokens_max),
+        );
         let exceeds = counted.prompt.0 < prompt || counted.completion.0 < self.tokens;
         let doubts = if exceeds { Doubts::CLAIM_EXCEEDS } else { Doubts::NONE };
         let Some(claim) = claim.map(ClaimedUsage::usage) else { return (counted, Basis::Counted, doubts) };
@@ -318,35 +319,27 @@ impl Meter {
         let hidden = if self.rules.hidden_reasoning { claim.reasoning } else { 0 };
         let most = self.generated().saturating_add(hidden).min(self.rules.completion_tokens_max);
         let prompt = claim.prompt.min(self.rules.prompt_tokens_max);
-        let usage = Usage {
-            prompt: TokenCount(prompt),
-            cached_prompt: TokenCount(claim.cached.min(prompt)),
-            completion: TokenCount(claim.completion.min(most)),
-        };
+        let usage = claim.with_prompt(prompt, claim.completion.min(most));
         let cut = prompt < claim.prompt || usage.completion.0 < claim.completion;
         (usage, Basis::Claim, if cut { Doubts::CLAIM_EXCEEDS } else { Doubts::NONE })
     }
 
     fn delivered(&self, claim: Option<ClaimedUsage>) -> Usage {
-        let least = Usage {
-            prompt: TokenCount(self.rules.prompt_tokens_least.min(self.rules.prompt_tokens_max)),
-            cached_prompt: TokenCount(0),
-            completion: TokenCount(self.delivered_least()),
+        let least = self.delivered_least();
+        let Some(claim) = claim else {
+            let prompt = self.rules.prompt_tokens_least.min(self.rules.prompt_tokens_max);
+            return Usage::of_tokens(prompt, 0, least);
         };
-        let Some(claim) = claim else { return least };
         let prompt = claim.prompt.min(self.rules.prompt_tokens_max);
-        Usage {
-            prompt: TokenCount(prompt),
-            cached_prompt: TokenCount(claim.cached.min(prompt)),
-            completion: TokenCount(least.completion.0.min(claim.completion)),
-        }
+        claim.with_prompt(prompt, least.min(claim.completion))
     }
 }
 
 impl ClaimedUsage {
     fn is_consistent(&self) -> bool {
         let sane = self.prompt.max(self.completion) <= CLAIM_TOKENS_MAX;
-        sane && self.cached <= self.prompt && self.reasoning <= self.completion
+        let parts = self.cached.checked_add(self.cache_write);
+        sane && parts.is_some_and(|parts| parts <= self.prompt) && self.reasoning <= self.completion
     }
 
     /// A count of zero cannot be true once content came.
@@ -356,21 +349,35 @@ impl ClaimedUsage {
 
     fn usage(self) -> Usage {
         Usage {
-            prompt: TokenCount(self.prompt),
-            cached_prompt: TokenCount(self.cached),
-            completion: TokenCount(self.completion),
+            cache_write: TokenCount(self.cache_write),
+            ..Usage::of_tokens(self.prompt, self.cached, self.completion)
         }
+    }
+
+    /// The claim with a prompt cut to `prompt` and a completion cut to `completion`.
+    fn with_prompt(self, prompt: u64, completion: u64) -> Usage {
+        cut_prompt(Usage { completion: TokenCount(completion), ..self.usage() }, TokenCount(prompt))
     }
 }
 
-/// The lesser of two usages, part by part; more cached is less.
+/// The lesser of two usages, part by part; more cached is less, and so is less written.
 fn lesser(one: Usage, two: Usage) -> Usage {
-    let prompt = one.prompt.min(two.prompt);
-    Usage {
-        prompt,
-        cached_prompt: one.cached_prompt.max(two.cached_prompt).min(prompt),
+    let both = Usage {
+        prompt: one.prompt.min(two.prompt),
+        cached_prompt: one.cached_prompt.max(two.cached_prompt),
+        cache_write: one.cache_write.min(two.cache_write),
         completion: one.completion.min(two.completion),
-    }
+        units: one.units.min(two.units),
+    };
+    cut_prompt(both, both.prompt)
+}
+
+/// The usage with a prompt of so many tokens: what was written into a cache is cut first to what was not
+/// read from it, because a seller that claims more than there was is believed in what costs less.
+fn cut_prompt(usage: Usage, prompt: TokenCount) -> Usage {
+    let cached_prompt = usage.cached_prompt.min(prompt);
+    let cache_write = usage.cache_write.min(TokenCount(prompt.0 - cached_prompt.0));
+    Usage { prompt, cached_prompt, cache_write, ..usage }
 }
 
 /// The usage, cut until its price is at most `held`: the completion first, then the prompt.
@@ -379,11 +386,7 @@ fn fit(usage: Usage, prices: &PriceSchedule, held: NanoUsd) -> Result<Usage, Mon
         return Ok(usage);
     }
     let with_completion = |n: u64| Usage { completion: TokenCount(n), ..usage };
-    let with_prompt = |n: u64| Usage {
-        prompt: TokenCount(n),
-        cached_prompt: usage.cached_prompt.min(TokenCount(n)),
-        completion: TokenCount(0),
-    };
+    let with_prompt = |n: u64| Usage { units: 0, ..cut_prompt(with_completion(0), TokenCount(n)) };
     let cut = largest(usage.completion.0, |n| prices.charge(&with_completion(n)).map(|c| c.total <= held))?;
     if let Some(completion) = cut {
         return Ok(with_completion(completion));

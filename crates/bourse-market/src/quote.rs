@@ -9,7 +9,7 @@
 
 use crate::demand::Demand;
 use crate::offer::{Offer, Supports};
-use bourse_types::{MoneyError, NanoUsd, PriceSchedule, TokenCount, Usage};
+use bourse_types::{MoneyError, NanoUsd, PriceSchedule, Usage};
 
 /// Completion tokens per choice that each step of a hold covers.
 pub const HOLD_STEP_TOKENS: u64 = 256;
@@ -116,9 +116,9 @@ impl HoldWindow {
 
     fn uncovered(offer: &Offer, demand: &Demand<'_>) -> Result<Self, QuoteError> {
         let mut prices = offer.prices.ok_or(QuoteError::UnknownPrice)?;
-        // Whether the prompt is cached is not known yet: the dearer of the two prices bounds it.
-        prices.prompt = prices.prompt.max(prices.cached_prompt);
-        prices.cached_prompt = prices.prompt;
+        // Whether the prompt is read from or written into a cache is not known yet: the dearest price
+        // bounds it.
+        prices.prompt = prices.dearest_prompt();
         let choices = u64::from(demand.choices.max(1));
         Ok(Self {
             prices,
@@ -142,11 +142,7 @@ impl HoldWindow {
     }
 
     fn bound(&self, completion_tokens: u64) -> Result<NanoUsd, QuoteError> {
-        let usage = Usage {
-            prompt: TokenCount(self.prompt_tokens),
-            cached_prompt: TokenCount(0),
-            completion: TokenCount(completion_tokens),
-        };
+        let usage = Usage::of_tokens(self.prompt_tokens, 0, completion_tokens);
         Ok(self.prices.charge(&usage).map_err(QuoteError::Bound)?.total)
     }
 }

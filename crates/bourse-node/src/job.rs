@@ -14,7 +14,7 @@ pub(crate) mod prepare;
 use crate::engine::{EngineError, EngineEvent, EventReceiver, EventSender, GenerationId, event_channel};
 use crate::service::NodeService;
 use bourse_proof::trace::{prompt_hash, run_seed_hash, trace_root};
-use bourse_types::{Digest32, TokenCount, Usage};
+use bourse_types::{Digest32, Usage};
 use bourse_wire::node::{Done, Failed, FailureKind, Frame, Job, NodeFinish, Started};
 use bourse_wire::receipt::{NodeStatement, SignedNodeStatement};
 use choice::Choice;
@@ -198,11 +198,7 @@ impl<'a> Running<'a> {
         let completion = self.choices.iter().map(|choice| choice.tokens().len() as u64).sum();
         // Nothing of a prompt is charged that was never admitted.
         let prompt = self.cached_tokens.map_or(0, |_| self.prepared.prompt.len() as u64);
-        let usage = Usage {
-            prompt: TokenCount(prompt),
-            cached_prompt: TokenCount(u64::from(self.cached_tokens.unwrap_or(0))),
-            completion: TokenCount(completion),
-        };
+        let usage = Usage::of_tokens(prompt, u64::from(self.cached_tokens.unwrap_or(0)), completion);
         Done { usage, statement: self.statement(usage) }
     }
 

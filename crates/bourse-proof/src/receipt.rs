@@ -9,11 +9,9 @@
 
 use crate::merkle::{self, verify_inclusion};
 use crate::sign::{verify, verify_checkpoint, verify_statement};
-use bourse_types::{Digest32, NanoUsd, Usage};
+use bourse_types::{Charge, Digest32, NanoUsd, Usage};
 use bourse_wire::receipt::{Finish, Receipt, ReceiptDocument};
 
-/// Most nano-dollars that rounding up once can add over the rounded-down parts.
-const ROUNDING_NANO_MAX: u64 = 2;
 /// How far the gateway's clock may run ahead of the exchange's, in milliseconds.
 const CLOCK_TOLERANCE_MS: u64 = 300_000;
 
@@ -85,7 +83,11 @@ pub fn verify_document(document: &ReceiptDocument, policy: &VerifyPolicy) -> Ver
     ];
     checks.extend(node_checks(receipt));
     checks.extend([
-        of("charge_sum", charge_sum(receipt), "prompt, completion, request and rounding sum to the total"),
+        of(
+            "charge_sum",
+            charge_sum(receipt),
+            "prompt, completion, request, units and rounding sum to the total",
+        ),
         of("usage", usage(receipt), "billed usage is consistent and not above the claim"),
         of("fee", fee(receipt), "the market's fee is part of the charge"),
         of("seller", seller(receipt), "who was paid is the last one asked"),
@@ -164,10 +166,8 @@ fn node_checks(receipt: &Receipt) -> [Check; 3] {
 
 fn charge_sum(receipt: &Receipt) -> Result<(), &'static str> {
     let charge = &receipt.charge;
-    let parts = [charge.prompt, charge.completion, charge.request, charge.rounding];
-    let sum = parts.iter().map(|part| u128::from(part.0)).sum::<u128>();
-    ensure(sum == u128::from(charge.total.0), "the parts of the charge do not sum to its total")?;
-    ensure(charge.rounding.0 <= ROUNDING_NANO_MAX, "the rounding is more than one rounding up can be")?;
+    ensure(charge.sum_of_parts() == Some(charge.total), "the parts of the charge do not sum to its total")?;
+    ensure(charge.rounding <= Charge::ROUNDING_MAX, "the rounding is more than one rounding up can be")?;
     // The prices are in the snapshot, not in the receipt; what can be said without them is that nothing
     // was charged for nothing.
     let billed = &receipt.usage_billed;
@@ -176,6 +176,7 @@ fn charge_sum(receipt: &Receipt) -> Result<(), &'static str> {
         billed.completion.0 > 0 || charge.completion == NanoUsd::ZERO,
         "a completion of no tokens was charged",
     )?;
+    ensure(billed.units > 0 || charge.units == NanoUsd::ZERO, "units were charged though none was billed")?;
     ensure(
         *billed != Usage::default() || charge.total == NanoUsd::ZERO,
         "something was charged although nothing was billed",
@@ -184,10 +185,15 @@ fn charge_sum(receipt: &Receipt) -> Result<(), &'static str> {
 
 fn usage(receipt: &Receipt) -> Result<(), &'static str> {
     let billed = &receipt.usage_billed;
-    ensure(billed.cached_prompt <= billed.prompt, "more cached prompt tokens than prompt tokens")?;
+    ensure(
+        billed.fresh_prompt().is_some(),
+        "more tokens read from or written into a cache than prompt tokens",
+    )?;
     let Some(claimed) = &receipt.usage_claimed else { return Ok(()) };
     ensure(
-        billed.prompt <= claimed.prompt && billed.completion <= claimed.completion,
+        billed.prompt <= claimed.prompt
+            && billed.completion <= claimed.completion
+            && billed.units <= claimed.units,
         "more was billed than the seller claimed",
     )
 }

@@ -20,7 +20,7 @@ use crate::receipt::SignedNodeStatement;
 use bourse_types::{Digest32, ModelSlug, NodeId, RequestId, Usage};
 
 /// Version of this protocol, said in [`Hello`] and [`Welcome`].
-pub const NODE_PROTOCOL_VERSION: u32 = 1;
+pub const NODE_PROTOCOL_VERSION: u32 = 2;
 /// Longest frame, in bytes, its kind included. A job carries a whole conversation.
 pub const FRAME_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// Domain of the challenge that a node signs: the domain, the gateway's 32 random bytes.

@@ -15,13 +15,13 @@ use bourse_types::{
 };
 
 /// Version of the canonical form.
-pub const RECEIPT_VERSION: u8 = 1;
+pub const RECEIPT_VERSION: u8 = 2;
 /// Most attempts that one request may make, hence one receipt may list.
 pub const ATTEMPTS_MAX: usize = 16;
 /// Domain of a receipt's leaf hash and signature.
-pub const RECEIPT_DOMAIN: &str = "bourse/receipt/1";
+pub const RECEIPT_DOMAIN: &str = "bourse/receipt/2";
 /// Domain of a node's statement.
-pub const NODE_STATEMENT_DOMAIN: &str = "bourse/node-statement/1";
+pub const NODE_STATEMENT_DOMAIN: &str = "bourse/node-statement/2";
 /// Domain of a checkpoint.
 pub const CHECKPOINT_DOMAIN: &str = "bourse/checkpoint/1";
 
@@ -110,7 +110,7 @@ pub struct NodeStatement {
     pub text_hash: Digest32,
     /// Merkle root over 32-token chunks of output token ids, all choices in order.
     pub trace_root: Digest32,
-    /// Token counts.
+    /// What it used, as it counted.
     pub usage: Usage,
 }
 
@@ -355,19 +355,24 @@ fn digest(domain: &str, bytes: &[u8]) -> Digest32 {
 pub(crate) fn write_usage(w: &mut Writer, usage: &Usage) {
     w.u64(usage.prompt.0);
     w.u64(usage.cached_prompt.0);
+    w.u64(usage.cache_write.0);
     w.u64(usage.completion.0);
+    w.u64(usage.units);
 }
 
 pub(crate) fn read_usage(r: &mut Reader<'_>) -> Result<Usage, CanonicalError> {
     Ok(Usage {
         prompt: TokenCount(r.u64()?),
         cached_prompt: TokenCount(r.u64()?),
+        cache_write: TokenCount(r.u64()?),
         completion: TokenCount(r.u64()?),
+        units: r.u64()?,
     })
 }
 
 fn write_charge(w: &mut Writer, charge: &Charge) {
-    for part in [charge.prompt, charge.completion, charge.request, charge.rounding, charge.total] {
+    let Charge { prompt, completion, request, units, rounding, total } = *charge;
+    for part in [prompt, completion, request, units, rounding, total] {
         w.u64(part.0);
     }
 }
@@ -377,6 +382,7 @@ fn read_charge(r: &mut Reader<'_>) -> Result<Charge, CanonicalError> {
         prompt: NanoUsd(r.u64()?),
         completion: NanoUsd(r.u64()?),
         request: NanoUsd(r.u64()?),
+        units: NanoUsd(r.u64()?),
         rounding: NanoUsd(r.u64()?),
         total: NanoUsd(r.u64()?),
     })

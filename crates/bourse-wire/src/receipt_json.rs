@@ -166,11 +166,12 @@ struct NodeShape {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_field_names, reason = "a number in JSON carries its unit in its name")]
 struct UsageShape {
     prompt_tokens: u64,
     cached_prompt_tokens: u64,
+    cache_write_tokens: u64,
     completion_tokens: u64,
+    units: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -180,6 +181,7 @@ struct ChargeShape {
     prompt_usd: String,
     completion_usd: String,
     request_usd: String,
+    units_usd: String,
     rounding_usd: String,
     cost_usd: String,
 }
@@ -302,7 +304,9 @@ impl UsageShape {
         Self {
             prompt_tokens: usage.prompt.0,
             cached_prompt_tokens: usage.cached_prompt.0,
+            cache_write_tokens: usage.cache_write.0,
             completion_tokens: usage.completion.0,
+            units: usage.units,
         }
     }
 
@@ -310,7 +314,9 @@ impl UsageShape {
         Usage {
             prompt: TokenCount(self.prompt_tokens),
             cached_prompt: TokenCount(self.cached_prompt_tokens),
+            cache_write: TokenCount(self.cache_write_tokens),
             completion: TokenCount(self.completion_tokens),
+            units: self.units,
         }
     }
 }
@@ -321,6 +327,7 @@ impl ChargeShape {
             prompt_usd: charge.prompt.to_usd_string(),
             completion_usd: charge.completion.to_usd_string(),
             request_usd: charge.request.to_usd_string(),
+            units_usd: charge.units.to_usd_string(),
             rounding_usd: charge.rounding.to_usd_string(),
             cost_usd: charge.total.to_usd_string(),
         }
@@ -331,6 +338,7 @@ impl ChargeShape {
             prompt: usd("charge.prompt_usd", &self.prompt_usd)?,
             completion: usd("charge.completion_usd", &self.completion_usd)?,
             request: usd("charge.request_usd", &self.request_usd)?,
+            units: usd("charge.units_usd", &self.units_usd)?,
             rounding: usd("charge.rounding_usd", &self.rounding_usd)?,
             total: usd("charge.cost_usd", &self.cost_usd)?,
         })

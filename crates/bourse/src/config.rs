@@ -157,6 +157,15 @@ pub struct ProviderModelSection {
     pub price_prompt: String,
     /// USD per generated token, a decimal string.
     pub price_completion: String,
+    /// USD per prompt token read from a cache; as `price_prompt` when left out.
+    #[serde(default)]
+    pub price_cached: Option<String>,
+    /// USD per prompt token written into a cache; as `price_prompt` when left out.
+    #[serde(default)]
+    pub price_cache_write: Option<String>,
+    /// USD per request; nothing when left out.
+    #[serde(default)]
+    pub price_request: Option<String>,
     /// Longest context in tokens, where known.
     #[serde(default)]
     pub context_tokens: Option<u32>,

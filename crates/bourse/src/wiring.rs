@@ -4,7 +4,7 @@ use crate::config::{self, Config, ConfigError, Environment, ProviderModelSection
 use bourse_exchange::ExchangeConfig;
 use bourse_gateway::adapter::adapter_of_kind;
 use bourse_gateway::{Durability, GatewayConfig, ProviderConfig, ProviderModel, Secret, Timeouts};
-use bourse_types::{ModelSlug, NanoUsd, PriceSchedule, SellerName};
+use bourse_types::{ModelSlug, PriceSchedule, SellerName};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -155,7 +155,16 @@ fn provider_model(
     })?;
     let upstream_id = section.upstream_id.as_deref().unwrap_or(&section.id);
     let place = field(&format!("model `{}`", section.id));
-    let prices = prices(&place, &section.price_prompt, &section.price_completion)?;
+    let mut prices = prices(&place, &section.price_prompt, &section.price_completion)?;
+    if let Some(text) = &section.price_cached {
+        prices.cached_prompt = config::price(&format!("{place}.price_cached"), text)?;
+    }
+    if let Some(text) = &section.price_cache_write {
+        prices.cache_write = config::price(&format!("{place}.price_cache_write"), text)?;
+    }
+    if let Some(text) = &section.price_request {
+        prices.request = config::amount(&format!("{place}.price_request"), text)?;
+    }
     let mut model = ProviderModel::new(slug, upstream_id, prices);
     if let Some(context_tokens) = section.context_tokens {
         model.context_tokens_max = context_tokens.into();
@@ -166,12 +175,13 @@ fn provider_model(
 fn prices(place: &str, prompt: &str, completion: &str) -> Result<PriceSchedule, WiringError> {
     let prompt = config::price(&format!("{place}.price_prompt"), prompt)?;
     let completion = config::price(&format!("{place}.price_completion"), completion)?;
-    Ok(PriceSchedule { prompt, cached_prompt: prompt, completion, request: NanoUsd::ZERO })
+    Ok(PriceSchedule::per_token(prompt, completion))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bourse_types::NanoUsd;
 
     fn parsed(providers: &str) -> Config {
         let folder = tempfile::tempdir().unwrap();
@@ -201,6 +211,23 @@ mod tests {
     }
 
     #[test]
+    fn prices_of_caches_and_requests_are_optional() {
+        let prices = |more: &str| {
+            let wired =
+                gateway(&parsed(&format!("{MAPLE}{more}")), &Environment::of(&[("MAPLE", "sk-maple")]));
+            wired.unwrap().providers[0].models[0].prices.unwrap()
+        };
+        let plain = prices("");
+        assert_eq!((plain.cached_prompt, plain.cache_write), (plain.prompt, plain.prompt));
+        assert_eq!(plain.request, NanoUsd::ZERO);
+        let full =
+            prices("price_cached = \"0.01\"\nprice_cache_write = \"0.125\"\nprice_request = \"0.5\"\n");
+        assert_eq!(full.cached_prompt.to_usd_per_token_string(), "0.01");
+        assert_eq!(full.cache_write.to_usd_per_token_string(), "0.125");
+        assert_eq!((full.prompt, full.request), (plain.prompt, NanoUsd(500_000_000)));
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named() {
         let check = |from: &str, to: &str, want: &str| {
             assert_eq!(refusal(&MAPLE.replace(from, to)), format!("error: {want}"));
@@ -209,6 +236,8 @@ mod tests {
         check("MAPLE", "OAK", "provider `maple` needs its key in the environment variable OAK");
         check("\"maple\"", "\"local\"", "two sellers are called `local`");
         check("\"maple\"", "\"ma ple\"", "provider name `ma ple` is not a name");
+        let request = "provider `maple`: model `a/b`.price_request is not an amount";
+        check("price_prompt", "price_request = \"-1\"\nprice_prompt", request);
         check("\"0.1\"", "\"free\"", "provider `maple`: model `a/b`.price_prompt is not a price");
         assert_eq!(refusal(&format!("{MAPLE}{MAPLE}")), "error: two sellers are called `maple`");
     }

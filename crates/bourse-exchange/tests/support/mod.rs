@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
-use bourse_types::{Charge, Digest32, ModelSlug, NanoUsd, RequestId, SellerName, TokenCount, UnixMs, Usage};
+use bourse_types::{Charge, Digest32, ModelSlug, NanoUsd, RequestId, SellerName, UnixMs, Usage};
 use bourse_wire::funds::{CommitTicket, Funds, FundsError, HoldRequest, KeyGrant, Settlement};
 use bourse_wire::receipt::{AttemptRecord, Finish, Receipt};
 use std::future::Future;
@@ -30,17 +30,16 @@ pub fn charge(total: u64) -> Charge {
     let rounding = total.min(2);
     Charge {
         prompt: NanoUsd(total - rounding),
-        completion: NanoUsd(0),
-        request: NanoUsd(0),
         rounding: NanoUsd(rounding),
         total: NanoUsd(total),
+        ..Charge::ZERO
     }
 }
 
 pub fn settlement(request: RequestId, grant: KeyGrant, total: u64, now: UnixMs) -> Settlement {
     let seller = SellerName::parse("local").expect("a name");
     let digest = |n: u8| Digest32([n; 32]);
-    let usage = Usage { prompt: TokenCount(9), cached_prompt: TokenCount(0), completion: TokenCount(3) };
+    let usage = Usage::of_tokens(9, 0, 3);
     let receipt = Receipt {
         request,
         account_digest: grant.account_digest,

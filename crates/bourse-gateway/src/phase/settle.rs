@@ -131,10 +131,9 @@ impl Drop for Open {
 
 /// A bill of nothing.
 pub(crate) fn nothing() -> Bill {
-    let zero = NanoUsd::ZERO;
     Bill {
         usage: Usage::default(),
-        charge: Charge { prompt: zero, completion: zero, request: zero, rounding: zero, total: zero },
+        charge: Charge::ZERO,
         claimed: None,
         basis: Basis::Nothing,
         doubts: Doubts::NONE,

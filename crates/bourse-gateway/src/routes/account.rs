@@ -101,6 +101,7 @@ pub(super) fn generation(
             "prompt": usd(receipt.charge.prompt),
             "completion": usd(receipt.charge.completion),
             "request": usd(receipt.charge.request),
+            "units": usd(receipt.charge.units),
             "rounding": usd(receipt.charge.rounding),
         },
         "is_byok": false,

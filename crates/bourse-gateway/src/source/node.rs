@@ -124,6 +124,7 @@ pub(crate) fn on_claim(done: &Done, meter: &mut Meter) {
     meter.on_claim(ClaimedUsage {
         prompt: done.usage.prompt.0,
         cached: done.usage.cached_prompt.0,
+        cache_write: done.usage.cache_write.0,
         completion: done.usage.completion.0,
         reasoning: 0,
     });

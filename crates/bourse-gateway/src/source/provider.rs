@@ -142,9 +142,10 @@ impl ProviderSource {
 
 /// What the meter makes of a usage object. One that cannot be read is noted as an invalid claim.
 pub(crate) fn claim_of(usage: Option<SellerUsage>) -> ClaimedUsage {
-    usage.map_or(ClaimedUsage { prompt: 0, cached: 1, completion: 0, reasoning: 0 }, |u| ClaimedUsage {
+    usage.map_or(ClaimedUsage { cached: 1, ..ClaimedUsage::default() }, |u| ClaimedUsage {
         prompt: u.prompt,
         cached: u.cached,
+        cache_write: u.cache_write,
         completion: u.completion,
         reasoning: u.reasoning,
     })

@@ -97,7 +97,7 @@ impl Funds for FakeFunds {
         let cost = receipt.charge.total;
         assert!(cost.0 <= held, "charged {cost} of {held} held");
         let parts = receipt.charge;
-        assert_eq!(parts.prompt.0 + parts.completion.0 + parts.request.0 + parts.rounding.0, cost.0);
+        assert_eq!(parts.sum_of_parts(), Some(cost));
         state.available += held - cost.0;
         state.receipts.push(receipt);
         Ok(Settled { cost, ticket: CommitTicket(state.receipts.len() as u64) })
@@ -335,12 +335,7 @@ pub(super) struct House {
 }
 
 pub(super) fn prices(pico: u64) -> PriceSchedule {
-    PriceSchedule {
-        prompt: PicoUsdPerToken(pico),
-        cached_prompt: PicoUsdPerToken(pico),
-        completion: PicoUsdPerToken(2 * pico),
-        request: NanoUsd::ZERO,
-    }
+    PriceSchedule::per_token(PicoUsdPerToken(pico), PicoUsdPerToken(2 * pico))
 }
 
 pub(super) fn provider(name: &str, pico: u64) -> ProviderConfig {

@@ -3,7 +3,7 @@
 use super::fakes::*;
 use crate::NodeAdmission;
 use bourse_link::{FramedLink, greet_gateway};
-use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, TokenCount, Usage};
+use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, Usage};
 use bourse_wire::node::{
     Delta, Done, Failed, FailureKind, Frame, Job, NodeCard, NodeFinish, Prompt, Started,
 };
@@ -81,11 +81,7 @@ impl FakeNode {
     }
 
     fn done(&self, request: RequestId, prompt: u64, completion: u64) -> Frame {
-        let usage = Usage {
-            prompt: TokenCount(prompt),
-            cached_prompt: TokenCount(0),
-            completion: TokenCount(completion),
-        };
+        let usage = Usage::of_tokens(prompt, 0, completion);
         let digest = Digest32([1; 32]);
         let statement = NodeStatement {
             node: bourse_types::NodeId(self.key.verifying_key().to_bytes()),

@@ -102,9 +102,9 @@ async fn a_weak_key_proves_nothing() {
 #[tokio::test]
 async fn another_version_is_refused_and_told_ours() {
     let mut other = hello(&CHALLENGE);
-    other.version = 2;
+    other.version = 1;
     let (result, told) = answer_with(Frame::Hello(other)).await;
-    assert!(matches!(result, Err(LinkError::Version { theirs: 2, ours: NODE_PROTOCOL_VERSION })));
+    assert!(matches!(result, Err(LinkError::Version { theirs: 1, ours: NODE_PROTOCOL_VERSION })));
     let ours = Welcome { version: NODE_PROTOCOL_VERSION, jobs_in_flight_max: 0 };
     assert_eq!(told, Some(Frame::Welcome(ours)));
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::demand::Preferences;
 use crate::snapshot::tests::offer;
+use bourse_types::PicoUsdPerToken;
 use proptest::prelude::*;
 
 /// 80 bytes of prompt: 10 tokens at least, 128 at most; 100 tokens of answer at most.
@@ -35,7 +36,7 @@ fn frames(tokens: u64) -> Meter {
 }
 
 fn claim(prompt: u64, cached: u64, completion: u64) -> ClaimedUsage {
-    ClaimedUsage { prompt, cached, completion, reasoning: 0 }
+    ClaimedUsage { prompt, cached, cache_write: 0, completion, reasoning: 0 }
 }
 
 fn with(mut meter: Meter, claims: &[ClaimedUsage]) -> Meter {
@@ -116,6 +117,21 @@ fn tool_calls_leave_room_for_their_markup() {
 }
 
 #[test]
+fn what_is_written_into_a_cache_is_billed_as_such_within_the_prompt() {
+    let wrote = |prompt, cached, cache_write| ClaimedUsage { cache_write, ..claim(prompt, cached, 10) };
+    let written = |claim| {
+        let prices =
+            PriceSchedule { cache_write: PicoUsdPerToken(3_000_000), ..offer("m", "s").prices.unwrap() };
+        let bill = with(stream(10), &[claim]).settle(StreamEnd::Complete, &prices, NanoUsd::MAX).unwrap();
+        (bill.usage.prompt.0, bill.usage.cached_prompt.0, bill.usage.cache_write.0, bill.charge.prompt.0)
+    };
+    assert_eq!(written(wrote(30, 10, 15)), (30, 10, 15, 5 * 1_000 + 10 * 500 + 15 * 3_000));
+    // A claim cut to the bound of 128 keeps what is cheap before what is dear.
+    assert_eq!(written(wrote(200, 100, 90)), (128, 100, 28, 100 * 500 + 28 * 3_000));
+    assert_eq!(written(wrote(200, 140, 60)), (128, 128, 0, 128 * 500));
+}
+
+#[test]
 fn of_two_claims_the_last_valid_one_counts() {
     let two = with(stream(10), &[claim(30, 0, 3), claim(30, 0, 10)]);
     check(&two, StreamEnd::Complete, (30, 0, 10), Basis::Claim, Doubts::NONE);
@@ -139,7 +155,9 @@ fn row_complete_with_invalid_claims_only() {
     let unknown = Doubts::USAGE_UNKNOWN.with(Doubts::CLAIM_INVALID);
     let reasoning = ClaimedUsage { reasoning: 13, ..claim(30, 0, 12) };
     let huge = claim(CLAIM_TOKENS_MAX + 1, 0, 1);
-    for invalid in [claim(5, 6, 10), claim(0, 0, 10), claim(30, 0, 0), reasoning, huge] {
+    let parts = ClaimedUsage { cache_write: 6, ..claim(30, 25, 10) };
+    let overflow = ClaimedUsage { cache_write: u64::MAX, ..claim(30, 25, 10) };
+    for invalid in [parts, overflow, claim(5, 6, 10), claim(0, 0, 10), claim(30, 0, 0), reasoning, huge] {
         let meter = with(stream(10), &[invalid]);
         check(&meter, StreamEnd::Complete, (10, 0, 10), Basis::Delivered, unknown);
         assert_eq!(
@@ -198,7 +216,7 @@ fn row_above_the_hold() {
 
 #[test]
 fn hidden_reasoning_is_believed_of_those_who_declared_it() {
-    let claim = ClaimedUsage { prompt: 30, cached: 0, completion: 70, reasoning: 60 };
+    let claim = ClaimedUsage { reasoning: 60, ..claim(30, 0, 70) };
     let mut rules = rules(Counting::Streamed);
     let meter = |rules| {
         let mut meter = with(Meter::new(rules), &[claim]);
@@ -214,7 +232,7 @@ fn hidden_reasoning_is_believed_of_those_who_declared_it() {
 }
 
 fn any_meter() -> impl Strategy<Value = (Meter, StreamEnd)> {
-    let claims = proptest::collection::vec((0u64..300, 0u64..300, 0u64..300, 0u64..50), 0..3);
+    let claims = proptest::collection::vec((0u64..300, 0u64..300, 0u64..200, 0u64..300, 0u64..50), 0..3);
     let content = proptest::collection::vec((0u64..20, 0u64..4), 0..40);
     (0usize..3, 0usize..5, claims, content, proptest::option::of((0u64..200, 0u64..200))).prop_map(
         |(counting, end, claims, content, prompt)| {
@@ -230,8 +248,8 @@ fn any_meter() -> impl Strategy<Value = (Meter, StreamEnd)> {
                     meter.on_content(bytes);
                 }
             }
-            for (prompt, cached, completion, reasoning) in claims {
-                meter.on_claim(ClaimedUsage { prompt, cached, completion, reasoning });
+            for (prompt, cached, cache_write, completion, reasoning) in claims {
+                meter.on_claim(ClaimedUsage { prompt, cached, cache_write, completion, reasoning });
             }
             let ends = [EARLY[0], EARLY[1], EARLY[2], EARLY[3], StreamEnd::Complete];
             (meter, ends[end])
@@ -245,7 +263,7 @@ proptest! {
         let prices = offer("m", "s").prices.unwrap();
         let bill = meter.settle(end, &prices, NanoUsd(held)).unwrap();
         prop_assert!(bill.charge.total.0 <= held);
-        prop_assert!(bill.usage.cached_prompt <= bill.usage.prompt);
+        prop_assert!(bill.usage.fresh_prompt().is_some());
         prop_assert!(bill.usage.prompt.0 <= meter.rules.prompt_tokens_max);
         prop_assert!(bill.usage.completion.0 <= meter.generated().min(100));
         if let Some(claimed) = bill.claimed {

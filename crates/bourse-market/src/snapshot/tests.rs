@@ -1,6 +1,6 @@
 use super::*;
 use crate::offer::{PromptBound, Quantization, Supports};
-use bourse_types::{NanoUsd, PicoUsdPerToken, PriceSchedule};
+use bourse_types::{PicoUsdPerToken, PriceSchedule};
 
 /// An offer without limits at 1 µUSD per prompt token and 2 per completion token.
 pub(crate) fn offer(model: &str, seller: &str) -> Offer {
@@ -8,10 +8,8 @@ pub(crate) fn offer(model: &str, seller: &str) -> Offer {
         model: ModelSlug::parse(model).unwrap(),
         seller: SellerName::parse(seller).unwrap(),
         prices: Some(PriceSchedule {
-            prompt: PicoUsdPerToken(1_000_000),
             cached_prompt: PicoUsdPerToken(500_000),
-            completion: PicoUsdPerToken(2_000_000),
-            request: NanoUsd(0),
+            ..PriceSchedule::per_token(PicoUsdPerToken(1_000_000), PicoUsdPerToken(2_000_000))
         }),
         context_tokens_max: 8_192,
         completion_tokens_max: None,

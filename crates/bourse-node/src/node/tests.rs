@@ -79,7 +79,7 @@ async fn a_gateway_of_another_version_ends_the_node() {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut bytes = Vec::new();
         Frame::Challenge([1; 32]).encode(&mut bytes);
-        bytes.extend_from_slice(&[9, 0, 0, 0, 3, 2, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend_from_slice(&[9, 0, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 0]);
         stream.write_all(&bytes).await.unwrap();
         stream
     };
@@ -87,7 +87,7 @@ async fn a_gateway_of_another_version_ends_the_node() {
     let (_stream, ended) = tokio::join!(gateway, node.serve(&sink, std::future::pending()));
     let error = ended.unwrap_err();
     assert!(
-        matches!(error, NodeError::Gateway { source: LinkError::Version { theirs: 2, .. }, .. }),
+        matches!(error, NodeError::Gateway { source: LinkError::Version { theirs: 1, .. }, .. }),
         "{error}"
     );
 }

@@ -6,7 +6,7 @@ use crate::engine::{Generation, SubmitError};
 use crate::tokenizer::tests::{BYTE_0, IM_END, IM_START, tiny_vocabulary};
 use bourse_proof::sign::{Signer, verify_statement};
 use bourse_proof::trace::{choice_nonce, prompt_hash, run_seed, run_seed_hash, trace_root};
-use bourse_types::{Digest32, ModelSlug, TokenCount, Usage};
+use bourse_types::{Digest32, ModelSlug, Usage};
 use bourse_wire::node::{Delta, Done, NodeFinish, Prompt, Sampling, Started};
 use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
 use tokio::task::JoinHandle;
@@ -166,8 +166,7 @@ async fn a_chat_is_streamed_and_signed() {
     let prompt_tokens = prompt.len() as u64;
     assert_eq!(answer.started, Some(Started { request: RequestId(77), prompt_tokens, cached_tokens: 0 }));
     let done = answer.done.unwrap();
-    let usage =
-        Usage { prompt: TokenCount(prompt_tokens), cached_prompt: TokenCount(0), completion: TokenCount(7) };
+    let usage = Usage::of_tokens(prompt_tokens, 0, 7);
     assert_eq!(done.usage, usage);
     verify_statement(&done.statement).unwrap();
     let statement = done.statement.statement;

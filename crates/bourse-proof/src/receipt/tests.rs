@@ -12,7 +12,7 @@ const NODE: [u8; 32] = [2; 32];
 
 fn receipt() -> Receipt {
     let seller = SellerName::parse("local").unwrap();
-    let usage = Usage { prompt: TokenCount(7), cached_prompt: TokenCount(2), completion: TokenCount(5) };
+    let usage = Usage { cache_write: TokenCount(1), units: 4, ..Usage::of_tokens(7, 2, 5) };
     let node = Signer::from_bytes(&NODE);
     let statement = NodeStatement {
         node: node.node_id(),
@@ -44,8 +44,9 @@ fn receipt() -> Receipt {
             prompt: NanoUsd(10),
             completion: NanoUsd(20),
             request: NanoUsd(3),
+            units: NanoUsd(2),
             rounding: NanoUsd(1),
-            total: NanoUsd(34),
+            total: NanoUsd(36),
         },
         fee: NanoUsd(1),
         request_hash: Digest32([12; 32]),
@@ -135,12 +136,16 @@ fn check_content(change: impl FnOnce(&mut Receipt), want: &[&str]) {
 #[test]
 fn content_is_checked_even_when_it_is_signed() {
     check_content(|r| r.charge.total.0 += 1, &["charge_sum"]);
-    check_content(|r| (r.charge.rounding.0, r.charge.total.0) = (3, 36), &["charge_sum"]);
+    check_content(|r| (r.charge.rounding.0, r.charge.total.0) = (3, 38), &[]);
+    check_content(|r| (r.charge.rounding.0, r.charge.total.0) = (4, 39), &["charge_sum"]);
+    check_content(|r| r.usage_billed.units = 0, &["charge_sum"]);
     check_content(|r| r.usage_billed.completion.0 = 0, &["charge_sum"]);
     check_content(|r| r.usage_billed.prompt.0 = 0, &["charge_sum", "usage"]);
     check_content(|r| r.usage_billed.completion.0 += 1, &["usage"]);
-    check_content(|r| r.usage_billed.cached_prompt.0 = 8, &["usage"]);
-    check_content(|r| r.fee.0 = 35, &["fee"]);
+    check_content(|r| r.usage_billed.cached_prompt.0 = 7, &["usage"]);
+    check_content(|r| r.usage_billed.cache_write.0 = 6, &["usage"]);
+    check_content(|r| r.usage_billed.units += 1, &["usage"]);
+    check_content(|r| r.fee.0 = 37, &["fee"]);
     check_content(|r| r.attempts.reverse(), &["seller"]);
     check_content(|r| r.attempts.clear(), &["seller"]);
     check_content(|r| r.seller = None, &["seller"]);
@@ -167,13 +172,7 @@ fn a_request_that_nobody_answered_has_a_receipt_too() {
     unanswered.node = None;
     unanswered.usage_claimed = None;
     unanswered.usage_billed = Usage::default();
-    unanswered.charge = Charge {
-        prompt: NanoUsd(0),
-        completion: NanoUsd(0),
-        request: NanoUsd(0),
-        rounding: NanoUsd(0),
-        total: NanoUsd(0),
-    };
+    unanswered.charge = Charge::ZERO;
     unanswered.fee = NanoUsd(0);
     unanswered.finish = Finish::NoSeller;
     unanswered.first_content_ms = None;

@@ -61,10 +61,10 @@ fn digest_of(seed: u64) -> Digest32 {
 fn offer(random: &mut Random, model: ModelSlug, seller: SellerName, priced: bool) -> Offer {
     let prompt = 1 + random.below(900_000);
     let prices = PriceSchedule {
-        prompt: PicoUsdPerToken(prompt),
         cached_prompt: PicoUsdPerToken(prompt / 10),
         completion: PicoUsdPerToken(1 + random.below(4_000_000)),
         request: NanoUsd(if random.permille(200) { random.below(5_000) } else { 0 }),
+        ..PriceSchedule::per_token(PicoUsdPerToken(prompt), PicoUsdPerToken(0))
     };
     Offer {
         model,

@@ -61,7 +61,7 @@ pub(super) fn perform(
     }
     let each = 1 + random.below(ANSWER_TOKENS_MAX.min(wanted.max_tokens.unwrap_or(u64::MAX)));
     let tokens = each * u64::from(wanted.choices);
-    let usage = ClaimedUsage { prompt: wanted.prompt_tokens, cached: 0, completion: tokens, reasoning: 0 };
+    let usage = ClaimedUsage { prompt: wanted.prompt_tokens, completion: tokens, ..ClaimedUsage::default() };
     let Expectation::Answers { usage: rule } = expectation else {
         let mut beats = content(random, speed, wanted.mode, tokens.div_ceil(2));
         let wait = if fault.is_some_and(Fault::is_timeout) { SILENCE_MS } else { 1 };

@@ -143,12 +143,7 @@ impl House {
 fn provider(seller: &Seller) -> ProviderConfig {
     let config = seller.config();
     let model = |listing: &bourse_sim::upstream::Listing| {
-        let prices = PriceSchedule {
-            prompt: listing.price_prompt,
-            cached_prompt: listing.price_prompt,
-            completion: listing.price_completion,
-            request: NanoUsd::ZERO,
-        };
+        let prices = PriceSchedule::per_token(listing.price_prompt, listing.price_completion);
         let slug = ModelSlug::parse(&listing.id).expect("a listing's name is a slug");
         let mut model = ProviderModel::new(slug, &listing.id, prices);
         model.context_tokens_max = listing.context_length_tokens;

@@ -129,10 +129,8 @@ async fn sellers() -> Vec<Arc<Seller>> {
 
 fn provider(number: usize, listing: &Listing) -> ProviderConfig {
     let prices = PriceSchedule {
-        prompt: listing.price_prompt,
-        cached_prompt: listing.price_prompt,
-        completion: listing.price_completion,
         request: NanoUsd(100),
+        ..PriceSchedule::per_token(listing.price_prompt, listing.price_completion)
     };
     let slug = ModelSlug::parse(&listing.id).expect("a slug");
     ProviderConfig {

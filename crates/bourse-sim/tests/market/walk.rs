@@ -228,10 +228,8 @@ fn seller(name: &str, prompt: u64, completion: u64) -> SellerConfig {
 fn provider(number: usize, seller: &Seller) -> ProviderConfig {
     let listing = &seller.config().listings[0];
     let prices = PriceSchedule {
-        prompt: listing.price_prompt,
-        cached_prompt: listing.price_prompt,
-        completion: listing.price_completion,
         request: NanoUsd(100),
+        ..PriceSchedule::per_token(listing.price_prompt, listing.price_completion)
     };
     let slug = ModelSlug::parse("m/one").expect("a slug");
     ProviderConfig {

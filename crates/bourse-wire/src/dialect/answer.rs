@@ -4,8 +4,8 @@
 //! whether there is content) and the bytes go on as they are. Only the `usage` object is written anew,
 //! because it carries the price. Answers of our own nodes are written here from the start.
 //!
-//! `usage.cost` is the one authoritative amount. `cost_details` holds `prompt`, `completion`, `request` and
-//! `rounding`, which add up to it exactly; there is no second amount that a client could add by mistake.
+//! `usage.cost` is the one authoritative amount. `cost_details` holds `prompt`, `completion`, `request`,
+//! `units` and `rounding`, which add up to it exactly; there is no second amount that a client could add by mistake.
 
 mod ours;
 
@@ -193,6 +193,8 @@ pub struct SellerUsage {
     pub prompt: u64,
     /// The part read from a cache.
     pub cached: u64,
+    /// The part written into a cache.
+    pub cache_write: u64,
     /// All generated tokens.
     pub completion: u64,
     /// The part of them that is reasoning.
@@ -203,14 +205,17 @@ pub struct SellerUsage {
 /// count is not zero.
 pub fn read_usage(raw: &str) -> Option<SellerUsage> {
     let mut walk = Walk::new(raw);
-    let (mut prompt, mut completion, mut cached, mut reasoning) = (None, None, Some(0), Some(0));
+    let (mut prompt, mut completion) = (None, None);
+    let ([mut cached, mut cache_write], [mut reasoning]) = ([Some(0); 2], [Some(0)]);
     walk.members::<JsonError>(|walk, key| {
         match walk.text(key) {
             "prompt_tokens" => prompt = count(walk)?,
             "completion_tokens" => completion = count(walk)?,
-            "prompt_tokens_details" if walk.peek() == b'{' => cached = member_count(walk, "cached_tokens")?,
+            "prompt_tokens_details" if walk.peek() == b'{' => {
+                [cached, cache_write] = member_counts(walk, ["cached_tokens", "cache_write_tokens"])?;
+            }
             "completion_tokens_details" if walk.peek() == b'{' => {
-                reasoning = member_count(walk, "reasoning_tokens")?;
+                [reasoning] = member_counts(walk, ["reasoning_tokens"])?;
             }
             _ => {
                 walk.value()?;
@@ -219,7 +224,13 @@ pub fn read_usage(raw: &str) -> Option<SellerUsage> {
         Ok(())
     })
     .ok()?;
-    Some(SellerUsage { prompt: prompt?, cached: cached?, completion: completion?, reasoning: reasoning? })
+    Some(SellerUsage {
+        prompt: prompt?,
+        cached: cached?,
+        cache_write: cache_write?,
+        completion: completion?,
+        reasoning: reasoning?,
+    })
 }
 
 /// A whole number; none for anything else.
@@ -228,15 +239,19 @@ fn count(walk: &mut Walk<'_>) -> Result<Option<u64>, JsonError> {
     Ok(walk.text(value).parse().ok())
 }
 
-/// One member of an object as a whole number; zero when it is missing or null.
-fn member_count(walk: &mut Walk<'_>, name: &str) -> Result<Option<u64>, JsonError> {
-    let mut found = Some(0);
+/// Members of an object as whole numbers; zero where one is missing or null.
+fn member_counts<const N: usize>(
+    walk: &mut Walk<'_>,
+    names: [&str; N],
+) -> Result<[Option<u64>; N], JsonError> {
+    let mut found = [Some(0); N];
     walk.members::<JsonError>(|walk, key| {
-        if walk.text(key) != name {
+        let name = walk.text(key);
+        let Some(at) = names.iter().position(|wanted| *wanted == name) else {
             walk.value()?;
             return Ok(());
-        }
-        found = if walk.peek() == b'n' { non_null(walk)?.map(|_| 0).or(Some(0)) } else { count(walk)? };
+        };
+        found[at] = if walk.peek() == b'n' { non_null(walk)?.map(|_| 0).or(Some(0)) } else { count(walk)? };
         Ok(())
     })?;
     Ok(found)
@@ -263,10 +278,11 @@ pub fn push_usd(out: &mut Vec<u8>, amount: NanoUsd) {
 pub fn push_cost_members(out: &mut Vec<u8>, charge: &Charge) {
     out.extend_from_slice(b"\"cost\":");
     push_usd(out, charge.total);
-    let parts: [(&[u8], NanoUsd); 4] = [
+    let parts: [(&[u8], NanoUsd); 5] = [
         (b",\"cost_details\":{\"prompt\":", charge.prompt),
         (b",\"completion\":", charge.completion),
         (b",\"request\":", charge.request),
+        (b",\"units\":", charge.units),
         (b",\"rounding\":", charge.rounding),
     ];
     for (key, amount) in parts {
@@ -286,8 +302,8 @@ pub fn push_usage(out: &mut Vec<u8>, billed: &Usage, charge: &Charge, seller: Op
     out.extend_from_slice(b",\"total_tokens\":");
     push_u64(out, billed.prompt.0.saturating_add(billed.completion.0));
     let billed_as_claimed = |claim: SellerUsage| {
-        (claim.prompt, claim.cached, claim.completion)
-            == (billed.prompt.0, billed.cached_prompt.0, billed.completion.0)
+        (claim.prompt, claim.cached, claim.cache_write, claim.completion)
+            == (billed.prompt.0, billed.cached_prompt.0, billed.cache_write.0, billed.completion.0)
     };
     let mut details = false;
     if let Some((raw, _)) = seller.filter(|(_, claim)| billed_as_claimed(*claim)) {
@@ -296,6 +312,8 @@ pub fn push_usage(out: &mut Vec<u8>, billed: &Usage, charge: &Charge, seller: Op
     if !details {
         out.extend_from_slice(b",\"prompt_tokens_details\":{\"cached_tokens\":");
         push_u64(out, billed.cached_prompt.0);
+        out.extend_from_slice(b",\"cache_write_tokens\":");
+        push_u64(out, billed.cache_write.0);
         out.push(b'}');
     }
     out.push(b',');

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 fn example(attempts: usize) -> Receipt {
     let seller = SellerName::parse("local").unwrap();
-    let usage = Usage { prompt: TokenCount(7), cached_prompt: TokenCount(2), completion: TokenCount(5) };
+    let usage = Usage { cache_write: TokenCount(3), units: 4, ..Usage::of_tokens(7, 2, 5) };
     let statement = NodeStatement {
         node: NodeId([1; 32]),
         request: RequestId(9),
@@ -31,8 +31,9 @@ fn example(attempts: usize) -> Receipt {
             prompt: NanoUsd(1),
             completion: NanoUsd(2),
             request: NanoUsd(3),
+            units: NanoUsd(2),
             rounding: NanoUsd(1),
-            total: NanoUsd(7),
+            total: NanoUsd(9),
         },
         fee: NanoUsd(1),
         request_hash: Digest32([12; 32]),

@@ -4,11 +4,7 @@ use proptest::prelude::*;
 const GOLDEN: &str = include_str!("golden.json");
 
 fn usage(prompt: u64, cached: u64, completion: u64) -> Usage {
-    Usage {
-        prompt: TokenCount(prompt),
-        cached_prompt: TokenCount(cached),
-        completion: TokenCount(completion),
-    }
+    Usage { cache_write: TokenCount(3), units: 4, ..Usage::of_tokens(prompt, cached, completion) }
 }
 
 fn example() -> ReceiptDocument {
@@ -40,8 +36,9 @@ fn example() -> ReceiptDocument {
             prompt: NanoUsd(1_000),
             completion: NanoUsd(2_000_000_000),
             request: NanoUsd(3),
+            units: NanoUsd(2),
             rounding: NanoUsd(1),
-            total: NanoUsd(2_000_001_004),
+            total: NanoUsd(2_000_001_006),
         },
         fee: NanoUsd(1),
         request_hash: Digest32([12; 32]),
@@ -87,9 +84,9 @@ fn check_refused(from: &str, to: &str, want: &str) {
 
 #[test]
 fn reading_is_strict() {
-    check_refused("\"version\": 1,", "\"version\": 2,", "version 2");
-    check_refused("\"version\": 1,", "\"version\": 1, \"more\": 0,", "unknown field `more`");
-    check_refused("\"version\": 1,", "\"version\": 1, \"version\": 1,", "duplicate field");
+    check_refused("\"version\": 2,", "\"version\": 1,", "version 1");
+    check_refused("\"version\": 2,", "\"version\": 2, \"more\": 0,", "unknown field `more`");
+    check_refused("\"version\": 2,", "\"version\": 2, \"version\": 2,", "duplicate field");
     check_refused("\"seller\": \"local\",\n    \"node\"", "\"node\"", "missing field `seller`");
     check_refused("\"first_content_ms\": 2,", "", "missing field `first_content_ms`");
     check_refused("\"total_ms\": 3", "\"total_ms\": -3", "invalid value");
@@ -141,11 +138,15 @@ fn checkpoints_round_trip_and_are_strict() {
 }
 
 fn any_usage() -> impl Strategy<Value = Usage> {
-    any::<(u64, u64, u64)>().prop_map(|(prompt, cached, completion)| usage(prompt, cached, completion))
+    any::<[u64; 5]>().prop_map(|[prompt, cached, write, completion, units]| Usage {
+        cache_write: TokenCount(write),
+        units,
+        ..Usage::of_tokens(prompt, cached, completion)
+    })
 }
 
 fn any_document() -> impl Strategy<Value = ReceiptDocument> {
-    let claims = (proptest::option::of(any_usage()), any_usage(), any::<[u64; 6]>());
+    let claims = (proptest::option::of(any_usage()), any_usage(), any::<[u64; 7]>());
     let ends = (0..Finish::ALL.len(), any::<bool>(), any::<Option<u64>>(), any::<[u64; 4]>());
     let list = proptest::collection::vec(("[a-z0-9/._-]{1,20}", any::<u16>()), 0..=ATTEMPTS_MAX);
     let hashes = proptest::collection::vec(any::<[u8; 32]>(), 0..20);
@@ -169,8 +170,8 @@ fn any_document() -> impl Strategy<Value = ReceiptDocument> {
             };
             receipt.attempts = list.into_iter().map(record).collect();
             (receipt.usage_claimed, receipt.usage_billed) = (claimed, billed);
-            let [prompt, completion, request, rounding, total, fee] = money.map(NanoUsd);
-            receipt.charge = Charge { prompt, completion, request, rounding, total };
+            let [prompt, completion, request, units, rounding, total, fee] = money.map(NanoUsd);
+            receipt.charge = Charge { prompt, completion, request, units, rounding, total };
             receipt.fee = fee;
             receipt.finish = Finish::ALL[finish];
             (receipt.streamed, receipt.first_content_ms) = (streamed, first);

@@ -157,5 +157,16 @@ pub(super) const PROVIDER_FIELDS: &[(&str, &str, &str)] = &[
     ("model.upstream_id", "", "the name that the provider knows"),
     ("model.price_prompt", "USD per token", "price of reading"),
     ("model.price_completion", "USD per token", "price of writing"),
+    (
+        "model.price_cached",
+        "USD per token",
+        "price of what is read from a cache; as price_prompt when left out",
+    ),
+    (
+        "model.price_cache_write",
+        "USD per token",
+        "price of what is put into a cache; as price_prompt when left out",
+    ),
+    ("model.price_request", "USD", "price of each request beside its tokens; nothing when left out"),
     ("model.context_tokens", "tokens", "longest context, where known"),
 ];

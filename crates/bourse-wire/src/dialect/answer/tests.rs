@@ -2,22 +2,17 @@
 
 use super::*;
 use crate::error::{ApiError, ErrorType};
-use bourse_types::{PicoUsdPerToken, PriceSchedule, TokenCount};
+use bourse_types::{PicoUsdPerToken, PriceSchedule};
 
 fn usage(prompt: u64, cached: u64, completion: u64) -> Usage {
-    Usage {
-        prompt: TokenCount(prompt),
-        cached_prompt: TokenCount(cached),
-        completion: TokenCount(completion),
-    }
+    Usage::of_tokens(prompt, cached, completion)
 }
 
 fn charge(usage: &Usage) -> Charge {
     let prices = PriceSchedule {
-        prompt: PicoUsdPerToken(150_000),
         cached_prompt: PicoUsdPerToken(75_001),
-        completion: PicoUsdPerToken(600_333),
         request: NanoUsd(5),
+        ..PriceSchedule::per_token(PicoUsdPerToken(150_000), PicoUsdPerToken(600_333))
     };
     prices.charge(usage).unwrap()
 }
@@ -51,7 +46,7 @@ fn cost_details_sum_to_cost_and_sellers_money_is_left_out() {
     let text = String::from_utf8(out).unwrap();
     assert_eq!(
         text,
-        r#"{"prompt_tokens":1000,"completion_tokens":50,"total_tokens":1050,"prompt_tokens_details":{"cached_tokens":100,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":7},"cost":0.000172522,"cost_details":{"prompt":0.0001425,"completion":0.000030016,"request":0.000000005,"rounding":0.000000001}}"#
+        r#"{"prompt_tokens":1000,"completion_tokens":50,"total_tokens":1050,"prompt_tokens_details":{"cached_tokens":100,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":7},"cost":0.000172522,"cost_details":{"prompt":0.0001425,"completion":0.000030016,"request":0.000000005,"units":0,"rounding":0.000000001}}"#
     );
 }
 
@@ -64,6 +59,7 @@ fn a_seller_whose_counts_were_not_billed_has_no_say() {
     let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(json["prompt_tokens"], 10);
     assert_eq!(json["prompt_tokens_details"]["cached_tokens"], 0);
+    assert_eq!(json["prompt_tokens_details"]["cache_write_tokens"], 0);
     assert!(json.get("x").is_none());
 }
 
@@ -71,7 +67,7 @@ fn a_seller_whose_counts_were_not_billed_has_no_say() {
 fn unknown_counts_are_not_zero() {
     let claim =
         r#"{"prompt_tokens":3,"completion_tokens":4,"completion_tokens_details":{"reasoning_tokens":2}}"#;
-    let want = SellerUsage { prompt: 3, cached: 0, completion: 4, reasoning: 2 };
+    let want = SellerUsage { prompt: 3, cached: 0, cache_write: 0, completion: 4, reasoning: 2 };
     assert_eq!(read_usage(claim), Some(want));
     assert_eq!(read_usage(r#"{"completion_tokens":4}"#), None);
     assert_eq!(read_usage(r#"{"prompt_tokens":4}"#), None);
@@ -80,6 +76,8 @@ fn unknown_counts_are_not_zero() {
     assert_eq!(read_usage("[]"), None);
     let nulls = r#"{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":null,"completion_tokens_details":{"reasoning_tokens":null}}"#;
     assert_eq!(read_usage(nulls).unwrap().cached, 0);
+    let both = r#"{"prompt_tokens":9,"completion_tokens":4,"prompt_tokens_details":{"cache_write_tokens":5,"cached_tokens":3}}"#;
+    assert_eq!(read_usage(both).map(|claim| (claim.cached, claim.cache_write)), Some((3, 5)));
     let bad = r#"{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":-1}}"#;
     assert_eq!(read_usage(bad), None);
 }

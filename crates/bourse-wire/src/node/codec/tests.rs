@@ -9,10 +9,10 @@ fn slug() -> ModelSlug {
 }
 
 fn usages() -> impl Strategy<Value = Usage> {
-    (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(prompt, cached, completion)| Usage {
-        prompt: TokenCount(prompt),
-        cached_prompt: TokenCount(cached),
-        completion: TokenCount(completion),
+    any::<[u64; 5]>().prop_map(|[prompt, cached, write, completion, units]| Usage {
+        cache_write: TokenCount(write),
+        units,
+        ..Usage::of_tokens(prompt, cached, completion)
     })
 }
 
