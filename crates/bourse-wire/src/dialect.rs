@@ -6,7 +6,7 @@
 
 mod answer;
 pub mod chat;
-mod fields;
+pub mod fields;
 pub mod front;
 pub mod grammar;
 pub mod messages;
@@ -18,7 +18,7 @@ pub use answer::{
     AnswerHead, ChoiceText, ChunkView, DONE_EVENT, DeltaText, PlainView, SellerUsage, push_cost_members,
     push_usage, push_usd, read_usage, splice_usage, without_usage,
 };
-pub use fields::{Preferences, SortBy};
+pub use fields::{Preferences, Routing, SortBy};
 
 use crate::node::Sampling;
 use bourse_types::ModelSlug;
@@ -143,6 +143,8 @@ pub struct Job {
     pub preferences_span: Option<Range<usize>>,
     /// Span of the session id within its quotes.
     pub session: Option<Range<usize>>,
+    /// What else the request says to the market.
+    pub routing: Routing,
 }
 
 impl Job {

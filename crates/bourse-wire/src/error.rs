@@ -158,6 +158,17 @@ pub struct PreviousError {
     pub reason: String,
 }
 
+/// What only some errors have.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Details {
+    /// The seller whose failure is reported.
+    pub provider_name: Option<String>,
+    /// Why no offer could serve the request.
+    pub availability: Option<Availability>,
+    /// Further members of `metadata`, as raw JSON text without braces.
+    pub metadata_json: Option<String>,
+}
+
 /// One failed request, as told to the buyer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -172,12 +183,8 @@ pub struct ApiError {
     pub retry_after_s: Option<u64>,
     /// Attempts at sellers that failed; at most [`PREVIOUS_ERRORS_MAX`].
     pub previous: Vec<PreviousError>,
-    /// The seller whose failure is reported.
-    pub provider_name: Option<String>,
-    /// Why no offer could serve the request.
-    pub availability: Option<Box<Availability>>,
-    /// Further members of `metadata`, as raw JSON text without braces, when there are any.
-    pub metadata_json: Option<String>,
+    /// What only some errors have.
+    pub details: Option<Box<Details>>,
 }
 
 impl ApiError {
@@ -189,9 +196,7 @@ impl ApiError {
             param: None,
             retry_after_s: None,
             previous: Vec::new(),
-            provider_name: None,
-            availability: None,
-            metadata_json: None,
+            details: None,
         }
     }
 
@@ -203,7 +208,22 @@ impl ApiError {
     /// No offer can serve the request.
     pub fn unavailable(availability: Availability, message: impl Into<Cow<'static, str>>) -> Self {
         let kind = availability.code.error_type();
-        Self { availability: Some(Box::new(availability)), ..Self::new(kind, message) }
+        let details = Details { availability: Some(availability), ..Details::default() };
+        Self { details: Some(Box::new(details)), ..Self::new(kind, message) }
+    }
+
+    /// The same error, as that of a seller.
+    #[must_use]
+    pub fn of_provider(mut self, name: impl Into<String>) -> Self {
+        self.details.get_or_insert_default().provider_name = Some(name.into());
+        self
+    }
+
+    /// The same error with further members of `metadata`: raw JSON text without braces.
+    #[must_use]
+    pub fn with_metadata(mut self, json: String) -> Self {
+        self.details.get_or_insert_default().metadata_json = Some(json);
+        self
     }
 
     /// The HTTP status.
@@ -231,17 +251,18 @@ impl ApiError {
             out.extend_from_slice(b",\"retry_after\":");
             push_u64(out, seconds);
         }
-        if let Some(name) = &self.provider_name {
+        let details = self.details.as_deref();
+        if let Some(name) = details.and_then(|d| d.provider_name.as_ref()) {
             out.extend_from_slice(b",\"provider_name\":");
             push_string(out, name);
         }
         self.push_previous(out);
-        if let Some(more) = &self.metadata_json {
+        if let Some(more) = details.and_then(|d| d.metadata_json.as_ref()) {
             out.push(b',');
             out.extend_from_slice(more.as_bytes());
         }
         out.push(b'}');
-        if let Some(availability) = &self.availability {
+        if let Some(availability) = details.and_then(|d| d.availability.as_ref()) {
             out.extend_from_slice(b",\"availability\":");
             availability.push(out, self.retry_after_s);
         }
@@ -286,13 +307,13 @@ mod tests {
 
     #[test]
     fn the_envelope_is_the_fields_own() {
-        let mut error = ApiError::field("n", "`n` must be 1 to 128");
-        error.provider_name = Some("b".into());
+        let mut error =
+            ApiError::field("n", "`n` must be 1 to 128").of_provider("b").with_metadata("\"x\":1".into());
         error.previous.push(PreviousError { seller: "a".into(), status: 503, reason: "full \"now\"".into() });
         let text = String::from_utf8(error.to_json()).unwrap();
         assert_eq!(
             text,
-            r#"{"error":{"code":400,"message":"`n` must be 1 to 128","type":"invalid_request_error","param":"n","metadata":{"error_type":"invalid_request","provider_name":"b","previous_errors":[{"provider":"a","code":503,"status":503,"reason":"full \"now\""}]}}}"#
+            r#"{"error":{"code":400,"message":"`n` must be 1 to 128","type":"invalid_request_error","param":"n","metadata":{"error_type":"invalid_request","provider_name":"b","previous_errors":[{"provider":"a","code":503,"status":503,"reason":"full \"now\""}],"x":1}}}"#
         );
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
     }
