@@ -185,9 +185,9 @@ impl Gateway {
                 }
                 Ok(response)
             }
-            Err(mut error) => {
+            Err(error) => {
                 open.give_back(Finish::NoSeller);
-                error.metadata_json = wants_plan.then(|| explain::metadata(&route));
+                let error = if wants_plan { error.with_metadata(explain::metadata(&route)) } else { error };
                 Err(refused(error))
             }
         }
@@ -209,7 +209,7 @@ impl Gateway {
         let request = open.held.request;
         let (content_type, body, ticket) = match answer {
             Answer::Stream(begun) => {
-                let goes_on = job.stream_failure == StreamFailure::Continue;
+                let goes_on = job.routing.stream_failure == StreamFailure::Continue;
                 let again = goes_on.then(|| Arc::new(Again { job, route }));
                 ("text/event-stream", Body::relay(Relay::new(open, *begun, more, again)), None)
             }

@@ -6,7 +6,7 @@
 
 mod answer;
 pub mod chat;
-mod fields;
+pub mod fields;
 pub mod front;
 pub mod gemini;
 pub mod grammar;
@@ -20,7 +20,7 @@ pub use answer::{
     AnswerHead, ChoiceText, ChunkView, DONE_EVENT, DeltaText, PlainView, SellerUsage, push_cost_members,
     push_usage, push_usd, read_usage, splice_usage, without_usage,
 };
-pub use fields::{Preferences, SortBy};
+pub use fields::{Preferences, Routing, SortBy, StreamFailure};
 
 use crate::node::Sampling;
 use bourse_types::ModelSlug;
@@ -91,16 +91,6 @@ pub struct Needs {
     pub passthrough: bool,
 }
 
-/// What becomes of a stream whose seller fails after content was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum StreamFailure {
-    /// It ends with an error.
-    #[default]
-    Terminate,
-    /// Another seller is asked to go on from where it broke; that is a generation of its own, with its own receipt.
-    Continue,
-}
-
 /// One top-level member of the body: the span of its key within the quotes, and of its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {
@@ -160,8 +150,8 @@ pub struct Job {
     pub preferences_span: Option<Range<usize>>,
     /// Span of the session id within its quotes.
     pub session: Option<Range<usize>>,
-    /// What becomes of a stream that breaks.
-    pub stream_failure: StreamFailure,
+    /// What else the request says to the market.
+    pub routing: Routing,
 }
 
 impl Job {

@@ -4,6 +4,10 @@
 //! raise their own typed exceptions. The message says what was wrong, where, and what to do about it;
 //! `metadata.error_type` is stable and meant for programs.
 
+mod availability;
+
+pub use availability::{AVAILABILITY_ITEMS_MAX, Availability, AvailabilityCode, Constraint, Exclusion};
+
 use crate::json::{push_string, push_u64};
 use std::borrow::Cow;
 
@@ -31,6 +35,10 @@ pub enum ErrorType {
     PayloadTooLarge,
     /// Prompt and answer do not fit the model's context.
     ContextLengthExceeded,
+    /// A seller's filter refuses the content.
+    ContentPolicyViolation,
+    /// The body is well formed and what it asks for cannot be done.
+    Unprocessable,
     /// Too many requests.
     RateLimitExceeded,
     /// A seller failed, or none is left.
@@ -58,6 +66,8 @@ impl ErrorType {
             Self::RequestTimeout => "request_timeout",
             Self::PayloadTooLarge => "payload_too_large",
             Self::ContextLengthExceeded => "context_length_exceeded",
+            Self::ContentPolicyViolation => "content_policy_violation",
+            Self::Unprocessable => "unprocessable",
             Self::RateLimitExceeded => "rate_limit_exceeded",
             Self::ProviderUnavailable => "provider_unavailable",
             Self::ProviderOverloaded => "provider_overloaded",
@@ -73,12 +83,13 @@ impl ErrorType {
             Self::InvalidRequest | Self::ContextLengthExceeded => 400,
             Self::Authentication => 401,
             Self::PaymentRequired => 402,
-            Self::PermissionDenied => 403,
+            Self::PermissionDenied | Self::ContentPolicyViolation => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
             Self::Conflict => 409,
             Self::PayloadTooLarge => 413,
+            Self::Unprocessable => 422,
             Self::RateLimitExceeded => 429,
             Self::Server => 500,
             Self::ProviderUnavailable => 502,
@@ -101,6 +112,39 @@ impl ErrorType {
             _ => "invalid_request_error",
         }
     }
+
+    /// The word in `error.type` of Anthropic's envelope.
+    pub fn anthropic_type(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication_error",
+            Self::PaymentRequired => "billing_error",
+            Self::PermissionDenied => "permission_error",
+            Self::NotFound => "not_found_error",
+            Self::PayloadTooLarge => "request_too_large",
+            Self::RateLimitExceeded => "rate_limit_error",
+            Self::ProviderOverloaded => "overloaded_error",
+            Self::Timeout | Self::RequestTimeout => "timeout_error",
+            Self::ProviderUnavailable | Self::Server => "api_error",
+            Self::InvalidRequest
+            | Self::MethodNotAllowed
+            | Self::ContextLengthExceeded
+            | Self::ContentPolicyViolation
+            | Self::Unprocessable
+            | Self::Conflict => "invalid_request_error",
+        }
+    }
+
+    /// The word in `error.code` of a response that failed; the grammar knows only a few.
+    pub fn responses_code(self) -> &'static str {
+        match self {
+            Self::RateLimitExceeded => "rate_limit_exceeded",
+            Self::InvalidRequest
+            | Self::ContextLengthExceeded
+            | Self::ContentPolicyViolation
+            | Self::Unprocessable => "invalid_prompt",
+            _ => "server_error",
+        }
+    }
 }
 
 /// One attempt that failed before the one that is reported.
@@ -112,6 +156,17 @@ pub struct PreviousError {
     pub status: u16,
     /// In words.
     pub reason: String,
+}
+
+/// What only some errors have.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Details {
+    /// The seller whose failure is reported.
+    pub provider_name: Option<String>,
+    /// Why no offer could serve the request.
+    pub availability: Option<Availability>,
+    /// Further members of `metadata`, as raw JSON text without braces.
+    pub metadata_json: Option<String>,
 }
 
 /// One failed request, as told to the buyer.
@@ -128,8 +183,8 @@ pub struct ApiError {
     pub retry_after_s: Option<u64>,
     /// Attempts at sellers that failed; at most [`PREVIOUS_ERRORS_MAX`].
     pub previous: Vec<PreviousError>,
-    /// Further members of `metadata`, as raw JSON text without braces, when there are any.
-    pub metadata_json: Option<String>,
+    /// What only some errors have.
+    pub details: Option<Box<Details>>,
 }
 
 impl ApiError {
@@ -141,13 +196,34 @@ impl ApiError {
             param: None,
             retry_after_s: None,
             previous: Vec::new(),
-            metadata_json: None,
+            details: None,
         }
     }
 
     /// A bad field of the request.
     pub fn field(param: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self { param: Some(param.into()), ..Self::new(ErrorType::InvalidRequest, message) }
+    }
+
+    /// No offer can serve the request.
+    pub fn unavailable(availability: Availability, message: impl Into<Cow<'static, str>>) -> Self {
+        let kind = availability.code.error_type();
+        let details = Details { availability: Some(availability), ..Details::default() };
+        Self { details: Some(Box::new(details)), ..Self::new(kind, message) }
+    }
+
+    /// The same error, as that of a seller.
+    #[must_use]
+    pub fn of_provider(mut self, name: impl Into<String>) -> Self {
+        self.details.get_or_insert_default().provider_name = Some(name.into());
+        self
+    }
+
+    /// The same error with further members of `metadata`: raw JSON text without braces.
+    #[must_use]
+    pub fn with_metadata(mut self, json: String) -> Self {
+        self.details.get_or_insert_default().metadata_json = Some(json);
+        self
     }
 
     /// The HTTP status.
@@ -175,12 +251,22 @@ impl ApiError {
             out.extend_from_slice(b",\"retry_after\":");
             push_u64(out, seconds);
         }
+        let details = self.details.as_deref();
+        if let Some(name) = details.and_then(|d| d.provider_name.as_ref()) {
+            out.extend_from_slice(b",\"provider_name\":");
+            push_string(out, name);
+        }
         self.push_previous(out);
-        if let Some(more) = &self.metadata_json {
+        if let Some(more) = details.and_then(|d| d.metadata_json.as_ref()) {
             out.push(b',');
             out.extend_from_slice(more.as_bytes());
         }
-        out.extend_from_slice(b"}}");
+        out.push(b'}');
+        if let Some(availability) = details.and_then(|d| d.availability.as_ref()) {
+            out.extend_from_slice(b",\"availability\":");
+            availability.push(out, self.retry_after_s);
+        }
+        out.push(b'}');
     }
 
     /// The whole body.
@@ -203,6 +289,8 @@ impl ApiError {
             }
             out.extend_from_slice(b"{\"provider\":");
             push_string(out, &error.seller);
+            out.extend_from_slice(b",\"code\":");
+            push_u64(out, u64::from(error.status));
             out.extend_from_slice(b",\"status\":");
             push_u64(out, u64::from(error.status));
             out.extend_from_slice(b",\"reason\":");
@@ -219,14 +307,30 @@ mod tests {
 
     #[test]
     fn the_envelope_is_the_fields_own() {
-        let mut error = ApiError::field("n", "`n` must be 1 to 128");
+        let mut error =
+            ApiError::field("n", "`n` must be 1 to 128").of_provider("b").with_metadata("\"x\":1".into());
         error.previous.push(PreviousError { seller: "a".into(), status: 503, reason: "full \"now\"".into() });
         let text = String::from_utf8(error.to_json()).unwrap();
         assert_eq!(
             text,
-            r#"{"error":{"code":400,"message":"`n` must be 1 to 128","type":"invalid_request_error","param":"n","metadata":{"error_type":"invalid_request","previous_errors":[{"provider":"a","status":503,"reason":"full \"now\""}]}}}"#
+            r#"{"error":{"code":400,"message":"`n` must be 1 to 128","type":"invalid_request_error","param":"n","metadata":{"error_type":"invalid_request","provider_name":"b","previous_errors":[{"provider":"a","code":503,"status":503,"reason":"full \"now\""}],"x":1}}}"#
         );
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    }
+
+    #[test]
+    fn other_grammars_have_words_for_it() {
+        for (kind, anthropic, responses) in [
+            (ErrorType::ContextLengthExceeded, "invalid_request_error", "invalid_prompt"),
+            (ErrorType::PaymentRequired, "billing_error", "server_error"),
+            (ErrorType::RateLimitExceeded, "rate_limit_error", "rate_limit_exceeded"),
+            (ErrorType::ProviderOverloaded, "overloaded_error", "server_error"),
+            (ErrorType::ProviderUnavailable, "api_error", "server_error"),
+            (ErrorType::Timeout, "timeout_error", "server_error"),
+            (ErrorType::PayloadTooLarge, "request_too_large", "server_error"),
+        ] {
+            assert_eq!((kind.anthropic_type(), kind.responses_code()), (anthropic, responses));
+        }
     }
 
     #[test]

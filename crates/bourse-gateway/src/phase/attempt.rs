@@ -235,7 +235,7 @@ impl Attempt<'_> {
     /// How the stream becomes the buyer's, and the writer that another seller could take over.
     fn passage(&self, shape: Shape) -> (Box<dyn Passage>, Option<SharedWriter>) {
         let (api, head) = (self.job.api, self.head());
-        if self.job.stream_failure == StreamFailure::Continue {
+        if self.job.routing.stream_failure == StreamFailure::Continue {
             let new = || SharedWriter::new(front::writer(api, &head));
             let writer = self.resume.map_or_else(new, |resume| resume.writer.clone());
             let said = self.resume.map_or_else(String::new, |resume| resume.said.clone());

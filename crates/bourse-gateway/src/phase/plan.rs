@@ -131,7 +131,7 @@ fn preferences(job: &Job) -> Result<Preferences, ApiError> {
         allow_fallbacks: wishes.allow_fallbacks,
         sort: wishes.sort.map(|sort| match sort {
             SortBy::Price => Sort::Price,
-            SortBy::Latency => Sort::Latency,
+            SortBy::Latency | SortBy::Throughput | SortBy::Exacto => Sort::Latency,
         }),
         max_price: MaxPrice {
             prompt: wishes.max_price_prompt,

@@ -15,6 +15,8 @@
 
 mod answer;
 mod raw;
+#[cfg(test)]
+pub(crate) mod strategies;
 mod tagged;
 
 pub use answer::{Answer, Choice, StreamEvent};

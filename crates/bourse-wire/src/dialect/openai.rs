@@ -10,17 +10,15 @@
 
 mod rebuild;
 
-use super::fields::{self, wrong};
+use super::fields::{self, Routed, RoutingDraft, unescaped, wrong};
 use super::{
     Api, BODY_BYTES_MAX, CHOICES_MAX, Job, MAX_TOKENS_MAX, MEMBERS_MAX, MESSAGES_MAX, Member, MemberRule,
-    Needs, Preferences, TOOLS_MAX, TOP_K_MAX, TOP_LOGPROBS_MAX,
+    Needs, TOOLS_MAX, TOP_K_MAX, TOP_LOGPROBS_MAX,
 };
 use crate::error::{ApiError, ErrorType};
 use crate::json::{JsonError, Walk};
 use crate::node::Sampling;
-use bourse_types::ModelSlug;
 use bytes::Bytes;
-use std::borrow::Cow;
 use std::ops::Range;
 
 impl From<JsonError> for ApiError {
@@ -63,9 +61,7 @@ pub fn body_too_large() -> ApiError {
 const MEMBERS_ORDINARY: usize = 16;
 
 /// Every member that is read here; others pass through.
-const KNOWN: [&str; 31] = [
-    "model",
-    "models",
+const KNOWN: [&str; 27] = [
     "messages",
     "prompt",
     "stream",
@@ -89,25 +85,19 @@ const KNOWN: [&str; 31] = [
     "functions",
     "response_format",
     "best_of",
-    "provider",
-    "session_id",
     "suffix",
     "echo",
     "audio",
     "modalities",
 ];
 
-/// Members that are ours and mean nothing, or something else, to a seller.
-const OURS: [&str; 8] =
-    ["provider", "models", "usage", "preset", "session_id", "route", "transforms", "plugins"];
-
 #[derive(Default)]
 struct Draft {
     api: Api,
     members: Vec<Member>,
-    seen: u32,
-    model: Option<ModelSlug>,
-    models: Vec<ModelSlug>,
+    /// One bit for each of [`KNOWN`], then one for each of [`RoutingDraft::MEMBERS`].
+    seen: u64,
+    routing: RoutingDraft,
     stream: bool,
     choices: Option<u32>,
     best_of: Option<u32>,
@@ -122,9 +112,6 @@ struct Draft {
     prompt: Option<Range<usize>>,
     tools: Option<Range<usize>>,
     needs: Needs,
-    preferences: Option<Preferences>,
-    preferences_span: Option<Range<usize>>,
-    session: Option<Range<usize>>,
 }
 
 impl Draft {
@@ -136,13 +123,11 @@ impl Draft {
             ));
         }
         let name = unescaped(walk.text(key.clone()));
-        let known = KNOWN.iter().position(|k| *k == name);
+        let known = KNOWN.iter().chain(&RoutingDraft::MEMBERS).position(|k| *k == name);
         if let Some(bit) = known {
             if self.seen & (1 << bit) != 0 {
-                return Err(ApiError::field(
-                    name.into_owned(),
-                    format!("`{}` is given twice: keep one", KNOWN[bit]),
-                ));
+                let message = format!("`{name}` is given twice: keep one");
+                return Err(ApiError::field(name.into_owned(), message));
             }
             self.seen |= 1 << bit;
         }
@@ -152,15 +137,18 @@ impl Draft {
             _ => walk.value()?,
         };
         let raw = walk.text(value.clone());
-        if known.is_some() && raw != "null" {
-            self.field(&name, raw, &value)?;
-        }
+        let shared = match known {
+            Some(bit) if bit >= KNOWN.len() => self.routing.member(&name, raw, &value)?,
+            Some(_) if raw != "null" => {
+                self.field(&name, raw, &value)?;
+                None
+            }
+            _ => None,
+        };
         let rule = match name.as_ref() {
-            "model" => MemberRule::Model,
             "stream_options" => MemberRule::StreamOptions,
             "max_tokens" | "max_completion_tokens" => MemberRule::MaxTokens,
-            other if OURS.contains(&other) => MemberRule::Drop,
-            _ => MemberRule::Copy,
+            _ => shared.unwrap_or(MemberRule::Copy),
         };
         self.members.push(Member { key, value, rule });
         Ok(())
@@ -168,8 +156,6 @@ impl Draft {
 
     fn field(&mut self, name: &str, raw: &str, span: &Range<usize>) -> Result<(), ApiError> {
         match name {
-            "model" => self.model = Some(fields::model("model", raw)?),
-            "models" => self.models = fields::models(raw)?,
             "messages" => {
                 if !raw.starts_with('[') {
                     return Err(wrong("messages", "an array of messages"));
@@ -194,11 +180,6 @@ impl Draft {
                 self.tools = self.needs.tools.then(|| span.clone());
             }
             "response_format" => self.needs.response_format = fields::response_format(raw)?,
-            "provider" => {
-                self.preferences = Some(fields::preferences(raw)?);
-                self.preferences_span = Some(span.clone());
-            }
-            "session_id" => self.session = Some(fields::session(raw, span)?),
             "suffix" | "echo" | "audio" | "modalities" => self.needs.passthrough |= raw != "false",
             _ => self.sampling(name, raw)?,
         }
@@ -352,17 +333,8 @@ impl Draft {
     }
 
     fn finish(mut self, body: Bytes) -> Result<Job, ApiError> {
-        let model = match (self.model.take(), self.models.is_empty()) {
-            (Some(model), _) => model,
-            (None, false) => self.models.remove(0),
-            (None, true) => {
-                return Err(ApiError::field(
-                    "model",
-                    "`model` is missing: name one of the models that GET /v1/models lists",
-                ));
-            }
-        };
-        self.models.retain(|m| *m != model);
+        let Routed { model, fallbacks, preferences, preferences_span, session, routing } =
+            std::mem::take(&mut self.routing).finish()?;
         let prompt = self.take_prompt()?;
         let choices = self.choices.unwrap_or(1);
         if self.best_of.is_some_and(|best| best != choices) {
@@ -391,7 +363,7 @@ impl Draft {
             body,
             members: self.members,
             model,
-            fallbacks: self.models,
+            fallbacks,
             stream: self.stream,
             choices,
             max_tokens,
@@ -401,10 +373,10 @@ impl Draft {
             prompt,
             tools: self.tools,
             needs: self.needs,
-            preferences: self.preferences.unwrap_or_default(),
-            preferences_span: self.preferences_span,
-            session: self.session,
-            stream_failure: crate::dialect::StreamFailure::Terminate,
+            preferences,
+            preferences_span,
+            session,
+            routing,
         })
     }
 }
@@ -427,13 +399,6 @@ fn walk_parts(walk: &mut Walk<'_>, field: &str) -> Result<u32, ApiError> {
         Ok(())
     })?;
     Ok(media)
-}
-
-fn unescaped(key: &str) -> Cow<'_, str> {
-    if !key.contains('\\') {
-        return Cow::Borrowed(key);
-    }
-    serde_json::from_str::<String>(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned)
 }
 
 #[cfg(test)]

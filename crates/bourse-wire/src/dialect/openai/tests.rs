@@ -3,6 +3,7 @@
 use super::*;
 use crate::dialect::{MODELS_MAX, SESSION_BYTES_MAX};
 use crate::node::Prompt;
+use bourse_types::ModelSlug;
 use proptest::prelude::*;
 
 fn chat(rest: &str) -> Result<Job, ApiError> {
@@ -70,7 +71,12 @@ fn names_the_field_and_the_remedy() {
         (r#","tools":[1]"#, "tools[0]"),
         (r#","response_format":{"type":"yaml"}"#, "response_format"),
         (r#","provider":{"sort":"fun"}"#, "provider.sort"),
-        (r#","provider":{"zdr":true}"#, "provider"),
+        (r#","provider":{"zdr":1}"#, "provider.zdr"),
+        (r#","provider":{"quantization":["fp8"]}"#, "provider.quantization"),
+        (r#","metadata":5"#, "metadata"),
+        (r#","preset":"p""#, "preset"),
+        (r#","plugins":[{"id":"web"}]"#, "plugins"),
+        (r#","user":"a","user":"b""#, "user"),
         (r#","provider":{"only":["a b"]}"#, "provider.only"),
         (r#","provider":{"max_price":{"prompt":-1}}"#, "provider.max_price.prompt"),
         (r#","models":[]"#, "models"),
