@@ -7,23 +7,30 @@
 //! not tried appears in the plan with a [`Rejection`].
 
 mod demand;
+mod effective;
 mod flags;
 mod health;
 mod hedge;
+mod lru;
 mod meter;
 mod offer;
 mod plan;
+mod prefix;
 mod quote;
 mod rejection;
 mod snapshot;
+mod sticky;
 
 pub use demand::{
     BYTES_PER_TOKEN_MOST, Demand, MaxPrice, PREFERENCE_NAMES_MAX, Preferences, PreferencesError,
     QuantizationSet, Sort,
 };
+pub use effective::{COST_PICO_MIN, ExpectedTokens, cache_saving_pico, effective_cost_pico};
 pub use health::{
-    BREAKER_FAILURES_IN_A_ROW, BREAKER_OUTCOMES_MIN, Breaker, COOLDOWN_MS_MAX, COOLDOWN_MS_MIN, Conversation,
-    HealthTable, Outcome, Quality, RETRY_AFTER_MS_MAX, Rest, Served, Standing, ToolCalls, Vital, WINDOW_MS,
+    BREAKER_FAILURES_IN_A_ROW, BREAKER_OUTCOMES_MIN, Bars, Breaker, COOLDOWN_MS_MAX, COOLDOWN_MS_MIN,
+    CacheCounts, Conversation, Counts, HealthTable, Outcome, Percentiles, Quality, RETRY_AFTER_MS_MAX, Rest,
+    STATISTICS_BYTES_MAX, Served, Standing, Statistics, ToolCalls, ToolCounts, UPTIME_OUTCOMES_MIN,
+    UptimeWindow, Vital, WINDOW_MS, Window,
 };
 pub use hedge::{ATTEMPTS_PER_HEDGE, HEDGES_SAVED_MAX, HedgeBudget};
 pub use meter::{
@@ -31,6 +38,11 @@ pub use meter::{
 };
 pub use offer::{Offer, OfferIndex, PromptBound, Quantization, Supports};
 pub use plan::{ATTEMPTS_MAX, EXPLORATION_SHARE, Plan, PlanError, plan};
+pub use prefix::{
+    BlockHash, LOAD_HALF_LIFE_MS, LOAD_WEIGHT, PREFIX_BLOCKS_MAX, PREFIX_SELLERS_MAX, PROMPT_BLOCKS_MAX,
+    PrefixIndex, PrefixIndexFull, PrefixMatch, prefix_cost,
+};
 pub use quote::{Extension, HOLD_MARGIN_TOKENS, HOLD_STEP_TOKENS, HoldWindow, QuoteError, quote};
 pub use rejection::{PricePart, Rejection};
 pub use snapshot::{MarketSnapshot, OFFERS_MAX, SnapshotError};
+pub use sticky::{STICKY_CONVERSATIONS_MAX, STICKY_IDLE_MS, Session, StickyKey, StickyTable, Warmth};
