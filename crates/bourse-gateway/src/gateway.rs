@@ -2,6 +2,7 @@
 
 use crate::body::Body;
 use crate::config::{Durability, GatewayConfig, HOLD_GRACE, NodeAdmission};
+use crate::conversation::Conversation;
 use crate::durable::Durable;
 use crate::explain;
 use crate::market::{Market, MarketError};
@@ -173,6 +174,7 @@ impl Gateway {
         let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));
         let draft = Draft::new(&job, &route, now);
         let mut open = Open::new(Arc::clone(shared), held, draft, started);
+        open.conversation = Conversation::of(&job, headers, grant.account_digest).map(Box::new);
         let wants_plan = headers.get(EXPLAIN_HEADER).is_some_and(|v| v.as_bytes() == b"1");
         let span = tracing::debug_span!("request", %request);
         match dispatch(&mut open, &job, &route, None).instrument(span).await {
@@ -214,7 +216,7 @@ impl Gateway {
                 ("text/event-stream", Body::relay(Relay::new(open, *begun, more, again)), None)
             }
             Answer::Plain(plain) => {
-                let (bytes, ticket) = settle_plain(&mut open, job.api, &plain, &more)?;
+                let (bytes, ticket) = settle_plain(&mut open, job.api, plain, &more)?;
                 let is_strict = self.0.config.durability == Durability::Strict;
                 ("application/json", Body::whole(bytes), is_strict.then_some(ticket))
             }
@@ -234,7 +236,7 @@ impl Gateway {
 fn settle_plain(
     open: &mut Open,
     api: Api,
-    plain: &Plain,
+    plain: Plain,
     more: &[u8],
 ) -> Result<(Bytes, CommitTicket), ApiError> {
     let bill = open.bill(StreamEnd::Complete).map_err(|_| {
@@ -254,6 +256,7 @@ fn settle_plain(
         }
     };
     open.sent_whole(&bytes);
+    open.served(plain.attempt, plain.whole, plain.whole, &bill);
     let settled = open.settle(&bill, plain.finish).map_err(|_| books_failed())?;
     Ok((bytes, settled.ticket))
 }

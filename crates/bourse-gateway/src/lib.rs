@@ -12,6 +12,7 @@
 pub mod adapter;
 mod body;
 mod config;
+mod conversation;
 mod deadline;
 mod durable;
 mod explain;

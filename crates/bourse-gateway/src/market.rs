@@ -4,11 +4,12 @@
 //! walks on one picture. The health of offers is carried over by seller and model.
 
 use crate::config::ProviderConfig;
+use crate::conversation::Conversation;
 use crate::node::NodeHandle;
 use crate::provider::{Provider, ProviderError, Upstream};
 use bourse_market::{
     Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome, Plan, PlanError,
-    PromptBound, SnapshotError, plan,
+    PromptBound, Served, SnapshotError, StickyTable, plan,
 };
 use bourse_types::{Digest32, ModelSlug, UnixMs};
 use bourse_wire::canonical::Writer;
@@ -83,8 +84,8 @@ fn digest_of(offers: &[Offer]) -> Digest32 {
     Digest32(*blake3::hash(&w.bytes).as_bytes())
 }
 
-/// A first content that is later than this many times the seller's mean is a stall.
-const STALL_FACTOR: f64 = 4.0;
+/// A first content that is later than this many times the seller's 99th percentile is a stall.
+const STALL_FACTOR: f64 = 1.5;
 /// No seller is suspected earlier.
 const STALL_MIN: Duration = Duration::from_millis(400);
 
@@ -103,6 +104,7 @@ pub(crate) struct Market {
     providers: Vec<(Offer, Seller)>,
     state: Mutex<State>,
     hedges: Mutex<HedgeBudget>,
+    sticky: Mutex<StickyTable>,
 }
 
 impl Market {
@@ -133,6 +135,7 @@ impl Market {
             providers,
             state: Mutex::new(State { book: Arc::new(book), health, sold: BTreeSet::new() }),
             hedges: Mutex::default(),
+            sticky: Mutex::default(),
         })
     }
 
@@ -173,13 +176,13 @@ impl Market {
 
     /// How late the first content of a stream must be before its seller is suspected to have stalled; none while
     /// nothing is known about it.
-    pub(crate) fn stall_after(&self, book: &Arc<Book>, index: OfferIndex) -> Option<Duration> {
+    pub(crate) fn stall_after(&self, book: &Arc<Book>, index: OfferIndex, now: UnixMs) -> Option<Duration> {
         let state = self.state.lock();
         if !Arc::ptr_eq(&state.book, book) {
             return None;
         }
-        let ttft_ms = f64::from(state.health.vital(index).ttft_ms()?);
-        Some(STALL_MIN.max(Duration::from_secs_f64(ttft_ms * STALL_FACTOR / 1_000.0)))
+        let ttft_ms = state.health.statistics(index)?.ttft_ms(Window::FiveMinutes, now)?.p99;
+        Some(STALL_MIN.max(Duration::from_secs_f64(f64::from(ttft_ms) * STALL_FACTOR / 1_000.0)))
     }
 
     /// Takes one from the hedging budget, if there is one.
@@ -207,6 +210,18 @@ pub(crate) struct Attempt {
 impl Attempt {
     pub(crate) fn end(mut self, now: UnixMs, outcome: Outcome) {
         self.finish(now, outcome);
+    }
+
+    /// A good answer ended. The conversation, if it is one, will look for this seller's cache the next time.
+    pub(crate) fn served(mut self, now: UnixMs, mut served: Served, conversation: Option<&Conversation>) {
+        if let (Some(conversation), Some(offer)) = (conversation, self.book.snapshot.offer(self.index)) {
+            let mut sticky = self.market.sticky.lock();
+            if sticky.seller(&conversation.key, now) == Some(&offer.seller) {
+                served.conversation = bourse_market::Conversation::Continued;
+            }
+            sticky.on_success(&conversation.key, conversation.session, offer, &served, now);
+        }
+        self.finish(now, Outcome::Success(served));
     }
 
     fn finish(&mut self, now: UnixMs, outcome: Outcome) {

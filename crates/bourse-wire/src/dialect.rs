@@ -22,6 +22,7 @@ pub use answer::{
 };
 pub use fields::{Preferences, Routing, SortBy, StreamFailure};
 
+use crate::json::{JsonError, Walk};
 use crate::node::Sampling;
 use bourse_types::ModelSlug;
 use bytes::Bytes;
@@ -160,9 +161,55 @@ impl Job {
         std::str::from_utf8(&self.body[span.clone()]).unwrap_or_default()
     }
 
+    /// What the conversation began with: its first system message and its first other one, as written. `None` for
+    /// plain text, and for a conversation of rules alone.
+    pub fn opening(&self) -> Option<(&str, &str)> {
+        if self.api == Api::Text {
+            return None;
+        }
+        let instructions =
+            self.members.iter().find(|m| matches!(&self.body[m.key.clone()], b"system" | b"instructions"));
+        let mut system = instructions.map_or("", |m| self.text(&m.value));
+        let text = self.text(&self.prompt);
+        if !text.starts_with('[') {
+            return Some((system, text));
+        }
+        let mut first = None;
+        // Every message up to the first that is no rule; the rest is of no interest.
+        let _ = Walk::new(text).items::<Option<JsonError>>(|walk| {
+            let value = walk.value()?;
+            let message = walk.text(value);
+            let is_rule = role_of(message).is_some_and(|role| matches!(role, "system" | "developer"));
+            if !is_rule {
+                first = Some(message);
+                return Err(None);
+            }
+            if system.is_empty() {
+                system = message;
+            }
+            Ok(())
+        });
+        Some((system, first?))
+    }
+
     /// Bytes of everything that a seller turns into prompt tokens: an upper bound of their number for
     /// any tokenizer whose tokens stand for at least one byte each.
     pub fn prompt_bytes(&self) -> u64 {
         (self.prompt.len() + self.tools.as_ref().map_or(0, Range::len)) as u64
     }
+}
+
+/// The role of a message, as written.
+fn role_of(message: &str) -> Option<&str> {
+    let mut role = None;
+    Walk::new(message)
+        .members::<JsonError>(|walk, key| {
+            let value = walk.value()?;
+            if walk.text(key) == "role" {
+                role = Some(walk.text(value).trim_matches('"'));
+            }
+            Ok(())
+        })
+        .ok()?;
+    role
 }

@@ -48,6 +48,9 @@ pub(crate) enum Answer {
 pub(crate) struct Plain {
     pub(crate) content: PlainContent,
     pub(crate) finish: Finish,
+    pub(crate) attempt: market::Attempt,
+    /// How long the whole answer took.
+    pub(crate) whole: DurationMs,
 }
 
 /// The content of a whole answer.
@@ -66,6 +69,8 @@ pub(crate) struct Begun {
     pub(crate) out: Out,
     pub(crate) attempt: market::Attempt,
     pub(crate) ttft: DurationMs,
+    /// When the seller was asked.
+    pub(crate) asked: Instant,
     pub(crate) end: Option<SourceEnd>,
     /// The first leg that was not asked.
     pub(crate) next_leg: usize,
@@ -107,6 +112,9 @@ struct Running<'a> {
     prices: PriceSchedule,
     window: Option<HoldWindow>,
     guard: market::Attempt,
+    /// When it was asked.
+    asked: Instant,
+    now: UnixMs,
 }
 
 /// A leg that is about to be asked.
@@ -189,7 +197,7 @@ impl<'a> Legs<'a> {
                 resume: self.resume,
             };
             return Ok(Some(Start {
-                running: Running { leg, offer, prices, window, guard },
+                running: Running { leg, offer, prices, window, guard, asked: started, now },
                 attempt,
                 seller,
             }));
@@ -216,8 +224,11 @@ impl<'a> Legs<'a> {
     async fn ask(&mut self, start: Start<'a>) -> Result<Option<Answer>, ApiError> {
         let Start { running, attempt, seller } = start;
         let market = Arc::clone(&self.open.shared.market);
-        let stall =
-            if self.job.stream { market.stall_after(&running.leg.book, running.leg.index) } else { None };
+        let stall = if self.job.stream {
+            market.stall_after(&running.leg.book, running.leg.index, running.now)
+        } else {
+            None
+        };
         let suspect_at = attempt.started + stall.unwrap_or_default();
         let mut first = pin!(attempt.run(seller));
         if stall.is_none() {
@@ -268,7 +279,7 @@ impl<'a> Legs<'a> {
 
     /// Takes an attempt's result: the answer, or one more failure.
     fn finish(&mut self, running: Running<'a>, result: Result<Won, Failure>) -> Option<Answer> {
-        let Running { offer, prices, window, guard, .. } = running;
+        let Running { offer, prices, window, guard, asked, .. } = running;
         match result {
             Ok(won) => {
                 self.open.draft.attempt(&offer.seller, 200);
@@ -276,7 +287,7 @@ impl<'a> Legs<'a> {
                 self.open.draft.node = won.node;
                 self.open.notices = won.notices;
                 self.open.counting = Some((won.meter, prices));
-                Some(self.answer(won.content, won.ttft, window, guard))
+                Some(self.answer(won.content, (asked, won.ttft), window, guard))
             }
             Err(failure) => {
                 guard.end(self.open.shared.ports.clock.now(), failure.outcome());
@@ -290,7 +301,7 @@ impl<'a> Legs<'a> {
     fn answer(
         &self,
         content: Content,
-        ttft: DurationMs,
+        (asked, ttft): (Instant, DurationMs),
         window: Option<HoldWindow>,
         guard: market::Attempt,
     ) -> Answer {
@@ -298,14 +309,22 @@ impl<'a> Legs<'a> {
             (Content::Stream(source, out, end), Some(window)) => {
                 let next_leg = self.next;
                 let attempt = guard;
-                return Answer::Stream(Box::new(Begun { source, window, out, attempt, ttft, end, next_leg }));
+                return Answer::Stream(Box::new(Begun {
+                    source,
+                    window,
+                    out,
+                    attempt,
+                    ttft,
+                    asked,
+                    end,
+                    next_leg,
+                }));
             }
             (Content::Body(body, view, claim, finish), _) => (PlainContent::Body(body, view, claim), finish),
             (Content::Answer(head, answer, finish), _) => (PlainContent::Answer(head, answer), finish),
             (Content::Stream(..), None) => unreachable!("a stream is covered by a window"),
         };
-        guard.end(self.open.shared.ports.clock.now(), Outcome::success(ttft));
-        Answer::Plain(Plain { content, finish })
+        Answer::Plain(Plain { content, finish, attempt: guard, whole: ttft })
     }
 
     fn failed(&mut self, offer: &Offer, failure: Failure) {

@@ -42,6 +42,8 @@ pub(crate) struct Relay {
     window: HoldWindow,
     out: Out,
     attempt: Option<(Attempt, DurationMs)>,
+    /// When the seller was asked.
+    asked: Instant,
     /// Members for the last event, with a leading comma; empty unless the plan was asked for.
     explain: Vec<u8>,
     /// What another seller needs to take the stream up; none where the buyer did not ask for that.
@@ -83,7 +85,7 @@ enum Ending {
 
 impl Relay {
     pub(crate) fn new(open: Open, begun: Begun, explain: Vec<u8>, again: Option<Arc<Again>>) -> Self {
-        let Begun { source, window, out, attempt, ttft, end, next_leg } = begun;
+        let Begun { source, window, out, attempt, ttft, asked, end, next_leg } = begun;
         let deadline = open.deadline;
         let last_read = Instant::now();
         let attempt = Some((attempt, ttft));
@@ -94,6 +96,7 @@ impl Relay {
             window,
             out,
             attempt,
+            asked,
             explain,
             again,
             next_leg,
@@ -223,11 +226,12 @@ impl Relay {
     fn stage_after(&mut self, ending: Ending) -> Stage {
         let resume = self.resume(&ending);
         let (end, finish, error) = self.verdict(&ending);
-        self.end_attempt(&ending);
         if let Some(done) = self.source.take_done() {
             self.open.draft.node = Some(done.statement);
         }
-        let Ok(bill) = self.open.bill(end) else {
+        let bill = self.open.bill(end);
+        self.end_attempt(&ending, bill.as_ref().ok());
+        let Ok(bill) = bill else {
             self.open.give_back(Finish::Bourse);
             return ended(self.failed_books());
         };
@@ -266,12 +270,13 @@ impl Relay {
             return Stage::Settling(durable, self.terminal(&bill, error.as_ref()));
         };
         self.explain.extend_from_slice(format!(",\"continued_by\":\"{}\"", open.held.request).as_bytes());
-        let Begun { source, window, out, attempt, ttft, end, next_leg } = *begun;
+        let Begun { source, window, out, attempt, ttft, asked, end, next_leg } = *begun;
         self.open = open;
         self.source = source;
         self.window = window;
         self.out = out;
         self.attempt = Some((attempt, ttft));
+        self.asked = asked;
         self.end = end;
         self.next_leg = next_leg;
         self.last_read = Instant::now();
@@ -311,10 +316,17 @@ impl Relay {
         }
     }
 
-    fn end_attempt(&mut self, ending: &Ending) {
+    fn end_attempt(&mut self, ending: &Ending, bill: Option<&Bill>) {
         let Some((attempt, ttft)) = self.attempt.take() else { return };
         let outcome = match ending {
-            Ending::Complete(_) => Outcome::success(ttft),
+            Ending::Complete(_) => {
+                if let Some(bill) = bill {
+                    let whole =
+                        DurationMs(u64::try_from(self.asked.elapsed().as_millis()).unwrap_or(u64::MAX));
+                    return self.open.served(attempt, ttft, whole, bill);
+                }
+                Outcome::success(ttft)
+            }
             Ending::Seller(failure) => failure.outcome(),
             Ending::Budget | Ending::Late | Ending::Closing => Outcome::Neutral,
         };

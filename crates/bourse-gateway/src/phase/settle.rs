@@ -6,9 +6,11 @@
 
 use super::hold::Held;
 use super::prove::{Draft, hash};
+use crate::conversation::Conversation;
 use crate::gateway::Shared;
-use bourse_market::{Basis, Bill, Doubts, Meter, MeterError, StreamEnd};
-use bourse_types::{Charge, Digest32, NanoUsd, PriceSchedule, Usage};
+use crate::market::Attempt;
+use bourse_market::{Basis, Bill, Doubts, Meter, MeterError, Served, StreamEnd};
+use bourse_types::{Charge, Digest32, DurationMs, NanoUsd, PriceSchedule, TokenCount, Usage};
 use bourse_wire::dialect::neutral::Notice;
 use bourse_wire::funds::{FundsError, Settled, Settlement};
 use bourse_wire::receipt::Finish;
@@ -30,6 +32,8 @@ pub(crate) struct Open {
     /// The answer's hash when it went out in one piece.
     whole_hash: Option<Digest32>,
     is_settled: bool,
+    /// Which conversation it goes on with, if any.
+    pub(crate) conversation: Option<Box<Conversation>>,
     /// What was left out of the request for the seller that answers.
     pub(crate) notices: Vec<Notice>,
 }
@@ -47,6 +51,7 @@ impl Open {
             hasher: None,
             whole_hash: None,
             is_settled: false,
+            conversation: None,
             notices: Vec::new(),
         }
     }
@@ -80,6 +85,20 @@ impl Open {
             self.shared.metrics.doubts(bill.doubts);
         }
         Ok(bill)
+    }
+
+    /// Tells the market how good an answer was that ended well.
+    pub(crate) fn served(&self, attempt: Attempt, ttft: DurationMs, whole: DurationMs, bill: &Bill) {
+        let tokens = |n: TokenCount| u32::try_from(n.0).unwrap_or(u32::MAX);
+        let served = Served {
+            ttft,
+            whole,
+            prompt_tokens: tokens(bill.usage.prompt),
+            cached_tokens: tokens(bill.usage.cached_prompt),
+            completion_tokens: tokens(bill.usage.completion),
+            ..Served::default()
+        };
+        attempt.served(self.shared.ports.clock.now(), served, self.conversation.as_deref());
     }
 
     /// Posts, gives back and logs.

@@ -1,0 +1,59 @@
+//! Which conversation a request goes on with, so that it can go where its prompt is cached.
+//!
+//! The key is, in this order: `session_id`, the header `x-session-id`, `prompt_cache_key`, or what the conversation
+//! began with: its first system message and its first other message. What a buyer names is explicit; the rest is a guess,
+//! and the market's [`StickyTable`](bourse_market::StickyTable) treats it as one. Keys never leave the account: the same
+//! words of two buyers are two conversations.
+
+use bourse_market::{Session, StickyKey};
+use bourse_types::Digest32;
+use bourse_wire::dialect::{Job, SESSION_BYTES_MAX};
+use http::HeaderMap;
+
+/// Names the session where the body does not.
+const SESSION_HEADER: &str = "x-session-id";
+/// Bytes of each message that are looked at: openings differ early or not at all.
+const OPENING_BYTES_MAX: usize = 16 * 1024;
+
+/// The conversation of one request.
+#[derive(Debug, Clone)]
+pub(crate) struct Conversation {
+    pub(crate) key: StickyKey,
+    pub(crate) session: Session,
+}
+
+impl Conversation {
+    pub(crate) fn of(job: &Job, headers: &HeaderMap, account: Digest32) -> Option<Self> {
+        let (session, conversation) = key_of(job, headers)?;
+        Some(Self { key: StickyKey { account, model: job.model.clone(), conversation }, session })
+    }
+}
+
+fn key_of(job: &Job, headers: &HeaderMap) -> Option<(Session, u128)> {
+    if let Some(span) = &job.session {
+        return Some((Session::Explicit, hash(&[b"session", job.text(span).as_bytes()])));
+    }
+    let header = headers.get(SESSION_HEADER).map(http::HeaderValue::as_bytes);
+    if let Some(name) = header.filter(|name| (1..=SESSION_BYTES_MAX).contains(&name.len())) {
+        return Some((Session::Explicit, hash(&[b"session", name])));
+    }
+    if let Some(key) = &job.routing.prompt_cache_key {
+        return Some((Session::Explicit, hash(&[b"cache", key.as_bytes()])));
+    }
+    let (system, first) = job.opening()?;
+    Some((Session::Derived, hash(&[b"opening", start(system), start(first)])))
+}
+
+fn start(text: &str) -> &[u8] {
+    &text.as_bytes()[..text.len().min(OPENING_BYTES_MAX)]
+}
+
+fn hash(parts: &[&[u8]]) -> u128 {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let digest = *hasher.finalize().as_bytes();
+    u128::from_le_bytes(std::array::from_fn(|n| digest[n]))
+}
