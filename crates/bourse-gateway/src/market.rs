@@ -9,7 +9,7 @@ use crate::node::NodeHandle;
 use crate::provider::{Provider, ProviderError, Upstream};
 use bourse_market::{
     Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome, Plan, PlanError,
-    PromptBound, Served, SnapshotError, StickyTable, plan,
+    PromptBound, Served, SnapshotError, StickyTable, Window, plan,
 };
 use bourse_types::{Digest32, ModelSlug, UnixMs};
 use bourse_wire::canonical::Writer;
