@@ -256,7 +256,7 @@ fn settle_plain(
         }
     };
     open.sent_whole(&bytes);
-    open.served(plain.attempt, plain.whole, plain.whole, &bill);
+    open.served(plain.attempt, (plain.whole, plain.whole), plain.tools, &bill);
     let settled = open.settle(&bill, plain.finish).map_err(|_| books_failed())?;
     Ok((bytes, settled.ticket))
 }

@@ -27,6 +27,7 @@ mod node;
 mod phase;
 mod ports;
 mod provider;
+mod quality;
 mod resume;
 mod routes;
 mod secret;

@@ -11,8 +11,9 @@ pub(crate) use node::{NodeSource, Verdict, check_statement, finish_of, on_claim,
 pub(crate) use provider::{ProviderSource, claim_of};
 
 use crate::failure::Failure;
+use crate::quality::Watch;
 use crate::resume::Resume;
-use bourse_market::{Bill, Meter};
+use bourse_market::{Bill, Meter, ToolCalls};
 use bourse_wire::dialect::SellerUsage;
 use bourse_wire::dialect::grammar::Billed;
 use bourse_wire::error::ApiError;
@@ -136,6 +137,14 @@ impl Source {
         let Self::Provider(source) = self else { return None };
         let (writer, said) = (source.writer.clone()?, source.passage.said()?.to_owned());
         Some(Resume { writer, said, generated: meter.generated() })
+    }
+
+    /// What came of the tool calls so far.
+    pub(crate) fn tools(&self) -> ToolCalls {
+        match self {
+            Self::Provider(source) => source.watch.as_ref().map(Watch::verdict).unwrap_or_default(),
+            Self::Node(_) => ToolCalls::None,
+        }
     }
 
     /// The node's last word.

@@ -10,13 +10,14 @@ use crate::gateway::Shared;
 use crate::market::Seller;
 use crate::node::{JobHandle, NodeEvent, NodeHandle, failure_of};
 use crate::provider::{Provider, Upstream};
+use crate::quality::Watch;
 use crate::resume::{Resume, SharedWriter};
 use crate::source::{
     NodeSource, Out, Progress, ProviderSource, Source, SourceEnd, Verdict, check_statement, claim_of,
     finish_of, on_claim, on_started,
 };
 use crate::upstream::{Exchange, UpstreamError};
-use bourse_market::{Counting, Demand, Meter, MeterRules, Offer};
+use bourse_market::{Counting, Demand, Meter, MeterRules, Offer, ToolCalls};
 use bourse_types::{DurationMs, RequestId};
 use bourse_wire::dialect::front;
 use bourse_wire::dialect::grammar::{Call, Head, Passage, Shape, Translation};
@@ -42,6 +43,8 @@ pub(crate) struct Won {
     pub(crate) notices: Vec<Notice>,
     /// The node's statement, where a whole answer is a node's.
     pub(crate) node: Option<SignedNodeStatement>,
+    /// What came of the tool calls of a whole answer.
+    pub(crate) tools: ToolCalls,
 }
 
 /// The content of an answer.
@@ -82,7 +85,7 @@ impl Attempt<'_> {
     }
 
     fn won(self, content: Content, meter: Meter, node: Option<SignedNodeStatement>) -> Won {
-        Won { content, meter, ttft: self.elapsed(), notices: self.notices, node }
+        Won { content, meter, ttft: self.elapsed(), notices: self.notices, node, tools: ToolCalls::None }
     }
 
     fn timeouts(&self) -> Timeouts {
@@ -177,7 +180,18 @@ impl Attempt<'_> {
             meter.on_claim(claim_of(usage));
         }
         let finish = view.chunk.finish.unwrap_or(Finish::Stop);
-        Ok(self.won(Content::Body(body, view, usage, finish), meter, None))
+        let answer = || front::dialect(shape).read_answer(utf8(&body).ok()?).ok();
+        let tools = if finish == Finish::ToolCalls { self.judge(shape, answer) } else { ToolCalls::None };
+        let won = self.won(Content::Body(body, view, usage, finish), meter, None);
+        Ok(Won { tools, ..won })
+    }
+
+    /// What came of the tool calls of a whole answer.
+    fn judge(&self, shape: Shape, answer: impl FnOnce() -> Option<neutral::Answer>) -> ToolCalls {
+        let Some(mut watch) = Watch::of(self.job, shape) else { return ToolCalls::None };
+        let Some(answer) = answer() else { return ToolCalls::None };
+        watch.answer(&answer);
+        watch.verdict()
     }
 
     /// A whole answer in another grammar than the buyer's.
@@ -197,8 +211,9 @@ impl Attempt<'_> {
             meter.on_claim(claim_of(answer.usage));
         }
         let finish = answer.choices.iter().rev().find_map(|choice| choice.finish).unwrap_or(Finish::Stop);
+        let tools = self.judge(shape, || Some(answer.clone()));
         let head = self.head();
-        Ok(self.won(Content::Answer(head, answer, finish), meter, None))
+        Ok(Won { tools, ..self.won(Content::Answer(head, answer, finish), meter, None) })
     }
 
     fn submit(&self, node: &Arc<NodeHandle>) -> Result<JobHandle, Failure> {
@@ -295,6 +310,7 @@ impl Attempt<'_> {
                 let (passage, writer) = self.passage(shape);
                 let mut source = ProviderSource::new(exchange, shape.framing(), passage, self.job.choices);
                 source.writer = writer;
+                source.watch = Watch::of(self.job, shape);
                 (Source::Provider(Box::new(source)), Counting::Streamed)
             }
             Seller::Node(_) if self.resume.is_some() => {

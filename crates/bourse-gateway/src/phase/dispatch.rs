@@ -19,7 +19,7 @@ use crate::failure::{Failure, FailureClass, all_failed};
 use crate::market::{self, Seller};
 use crate::resume::Resume;
 use crate::source::{Out, Source, SourceEnd};
-use bourse_market::{Demand, HoldWindow, Offer, Outcome};
+use bourse_market::{Demand, HoldWindow, Offer, Outcome, ToolCalls};
 use bourse_types::{DurationMs, PriceSchedule, UnixMs};
 use bourse_wire::dialect::grammar::Head;
 use bourse_wire::dialect::{Job, PlainView, SellerUsage, neutral};
@@ -51,6 +51,8 @@ pub(crate) struct Plain {
     pub(crate) attempt: market::Attempt,
     /// How long the whole answer took.
     pub(crate) whole: DurationMs,
+    /// What came of its tool calls.
+    pub(crate) tools: ToolCalls,
 }
 
 /// The content of a whole answer.
@@ -287,7 +289,7 @@ impl<'a> Legs<'a> {
                 self.open.draft.node = won.node;
                 self.open.notices = won.notices;
                 self.open.counting = Some((won.meter, prices));
-                Some(self.answer(won.content, (asked, won.ttft), window, guard))
+                Some(self.answer(won.content, (asked, won.ttft), won.tools, window, guard))
             }
             Err(failure) => {
                 guard.end(self.open.shared.ports.clock.now(), failure.outcome());
@@ -302,6 +304,7 @@ impl<'a> Legs<'a> {
         &self,
         content: Content,
         (asked, ttft): (Instant, DurationMs),
+        tools: ToolCalls,
         window: Option<HoldWindow>,
         guard: market::Attempt,
     ) -> Answer {
@@ -324,7 +327,7 @@ impl<'a> Legs<'a> {
             (Content::Answer(head, answer, finish), _) => (PlainContent::Answer(head, answer), finish),
             (Content::Stream(..), None) => unreachable!("a stream is covered by a window"),
         };
-        Answer::Plain(Plain { content, finish, attempt: guard, whole: ttft })
+        Answer::Plain(Plain { content, finish, attempt: guard, whole: ttft, tools })
     }
 
     fn failed(&mut self, offer: &Offer, failure: Failure) {

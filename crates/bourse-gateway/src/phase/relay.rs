@@ -323,7 +323,8 @@ impl Relay {
                 if let Some(bill) = bill {
                     let whole =
                         DurationMs(u64::try_from(self.asked.elapsed().as_millis()).unwrap_or(u64::MAX));
-                    return self.open.served(attempt, ttft, whole, bill);
+                    let tools = self.source.tools();
+                    return self.open.served(attempt, (ttft, whole), tools, bill);
                 }
                 Outcome::success(ttft)
             }

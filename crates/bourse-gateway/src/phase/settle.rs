@@ -9,7 +9,7 @@ use super::prove::{Draft, hash};
 use crate::conversation::Conversation;
 use crate::gateway::Shared;
 use crate::market::Attempt;
-use bourse_market::{Basis, Bill, Doubts, Meter, MeterError, Served, StreamEnd};
+use bourse_market::{Basis, Bill, Doubts, Meter, MeterError, Served, StreamEnd, ToolCalls};
 use bourse_types::{Charge, Digest32, DurationMs, NanoUsd, PriceSchedule, TokenCount, Usage};
 use bourse_wire::dialect::neutral::Notice;
 use bourse_wire::funds::{FundsError, Settled, Settlement};
@@ -88,7 +88,13 @@ impl Open {
     }
 
     /// Tells the market how good an answer was that ended well.
-    pub(crate) fn served(&self, attempt: Attempt, ttft: DurationMs, whole: DurationMs, bill: &Bill) {
+    pub(crate) fn served(
+        &self,
+        attempt: Attempt,
+        (ttft, whole): (DurationMs, DurationMs),
+        tools: ToolCalls,
+        bill: &Bill,
+    ) {
         let tokens = |n: TokenCount| u32::try_from(n.0).unwrap_or(u32::MAX);
         let served = Served {
             ttft,
@@ -96,6 +102,7 @@ impl Open {
             prompt_tokens: tokens(bill.usage.prompt),
             cached_tokens: tokens(bill.usage.cached_prompt),
             completion_tokens: tokens(bill.usage.completion),
+            tools,
             ..Served::default()
         };
         attempt.served(self.shared.ports.clock.now(), served, self.conversation.as_deref());

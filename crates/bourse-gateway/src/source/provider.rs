@@ -6,6 +6,7 @@
 
 use super::{Out, Progress, SourceEnd};
 use crate::failure::Failure;
+use crate::quality::Watch;
 use crate::resume::SharedWriter;
 use crate::upstream::{Exchange, poll_drained};
 use bourse_market::{ClaimedUsage, Meter};
@@ -24,6 +25,8 @@ pub(crate) struct ProviderSource {
     exchange: Exchange,
     scanner: Scanner,
     pub(super) passage: Box<dyn Passage>,
+    /// Looks at tool calls, where the request has tools.
+    pub(crate) watch: Option<Watch>,
     /// The passage's writer, where another seller may take it over.
     pub(crate) writer: Option<SharedWriter>,
     choices: u32,
@@ -50,6 +53,7 @@ impl ProviderSource {
             exchange,
             scanner: Scanner::new(framing),
             passage,
+            watch: None,
             writer: None,
             choices,
             finishes: 0,
@@ -117,6 +121,9 @@ impl ProviderSource {
             Ok(seen) => seen,
             Err(error) => return Some(broken(&error)),
         };
+        if let (Some(watch), Some(data)) = (&mut self.watch, event.data()) {
+            watch.event(data);
+        }
         self.finishes += seen.finishes;
         self.finish = seen.finish.or(self.finish);
         for _ in 0..seen.tool_calls {
