@@ -7,6 +7,7 @@
 //! not tried appears in the plan with a [`Rejection`].
 
 mod demand;
+mod effective;
 mod flags;
 mod health;
 mod meter;
@@ -20,9 +21,12 @@ pub use demand::{
     BYTES_PER_TOKEN_MOST, Demand, MaxPrice, PREFERENCE_NAMES_MAX, Preferences, PreferencesError,
     QuantizationSet, Sort,
 };
+pub use effective::{COST_PICO_MIN, ExpectedTokens, cache_saving_pico, effective_cost_pico};
 pub use health::{
-    BREAKER_FAILURES_IN_A_ROW, BREAKER_OUTCOMES_MIN, Breaker, COOLDOWN_MS_MAX, COOLDOWN_MS_MIN, Conversation,
-    HealthTable, Outcome, Quality, RETRY_AFTER_MS_MAX, Rest, Served, Standing, ToolCalls, Vital, WINDOW_MS,
+    BREAKER_FAILURES_IN_A_ROW, BREAKER_OUTCOMES_MIN, Bars, Breaker, COOLDOWN_MS_MAX, COOLDOWN_MS_MIN,
+    CacheCounts, Conversation, Counts, HealthTable, Outcome, Percentiles, Quality, RETRY_AFTER_MS_MAX, Rest,
+    STATISTICS_BYTES_MAX, Served, Standing, Statistics, ToolCalls, ToolCounts, UPTIME_OUTCOMES_MIN,
+    UptimeWindow, Vital, WINDOW_MS, Window,
 };
 pub use meter::{
     Basis, Bill, CLAIM_TOKENS_MAX, ClaimedUsage, Counting, Doubts, Meter, MeterError, MeterRules, StreamEnd,

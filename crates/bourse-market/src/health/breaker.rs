@@ -3,8 +3,8 @@
 //! It opens after [`BREAKER_FAILURES_IN_A_ROW`] failures in a row, or when at least half of the outcomes
 //! of the last 15 to 30 seconds failed and there were [`BREAKER_OUTCOMES_MIN`] of them. Open, it rests
 //! for a cooldown that doubles with every opening; then it is half-open and admits one request at a time
-//! until one succeeds (closed) or fails (open again). A 429 is not a failure: it is a pause that the
-//! seller asked for.
+//! until one succeeds (closed) or fails (open again). A 429 is not a failure: it is a pause, as long as
+//! the seller asked for; where it names none, a pause that doubles with every 429 in a row.
 
 use bourse_types::{DurationMs, UnixMs};
 
@@ -20,7 +20,7 @@ pub const COOLDOWN_MS_MIN: u64 = 2_000;
 pub const COOLDOWN_MS_MAX: u64 = 60_000;
 /// Longest pause that a seller's `Retry-After` can ask for, in milliseconds.
 pub const RETRY_AFTER_MS_MAX: u64 = 60_000;
-/// Pause after a 429 that names none, in milliseconds.
+/// Pause after the first 429 that names none, in milliseconds.
 const RETRY_AFTER_MS_DEFAULT: u64 = 1_000;
 /// Successes in a row after which the next cooldown is the first one again.
 pub(super) const SUCCESSES_TO_FORGET: u16 = 16;
@@ -37,6 +37,7 @@ pub(super) struct Fuse {
     pub(super) failures_in_a_row: u16,
     pub(super) successes_in_a_row: u16,
     pub(super) openings: u8,
+    pub(super) limited_in_a_row: u8,
     pub(super) open_until: Option<UnixMs>,
     pub(super) paused_until: UnixMs,
     pub(super) bucket_start: UnixMs,
@@ -53,6 +54,7 @@ impl Fuse {
     pub(super) fn on_success(&mut self, now: UnixMs) {
         self.record(now, false);
         self.failures_in_a_row = 0;
+        self.limited_in_a_row = 0;
         self.successes_in_a_row = self.successes_in_a_row.saturating_add(1);
         if self.open_until.take().is_some() {
             // What failed before the recovery must not open the breaker again.
@@ -83,9 +85,17 @@ impl Fuse {
         }
     }
 
+    /// A 429 that asks for a pause, or one at a seller that has nothing else in flight to be spared.
     pub(super) fn on_rate_limited(&mut self, now: UnixMs, retry_after: Option<DurationMs>) {
-        let pause = retry_after.map_or(RETRY_AFTER_MS_DEFAULT, |d| d.0).min(RETRY_AFTER_MS_MAX);
-        self.paused_until = self.paused_until.max(now.plus(DurationMs(pause)));
+        let default = RETRY_AFTER_MS_DEFAULT << self.limited_in_a_row.min(16);
+        self.limited_in_a_row = self.limited_in_a_row.saturating_add(1);
+        self.pause(now, DurationMs(retry_after.map_or(default, |d| d.0)));
+    }
+
+    /// The offer rests for this long, [`RETRY_AFTER_MS_MAX`] at most.
+    pub(super) fn pause(&mut self, now: UnixMs, pause: DurationMs) {
+        let pause = DurationMs(pause.0.min(RETRY_AFTER_MS_MAX));
+        self.paused_until = self.paused_until.max(now.plus(pause));
     }
 
     fn record(&mut self, now: UnixMs, failed: bool) {

@@ -55,6 +55,16 @@ pub struct Served {
     pub tools: ToolCalls,
 }
 
+impl Served {
+    /// Mean time between tokens after the first, in microseconds; none where it was not measured, such
+    /// as of an answer that came in one piece.
+    pub fn inter_token_us(&self) -> Option<u64> {
+        let gaps = u64::from(self.completion_tokens).checked_sub(1).filter(|gaps| *gaps > 0)?;
+        let after_first_ms = self.whole.0.checked_sub(self.ttft.0).filter(|ms| *ms > 0)?;
+        Some(after_first_ms.saturating_mul(1_000) / gaps)
+    }
+}
+
 /// Whether a seller could have known the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]

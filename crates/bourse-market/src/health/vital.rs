@@ -2,6 +2,7 @@
 //!
 //! Everything here is computed when an outcome arrives, so that a plan only compares and multiplies.
 
+use super::burden::{PRIOR_CACHED_SHARE, UNKNOWN_BURDEN};
 use bourse_types::UnixMs;
 
 /// What the breaker lets through.
@@ -65,7 +66,8 @@ pub struct Vital {
     pub in_flight: u32,
     /// Attempts in flight at which the seller starts to answer 429; `u32::MAX` when it never did.
     pub in_flight_max: u32,
-    /// Share of prompt tokens that this offer really reads from its cache when a conversation goes on, 0 to 1.
+    /// Of prompt tokens that this offer has seen before, the share that it really reads from its cache,
+    /// 0 to 1. It applies to a conversation that goes on there, not to every prompt.
     pub cached_share: f32,
     /// What a good answer costs here over its price, at least 1: failures, 429s, slowness against peers.
     pub burden: f32,
@@ -89,8 +91,8 @@ impl Vital {
         rests_until: UnixMs(0),
         in_flight: 0,
         in_flight_max: u32::MAX,
-        cached_share: 0.0,
-        burden: 1.0,
+        cached_share: PRIOR_CACHED_SHARE,
+        burden: UNKNOWN_BURDEN,
         ttft_ms: f32::INFINITY,
         quality: Quality::InsufficientData,
         standing: Standing::Normal,
