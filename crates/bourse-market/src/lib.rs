@@ -10,12 +10,14 @@ mod demand;
 mod effective;
 mod flags;
 mod health;
+mod lru;
 mod meter;
 mod offer;
 mod plan;
 mod quote;
 mod rejection;
 mod snapshot;
+mod sticky;
 
 pub use demand::{
     BYTES_PER_TOKEN_MOST, Demand, MaxPrice, PREFERENCE_NAMES_MAX, Preferences, PreferencesError,
@@ -36,3 +38,4 @@ pub use plan::{ATTEMPTS_MAX, EXPLORATION_SHARE, Plan, PlanError, plan};
 pub use quote::{Extension, HOLD_MARGIN_TOKENS, HOLD_STEP_TOKENS, HoldWindow, QuoteError, quote};
 pub use rejection::{PricePart, Rejection};
 pub use snapshot::{MarketSnapshot, OFFERS_MAX, SnapshotError};
+pub use sticky::{STICKY_CONVERSATIONS_MAX, STICKY_IDLE_MS, Session, StickyKey, StickyTable, Warmth};
