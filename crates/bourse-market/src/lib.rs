@@ -14,6 +14,7 @@ mod lru;
 mod meter;
 mod offer;
 mod plan;
+mod prefix;
 mod quote;
 mod rejection;
 mod snapshot;
@@ -35,6 +36,10 @@ pub use meter::{
 };
 pub use offer::{Offer, OfferIndex, PromptBound, Quantization, Supports};
 pub use plan::{ATTEMPTS_MAX, EXPLORATION_SHARE, Plan, PlanError, plan};
+pub use prefix::{
+    BlockHash, LOAD_HALF_LIFE_MS, LOAD_WEIGHT, PREFIX_BLOCKS_MAX, PREFIX_SELLERS_MAX, PROMPT_BLOCKS_MAX,
+    PrefixIndex, PrefixIndexFull, PrefixMatch, prefix_cost,
+};
 pub use quote::{Extension, HOLD_MARGIN_TOKENS, HOLD_STEP_TOKENS, HoldWindow, QuoteError, quote};
 pub use rejection::{PricePart, Rejection};
 pub use snapshot::{MarketSnapshot, OFFERS_MAX, SnapshotError};
