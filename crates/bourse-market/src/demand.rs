@@ -83,7 +83,7 @@ impl MaxPrice {
 
 /// A set of [`Quantization`]s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct QuantizationSet(u16);
+pub struct QuantizationSet(pub(crate) u16);
 
 impl QuantizationSet {
     /// The set with one more member.

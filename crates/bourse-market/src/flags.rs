@@ -5,7 +5,7 @@ macro_rules! flags {
     ($(#[$doc:meta])* $name:ident { $($(#[$member_doc:meta])* $member:ident = $bit:literal, $text:literal;)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-        pub struct $name(u32);
+        pub struct $name(pub(crate) u32);
 
         impl $name {
             /// The empty set.

@@ -12,6 +12,7 @@
 mod breaker;
 mod burden;
 mod cap;
+mod checkpoint;
 mod histogram;
 mod outcome;
 mod peers;
@@ -80,28 +81,29 @@ impl HealthTable {
     }
 
     /// The table for `to`, with what was known about the offers of `from`. Attempts in flight are
-    /// carried too: whoever ends one finds its offer with [`MarketSnapshot::index_of`].
+    /// carried too: whoever ends one finds its offer with [`MarketSnapshot::index_of`]. Equal books give
+    /// an equal table.
     #[must_use]
     pub fn carried(mut self, from: &MarketSnapshot, to: &MarketSnapshot) -> Self {
         let mut next = Self::new(to);
-        let mut old = from.offers().iter().enumerate().peekable();
+        let mut moved = vec![None; self.vitals.len()];
+        let mut new = to.offers().iter().zip(0u32..).peekable();
         // Both are sorted by model and seller: one walk over both finds every pair.
-        for (at, offer) in to.offers().iter().enumerate() {
+        for (was, offer) in from.offers().iter().enumerate().take(moved.len()) {
             let name = (&offer.model, &offer.seller);
-            while old.next_if(|(_, o)| (&o.model, &o.seller) < name).is_some() {}
-            let Some((was, _)) = old.next_if(|(_, o)| (&o.model, &o.seller) == name) else { continue };
-            let (Some(vital), Some(cold)) = (self.vitals.get(was), self.cold.get_mut(was)) else { continue };
-            next.vitals[at] = *vital;
-            next.cold[at] = cold.take();
-            let before = self.model_of(was as u32).and_then(|m| self.models[m].1.as_deref());
-            if let (Some(before), Some(model)) = (before, next.model_of(at as u32)) {
-                let peers = next.models[model].1.get_or_insert_with(|| {
-                    Box::new(Peers { active: Vec::new(), cursor: 0, ..before.clone() })
-                });
-                if next.cold[at].is_some() {
-                    peers.active.push(at as u32);
-                }
-            }
+            while new.next_if(|(o, _)| (&o.model, &o.seller) < name).is_some() {}
+            let Some((_, at)) = new.next_if(|(o, _)| (&o.model, &o.seller) == name) else { continue };
+            next.vitals[at as usize] = self.vitals[was];
+            next.cold[at as usize] = self.cold[was].take();
+            moved[was] = Some(at);
+        }
+        for model in 0..self.models.len() {
+            let Some(mut peers) = self.models[model].1.take() else { continue };
+            let end = self.models.get(model + 1).map_or(moved.len(), |(first, _)| *first as usize);
+            let kept = moved.get(self.models[model].0 as usize..end).and_then(|m| m.iter().flatten().next());
+            let Some(model) = kept.and_then(|at| next.model_of(*at)) else { continue };
+            peers.active = peers.active.iter().filter_map(|was| *moved.get(*was as usize)?).collect();
+            next.models[model].1 = Some(peers);
         }
         next
     }

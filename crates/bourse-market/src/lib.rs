@@ -6,6 +6,8 @@
 //! out. No clock, no randomness, no I/O. A choice carries its reasons: every offer of the model that is
 //! not tried appears in the plan with a [`Rejection`].
 
+mod canonical;
+mod decision;
 mod demand;
 mod effective;
 mod flags;
@@ -21,6 +23,12 @@ mod rejection;
 mod snapshot;
 mod sticky;
 
+pub use canonical::CanonicalError;
+pub use decision::{
+    Choice, DecisionEvent, DecisionRecord, FRAME_BYTES_MAX, JournalError, JournalReader, JournalWriter,
+    REQUESTS_NAMED_MAX, RecordedDemand, Redecided, ReplayError, ReplayPolicy, ReplayReport, Replayed,
+    Replayer, plan_digest,
+};
 pub use demand::{
     BYTES_PER_TOKEN_MOST, Demand, MaxPrice, PREFERENCE_NAMES_MAX, Preferences, PreferencesError,
     QuantizationSet, Sort,

@@ -51,7 +51,7 @@ impl Peers {
     pub(super) fn next_swept(&mut self) -> [Option<u32>; SWEPT_PER_OUTCOME] {
         let len = self.active.len() as u32;
         std::array::from_fn(|_| {
-            self.cursor = (self.cursor + 1).checked_rem(len)?;
+            self.cursor = self.cursor.wrapping_add(1).checked_rem(len)?;
             self.active.get(self.cursor as usize).copied()
         })
     }

@@ -38,6 +38,16 @@ impl<T: Default + Copy, const N: usize, const LEN_MS: u64> Ring<T, N, LEN_MS> {
         let count = (N as u64).saturating_sub(empty_since).min(self.newest.saturating_add(1));
         (0..count).map(|age| &self.buckets[slot::<N>(self.newest - age)])
     }
+
+    /// Number of the newest bucket and all buckets by slot, for checkpoints.
+    pub(super) fn parts(&self) -> (u64, &[T; N]) {
+        (self.newest, &self.buckets)
+    }
+
+    /// The reverse of [`Ring::parts`].
+    pub(super) fn from_parts(newest: u64, buckets: [T; N]) -> Self {
+        Self { buckets, newest }
+    }
 }
 
 fn slot<const N: usize>(number: u64) -> usize {

@@ -165,6 +165,32 @@ proptest! {
     }
 }
 
+proptest! {
+    /// An equal book changes nothing, and a seller that comes back is not mistaken for another.
+    #[test]
+    fn an_equal_book_carries_everything(
+        told in proptest::collection::vec((0u32..6, 0u64..100, any::<bool>()), 0..60), gone in 0usize..6,
+    ) {
+        let offers: Vec<_> = ["a", "b", "c"].iter().flat_map(|s| [offer("m", s), offer("n", s)]).collect();
+        let book = MarketSnapshot::new(offers, Digest32::default()).unwrap();
+        let mut health = HealthTable::new(&book);
+        for (at, now, is_good) in told {
+            tell(&mut health, at, now, if is_good { ok() } else { Outcome::Failure });
+        }
+        let before = health.clone();
+        let same = health.carried(&book, &book);
+        prop_assert_eq!(&same, &before);
+        let mut fewer = book.offers().to_vec();
+        fewer.remove(gone);
+        let smaller = MarketSnapshot::new(fewer, Digest32::default()).unwrap();
+        let back = same.carried(&book, &smaller).carried(&smaller, &book);
+        for (at, vital) in before.vitals().iter().enumerate() {
+            let want = if at == gone { Vital::UNKNOWN } else { *vital };
+            prop_assert_eq!(back.vitals()[at], want);
+        }
+    }
+}
+
 /// Offers of one model, each with a thing to tell it apart.
 fn many(count: usize) -> HealthTable {
     let offers = (0..count).map(|n| offer("m", &format!("s{n:03}"))).collect();

@@ -1,0 +1,51 @@
+//! The canonical bytes of a book: every offer with all its fields.
+
+use crate::canonical::{
+    Bytes, Canonical, CanonicalError, canonical_enum, canonical_newtype, canonical_struct, put_len,
+};
+use crate::offer::{Offer, OfferIndex, PromptBound, Quantization, Supports};
+use crate::snapshot::MarketSnapshot;
+use bourse_types::Digest32;
+
+canonical_newtype!(OfferIndex, Supports);
+canonical_enum!(Quantization {
+    Unknown = 0,
+    Int4 = 1,
+    Int8 = 2,
+    Fp4 = 3,
+    Fp6 = 4,
+    Fp8 = 5,
+    Fp16 = 6,
+    Bf16 = 7,
+    Fp32 = 8
+});
+canonical_struct!(PromptBound { bytes_per_token_min, per_message_tokens });
+canonical_struct!(Offer {
+    model,
+    seller,
+    prices,
+    context_tokens_max,
+    completion_tokens_max,
+    supports,
+    capacity,
+    prompt_bound,
+    quantization,
+    region
+});
+
+/// The digest that the caller gave it, then the offers in their order.
+impl Canonical for MarketSnapshot {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.digest().put(out);
+        put_len(self.offers().len(), out);
+        for offer in self.offers() {
+            offer.put(out);
+        }
+    }
+
+    fn read(from: &mut Bytes<'_>) -> Result<Self, CanonicalError> {
+        let digest = Digest32::read(from)?;
+        let offers = Vec::<Offer>::read(from)?;
+        Self::new(offers, digest).map_err(|_| CanonicalError::Value("book"))
+    }
+}
