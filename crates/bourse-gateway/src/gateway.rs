@@ -3,6 +3,7 @@
 use crate::body::Body;
 use crate::config::{Durability, GatewayConfig, HOLD_GRACE, NodeAdmission};
 use crate::conversation::Conversation;
+use crate::decisions::{Anew, Taken};
 use crate::durable::Durable;
 use crate::explain;
 use crate::market::{Market, MarketError};
@@ -115,6 +116,11 @@ impl Gateway {
         self.0.hub.admit(admission);
     }
 
+    /// The events of the journal of decisions that wait.
+    pub(crate) fn take_decisions(&self, anew: Anew) -> Taken {
+        self.0.market.take_decisions(anew)
+    }
+
     /// How many nodes sell, now and later.
     pub fn nodes_connected(&self) -> tokio::sync::watch::Receiver<usize> {
         self.0.hub.selling.subscribe()
@@ -169,7 +175,7 @@ impl Gateway {
         let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
         let seed = u64::from_le_bytes(std::array::from_fn(|n| random[16 + n]));
         let refused = |error| Refused { error, request: Some(request) };
-        let route = route(&shared.market, &job, now, seed).map_err(refused)?;
+        let route = route(&shared.market, request, &job, (now, seed)).map_err(refused)?;
         let total = DurationMs(u64::try_from(shared.config.timeouts.total.as_millis()).unwrap_or(u64::MAX));
         let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));
         let draft = Draft::new(&job, &route, now);

@@ -14,6 +14,7 @@ mod body;
 mod config;
 mod conversation;
 mod deadline;
+mod decisions;
 mod durable;
 mod explain;
 mod failure;
@@ -42,6 +43,7 @@ pub use config::{
     HEADERS_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX,
     POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, ProviderConfig, ProviderModel, Timeouts,
 };
+pub use decisions::{DECISION_FILE_BYTES, DECISION_FILE_SUFFIX, PENDING_BYTES_MAX, Recorder, decision_files};
 pub use failure::{Failure, FailureClass};
 pub use gateway::{EXPLAIN_HEADER, GENERATION_HEADER, Gateway, RECEIPT_HEADER};
 pub use io::{Io, NetConnect, Pipe};

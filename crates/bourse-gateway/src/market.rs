@@ -5,13 +5,14 @@
 
 use crate::config::ProviderConfig;
 use crate::conversation::Conversation;
+use crate::decisions::{Anew, Journal, Taken};
 use crate::node::NodeHandle;
 use crate::provider::{Provider, ProviderError, Upstream};
 use bourse_market::{
     Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome, Plan, PlanError,
-    PromptBound, Served, SnapshotError, StickyTable, Window, plan,
+    PromptBound, Served, SnapshotError, StickyTable, Window, plan, plan_digest,
 };
-use bourse_types::{Digest32, ModelSlug, UnixMs};
+use bourse_types::{Digest32, ModelSlug, RequestId, UnixMs};
 use bourse_wire::canonical::Writer;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
@@ -97,6 +98,7 @@ struct State {
     health: HealthTable,
     /// What nodes have sold since the start: a model whose nodes are away is no unknown model.
     sold: BTreeSet<ModelSlug>,
+    journal: Journal,
 }
 
 /// The book in force and the health of its offers.
@@ -133,7 +135,12 @@ impl Market {
         let health = HealthTable::new(&book.snapshot);
         Ok(Self {
             providers,
-            state: Mutex::new(State { book: Arc::new(book), health, sold: BTreeSet::new() }),
+            state: Mutex::new(State {
+                book: Arc::new(book),
+                health,
+                sold: BTreeSet::new(),
+                journal: Journal::default(),
+            }),
             hedges: Mutex::default(),
             sticky: Mutex::default(),
         })
@@ -150,6 +157,7 @@ impl Market {
         let book = Arc::new(Book::new(offers)?);
         let mut state = self.state.lock();
         state.health = std::mem::take(&mut state.health).carried(&state.book.snapshot, &book.snapshot);
+        state.journal.book(&book.snapshot);
         state.book = book;
         let new = nodes.iter().map(|node| node.offer().model);
         let room = MODELS_REMEMBERED_MAX.saturating_sub(state.sold.len());
@@ -165,13 +173,21 @@ impl Market {
     /// Plans on the book in force. `demand` gets the book first: what a job needs does not depend on it.
     pub(crate) fn plan(
         &self,
+        request: RequestId,
         demand: &Demand<'_>,
-        now: UnixMs,
-        seed: u64,
-    ) -> (Arc<Book>, Result<Plan, PlanError>) {
-        let state = self.state.lock();
+        (now, seed): (UnixMs, u64),
+    ) -> (Arc<Book>, Result<Plan, PlanError>, Digest32) {
+        let mut state = self.state.lock();
         let plan = plan(&state.book.snapshot, &state.health, demand, now, seed);
-        (Arc::clone(&state.book), plan)
+        let digest = plan_digest(&plan);
+        state.journal.decision(request, (now, seed), demand, digest);
+        (Arc::clone(&state.book), plan, digest)
+    }
+
+    /// The events of the journal that wait.
+    pub(crate) fn take_decisions(&self, anew: Anew) -> Taken {
+        let State { book, health, journal, .. } = &mut *self.state.lock();
+        journal.take(anew, (&book.snapshot, health))
     }
 
     /// How late the first content of a stream must be before its seller is suspected to have stalled; none while
@@ -193,7 +209,10 @@ impl Market {
     /// Notes that an attempt starts.
     pub(crate) fn start(self: &Arc<Self>, book: &Arc<Book>, index: OfferIndex) -> Attempt {
         let attempt = Attempt { market: Arc::clone(self), book: Arc::clone(book), index, is_open: true };
-        attempt.with_health(HealthTable::on_start);
+        attempt.with_health(|state, index| {
+            state.health.on_start(index);
+            state.journal.started(index);
+        });
         self.hedges.lock().earn();
         attempt
     }
@@ -226,11 +245,14 @@ impl Attempt {
 
     fn finish(&mut self, now: UnixMs, outcome: Outcome) {
         if std::mem::take(&mut self.is_open) {
-            self.with_health(|health, index| health.on_outcome(index, now, outcome));
+            self.with_health(|state, index| {
+                state.health.on_outcome(index, now, outcome);
+                state.journal.outcome(index, now, &outcome);
+            });
         }
     }
 
-    fn with_health(&self, change: impl FnOnce(&mut HealthTable, OfferIndex)) {
+    fn with_health(&self, change: impl FnOnce(&mut State, OfferIndex)) {
         let mut state = self.market.state.lock();
         let index = if Arc::ptr_eq(&state.book, &self.book) {
             Some(self.index)
@@ -239,7 +261,7 @@ impl Attempt {
             offer.and_then(|o| state.book.snapshot.index_of(o.model.as_str(), o.seller.as_str()))
         };
         if let Some(index) = index {
-            change(&mut state.health, index);
+            change(&mut state, index);
         }
     }
 }

@@ -8,7 +8,7 @@ use bourse_market::{
     ATTEMPTS_MAX, Demand, MaxPrice, OfferIndex, Plan, PlanError, Preferences, Quantization, QuantizationSet,
     Rejection, Sort, Supports,
 };
-use bourse_types::{Digest32, ModelSlug, UnixMs};
+use bourse_types::{Digest32, ModelSlug, RequestId, UnixMs};
 use bourse_wire::dialect::{Api, Job, SortBy};
 use bourse_wire::error::{ApiError, ErrorType};
 use std::sync::Arc;
@@ -28,17 +28,22 @@ pub(crate) struct Route {
     pub(crate) legs: Vec<Leg>,
     /// The plans behind the legs, by model, with the book that each was made on.
     pub(crate) plans: Vec<(ModelSlug, Arc<Book>, Plan)>,
+    /// The digests of all plans that were tried for.
+    digests: Vec<Digest32>,
     pub(crate) preferences: Preferences,
 }
 
 impl Route {
-    /// BLAKE3 over the plans.
+    /// The digest of the plan; of several models, BLAKE3 over theirs in order.
     pub(crate) fn digest(&self) -> Digest32 {
-        let mut bytes = Vec::new();
-        for (_, _, plan) in &self.plans {
-            bytes.append(&mut plan.digest_bytes());
+        if let [one] = self.digests.as_slice() {
+            return *one;
         }
-        Digest32(*blake3::hash(&bytes).as_bytes())
+        let mut hasher = blake3::Hasher::new();
+        for digest in &self.digests {
+            hasher.update(&digest.0);
+        }
+        Digest32(*hasher.finalize().as_bytes())
     }
 
     /// The digest of the book that the first plan was made on.
@@ -48,13 +53,19 @@ impl Route {
 }
 
 /// Plans a job.
-pub(crate) fn route(market: &Market, job: &Job, now: UnixMs, seed: u64) -> Result<Route, ApiError> {
+pub(crate) fn route(
+    market: &Market,
+    request: RequestId,
+    job: &Job,
+    at: (UnixMs, u64),
+) -> Result<Route, ApiError> {
     let preferences = preferences(job)?;
-    let mut route = Route { legs: Vec::new(), plans: Vec::new(), preferences };
+    let mut route = Route { legs: Vec::new(), plans: Vec::new(), digests: Vec::new(), preferences };
     let mut first_error = None;
     for model in std::iter::once(&job.model).chain(&job.fallbacks) {
         let demand = demand(job, model.as_str(), &route.preferences);
-        let (book, plan) = market.plan(&demand, now, seed);
+        let (book, plan, digest) = market.plan(request, &demand, at);
+        route.digests.push(digest);
         match plan {
             Ok(plan) => {
                 let room = ATTEMPTS_MAX - route.legs.len();
