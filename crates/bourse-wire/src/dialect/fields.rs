@@ -157,6 +157,30 @@ pub(crate) fn unescaped(key: &str) -> Cow<'_, str> {
     serde_json::from_str::<String>(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned)
 }
 
+/// Whether JSON text holds an escape that is half of a surrogate pair. Such text is no Unicode: readers
+/// disagree about it, and most refuse it.
+pub(crate) fn has_lone_surrogate(raw: &str) -> bool {
+    let bytes = raw.as_bytes();
+    let unit = |at: usize| {
+        let digits = raw.get(at + 2..at + 6).filter(|_| bytes[at..].starts_with(b"\\u"))?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\\', &bytes[at..]) {
+        at += found;
+        match unit(at) {
+            Some(0xd800..=0xdbff) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => at += 12,
+            Some(0xd800..=0xdfff) => return true,
+            Some(_) => at += 6,
+            None => at += 2,
+        }
+        if at >= bytes.len() {
+            break;
+        }
+    }
+    false
+}
+
 /// The known word that is most like `word`, if one is much like it.
 pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let near = known.iter().min_by_key(|k| distance(word, k))?;
@@ -182,6 +206,32 @@ fn distance(one: &str, two: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_a_pair_is_found() {
+        for (raw, want) in [
+            (r#""plain""#, false),
+            (r#""\ud83d\ude00""#, false),
+            (r#""\ud83d""#, true),
+            (r#""\ude00""#, true),
+            (r#""\ud83d\ud83d\ude00""#, true),
+            (r#""\\ud83d""#, false),
+            (r#""\\\ud83d x""#, true),
+            (r#""\u00e9\n\"""#, false),
+        ] {
+            assert_eq!(has_lone_surrogate(raw), want, "{raw}");
+            assert_eq!(serde_json::from_str::<String>(raw).is_err(), want, "{raw}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn half_pairs_are_what_serde_json_refuses(text in r"(\\\\|\\n|\\ud83d|\\ude00|\\u0041|é|a){0,8}") {
+            let raw = format!("\"{text}\"");
+            let refused = serde_json::from_str::<String>(&raw).is_err();
+            proptest::prop_assert_eq!(has_lone_surrogate(&raw), refused, "{}", raw);
+        }
+    }
 
     #[test]
     fn the_nearest_word_is_much_like_it() {

@@ -254,24 +254,31 @@ impl Draft {
         let mut media = 0;
         walk.members::<ApiError>(|walk, key| {
             let name = unescaped(walk.text(key));
-            match name.as_ref() {
-                "role" if walk.peek() == b'"' => role = true,
-                "role" => return Err(wrong(&named(".role"), "a string such as \"user\"")),
-                "content" => {
-                    content = true;
-                    match walk.peek() {
-                        b'"' | b'n' => {}
-                        b'[' => {
-                            media += walk_parts(walk, &named(".content"))?;
-                            return Ok(());
-                        }
-                        _ => return Err(wrong(&named(".content"), "a string, an array of parts, or null")),
-                    }
+            let kind = walk.peek();
+            let value = match (name.as_ref(), kind) {
+                ("content", b'[') => {
+                    let start = walk.at();
+                    media += walk_parts(walk, &named(".content"))?;
+                    start..walk.at()
                 }
-                "tool_calls" | "function_call" | "refusal" | "audio" => content = true,
+                _ => walk.value()?,
+            };
+            let raw = walk.text(value);
+            match name.as_ref() {
+                "role" => role = known_role(raw, &named(".role"))?,
+                "content" if !matches!(kind, b'"' | b'n' | b'[') => {
+                    return Err(wrong(&named(".content"), "a string, an array of parts, or null"));
+                }
+                "content" | "tool_calls" | "function_call" | "refusal" | "audio" => content = true,
                 _ => {}
             }
-            walk.value()?;
+            if fields::has_lone_surrogate(raw) {
+                let field = named(&format!(".{}", &name[..name.floor_char_boundary(SHOWN_BYTES_MAX)]));
+                let message = format!(
+                    "`{field}` holds half of a surrogate pair (\\ud800 to \\udfff), which is no character: send text as UTF-8"
+                );
+                return Err(ApiError::field(field, message));
+            }
             Ok(())
         })?;
         self.needs.media_parts = self.needs.media_parts.saturating_add(media);
@@ -381,21 +388,49 @@ impl Draft {
     }
 }
 
+/// Longest name of a buyer's own that is repeated in a message, in bytes.
+const SHOWN_BYTES_MAX: usize = 64;
+
+/// The roles of the grammar.
+const ROLES: [&str; 6] = ["user", "assistant", "system", "developer", "tool", "function"];
+
+fn known_role(raw: &str, field: &str) -> Result<bool, ApiError> {
+    let role = fields::string(field, raw).ok().filter(|role| ROLES.contains(&role.as_ref()));
+    let want =
+        || wrong(field, "\"system\", \"developer\", \"user\", \"assistant\", \"tool\" or \"function\"");
+    role.map(|_| true).ok_or_else(want)
+}
+
 /// Walks over the parts of a message and counts those that are not text.
 fn walk_parts(walk: &mut Walk<'_>, field: &str) -> Result<u32, ApiError> {
-    let mut media = 0;
+    let (mut media, mut index) = (0, 0u32);
     walk.items::<ApiError>(|walk| {
         if walk.peek() != b'{' {
             return Err(wrong(field, "a string or an array of objects with `type`"));
         }
-        let mut is_text = false;
+        let (mut is_text, mut has_type, mut has_text) = (false, false, false);
         walk.members::<ApiError>(|walk, key| {
-            let is_type = unescaped(walk.text(key)) == "type";
+            let name = unescaped(walk.text(key));
             let value = walk.value()?;
-            is_text |= is_type && walk.text(value) == "\"text\"";
+            let raw = walk.text(value);
+            match name.as_ref() {
+                "type" => {
+                    has_type = raw.starts_with('"');
+                    is_text = raw == "\"text\"";
+                }
+                "text" => has_text = raw.starts_with('"'),
+                _ => {}
+            }
             Ok(())
         })?;
+        if !has_type {
+            return Err(wrong(&format!("{field}[{index}].type"), "a string such as \"text\""));
+        }
+        if is_text && !has_text {
+            return Err(wrong(&format!("{field}[{index}].text"), "a string"));
+        }
         media += u32::from(!is_text);
+        index += 1;
         Ok(())
     })?;
     Ok(media)

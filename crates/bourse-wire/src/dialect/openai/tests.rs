@@ -117,6 +117,33 @@ fn refuses_bodies_that_are_no_chat() {
 }
 
 #[test]
+fn messages_that_sellers_would_refuse_are_refused_here() {
+    let check = |message: &str, param: &str| {
+        let result = raw(Api::Chat, &format!(r#"{{"model":"a/b","messages":[{message}]}}"#));
+        assert_eq!(refused(result).0, param, "{message}");
+    };
+    check(r#"{"role":"robot","content":"x"}"#, "messages[0].role");
+    check(r#"{"role":"user","content":[{"type":"text"}]}"#, "messages[0].content[0].text");
+    check(r#"{"role":"user","content":[{"type":"text","text":5}]}"#, "messages[0].content[0].text");
+    check(
+        r#"{"role":"user","content":[{"type":"text","text":"a"},{"text":"b"}]}"#,
+        "messages[0].content[1].type",
+    );
+    check(r#"{"role":"user","content":"a\ud83d"}"#, "messages[0].content");
+    check(r#"{"role":"user","content":[{"type":"text","text":"\udE00"}]}"#, "messages[0].content");
+    check(r#"{"role":"assistant","content":"x","reasoning":"\ud83d"}"#, "messages[0].reasoning");
+    for role in ROLES {
+        assert!(
+            raw(
+                Api::Chat,
+                &format!(r#"{{"model":"m","messages":[{{"role":"{role}","content":"\ud83d\ude00"}}]}}"#)
+            )
+            .is_ok()
+        );
+    }
+}
+
+#[test]
 fn bounds_hold_at_their_edges() {
     let list = |n: usize, item: &str| vec![item; n].join(",");
     let message = r#"{"role":"user","content":""}"#;
@@ -248,7 +275,7 @@ fn reads_legacy_completions() {
         assert_eq!(refused(raw(Api::Text, body)).0, "prompt", "{body}");
     }
     assert_eq!(
-        refused(raw(Api::Text, r#"{"model":"m","prompt":"x","messages":[{"role":"u","content":"x"}]}"#)).0,
+        refused(raw(Api::Text, r#"{"model":"m","prompt":"x","messages":[{"role":"user","content":"x"}]}"#)).0,
         "messages"
     );
 }
