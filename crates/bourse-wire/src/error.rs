@@ -244,7 +244,15 @@ impl ApiError {
             Some(param) => push_string(out, param),
             None => out.extend_from_slice(b"null"),
         }
-        out.extend_from_slice(b",\"metadata\":{\"error_type\":\"");
+        out.push(b',');
+        self.push_members(out);
+        out.push(b'}');
+    }
+
+    /// Appends `"metadata":{…}` and, where there is one, `"availability":…`: what programs read, in every
+    /// grammar the same.
+    pub(crate) fn push_members(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\"metadata\":{\"error_type\":\"");
         out.extend_from_slice(self.kind.as_str().as_bytes());
         out.push(b'"');
         if let Some(seconds) = self.retry_after_s {
@@ -266,7 +274,6 @@ impl ApiError {
             out.extend_from_slice(b",\"availability\":");
             availability.push(out, self.retry_after_s);
         }
-        out.push(b'}');
     }
 
     /// The whole body.

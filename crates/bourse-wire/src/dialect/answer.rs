@@ -175,9 +175,12 @@ pub struct PlainView {
 impl PlainView {
     /// Looks at one body.
     pub fn read(api: Api, body: &str) -> Result<Self, JsonError> {
-        let chunk = ChunkView::read(api, body)?;
-        let end = body.trim_ascii_end().len().saturating_sub(1);
-        Ok(Self { chunk, end })
+        ChunkView::read(api, body).map(|chunk| Self::of(chunk, body))
+    }
+
+    /// What another grammar found in a body that is one object.
+    pub(super) fn of(chunk: ChunkView, body: &str) -> Self {
+        Self { chunk, end: body.trim_ascii_end().len().saturating_sub(1) }
     }
 }
 
