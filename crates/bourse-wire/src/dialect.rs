@@ -57,6 +57,9 @@ pub const PREFERENCE_NAMES_MAX: usize = 32;
 /// Longest `session_id`, in bytes.
 pub const SESSION_BYTES_MAX: usize = 256;
 
+/// Members beside `messages` or `input` and `tools` that become prompt tokens.
+const PROMPT_MEMBERS: [&str; 3] = ["instructions", "system", "text"];
+
 /// Which endpoint was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Api {
@@ -195,7 +198,11 @@ impl Job {
     /// Bytes of everything that a seller turns into prompt tokens: an upper bound of their number for
     /// any tokenizer whose tokens stand for at least one byte each.
     pub fn prompt_bytes(&self) -> u64 {
-        (self.prompt.len() + self.tools.as_ref().map_or(0, Range::len)) as u64
+        // A key with escapes may be any of them: counted, so that the bound holds.
+        let counts = |key: &str| PROMPT_MEMBERS.contains(&key) || key.contains('\\');
+        let beside = self.members.iter().filter(|m| counts(self.text(&m.key)));
+        let beside: usize = beside.map(|m| m.value.len()).sum();
+        (self.prompt.len() + self.tools.as_ref().map_or(0, Range::len) + beside) as u64
     }
 }
 

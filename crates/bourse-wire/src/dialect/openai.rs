@@ -29,10 +29,19 @@ impl From<JsonError> for ApiError {
 
 /// Reads a request.
 pub fn parse(api: Api, body: Bytes) -> Result<Job, ApiError> {
+    let mut walk = walk_body(&body)?;
+    let mut draft = Draft { api, members: Vec::with_capacity(MEMBERS_ORDINARY), ..Draft::default() };
+    walk.members(|walk, key| draft.member(walk, key))?;
+    walk.finish()?;
+    draft.finish(body)
+}
+
+/// The start of a body of fair size that is UTF-8 and begins an object.
+pub(super) fn walk_body(body: &Bytes) -> Result<Walk<'_>, ApiError> {
     if body.len() > BODY_BYTES_MAX {
         return Err(body_too_large());
     }
-    let text = std::str::from_utf8(&body).map_err(|e| {
+    let text = std::str::from_utf8(body).map_err(|e| {
         let at = e.valid_up_to();
         ApiError::new(
             ErrorType::InvalidRequest,
@@ -43,10 +52,7 @@ pub fn parse(api: Api, body: Bytes) -> Result<Job, ApiError> {
     if walk.peek() != b'{' {
         return Err(ApiError::new(ErrorType::InvalidRequest, "the body must be a JSON object"));
     }
-    let mut draft = Draft { api, members: Vec::with_capacity(MEMBERS_ORDINARY), ..Draft::default() };
-    walk.members(|walk, key| draft.member(walk, key))?;
-    walk.finish()?;
-    draft.finish(body)
+    Ok(walk)
 }
 
 /// The error for a body above [`BODY_BYTES_MAX`], for readers that notice before the parser can.
