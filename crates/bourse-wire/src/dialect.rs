@@ -116,6 +116,8 @@ pub(crate) enum MemberRule {
     StreamOptions,
     /// `max_tokens` and its newer spelling: replaced when the market caps the answer.
     MaxTokens,
+    /// The conversation, with thoughts that the sellers of its grammar would refuse: copied without them.
+    Clean,
 }
 
 /// A parsed request. The body's bytes are kept; spans point into them.

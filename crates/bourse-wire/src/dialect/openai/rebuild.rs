@@ -1,14 +1,15 @@
 //! Writing a job for a seller: the body of a hosted API, the prompt of a node.
 
-use crate::dialect::{Api, Job, MemberRule, chat, front};
+use crate::dialect::{Api, Job, MemberRule, chat, front, responses};
 use crate::error::ApiError;
 use crate::json::{push_string, push_u64};
 use crate::node::Prompt;
 use bytes::Bytes;
 
 impl Job {
-    /// The body for a seller of this dialect: `upstream_id` in place of the model, usage asked for on
-    /// streams, the answer capped at `max_tokens` when given, our own members left out.
+    /// The body for a seller of the buyer's own grammar: `upstream_id` in place of the model, usage asked for
+    /// on streams of OpenAI's older grammars, the answer capped at `max_tokens` when given, our own members
+    /// left out.
     pub fn rebuild(&self, upstream_id: &str, max_tokens: Option<u32>) -> Bytes {
         let mut out = Vec::with_capacity(self.body.len() + 96 + upstream_id.len());
         out.push(b'{');
@@ -18,7 +19,7 @@ impl Job {
                 MemberRule::Drop => continue,
                 MemberRule::StreamOptions if self.stream => continue,
                 MemberRule::MaxTokens => max_tokens.is_some(),
-                MemberRule::Model => true,
+                MemberRule::Model | MemberRule::Clean => true,
                 MemberRule::Copy | MemberRule::StreamOptions => false,
             };
             if out.len() > 1 {
@@ -35,6 +36,7 @@ impl Job {
                     push_u64(&mut out, u64::from(cap));
                     capped = true;
                 }
+                (MemberRule::Clean, _) => responses::push_clean(self.text(&member.value), &mut out),
                 _ => push_string(&mut out, upstream_id),
             }
         }
@@ -43,10 +45,13 @@ impl Job {
             push_string(&mut out, upstream_id);
         }
         if let (Some(cap), false) = (max_tokens, capped) {
-            push_key(&mut out, "max_tokens");
+            push_key(&mut out, if self.api == Api::Responses { "max_output_tokens" } else { "max_tokens" });
             push_u64(&mut out, u64::from(cap));
         }
-        if self.stream {
+        if self.api == Api::Responses {
+            responses::push_rebuilt(self, &mut out);
+        }
+        if self.stream && matches!(self.api, Api::Chat | Api::Text) {
             push_key(&mut out, "stream_options");
             out.extend_from_slice(b"{\"include_usage\":true}");
         }

@@ -235,7 +235,7 @@ fn a_seller_gets_the_buyers_bytes() {
 #[test]
 fn reads_legacy_completions() {
     let job = raw(Api::Text, r#"{"model":"m","prompt":["one\ttwo"],"logprobs":2,"max_tokens":4}"#).unwrap();
-    assert_eq!(job.node_prompt(), Prompt::Text("one\ttwo".into()));
+    assert_eq!(job.node_prompt(), Ok(Prompt::Text("one\ttwo".into())));
     assert_eq!(job.sampling.logprobs, Some(2));
     for body in [
         r#"{"model":"m","prompt":["a","b"]}"#,
