@@ -116,7 +116,7 @@ pub(crate) enum MemberRule {
     StreamOptions,
     /// `max_tokens` and its newer spelling: replaced when the market caps the answer.
     MaxTokens,
-    /// `messages` with reasoning that the sellers of its grammar would refuse: copied without it.
+    /// The conversation, with thoughts that the sellers of its grammar would refuse: copied without them.
     Clean,
 }
 
@@ -200,7 +200,9 @@ impl Job {
     /// Bytes of everything that a seller turns into prompt tokens: an upper bound of their number for
     /// any tokenizer whose tokens stand for at least one byte each.
     pub fn prompt_bytes(&self) -> u64 {
-        let beside = self.members.iter().filter(|m| PROMPT_MEMBERS.contains(&self.text(&m.key)));
+        // A key with escapes may be any of them: counted, so that the bound holds.
+        let counts = |key: &str| PROMPT_MEMBERS.contains(&key) || key.contains('\\');
+        let beside = self.members.iter().filter(|m| counts(self.text(&m.key)));
         let beside: usize = beside.map(|m| m.value.len()).sum();
         (self.prompt.len() + self.tools.as_ref().map_or(0, Range::len) + beside) as u64
     }

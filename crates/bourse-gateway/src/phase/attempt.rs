@@ -19,10 +19,10 @@ use crate::source::{
 use crate::upstream::{Exchange, UpstreamError};
 use bourse_market::{Counting, Demand, Meter, MeterRules, Offer, ToolCalls};
 use bourse_types::{DurationMs, RequestId};
-use bourse_wire::dialect::front;
 use bourse_wire::dialect::grammar::{Call, Head, Passage, Shape, Translation};
 use bourse_wire::dialect::neutral::{self, Choice, Notice, Part};
 use bourse_wire::dialect::{ChoiceText, Job, PlainView, SellerUsage, StreamFailure};
+use bourse_wire::dialect::{front, responses};
 use bourse_wire::node;
 use bourse_wire::receipt::{Finish, SignedNodeStatement};
 use bytes::Bytes;
@@ -244,6 +244,7 @@ impl Attempt<'_> {
             created_s: self.created_s,
             model: self.offer.model.as_str().to_owned(),
             provider: self.offer.seller.as_str().to_owned(),
+            echo: responses::echo(self.job),
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod ours;
 
+pub(super) use ours::bare_items;
 pub use ours::{AnswerHead, ChoiceText, DONE_EVENT, DeltaText};
 
 use super::Api;
@@ -204,25 +205,44 @@ pub struct SellerUsage {
     pub reasoning: u64,
 }
 
+/// What a grammar calls the counts of its usage object.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CountNames {
+    pub(super) prompt: &'static str,
+    pub(super) prompt_details: &'static str,
+    pub(super) completion: &'static str,
+    pub(super) completion_details: &'static str,
+}
+
 /// Reads a seller's usage object. `None` when its counts are missing, negative or not numbers: an unknown
 /// count is not zero.
 pub fn read_usage(raw: &str) -> Option<SellerUsage> {
+    const NAMES: CountNames = CountNames {
+        prompt: "prompt_tokens",
+        prompt_details: "prompt_tokens_details",
+        completion: "completion_tokens",
+        completion_details: "completion_tokens_details",
+    };
+    read_counts(raw, &NAMES)
+}
+
+/// As [`read_usage`], in a grammar's own words.
+pub(super) fn read_counts(raw: &str, names: &CountNames) -> Option<SellerUsage> {
     let mut walk = Walk::new(raw);
     let (mut prompt, mut completion) = (None, None);
     let ([mut cached, mut cache_write], [mut reasoning]) = ([Some(0); 2], [Some(0)]);
     walk.members::<JsonError>(|walk, key| {
-        match walk.text(key) {
-            "prompt_tokens" => prompt = count(walk)?,
-            "completion_tokens" => completion = count(walk)?,
-            "prompt_tokens_details" if walk.peek() == b'{' => {
-                [cached, cache_write] = member_counts(walk, ["cached_tokens", "cache_write_tokens"])?;
-            }
-            "completion_tokens_details" if walk.peek() == b'{' => {
-                [reasoning] = member_counts(walk, ["reasoning_tokens"])?;
-            }
-            _ => {
-                walk.value()?;
-            }
+        let key = walk.text(key);
+        if key == names.prompt {
+            prompt = count(walk)?;
+        } else if key == names.completion {
+            completion = count(walk)?;
+        } else if key == names.prompt_details && walk.peek() == b'{' {
+            [cached, cache_write] = member_counts(walk, ["cached_tokens", "cache_write_tokens"])?;
+        } else if key == names.completion_details && walk.peek() == b'{' {
+            [reasoning] = member_counts(walk, ["reasoning_tokens"])?;
+        } else {
+            walk.value()?;
         }
         Ok(())
     })
@@ -279,17 +299,25 @@ pub fn push_usd(out: &mut Vec<u8>, amount: NanoUsd) {
 
 /// Appends `"cost":…,"cost_details":{…}`.
 pub fn push_cost_members(out: &mut Vec<u8>, charge: &Charge) {
+    push_cost_members_as(out, charge, ["prompt", "completion"]);
+}
+
+/// As [`push_cost_members`], with a grammar's own words for the cost of prompt and completion.
+pub(super) fn push_cost_members_as(out: &mut Vec<u8>, charge: &Charge, words: [&str; 2]) {
     out.extend_from_slice(b"\"cost\":");
     push_usd(out, charge.total);
-    let parts: [(&[u8], NanoUsd); 5] = [
-        (b",\"cost_details\":{\"prompt\":", charge.prompt),
-        (b",\"completion\":", charge.completion),
-        (b",\"request\":", charge.request),
-        (b",\"units\":", charge.units),
-        (b",\"rounding\":", charge.rounding),
+    out.extend_from_slice(b",\"cost_details\":{");
+    let parts = [
+        (words[0], charge.prompt),
+        (words[1], charge.completion),
+        ("request", charge.request),
+        ("units", charge.units),
+        ("rounding", charge.rounding),
     ];
-    for (key, amount) in parts {
-        out.extend_from_slice(key);
+    for (n, (key, amount)) in parts.into_iter().enumerate() {
+        out.extend_from_slice(if n == 0 { b"\"" } else { b",\"" });
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(b"\":");
         push_usd(out, amount);
     }
     out.push(b'}');

@@ -122,7 +122,7 @@ pub struct Billed<'a> {
 }
 
 /// What the market's own parts of an answer begin with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Head {
     /// The generation's id.
     pub id: String,
@@ -132,6 +132,9 @@ pub struct Head {
     pub model: String,
     /// The seller.
     pub provider: String,
+    /// What the answer repeats of the request, as raw members; see [`responses::echo`](super::responses::echo).
+    /// Empty for the other fronts.
+    pub echo: String,
 }
 
 /// Where the bytes for the buyer go.

@@ -29,15 +29,15 @@ impl From<JsonError> for ApiError {
 
 /// Reads a request.
 pub fn parse(api: Api, body: Bytes) -> Result<Job, ApiError> {
-    let mut walk = open(&body)?;
+    let mut walk = walk_body(&body)?;
     let mut draft = Draft { api, members: Vec::with_capacity(MEMBERS_ORDINARY), ..Draft::default() };
     walk.members(|walk, key| draft.member(walk, key))?;
     walk.finish()?;
     draft.finish(body)
 }
 
-/// Begins to walk over a body that is of a bearable size, UTF-8, and an object.
-pub(super) fn open(body: &Bytes) -> Result<Walk<'_>, ApiError> {
+/// The start of a body of fair size that is UTF-8 and begins an object.
+pub(super) fn walk_body(body: &Bytes) -> Result<Walk<'_>, ApiError> {
     if body.len() > BODY_BYTES_MAX {
         return Err(body_too_large());
     }

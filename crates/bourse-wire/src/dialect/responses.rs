@@ -1,13 +1,41 @@
-//! The grammar of OpenAI's `responses`.
+//! The grammar of OpenAI's `responses`: as buyers speak it, and as sellers do.
+//!
+//! An answer is a list of items (messages, calls, thoughts), not of choices; a stream is a grammar of events with
+//! increasing numbers in which items and their parts are added, grow and are done, and which ends in exactly one of
+//! `response.completed`, `response.incomplete` and `response.failed`. Buyers here rely on no state: nothing is stored, each
+//! request brings the whole conversation.
+//!
+//! Errors before an answer begins are the house's envelope; within an answer they are the response's `error`, with
+//! the stable word beside it in `error_type`.
+//!
+//! Sources: OpenAI's API reference of responses and of their streaming events, and the types of its official
+//! clients; OpenRouter's schema of the same, which is stricter (`name` in `function_call_arguments.done`, two
+//! amounts in `cost_details`).
 
-use super::grammar::{
-    Billed, Call, Dialect, EventReader, EventWriter, Head, Passage, SellerError, Shape, Written,
-};
+mod answer;
+mod echo;
+mod envelope;
+mod error;
+mod event;
+mod item;
+mod parse;
+mod passage;
+mod read;
+mod reader;
+mod write;
+mod writer;
+
+pub use echo::echo;
+
+pub(super) use answer::{push_answer, view};
+pub(super) use echo::{push_clean, push_rebuilt};
+pub(super) use envelope::{push_usage, read_usage};
+pub(super) use parse::parse;
+pub(super) use read::read;
+
+use super::grammar::{Call, Dialect, EventReader, EventWriter, Head, Passage, SellerError, Shape, Written};
 use super::neutral::{Answer, Request};
-use super::{Job, PlainView, SellerUsage};
 use crate::error::ApiError;
-use crate::json::JsonError;
-use bytes::Bytes;
 
 /// The grammar as sellers speak it.
 #[derive(Debug, Clone, Copy)]
@@ -17,54 +45,31 @@ impl Dialect for Responses {
     fn shape(&self) -> Shape {
         Shape::Responses
     }
-    fn write(&self, _request: &Request, _call: &Call<'_>) -> Result<Written, ApiError> {
-        todo!()
+
+    fn write(&self, request: &Request, call: &Call<'_>) -> Result<Written, ApiError> {
+        write::write(request, call)
     }
-    fn read_answer(&self, _body: &str) -> Result<Answer, SellerError> {
-        todo!()
+
+    fn read_answer(&self, body: &str) -> Result<Answer, SellerError> {
+        answer::read_answer(body)
     }
+
     fn reader(&self) -> Box<dyn EventReader> {
-        todo!()
+        Box::new(reader::Reader::default())
     }
-    fn read_error(&self, _status: u16, _body: &[u8]) -> SellerError {
-        todo!()
+
+    fn read_error(&self, status: u16, body: &[u8]) -> SellerError {
+        error::read_error(status, body)
     }
 }
 
-pub(super) fn parse(_body: Bytes) -> Result<Job, ApiError> {
-    todo!()
+pub(super) fn writer(head: &Head) -> Box<dyn EventWriter> {
+    Box::new(writer::Writer::new(head))
 }
 
-pub(super) fn read(_job: &Job) -> Result<Request, ApiError> {
-    todo!()
+pub(super) fn passage(head: &Head) -> Box<dyn Passage> {
+    Box::new(passage::OwnPassage::new(head))
 }
 
-pub(super) fn writer(_head: &Head) -> Box<dyn EventWriter> {
-    todo!()
-}
-
-pub(super) fn passage(_head: &Head) -> Box<dyn Passage> {
-    todo!()
-}
-
-pub(super) fn push_answer(
-    _head: &Head,
-    _answer: &Answer,
-    _billed: &Billed<'_>,
-    _more: &[u8],
-    _out: &mut Vec<u8>,
-) {
-    todo!()
-}
-
-pub(super) fn view(_body: &str) -> Result<PlainView, JsonError> {
-    todo!()
-}
-
-pub(super) fn push_usage(_billed: &Billed<'_>, _out: &mut Vec<u8>) {
-    todo!()
-}
-
-pub(super) fn read_usage(_raw: &str) -> Option<SellerUsage> {
-    todo!()
-}
+#[cfg(test)]
+mod tests;

@@ -195,7 +195,8 @@ fn object_name(api: Api, streamed: bool) -> &'static str {
     }
 }
 
-fn bare_items(json: &str) -> &str {
+/// Items of an array with or without its brackets.
+pub(in crate::dialect) fn bare_items(json: &str) -> &str {
     let json = json.trim_ascii();
     json.strip_prefix('[').and_then(|j| j.strip_suffix(']')).unwrap_or(json).trim_ascii()
 }

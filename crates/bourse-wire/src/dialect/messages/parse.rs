@@ -10,7 +10,7 @@ use super::FALLBACKS_MAX;
 use super::clean::Thought;
 use crate::dialect::fields::{self, Routed, RoutingDraft, unescaped, wrong};
 use crate::dialect::neutral::Effort;
-use crate::dialect::openai::open;
+use crate::dialect::openai::walk_body;
 use crate::dialect::{
     Api, Job, MAX_TOKENS_MAX, MEMBERS_MAX, MESSAGES_MAX, Member, MemberRule, Needs, STOP_BYTES_MAX,
     STOPS_MAX, TOOLS_MAX, TOP_K_MAX,
@@ -97,7 +97,7 @@ struct Draft {
 
 impl Draft {
     fn of(body: &Bytes) -> Result<Self, ApiError> {
-        let mut walk = open(body)?;
+        let mut walk = walk_body(body)?;
         let mut draft = Self { members: Vec::with_capacity(MEMBERS_ORDINARY), ..Self::default() };
         walk.members(|walk, key| draft.member(walk, key))?;
         walk.finish()?;

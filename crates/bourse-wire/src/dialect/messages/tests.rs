@@ -16,7 +16,13 @@ use bourse_types::{Charge, PicoUsdPerToken, PriceSchedule, TokenCount, Usage};
 use bytes::Bytes;
 
 fn head() -> Head {
-    Head { id: "gen-1".into(), created_s: 1, model: "anthropic/claude".into(), provider: "acme".into() }
+    Head {
+        id: "gen-1".into(),
+        created_s: 1,
+        model: "anthropic/claude".into(),
+        provider: "acme".into(),
+        echo: String::new(),
+    }
 }
 
 fn usage() -> Usage {

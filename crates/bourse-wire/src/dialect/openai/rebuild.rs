@@ -1,6 +1,6 @@
 //! Writing a job for a seller: the body of a hosted API, the prompt of a node.
 
-use crate::dialect::{Api, Job, MemberRule, chat, front, messages};
+use crate::dialect::{Api, Job, MemberRule, chat, front, messages, responses};
 use crate::error::ApiError;
 use crate::json::{push_string, push_u64};
 use crate::node::Prompt;
@@ -36,7 +36,14 @@ impl Job {
                     push_u64(&mut out, u64::from(cap));
                     capped = true;
                 }
-                (MemberRule::Clean, _) => messages::push_clean(self.text(&member.value), &mut out),
+                (MemberRule::Clean, _) => {
+                    let text = self.text(&member.value);
+                    if self.api == Api::Responses {
+                        responses::push_clean(text, &mut out);
+                    } else {
+                        messages::push_clean(text, &mut out);
+                    }
+                }
                 _ => push_string(&mut out, upstream_id),
             }
         }
@@ -45,8 +52,11 @@ impl Job {
             push_string(&mut out, upstream_id);
         }
         if let (Some(cap), false) = (max_tokens, capped) {
-            push_key(&mut out, "max_tokens");
+            push_key(&mut out, if self.api == Api::Responses { "max_output_tokens" } else { "max_tokens" });
             push_u64(&mut out, u64::from(cap));
+        }
+        if self.api == Api::Responses {
+            responses::push_rebuilt(self, &mut out);
         }
         if self.stream && matches!(self.api, Api::Chat | Api::Text) {
             push_key(&mut out, "stream_options");
