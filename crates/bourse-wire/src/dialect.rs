@@ -14,6 +14,7 @@ pub mod messages;
 pub mod neutral;
 pub mod ollama;
 pub mod openai;
+pub mod passthrough;
 pub mod responses;
 
 pub use answer::{
@@ -72,11 +73,41 @@ pub enum Api {
     Responses,
     /// Anthropic's `messages`.
     Messages,
+    /// `embeddings`.
+    Embeddings,
+    /// `rerank`.
+    Rerank,
+    /// `images` and `images/generations`.
+    Images,
+    /// `audio/speech`.
+    Speech,
+    /// `audio/transcriptions`.
+    Transcription,
 }
 
 impl Api {
     /// All fronts.
-    pub const ALL: [Self; 4] = [Self::Chat, Self::Text, Self::Responses, Self::Messages];
+    pub const ALL: [Self; 9] = [
+        Self::Chat,
+        Self::Text,
+        Self::Responses,
+        Self::Messages,
+        Self::Embeddings,
+        Self::Rerank,
+        Self::Images,
+        Self::Speech,
+        Self::Transcription,
+    ];
+
+    /// Whether it is a conversation, which can be said in other grammars too.
+    pub fn is_conversation(self) -> bool {
+        matches!(self, Self::Chat | Self::Responses | Self::Messages)
+    }
+
+    /// Whether it only passes through; see [`passthrough`].
+    pub fn is_passed_through(self) -> bool {
+        !self.is_conversation() && self != Self::Text
+    }
 }
 
 /// What a seller must be able to do for a job; each is a hard filter or a soft one by the plan's rules.
@@ -158,6 +189,30 @@ pub struct Job {
     pub session: Option<Range<usize>>,
     /// What else the request says to the market.
     pub routing: Routing,
+    /// What only requests have that pass through.
+    pub passed: Option<Box<Passed>>,
+}
+
+/// What the market must know of a request that passes through.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Passed {
+    /// Images, searches, characters or seconds at most.
+    pub units_max: u64,
+    /// Bytes of text that are read more than once, beyond the first time.
+    pub prompt_bytes_extra: u64,
+    /// Set when the body is a form.
+    pub form: Option<FormParts>,
+}
+
+/// Where the parts of a form lie that the market changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormParts {
+    /// The content type, with its boundary.
+    pub content_type: String,
+    /// The value of the part that names the model.
+    pub(crate) model: Range<usize>,
+    /// Our own part, from its boundary to the next.
+    pub(crate) dropped: Option<Range<usize>>,
 }
 
 impl Job {
@@ -204,7 +259,34 @@ impl Job {
         let counts = |key: &str| PROMPT_MEMBERS.contains(&key) || key.contains('\\');
         let beside = self.members.iter().filter(|m| counts(self.text(&m.key)));
         let beside: usize = beside.map(|m| m.value.len()).sum();
-        (self.prompt.len() + self.tools.as_ref().map_or(0, Range::len) + beside) as u64
+        let extra = self.passed.as_ref().map_or(0, |passed| passed.prompt_bytes_extra);
+        ((self.prompt.len() + self.tools.as_ref().map_or(0, Range::len) + beside) as u64)
+            .saturating_add(extra)
+    }
+
+    /// A request that passes through, of which nothing is known yet.
+    pub(crate) fn passing(api: Api, body: Bytes, model: ModelSlug, prompt: Range<usize>) -> Self {
+        Self {
+            api,
+            body,
+            members: Vec::new(),
+            model,
+            fallbacks: Vec::new(),
+            stream: false,
+            choices: 1,
+            max_tokens: None,
+            sampling: fields::default_sampling(),
+            seed: None,
+            messages_count: 0,
+            prompt,
+            tools: None,
+            needs: Needs::default(),
+            preferences: Preferences::default(),
+            preferences_span: None,
+            session: None,
+            routing: Routing::default(),
+            passed: None,
+        }
     }
 }
 

@@ -31,6 +31,16 @@ pub enum Shape {
     Gemini,
     /// Ollama's `api/chat`.
     Ollama,
+    /// `embeddings`.
+    Embeddings,
+    /// `rerank`.
+    Rerank,
+    /// `images/generations`.
+    Images,
+    /// `audio/speech`.
+    Speech,
+    /// `audio/transcriptions`.
+    Transcription,
 }
 
 /// How the events of a stream are told apart.
@@ -343,6 +353,11 @@ impl Api {
             Self::Text => Shape::Text,
             Self::Responses => Shape::Responses,
             Self::Messages => Shape::Messages,
+            Self::Embeddings => Shape::Embeddings,
+            Self::Rerank => Shape::Rerank,
+            Self::Images => Shape::Images,
+            Self::Speech => Shape::Speech,
+            Self::Transcription => Shape::Transcription,
         }
     }
 }

@@ -390,6 +390,7 @@ impl Draft {
             preferences_span,
             session,
             routing,
+            passed: None,
         })
     }
 }

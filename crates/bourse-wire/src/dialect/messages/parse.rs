@@ -379,6 +379,7 @@ impl Draft {
             preferences_span,
             session,
             routing,
+            passed: None,
         })
     }
 }

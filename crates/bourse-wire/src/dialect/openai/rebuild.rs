@@ -11,6 +11,9 @@ impl Job {
     /// on streams of OpenAI's older grammars, the answer capped at `max_tokens` when given, our own members
     /// left out.
     pub fn rebuild(&self, upstream_id: &str, max_tokens: Option<u32>) -> Bytes {
+        if let Some(form) = self.passed.as_ref().and_then(|passed| passed.form.as_ref()) {
+            return form.rebuild(&self.body, upstream_id);
+        }
         let mut out = Vec::with_capacity(self.body.len() + 96 + upstream_id.len());
         out.push(b'{');
         let mut capped = false;
@@ -74,7 +77,7 @@ impl Job {
                 messages_json: self.text(&self.prompt).to_owned(),
                 tools_json: self.tools.as_ref().map(|span| self.text(span).to_owned()),
             },
-            Api::Responses | Api::Messages => chat::node_prompt(&front::read(self)?)?,
+            _ => chat::node_prompt(&front::read(self)?)?,
         })
     }
 }

@@ -268,6 +268,7 @@ impl Draft {
             preferences_span,
             session,
             routing,
+            passed: None,
         })
     }
 }
