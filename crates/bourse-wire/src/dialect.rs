@@ -58,7 +58,7 @@ pub const PREFERENCE_NAMES_MAX: usize = 32;
 pub const SESSION_BYTES_MAX: usize = 256;
 
 /// Members beside `messages` or `input` and `tools` that become prompt tokens.
-const PROMPT_MEMBERS: [&str; 3] = ["instructions", "system", "text"];
+const PROMPT_MEMBERS: [&str; 5] = ["instructions", "output_config", "output_format", "system", "text"];
 
 /// Which endpoint was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -47,7 +47,10 @@ fn the_whole_of_a_request_is_understood() {
     assert_eq!(job.session.as_ref().map(|span| job.text(span)), Some("s-1"));
     let counted = job.prompt.len() + job.tools.as_ref().unwrap().len();
     let system = r#"[{"type":"text","text":"be brief","cache_control":{"type":"ephemeral","ttl":"1h"}}]"#;
-    assert_eq!(job.prompt_bytes(), (counted + system.len()) as u64);
+    let form = r#"{"effort":"low","format":{"type":"json_schema","schema":{"type":"object"}}}"#;
+    assert_eq!(job.prompt_bytes(), (counted + system.len() + form.len()) as u64);
+    let (plain, escaped) = (with(r#","system":"abc""#).unwrap(), with(r#","syst\u0065m":"abc""#).unwrap());
+    assert_eq!(escaped.prompt_bytes(), plain.prompt_bytes());
 
     let request = read(&job).unwrap();
     let thinking = Reasoning {
