@@ -118,6 +118,8 @@ pub(crate) enum MemberRule {
     MaxTokens,
     /// The conversation, with thoughts that the sellers of its grammar would refuse: copied without them.
     Clean,
+    /// `thinking` with a budget of tokens: kept below the answer's where the market caps that.
+    Thinking,
 }
 
 /// A parsed request. The body's bytes are kept; spans point into them.

@@ -233,6 +233,22 @@ fn thoughts_may_exceed_an_answer_only_between_tools() {
 }
 
 #[test]
+fn a_cap_holds_thoughts_below_it() {
+    let body = r#"{"model":"a/b","max_tokens":9000,"thinking":{"type":"enabled", "budget_tokens":4000},"messages":[{"role":"user","content":"hi"}]}"#;
+    let job = parsed(body).unwrap();
+    let thinking = |cap| {
+        let json: serde_json::Value = serde_json::from_slice(&job.rebuild("m", cap)).unwrap();
+        format!("{} {}", json["max_tokens"], json["thinking"]["budget_tokens"])
+    };
+    assert_eq!(thinking(None), "9000 4000");
+    assert_eq!(thinking(Some(4_001)), "4001 4000");
+    assert_eq!(thinking(Some(4_000)), "4000 3999");
+    assert_eq!(thinking(Some(THINKING_TOKENS_MIN + 1)), "1025 1024");
+    assert_eq!(thinking(Some(THINKING_TOKENS_MIN)), "1024 null");
+    assert!(text(job.rebuild("m", Some(9)).to_vec()).contains(r#""thinking":{"type":"disabled"}"#));
+}
+
+#[test]
 fn every_block_of_a_user_has_a_part() {
     let check = |content: &str, want: &[Part]| {
         let request = read(&says(content).unwrap()).unwrap();
