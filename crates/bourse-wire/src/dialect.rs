@@ -59,7 +59,7 @@ pub const PREFERENCE_NAMES_MAX: usize = 32;
 pub const SESSION_BYTES_MAX: usize = 256;
 
 /// Members beside `messages` or `input` and `tools` that become prompt tokens.
-const PROMPT_MEMBERS: [&str; 3] = ["instructions", "system", "text"];
+const PROMPT_MEMBERS: [&str; 5] = ["instructions", "output_config", "output_format", "system", "text"];
 
 /// Which endpoint was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -149,6 +149,8 @@ pub(crate) enum MemberRule {
     MaxTokens,
     /// The conversation, with thoughts that the sellers of its grammar would refuse: copied without them.
     Clean,
+    /// `thinking` with a budget of tokens: kept below the answer's where the market caps that.
+    Thinking,
 }
 
 /// A parsed request. The body's bytes are kept; spans point into them.

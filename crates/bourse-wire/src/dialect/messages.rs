@@ -34,8 +34,8 @@ mod writer;
 pub(super) use answer::{push_answer, view};
 pub(super) use clean::push_clean;
 pub(super) use errors::error_body;
-pub(super) use parse::parse;
 pub use parse::{count_answer, parse_count};
+pub(super) use parse::{parse, push_thinking};
 pub(super) use read::read;
 pub(super) use usage::{push_usage, read_usage};
 

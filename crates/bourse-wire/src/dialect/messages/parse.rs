@@ -6,6 +6,8 @@
 
 mod members;
 
+pub(in crate::dialect) use members::push_thinking;
+
 use super::FALLBACKS_MAX;
 use super::clean::Thought;
 use crate::dialect::fields::{self, Routed, RoutingDraft, unescaped, wrong};
@@ -184,7 +186,12 @@ impl Draft {
                 self.tools = self.needs.tools.then(|| span.clone());
             }
             "tool_choice" => tool_choice(raw)?,
-            "thinking" => self.thinking = Some(Thinking::read(raw)?),
+            "thinking" => {
+                let thinking = self.thinking.insert(Thinking::read(raw)?);
+                if thinking.budget_tokens.is_some() {
+                    return Ok(MemberRule::Thinking);
+                }
+            }
             "output_config" => {
                 let (wants_format, effort) = output_config(raw)?;
                 self.needs.response_format |= wants_format;

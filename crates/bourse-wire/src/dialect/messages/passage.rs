@@ -173,7 +173,7 @@ fn push_name(kind: &str, out: &mut Vec<u8>) {
 
 /// Passes an event as it came, but gives it its name where it has none.
 fn pass(event: &Event, data: &str, kind: &str, sink: &mut dyn Sink) {
-    if event.raw.starts_with(b"event:") {
+    if event.raw.starts_with(b"event:") || kind.is_empty() {
         return sink.push(event.raw.clone());
     }
     sink.extend(b"event: ");

@@ -23,8 +23,8 @@ pub(super) struct Writer {
     next: u64,
     /// The block that is open, always the one before `next`.
     open: Option<Kind>,
-    /// Index of the block of each call.
-    calls: Vec<u64>,
+    /// Calls and the indices of their blocks.
+    calls: Vec<(u32, u64)>,
     finish: Option<Finish>,
     native: Option<String>,
 }
@@ -36,8 +36,8 @@ enum Kind {
     Call(u32),
 }
 
-/// Most calls of one answer that are told apart; later ones are written, but their arguments are not.
-const CALLS_MAX: usize = 4_096;
+/// Most calls of one answer whose blocks are remembered; late arguments of further ones are left out.
+pub(super) const CALLS_MAX: usize = 4_096;
 
 impl Writer {
     pub(super) fn new(head: &Head) -> Self {
@@ -126,8 +126,8 @@ impl Writer {
 
     fn call(&mut self, call: u32, id: &str, name: &str, out: &mut Vec<u8>) {
         self.open_block(Some(Kind::Call(call)), out);
-        if self.calls.len() == call as usize && self.calls.len() < CALLS_MAX {
-            self.calls.push(self.next - 1);
+        if self.calls.len() < CALLS_MAX {
+            self.calls.push((call, self.next - 1));
         }
         out.extend_from_slice(b"{\"type\":\"tool_use\",\"id\":");
         push_string(out, id);
@@ -143,7 +143,7 @@ impl Writer {
         let index = if self.open == Some(Kind::Call(call)) {
             Some(self.next - 1)
         } else {
-            self.calls.get(call as usize).copied()
+            self.calls.iter().find(|(known, _)| *known == call).map(|(_, index)| *index)
         };
         if let Some(index) = index {
             push_delta(index, "input_json_delta\",\"partial_json", json, out);

@@ -21,7 +21,7 @@ impl Job {
             let replaces = match member.rule {
                 MemberRule::Drop => continue,
                 MemberRule::StreamOptions if self.stream => continue,
-                MemberRule::MaxTokens => max_tokens.is_some(),
+                MemberRule::MaxTokens | MemberRule::Thinking => max_tokens.is_some(),
                 MemberRule::Model | MemberRule::Clean => true,
                 MemberRule::Copy | MemberRule::StreamOptions => false,
             };
@@ -46,6 +46,9 @@ impl Job {
                     } else {
                         messages::push_clean(text, &mut out);
                     }
+                }
+                (MemberRule::Thinking, Some(cap)) => {
+                    messages::push_thinking(self.text(&member.value), cap, &mut out);
                 }
                 _ => push_string(&mut out, upstream_id),
             }

@@ -1,10 +1,11 @@
 //! Reading single members of this grammar.
 
 use crate::dialect::MAX_TOKENS_MAX;
-use crate::dialect::fields::wrong;
+use crate::dialect::fields::{unescaped, wrong};
 use crate::dialect::messages::THINKING_TOKENS_MIN;
 use crate::dialect::neutral::{Effort, Reasoning};
 use crate::error::ApiError;
+use crate::json::{JsonError, Walk, push_u64};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -86,6 +87,30 @@ impl Thinking {
             )),
             _ => Err(want()),
         }
+    }
+}
+
+/// Appends `thinking` for an answer of at most `cap` tokens: as it is where its budget fits, with the largest budget
+/// that does, or switched off where none does.
+pub(in crate::dialect) fn push_thinking(raw: &str, cap: u32, out: &mut Vec<u8>) {
+    let mut span = None;
+    let mut walk = Walk::new(raw);
+    let walked = walk.members::<JsonError>(|walk, key| {
+        let value = walk.value()?;
+        if unescaped(walk.text(key)) == "budget_tokens" {
+            span = Some(value);
+        }
+        Ok(())
+    });
+    let beyond = span.filter(|span| walked.is_ok() && raw[span.clone()].parse().is_ok_and(|n: u32| n >= cap));
+    match beyond {
+        None => out.extend_from_slice(raw.as_bytes()),
+        Some(span) if cap > THINKING_TOKENS_MIN => {
+            out.extend_from_slice(&raw.as_bytes()[..span.start]);
+            push_u64(out, u64::from(cap - 1));
+            out.extend_from_slice(&raw.as_bytes()[span.end..]);
+        }
+        Some(_) => out.extend_from_slice(b"{\"type\":\"disabled\"}"),
     }
 }
 

@@ -47,7 +47,10 @@ fn the_whole_of_a_request_is_understood() {
     assert_eq!(job.session.as_ref().map(|span| job.text(span)), Some("s-1"));
     let counted = job.prompt.len() + job.tools.as_ref().unwrap().len();
     let system = r#"[{"type":"text","text":"be brief","cache_control":{"type":"ephemeral","ttl":"1h"}}]"#;
-    assert_eq!(job.prompt_bytes(), (counted + system.len()) as u64);
+    let form = r#"{"effort":"low","format":{"type":"json_schema","schema":{"type":"object"}}}"#;
+    assert_eq!(job.prompt_bytes(), (counted + system.len() + form.len()) as u64);
+    let (plain, escaped) = (with(r#","system":"abc""#).unwrap(), with(r#","syst\u0065m":"abc""#).unwrap());
+    assert_eq!(escaped.prompt_bytes(), plain.prompt_bytes());
 
     let request = read(&job).unwrap();
     let thinking = Reasoning {
@@ -227,6 +230,22 @@ fn thoughts_may_exceed_an_answer_only_between_tools() {
     let thinking = r#","thinking":{"type":"enabled","budget_tokens":1024}"#;
     refused(with(thinking), "thinking.budget_tokens");
     assert!(with(&format!(r#"{thinking},"tools":[{{"name":"t"}}]"#)).is_ok());
+}
+
+#[test]
+fn a_cap_holds_thoughts_below_it() {
+    let body = r#"{"model":"a/b","max_tokens":9000,"thinking":{"type":"enabled", "budget_tokens":4000},"messages":[{"role":"user","content":"hi"}]}"#;
+    let job = parsed(body).unwrap();
+    let thinking = |cap| {
+        let json: serde_json::Value = serde_json::from_slice(&job.rebuild("m", cap)).unwrap();
+        format!("{} {}", json["max_tokens"], json["thinking"]["budget_tokens"])
+    };
+    assert_eq!(thinking(None), "9000 4000");
+    assert_eq!(thinking(Some(4_001)), "4001 4000");
+    assert_eq!(thinking(Some(4_000)), "4000 3999");
+    assert_eq!(thinking(Some(THINKING_TOKENS_MIN + 1)), "1025 1024");
+    assert_eq!(thinking(Some(THINKING_TOKENS_MIN)), "1024 null");
+    assert!(text(job.rebuild("m", Some(9)).to_vec()).contains(r#""thinking":{"type":"disabled"}"#));
 }
 
 #[test]

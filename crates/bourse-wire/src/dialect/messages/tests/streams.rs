@@ -142,6 +142,24 @@ fn blocks_follow_one_another() {
 }
 
 #[test]
+fn late_arguments_find_their_call_up_to_a_bound() {
+    let most = super::super::writer::CALLS_MAX as u32;
+    let mut writer = super::super::writer(&head());
+    let mut out = Vec::new();
+    for n in 0..=most {
+        writer.event(&call(n, "x"), &mut out);
+    }
+    writer.event(&said("a"), &mut out);
+    let mut late = |n| {
+        out.clear();
+        writer.event(&arguments(n, "{}"), &mut out);
+        text(out.clone())
+    };
+    assert!(late(most - 1).contains(&format!("\"index\":{},", most - 1)));
+    assert_eq!(late(most), "");
+}
+
+#[test]
 fn thoughts_of_others_are_tagged() {
     check(
         &[thought("sum"), signed(Origin::OpenAi, "gA", true), signed(Origin::OpenAi, "gB", true)],
