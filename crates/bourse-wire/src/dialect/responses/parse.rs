@@ -3,7 +3,8 @@
 //! As for [`openai`](crate::dialect::openai): unknown members are kept for sellers of this grammar, known ones must not
 //! occur twice, keys are compared after their escapes are resolved.
 //!
-//! **Nothing is stored.** `store` may say anything; sellers are always told `false`, and the answer says `false` in its turn.
+//! **Nothing is stored.** `store` may say anything; sellers are always told `false`, and the answer says `false` in
+//! its turn.
 //! What rests on stored answers is refused with a hint: `previous_response_id`, `conversation`, `background`,
 //! `prompt`, and items of type `item_reference`.
 

@@ -175,6 +175,8 @@ fn sellers_may_be_brief_or_odd() {
     let paragraph =
         read_one(r#"{"type":"response.reasoning_summary_part.added","summary_index":1}"#).unwrap();
     assert_eq!(paragraph[0].content_bytes(), 2);
+    let padded = r#"{"type":"response.output_text.delta","sequence_number":4,"item_id":"msg_1","output_index":0,"content_index":0,"delta":"\u0048i","logprobs":[],"obfuscation":"x7"}"#;
+    assert_eq!(read_one(padded).unwrap(), [text("Hi")]);
     assert!(read_one("{").is_err());
     let news = Responses.reader().read("[DONE]", &mut |_| {}).unwrap();
     assert!(news.is_last);
