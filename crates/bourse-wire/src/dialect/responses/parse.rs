@@ -3,9 +3,12 @@
 //! As for [`openai`](crate::dialect::openai): unknown members are kept for sellers of this grammar, known ones must not
 //! occur twice, keys are compared after their escapes are resolved.
 //!
-//! **Nothing is stored.** `store` may say anything; sellers are always told `false`, and the answer says `false` in its turn.
+//! **Nothing is stored.** `store` may say anything; sellers are always told `false`, and the answer says `false` in
+//! its turn.
 //! What rests on stored answers is refused with a hint: `previous_response_id`, `conversation`, `background`,
 //! `prompt`, and items of type `item_reference`.
+
+mod item;
 
 use super::item::is_unreadable;
 use crate::dialect::fields::{self, Routed, RoutingDraft, unescaped, wrong};
@@ -18,6 +21,7 @@ use crate::error::{ApiError, ErrorType};
 use crate::json::Walk;
 use crate::node::Sampling;
 use bytes::Bytes;
+use item::{Item, Kind};
 use std::ops::Range;
 
 /// Members that an ordinary request has at most; more cost a second allocation.
@@ -195,9 +199,9 @@ impl Draft {
             let start = walk.at();
             let item = Item::walk(walk, count)?;
             item.check(count)?;
-            self.has_unreadable |= item.kind == "reasoning" && is_unreadable(walk.text(start..walk.at()));
+            self.has_unreadable |= item.kind == Kind::Thoughts && is_unreadable(walk.text(start..walk.at()));
             self.needs.media_parts = self.needs.media_parts.saturating_add(item.media_parts);
-            self.needs.passthrough |= item.is_foreign();
+            self.needs.passthrough |= item.kind == Kind::Other;
             count += 1;
             Ok(())
         })?;
@@ -305,99 +309,4 @@ fn text_format(raw: &str) -> Result<bool, ApiError> {
         Ok(())
     })?;
     Ok(wants)
-}
-
-/// What one item of the input is, as far as a plan cares.
-#[derive(Default)]
-struct Item {
-    /// `type`; empty when missing, which means a message.
-    kind: String,
-    has_role: bool,
-    has_content: bool,
-    has_call_id: bool,
-    media_parts: u32,
-}
-
-impl Item {
-    fn walk(walk: &mut Walk<'_>, index: usize) -> Result<Self, ApiError> {
-        let named = |part: &str| format!("input[{index}]{part}");
-        if walk.peek() != b'{' {
-            return Err(wrong(&named(""), "an object such as {\"role\":\"user\",\"content\":\"hello\"}"));
-        }
-        let mut item = Self::default();
-        walk.members::<ApiError>(|walk, key| {
-            let name = unescaped(walk.text(key));
-            match (name.as_ref(), walk.peek()) {
-                ("type", b'"') => {
-                    let value = walk.string()?;
-                    item.kind = unescaped(walk.text(value)).into_owned();
-                    return Ok(());
-                }
-                ("type", _) => return Err(wrong(&named(".type"), "a string such as \"message\"")),
-                ("role", b'"') => item.has_role = true,
-                ("call_id", b'"') => item.has_call_id = true,
-                ("content" | "output", b'[') => {
-                    item.has_content = true;
-                    item.media_parts += walk_parts(walk, &named(&format!(".{name}")))?;
-                    return Ok(());
-                }
-                ("content" | "output", b'"') => item.has_content = true,
-                _ => {}
-            }
-            walk.value()?;
-            Ok(())
-        })?;
-        Ok(item)
-    }
-
-    /// Whether only sellers of this grammar know its type.
-    fn is_foreign(&self) -> bool {
-        let known = ["", "message", "function_call", "function_call_output", "reasoning"];
-        !known.contains(&self.kind.as_str())
-    }
-
-    /// What a seller of any grammar would miss.
-    fn check(&self, index: usize) -> Result<(), ApiError> {
-        let missing = |part: &str, hint: &str| {
-            let param = format!("input[{index}].{part}");
-            let message = format!("input[{index}] has no `{part}`: {hint}");
-            Err(ApiError::field(param, message))
-        };
-        match self.kind.as_str() {
-            "" | "message" if !self.has_role => missing("role", "add one such as \"user\""),
-            "" | "message" if !self.has_content => missing("content", "add a string or an array of parts"),
-            "function_call" | "function_call_output" if !self.has_call_id => {
-                missing("call_id", "copy it from the call that the model made")
-            }
-            "function_call_output" if !self.has_content => missing("output", "add what the tool answered"),
-            "item_reference" => Err(ApiError::field(
-                format!("input[{index}]"),
-                format!(
-                    "input[{index}] refers to a stored item, and none are stored here: send the item itself"
-                ),
-            )),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Walks over the parts of an item and counts those that are not text.
-fn walk_parts(walk: &mut Walk<'_>, field: &str) -> Result<u32, ApiError> {
-    let mut media = 0;
-    walk.items::<ApiError>(|walk| {
-        if walk.peek() != b'{' {
-            return Err(wrong(field, "a string or an array of objects with `type`"));
-        }
-        let mut is_media = false;
-        walk.members::<ApiError>(|walk, key| {
-            let is_type = unescaped(walk.text(key)) == "type";
-            let value = walk.value()?;
-            let word = walk.text(value);
-            is_media |= is_type && matches!(word, "\"input_image\"" | "\"input_file\"" | "\"input_audio\"");
-            Ok(())
-        })?;
-        media += u32::from(is_media);
-        Ok(())
-    })?;
-    Ok(media)
 }

@@ -1,8 +1,8 @@
 //! Requests, full reading: what was asked, for sellers of other grammars.
 //!
-//! What rules nothing about the answer (`metadata`, `store`, `truncation`, `max_tool_calls`, …) is not read. What only sellers of this
-//! grammar can do (tools that run at the seller, items of their making, files that lie there under an id) is
-//! refused by name, so that the market looks for one of them.
+//! What rules nothing about the answer (`metadata`, `store`, `truncation`, `max_tool_calls`, …) is not read. What
+//! only sellers of this grammar can do (tools that run at the seller, items of their making) is refused by name, so
+//! that the market looks for one of them.
 
 use super::echo::member;
 use crate::dialect::Job;
