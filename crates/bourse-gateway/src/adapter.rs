@@ -43,23 +43,37 @@ struct Row {
     speaks: &'static [Shape],
 }
 
-/// Servers that speak the OpenAI chat API and nothing else of note; vLLM and llama.cpp under their own words, because
-/// they are known to take legacy completions too.
+/// What servers with an OpenAI-compatible API speak. Whether one has a certain endpoint for a certain model is told by
+/// its offer, not here.
+const OPENAI_SHAPES: &[Shape] = &[
+    Shape::Chat,
+    Shape::Text,
+    Shape::Embeddings,
+    Shape::Rerank,
+    Shape::Images,
+    Shape::Speech,
+    Shape::Transcription,
+];
+
 const ROWS: [Row; 7] = [
     Row {
         kind: "openai",
         key: KeyHeader::Bearer,
         headers: &[],
-        speaks: &[Shape::Chat, Shape::Text, Shape::Responses],
+        speaks: &[
+            Shape::Chat,
+            Shape::Text,
+            Shape::Responses,
+            Shape::Embeddings,
+            Shape::Rerank,
+            Shape::Images,
+            Shape::Speech,
+            Shape::Transcription,
+        ],
     },
-    Row {
-        kind: "openai-compatible",
-        key: KeyHeader::Bearer,
-        headers: &[],
-        speaks: &[Shape::Chat, Shape::Text],
-    },
-    Row { kind: "vllm", key: KeyHeader::Bearer, headers: &[], speaks: &[Shape::Chat, Shape::Text] },
-    Row { kind: "llama.cpp", key: KeyHeader::Bearer, headers: &[], speaks: &[Shape::Chat, Shape::Text] },
+    Row { kind: "openai-compatible", key: KeyHeader::Bearer, headers: &[], speaks: OPENAI_SHAPES },
+    Row { kind: "vllm", key: KeyHeader::Bearer, headers: &[], speaks: OPENAI_SHAPES },
+    Row { kind: "llama.cpp", key: KeyHeader::Bearer, headers: &[], speaks: OPENAI_SHAPES },
     Row {
         kind: "anthropic",
         key: KeyHeader::Named("x-api-key"),
@@ -90,8 +104,7 @@ impl ProviderAdapter for Row {
         if self.speaks.contains(&own) {
             return Some(own);
         }
-        // Legacy completions are no conversation: nothing else says them.
-        self.speaks.first().copied().filter(|_| api != Api::Text)
+        self.speaks.first().copied().filter(|_| api.is_conversation())
     }
 
     fn path(&self, shape: Shape, upstream_id: &str, stream: bool) -> String {
@@ -101,6 +114,11 @@ impl ProviderAdapter for Row {
             Shape::Responses => "/responses".to_owned(),
             Shape::Messages => "/messages".to_owned(),
             Shape::Ollama => "/api/chat".to_owned(),
+            Shape::Embeddings => "/embeddings".to_owned(),
+            Shape::Rerank => "/rerank".to_owned(),
+            Shape::Images => "/images/generations".to_owned(),
+            Shape::Speech => "/audio/speech".to_owned(),
+            Shape::Transcription => "/audio/transcriptions".to_owned(),
             Shape::Gemini => {
                 let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
                 format!("/models/{}:{method}", upstream_id.trim_start_matches("models/"))
@@ -132,9 +150,13 @@ mod tests {
 
     /// What every adapter must do.
     fn conforms(adapter: &dyn ProviderAdapter) {
-        for api in FRONTS {
+        for api in Api::ALL {
             let shape = adapter.shape(api);
-            assert!(shape.is_some() || api == Api::Text, "{} serves every conversation", adapter.kind());
+            assert!(
+                shape.is_some() || !api.is_conversation(),
+                "{} serves every conversation",
+                adapter.kind()
+            );
             if let Some(shape) = shape {
                 for stream in [false, true] {
                     let path = adapter.path(shape, "up/id", stream);
