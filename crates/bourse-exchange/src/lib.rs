@@ -33,7 +33,7 @@ mod tests;
 
 pub use admin::{AdminError, AdminReply, AdminRequest, KeyInfo, SecretText};
 pub use books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances, statement};
-pub use check::{CheckReport, RELEASE_GRACE, check};
+pub use check::{BooksFacts, CheckReport, RELEASE_GRACE, check};
 pub use config::{
     COMMIT_WINDOW, EARLY_COMMIT_BYTES, ExchangeConfig, FEE_BPS, SNAPSHOT_EVENTS, STARTING_CREDIT,
 };

@@ -142,6 +142,7 @@ fn acknowledged_posts_survive_kills_and_orphaned_holds_are_released() {
         acknowledged.extend(kill_after(start_writer(dir.path(), &key, round), count));
         let report = check(dir.path(), START).unwrap();
         assert!(report.is_clean(), "after kill {round}: {report:?}");
+        let report = report.facts.unwrap();
         assert!(report.receipts >= acknowledged.len() as u64);
         orphans += report.holds_orphaned;
     }
@@ -160,5 +161,6 @@ fn acknowledged_posts_survive_kills_and_orphaned_holds_are_released() {
     exchange.close().unwrap();
     let report = check(dir.path(), START).unwrap();
     assert!(report.is_clean(), "{report:?}");
+    let report = report.facts.unwrap();
     assert_eq!((report.holds_orphaned, report.receipts), (0, receipts));
 }

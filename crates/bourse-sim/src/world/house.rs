@@ -165,6 +165,7 @@ impl House {
         if !report.is_clean() {
             return Err(Violation(format!("the books are not clean: {}", report.problems.join("; "))));
         }
+        let report = report.facts.ok_or_else(|| broken("the books could not be read to their end"))?;
         if report.debits_posted != report.credits_posted {
             return Err(Violation("the books do not sum to zero".to_owned()));
         }

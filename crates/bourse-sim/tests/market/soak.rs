@@ -277,6 +277,7 @@ async fn what_buyers_were_told_survives_every_kill() {
         assert!(spent.0 <= CREDIT, "seed {SEED}: {spent} of {CREDIT}");
     }
     let failed = sellers.iter().flat_map(|seller| seller.log()).filter(|seen| seen.fault.is_some()).count();
+    let report = report.facts.expect("books that can be read");
     println!("{} answers told, {} receipts, {failed} calls met a fault", told.len(), report.receipts);
     assert!(told.len() > 500 && report.receipts > told.len() as u64 && failed > 100);
 }
