@@ -259,7 +259,7 @@ fn a_failed_commit_stops_everything() {
     let why = FundsError::Journal("the journal's store failed: no space left on device".to_owned());
     assert_eq!(failed, why);
     assert_eq!(super::support::block_on(exchange.durable(served)), Ok(()), "what was durable stays so");
-    assert_eq!(exchange.authenticate(&grant.key), Err(why.clone()));
+    assert_eq!(exchange.authenticate(&grant.key, START), Err(why.clone()));
     assert_eq!(exchange.hold(&hold(request(3, START), grant, 1, START)), Err(why.clone()));
     assert_eq!(exchange.flush(), Err(why.clone()));
     assert_eq!(failed.fault(), bourse_types::Fault::Bourse);
