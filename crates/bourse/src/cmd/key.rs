@@ -134,7 +134,8 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
                 limit(&key)
             );
             if namesakes > 0 {
-                eprintln!("hint: {namesakes} more are called `{}`: name this one by its id", key.label);
+                let others = if namesakes == 1 { "another is" } else { "others are" };
+                eprintln!("hint: {others} called `{}`, too: name this one by its id", key.label);
             }
         }
         AdminReply::Policy { id } => super::tell_line(id.as_deref().unwrap_or("none"))?,
