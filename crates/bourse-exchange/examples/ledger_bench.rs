@@ -9,7 +9,7 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, SqliteJournal, hash_key};
+use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, SqliteJournal, hash_key};
 use bourse_ledger::{
     Account, AccountKind, Applied, BalanceLimit, Event, HashKey, Journal, Limits, State, Transfer,
     TransferKind, encode_batch,
@@ -159,11 +159,11 @@ fn journal_pairs(dir: &Path) -> Outcome {
 fn open_market(dir: &Path) -> Result<(Exchange, KeyGrant), Box<dyn std::error::Error>> {
     let config = ExchangeConfig { starting_credit: NanoUsd::from_usd(100_000), ..ExchangeConfig::default() };
     let exchange = Exchange::open(dir, config, START)?;
-    let create = AdminRequest::CreateKey { label: "bench".to_owned(), account: None, limit_usd: None };
+    let create = AdminRequest::CreateKey(NewKey { label: "bench".to_owned(), ..NewKey::default() });
     let AdminReply::KeyCreated { secret, .. } = exchange.admin(create, START)? else {
         return Err("no key".into());
     };
-    let grant = exchange.authenticate(&hash_key(&secret.0))?;
+    let grant = exchange.authenticate(&hash_key(&secret.0), START)?;
     Ok((exchange, grant))
 }
 

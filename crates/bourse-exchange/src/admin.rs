@@ -4,16 +4,18 @@
 //! nowhere else; its `Debug` shows nothing. A live market answers through [`Exchange::admin`]; for a
 //! stopped one, open the data directory, ask, close.
 
-use crate::books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances_of, statement_of, usd};
-use crate::core::{Core, KeyCreation};
-use crate::data_dir::DataDirError;
+use crate::accounts::Asked;
+use crate::books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances_of, signed, statement_of, usd};
+use crate::core::Core;
 use crate::exchange::Exchange;
-use crate::keys::{Key, LABEL_BYTES_MAX, hash_key, key_text};
+use crate::keys::{Key, LABEL_BYTES_MAX};
 use crate::names::{ACCOUNT_NAME_BYTES_MAX, OPERATOR_NAME};
 use crate::open::OpenError;
 use bourse_ledger::AccountKind;
 use bourse_types::{AccountId, Fault, KeyHash, MoneyError, NanoUsd, UnixMs};
-use bourse_wire::funds::FundsError;
+use bourse_wire::funds::{
+    AccountsError, Change, FundsError, KeyDraft, KeyPatch, KeyRole, LimitReset, PolicyError, PolicyText,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -22,16 +24,7 @@ use std::fmt;
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AdminRequest {
     /// Makes a key.
-    CreateKey {
-        /// What to call it.
-        label: String,
-        /// The customer account that pays, opened when there is none; the operator's when absent.
-        #[serde(default)]
-        account: Option<String>,
-        /// Lifetime limit; none when absent.
-        #[serde(default)]
-        limit_usd: Option<String>,
-    },
+    CreateKey(NewKey),
     /// All keys.
     ListKeys {},
     /// Ends a key. What it holds may still be settled.
@@ -39,13 +32,42 @@ pub enum AdminRequest {
         /// Its id, the start of its id, or its label.
         key: String,
     },
-    /// Sets or lifts a lifetime limit.
+    /// Sets or lifts a limit.
     LimitKey {
         /// Its id, the start of its id, or its label.
         key: String,
         /// The limit; none when absent.
         #[serde(default)]
         limit_usd: Option<String>,
+        /// When the limit begins anew, as in [`NewKey::reset`]; as it was when absent.
+        #[serde(default)]
+        reset: Option<String>,
+    },
+    /// Switches a key off until it is enabled again.
+    DisableKey {
+        /// Its id, the start of its id, or its label.
+        key: String,
+    },
+    /// Switches a key on again.
+    EnableKey {
+        /// Its id, the start of its id, or its label.
+        key: String,
+    },
+    /// Sets or lifts the routing policy of a key.
+    KeyPolicy {
+        /// Its id, the start of its id, or its label.
+        key: String,
+        /// The text; none when absent.
+        #[serde(default)]
+        policy: Option<String>,
+    },
+    /// Sets or lifts the routing policy of an account.
+    AccountPolicy {
+        /// The customer account.
+        account: String,
+        /// The text; none when absent.
+        #[serde(default)]
+        policy: Option<String>,
     },
     /// Posts credit from the subsidy account.
     Credit {
@@ -66,6 +88,33 @@ pub enum AdminRequest {
     },
 }
 
+/// A key to be made. [`Default`] has no name yet.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// What to call it. Need not be unique.
+    pub label: String,
+    /// The customer account that pays, opened when there is none; the operator's when absent.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// Most that it may spend; no limit when absent.
+    #[serde(default)]
+    pub limit_usd: Option<String>,
+    /// When the limit begins anew at 00:00 UTC: `daily`, `weekly` (on Monday), `monthly`, or `none`; never
+    /// when absent.
+    #[serde(default)]
+    pub reset: Option<String>,
+    /// From when on it is refused, in Unix milliseconds; never when absent.
+    #[serde(default)]
+    pub expires_ms: Option<u64>,
+    /// Whether what the account's own sellers bill counts towards the limit.
+    #[serde(default)]
+    pub includes_byok_in_limit: bool,
+    /// Whether it administers the account's keys instead of buying.
+    #[serde(default)]
+    pub management: bool,
+}
+
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
@@ -76,11 +125,18 @@ pub enum AdminReply {
         key: KeyInfo,
         /// The key itself, shown this once.
         secret: SecretText,
+        /// Other live keys of the same label: only ids tell them apart.
+        namesakes: usize,
     },
     /// A key was changed.
     Key {
         /// As it is now.
         key: KeyInfo,
+    },
+    /// A policy was set or lifted.
+    Policy {
+        /// Its id; none when it was lifted.
+        id: Option<String>,
     },
     /// All keys, oldest first.
     Keys {
@@ -115,18 +171,34 @@ impl fmt::Debug for SecretText {
 pub struct KeyInfo {
     /// `key_` and the start of its hash.
     pub id: String,
+    /// Its whole hash.
+    pub hash: String,
     /// What the operator called it.
     pub label: String,
     /// The account that pays.
     pub account: String,
-    /// Lifetime limit.
+    /// Whether it administers keys instead of buying.
+    pub management: bool,
+    /// Most that it may spend in one window.
     pub limit_usd: Option<String>,
-    /// Settled spend.
+    /// When the limit begins anew: `none`, `daily`, `weekly`, `monthly`.
+    pub limit_reset: String,
+    /// Settled spend that counts towards the limit, in the running window.
+    pub window_used_usd: String,
+    /// Settled spend, ever.
     pub used_usd: String,
+    /// What the account's own sellers billed for it, ever, at list price.
+    pub byok_used_usd: String,
     /// When it was made, in Unix milliseconds.
     pub created_ms: u64,
+    /// From when on it is refused.
+    pub expires_ms: Option<u64>,
+    /// Whether it is switched off.
+    pub disabled: bool,
     /// When it was revoked.
     pub revoked_ms: Option<u64>,
+    /// The id of its routing policy.
+    pub policy: Option<String>,
 }
 
 /// Why an operator's request was refused.
@@ -167,12 +239,18 @@ pub enum AdminError {
         /// Why.
         source: MoneyError,
     },
+    /// A word that is no reset.
+    #[error("`reset` is `{0}`; it can be none, daily, weekly or monthly")]
+    Reset(String),
+    /// A field of a key has a value that it cannot have.
+    #[error(transparent)]
+    Key(#[from] AccountsError),
+    /// A text that is no policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The exchange refused.
     #[error(transparent)]
     Funds(#[from] FundsError),
-    /// The system gave no randomness.
-    #[error(transparent)]
-    Random(#[from] DataDirError),
     /// The journal could not be read.
     #[error(transparent)]
     Read(#[from] OpenError),
@@ -183,7 +261,8 @@ impl AdminError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Funds(error) => error.fault(),
-            Self::Random(_) | Self::Read(_) => Fault::Bourse,
+            Self::Key(error) => error.fault(),
+            Self::Read(_) => Fault::Bourse,
             _ => Fault::Buyer,
         }
     }
@@ -193,25 +272,41 @@ impl Exchange {
     /// Answers an operator. Changes are durable on return.
     pub fn admin(&self, request: AdminRequest, now: UnixMs) -> Result<AdminReply, AdminError> {
         match request {
-            AdminRequest::CreateKey { label, account, limit_usd } => {
-                self.create_key(label, account.as_deref().unwrap_or(OPERATOR_NAME), limit_usd.as_deref(), now)
-            }
+            AdminRequest::CreateKey(asked) => self.new_key(&asked, now),
             AdminRequest::ListKeys {} => {
                 let core = self.shared.core.lock();
-                Ok(AdminReply::Keys {
-                    keys: core.keys.sorted().into_iter().map(|key| info(&core, key)).collect(),
-                })
+                let keys = core.keys.sorted().into_iter().map(|key| info(&core, key, now)).collect();
+                Ok(AdminReply::Keys { keys })
             }
             AdminRequest::RevokeKey { key } => {
                 let hash = self.find_key(&key)?;
                 self.shared.change(|core| core.revoke_key(&hash, now))?;
-                self.changed_key(&hash)
+                Ok(AdminReply::Key { key: self.changed_key(&hash, now)? })
             }
-            AdminRequest::LimitKey { key, limit_usd } => {
-                let limit = parse_limit(limit_usd.as_deref())?;
-                let (hash, id) = (self.find_key(&key)?, self.shared.house_transfer(now)?);
-                self.shared.change(|core| core.limit_key(&hash, limit, id, now))?;
-                self.changed_key(&hash)
+            AdminRequest::LimitKey { key, limit_usd, reset } => {
+                let limit = Change::Set(parse_limit(limit_usd.as_deref())?);
+                let limit_reset = match reset {
+                    Some(reset) => Change::Set(parse_reset(&reset)?),
+                    None => Change::Keep,
+                };
+                self.patch_key(&key, KeyPatch { limit, limit_reset, ..KeyPatch::default() }, now)
+            }
+            AdminRequest::DisableKey { key } => self.switch_key(&key, Change::Set(true), now),
+            AdminRequest::EnableKey { key } => self.switch_key(&key, Change::Set(false), now),
+            AdminRequest::KeyPolicy { key, policy } => {
+                let policy = policy.as_deref().map(PolicyText::parse).transpose()?;
+                let id = policy.as_ref().map(|policy| policy.id().to_string());
+                self.patch_key(&key, KeyPatch { policy: Change::Set(policy), ..KeyPatch::default() }, now)?;
+                Ok(AdminReply::Policy { id })
+            }
+            AdminRequest::AccountPolicy { account, policy } => {
+                let policy = policy.as_deref().map(PolicyText::parse).transpose()?;
+                let id = self.shared.change(|core| {
+                    let account = customer(core, &account)?;
+                    core.set_account_policy(account, policy).map_err(AdminError::from)
+                })?;
+                self.flush()?;
+                Ok(AdminReply::Policy { id: id.map(|id| id.to_string()) })
             }
             AdminRequest::Credit { account, amount_usd } => self.credit(&account, &amount_usd, now),
             AdminRequest::Balances {} => Ok(self.balances()),
@@ -225,40 +320,50 @@ impl Exchange {
         }
     }
 
-    fn create_key(
-        &self,
-        label: String,
-        account: &str,
-        limit_usd: Option<&str>,
-        now: UnixMs,
-    ) -> Result<AdminReply, AdminError> {
-        check_name("label", &label, LABEL_BYTES_MAX)?;
+    fn new_key(&self, asked: &NewKey, now: UnixMs) -> Result<AdminReply, AdminError> {
+        let account = asked.account.as_deref().unwrap_or(OPERATOR_NAME);
+        check_name("label", &asked.label, LABEL_BYTES_MAX)?;
         check_name("account", account, ACCOUNT_NAME_BYTES_MAX)?;
         if account.contains(':') && self.shared.core.lock().names.account(account).is_none() {
             let extra = ", and no `:` for a customer";
             return Err(AdminError::Name { field: "account", bytes_max: ACCOUNT_NAME_BYTES_MAX, extra });
         }
-        let limit = parse_limit(limit_usd)?;
-        let (random, id) = (self.shared.draw()?, self.shared.house_transfer(now)?);
-        let secret = key_text(&random);
-        let hash = hash_key(&secret);
-        self.shared.change(|core| {
-            let account = match core.names.account(account) {
-                Some(_) => customer(core, account)?,
-                None => core.customer(account, now)?,
-            };
-            core.create_key(KeyCreation { hash, account, limit, label }, id, now)?;
-            Ok::<_, AdminError>(())
+        let draft = KeyDraft {
+            name: asked.label.clone(),
+            limit: parse_limit(asked.limit_usd.as_deref())?,
+            limit_reset: asked.reset.as_deref().map_or(Ok(LimitReset::Never), parse_reset)?,
+            includes_byok_in_limit: asked.includes_byok_in_limit,
+            expires: asked.expires_ms.map(UnixMs),
+            policy: None,
+        };
+        draft.check(now)?;
+        let role = if asked.management { KeyRole::Management } else { KeyRole::Inference };
+        let (hash, secret) = self.make_key(Asked { role, creator: None, draft }, now, |core| {
+            match core.names.account(account) {
+                Some(_) => customer(core, account),
+                None => core.customer(account, now).map_err(AdminError::from),
+            }
         })?;
-        match self.changed_key(&hash)? {
-            AdminReply::Key { key } => Ok(AdminReply::KeyCreated { key, secret: SecretText(secret) }),
-            other => Ok(other),
-        }
+        let key = self.changed_key(&hash, now)?;
+        let core = self.shared.core.lock();
+        let same = |key: &&Key| key.row.label == asked.label && key.row.revoked.is_none();
+        let namesakes = core.keys.sorted().into_iter().filter(same).count().saturating_sub(1);
+        Ok(AdminReply::KeyCreated { key, secret: SecretText(secret.0), namesakes })
+    }
+
+    fn patch_key(&self, key: &str, patch: KeyPatch, now: UnixMs) -> Result<AdminReply, AdminError> {
+        let (hash, id) = (self.find_key(key)?, self.house_transfer(now)?);
+        self.shared.change(|core| core.update_key(&hash, patch, id, now))?;
+        Ok(AdminReply::Key { key: self.changed_key(&hash, now)? })
+    }
+
+    fn switch_key(&self, key: &str, disabled: Change<bool>, now: UnixMs) -> Result<AdminReply, AdminError> {
+        self.patch_key(key, KeyPatch { disabled, ..KeyPatch::default() }, now)
     }
 
     fn credit(&self, account: &str, amount_usd: &str, now: UnixMs) -> Result<AdminReply, AdminError> {
         let amount = parse_amount("amount_usd", amount_usd)?;
-        let id = self.shared.house_transfer(now)?;
+        let id = self.house_transfer(now)?;
         self.shared.change(|core| {
             let account = customer(core, account)?;
             core.grant_credit(account, amount, id, now).map_err(AdminError::from)
@@ -280,11 +385,11 @@ impl Exchange {
         }
     }
 
-    fn changed_key(&self, hash: &KeyHash) -> Result<AdminReply, AdminError> {
+    /// A key as it is on disk.
+    fn changed_key(&self, hash: &KeyHash, now: UnixMs) -> Result<KeyInfo, AdminError> {
         self.flush()?;
         let core = self.shared.core.lock();
-        let key = core.keys.get(hash).ok_or(FundsError::UnknownKey)?;
-        Ok(AdminReply::Key { key: info(&core, key) })
+        Ok(info(&core, core.keys.get(hash).ok_or(FundsError::UnknownKey)?, now))
     }
 }
 
@@ -296,15 +401,24 @@ fn customer(core: &Core, name: &str) -> Result<AccountId, AdminError> {
     }
 }
 
-fn info(core: &Core, key: &Key) -> KeyInfo {
+fn info(core: &Core, key: &Key, now: UnixMs) -> KeyInfo {
+    let row = &key.row;
     KeyInfo {
-        id: key.row.id(),
-        label: key.row.label.clone(),
-        account: core.names.name(key.row.account),
-        limit_usd: key.row.limit.map(NanoUsd::to_usd_string),
-        used_usd: usd(crate::books::signed(key.used)),
-        created_ms: key.row.created.0,
-        revoked_ms: key.row.revoked.map(|time| time.0),
+        id: row.id(),
+        hash: row.hash.to_string(),
+        label: row.label.clone(),
+        account: core.names.name(row.account),
+        management: row.role == KeyRole::Management,
+        limit_usd: row.limit.map(NanoUsd::to_usd_string),
+        limit_reset: row.reset.as_str().to_owned(),
+        window_used_usd: usd(signed(key.spent.in_window(row.reset, row.includes_byok, now))),
+        used_usd: usd(signed(key.spent.total())),
+        byok_used_usd: key.record(now).byok_usage.total.to_usd_string(),
+        created_ms: row.created.0,
+        expires_ms: row.expires.map(|time| time.0),
+        disabled: row.is_disabled,
+        revoked_ms: row.revoked.map(|time| time.0),
+        policy: row.policy.map(|id| id.to_string()),
     }
 }
 
@@ -317,6 +431,10 @@ fn check_name(field: &'static str, text: &str, bytes_max: usize) -> Result<(), A
 
 fn parse_limit(text: Option<&str>) -> Result<Option<NanoUsd>, AdminError> {
     text.map(|text| parse_amount("limit_usd", text)).transpose()
+}
+
+fn parse_reset(text: &str) -> Result<LimitReset, AdminError> {
+    LimitReset::parse(text).ok_or_else(|| AdminError::Reset(text.chars().take(64).collect()))
 }
 
 fn parse_amount(field: &'static str, text: &str) -> Result<NanoUsd, AdminError> {

@@ -8,7 +8,7 @@ use crate::core::{Core, Verify};
 use crate::data_dir::is_live;
 use crate::open::{OpenError, from_genesis, from_snapshot, replay_from};
 use crate::store::SqliteJournal;
-use bourse_ledger::{HashKey, Journal, JournalError, Position};
+use bourse_ledger::{Balance, HashKey, Journal, JournalError, Position};
 use bourse_types::{DurationMs, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -19,6 +19,18 @@ pub const RELEASE_GRACE: DurationMs = DurationMs(10_000);
 /// What a check found. Clean when `problems` is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckReport {
+    /// What the books hold; none when they could not be read to their end. Flat in JSON.
+    #[serde(flatten)]
+    pub facts: Option<BooksFacts>,
+    /// The last group that is good, with all before it.
+    pub last_good_group: u64,
+    /// What is wrong, in words.
+    pub problems: Vec<String>,
+}
+
+/// What a whole journal says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BooksFacts {
     /// Commit groups replayed.
     pub groups: u64,
     /// Ledger events replayed.
@@ -39,10 +51,6 @@ pub struct CheckReport {
     pub state_digest: String,
     /// Root of the receipts log.
     pub receipts_root: String,
-    /// The last group that is good, with all before it.
-    pub last_good_group: u64,
-    /// What is wrong, in words.
-    pub problems: Vec<String>,
 }
 
 impl CheckReport {
@@ -149,10 +157,9 @@ fn replay_until(
 
 fn report(core: &Core, at: Position, market: Market, now: UnixMs) -> CheckReport {
     let mut problems = Vec::new();
-    let totals = core.state.check_books().unwrap_or_else(|error| {
+    if let Err(error) = core.state.check_books() {
         problems.push(error.to_string());
-        bourse_ledger::Totals::default()
-    });
+    }
     let clearing = core.state.account(crate::names::CLEARING).map_or(0, |(_, balance)| balance.net_posted());
     if clearing != 0 {
         problems.push(format!("clearing holds {clearing} nano-USD between settlements"));
@@ -167,34 +174,26 @@ fn report(core: &Core, at: Position, market: Market, now: UnixMs) -> CheckReport
     }
     let (holds_open, holds_orphaned) =
         if market == Market::Live { (holds.len(), 0) } else { (0, holds.len()) };
-    CheckReport {
+    let sum = |side: fn(&Balance) -> u128| core.state.accounts().map(|(_, b)| side(&b)).sum::<u128>();
+    let facts = BooksFacts {
         groups: at.seq,
         events: core.state.events_applied(),
         receipts: core.log.size(),
-        accounts: totals.accounts,
+        accounts: core.state.accounts().len(),
         holds_open,
         holds_orphaned,
-        debits_posted: totals.sums.debits_posted.to_string(),
-        credits_posted: totals.sums.credits_posted.to_string(),
+        debits_posted: sum(|balance| balance.debits_posted).to_string(),
+        credits_posted: sum(|balance| balance.credits_posted).to_string(),
         state_digest: core.digest().to_string(),
         receipts_root: core.log.root().to_string(),
-        last_good_group: at.seq,
-        problems,
-    }
+    };
+    CheckReport { facts: Some(facts), last_good_group: at.seq, problems }
 }
 
+/// Nothing is known of books that end in the middle, least of all sums.
 fn damaged(last_good: u64, what: &str) -> CheckReport {
     CheckReport {
-        groups: last_good,
-        events: 0,
-        receipts: 0,
-        accounts: 0,
-        holds_open: 0,
-        holds_orphaned: 0,
-        debits_posted: String::new(),
-        credits_posted: String::new(),
-        state_digest: String::new(),
-        receipts_root: String::new(),
+        facts: None,
         last_good_group: last_good,
         problems: vec![format!("the journal is good up to group {last_good}, then: {what}")],
     }

@@ -15,11 +15,31 @@ pub const FEE_BPS: u32 = 400;
 /// Credit of the operator's account in a new market.
 pub const STARTING_CREDIT: NanoUsd = NanoUsd::from_usd(10);
 
+/// The market's fee where the buyer's own key at a seller served, in basis points of the list price.
+pub const BYOK_FEE_BPS: u32 = 500;
+
+/// What the market takes where the buyer's own key at a seller served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByokTerms {
+    /// See [`BYOK_FEE_BPS`]; at most 10,000.
+    pub fee_bps: u32,
+    /// List price per account and month in UTC on which no fee is taken.
+    pub free_per_month: NanoUsd,
+}
+
+impl Default for ByokTerms {
+    fn default() -> Self {
+        Self { fee_bps: BYOK_FEE_BPS, free_per_month: NanoUsd::ZERO }
+    }
+}
+
 /// Settings of an exchange. [`Default`] is what the binary uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExchangeConfig {
     /// See [`FEE_BPS`]; at most 10,000.
     pub fee_bps: u32,
+    /// See [`ByokTerms`].
+    pub byok: ByokTerms,
     /// See [`STARTING_CREDIT`]; used once, when the market begins.
     pub starting_credit: NanoUsd,
     /// See [`COMMIT_WINDOW`].
@@ -34,6 +54,7 @@ impl Default for ExchangeConfig {
     fn default() -> Self {
         Self {
             fee_bps: FEE_BPS,
+            byok: ByokTerms::default(),
             starting_credit: STARTING_CREDIT,
             commit_window: COMMIT_WINDOW,
             snapshot_events: SNAPSHOT_EVENTS,

@@ -10,26 +10,29 @@
 
 use crate::config::EARLY_COMMIT_BYTES;
 use crate::keys::{Key, KeyRing};
-use crate::names::{ALLOWANCES, CLEARING, FEE, Names, ROUNDING, seller_account_name};
+use crate::names::{ALLOWANCES, CLEARING, Names};
+use crate::policies::Policies;
 use crate::record;
 use bourse_ledger::{
     Account, AccountKind, Applied, BalanceLimit, Event, GROUP_BYTES_MAX, HashKey, Refusal, ReleaseReason,
     State, Transfer, TransferKind,
 };
 use bourse_proof::log::MerkleLog;
-use bourse_types::{
-    AccountId, Charge, Digest32, KeyHash, NanoUsd, RequestId, SellerName, TransferId, UnixMs,
-};
+use bourse_types::{AccountId, Digest32, KeyHash, NanoUsd, RequestId, TransferId, UnixMs};
 use bourse_wire::funds::{
-    CommitTicket, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant, Settled,
+    CommitTicket, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant, KeyRole,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 mod admin;
+mod keys;
 mod replay;
-pub(crate) use admin::KeyCreation;
+mod settle;
+mod snapshot;
+pub(crate) use keys::KeyCreation;
 pub(crate) use replay::{ReplayFailure, Verify};
+pub(crate) use settle::{PreparedSettlement, ReceiptMark, Split};
 
 /// Bytes that may wait for the disk before new holds are refused. Settling goes on to the group's bound.
 pub const WAITING_BYTES_MAX: usize = GROUP_BYTES_MAX / 2;
@@ -67,52 +70,29 @@ struct OpenRequest {
     key: KeyHash,
     held: NanoUsd,
     step: u16,
-    limited: bool,
+    /// What it holds of its key's allowance; none for a key that had no limit.
+    allowance: Option<AllowanceHold>,
 }
 
-/// How a charge is shared, computed before the lock is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Split {
-    total: NanoUsd,
-    seller: NanoUsd,
-    pub(crate) fee: NanoUsd,
-    rounding: NanoUsd,
+/// A hold on a key's allowance.
+#[derive(Debug, Clone, Copy)]
+struct AllowanceHold {
+    held: NanoUsd,
+    /// Whether what the buyer's own sellers bill counts, as it was when the hold was made.
+    includes_byok: bool,
 }
 
-impl Split {
-    /// Splits a charge; `None` when its parts do not sum to its total.
-    pub(crate) fn of(charge: &Charge, fee_bps: u32) -> Option<Self> {
-        let base = charge.total.checked_sub(charge.rounding).ok()?;
-        let fee = base.share_bps_floor(fee_bps).ok()?;
-        let seller = base.checked_sub(fee).ok()?;
-        (charge.sum_of_parts()? == charge.total).then_some(Self {
-            total: charge.total,
-            seller,
-            fee,
-            rounding: charge.rounding,
-        })
+impl AllowanceHold {
+    /// What a charge and a bill of the buyer's own seller take from it.
+    fn posted(self, charge: NanoUsd, byok: NanoUsd) -> Result<NanoUsd, FundsError> {
+        counted(charge, byok, self.includes_byok)
     }
 }
 
-/// A settlement with everything computed that needs no lock.
-pub(crate) struct PreparedSettlement<'a> {
-    pub(crate) request: RequestId,
-    pub(crate) seller: Option<&'a SellerName>,
-    pub(crate) key_digest: Digest32,
-    pub(crate) account_digest: Digest32,
-    pub(crate) split: Split,
-    pub(crate) receipt: &'a [u8],
-    pub(crate) leaf: Digest32,
-    pub(crate) now: UnixMs,
-}
-
-/// Where a receipt lies in its group, for the index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ReceiptMark {
-    pub(crate) request: RequestId,
-    pub(crate) offset: u32,
-    pub(crate) len: u32,
-    pub(crate) leaf: Digest32,
+/// What counts towards a limit.
+fn counted(charge: NanoUsd, byok: NanoUsd, includes_byok: bool) -> Result<NanoUsd, FundsError> {
+    let byok = if includes_byok { byok } else { NanoUsd::ZERO };
+    charge.checked_add(byok).map_err(|_| FundsError::TooMany("nano-USD in one hold"))
 }
 
 /// Records that wait for the disk.
@@ -140,9 +120,12 @@ pub(crate) struct Core {
     pub(crate) state: State,
     pub(crate) names: Names,
     pub(crate) keys: KeyRing,
+    pub(crate) policies: Policies,
     pub(crate) log: MerkleLog,
     pub(crate) exchange: Digest32,
     open: HashMap<RequestId, OpenRequest, HashKey>,
+    /// Keys that got their limit while requests without one were open.
+    mixed: HashSet<KeyHash>,
     group: OpenGroup,
     /// Receipts in the group that is being committed.
     committing: Arc<Vec<ReceiptMark>>,
@@ -163,9 +146,11 @@ impl Core {
             state,
             names: Names::new(),
             keys: KeyRing::default(),
+            policies: Policies::default(),
             log: MerkleLog::default(),
             exchange,
             open: HashMap::with_hasher(key),
+            mixed: HashSet::new(),
             group: OpenGroup::default(),
             committing: Arc::default(),
             seq: 1,
@@ -185,11 +170,10 @@ impl Core {
         self.stopped.clone().map_or(Ok(()), Err)
     }
 
-    pub(crate) fn grant(&self, key: &KeyHash) -> Result<KeyGrant, FundsError> {
+    pub(crate) fn grant(&self, key: &KeyHash, now: UnixMs) -> Result<KeyGrant, FundsError> {
         self.running()?;
-        let key = self.key(key)?;
-        let (key_digest, account_digest) = (key.digest, key.account_digest);
-        Ok(KeyGrant { key: key.row.hash, account: key.row.account, key_digest, account_digest })
+        let key = self.key(key, now)?;
+        Ok(key.grant(self.policies.of_account(key.row.account)))
     }
 
     pub(crate) fn hold(&mut self, asked: &HoldRequest) -> Result<(), FundsError> {
@@ -197,24 +181,22 @@ impl Core {
         if self.group.bytes.len() >= WAITING_BYTES_MAX {
             return Err(FundsError::TooMany("bytes wait for the disk"));
         }
-        let key = self.key(&asked.grant.key)?;
-        if key.row.account != asked.grant.account {
-            return Err(FundsError::Conflict);
-        }
-        let allowance = key.row.limit.and(key.row.allowance);
-        let (amount, expires_at) = (asked.amount, asked.expires);
-        let pending = |role: Role, debit, credit, linked| {
+        let limit = self.limit_of(&asked.grant, asked.now.max(self.state.now()))?;
+        let expires_at = asked.expires;
+        let pending = |role: Role, debit, credit, amount, linked| {
             let kind = TransferKind::Pending { debit, credit, amount, expires_at };
             Event::Transfer(Transfer { id: role.of(asked.request), linked, kind })
         };
+        let mut allowance = None;
         self.chain.clear();
-        self.chain.push(pending(Role::Hold, asked.grant.account, CLEARING, allowance.is_some()));
-        if let Some(allowance) = allowance {
-            self.chain.push(pending(Role::HoldAllowance, allowance, ALLOWANCES, false));
+        self.chain.push(pending(Role::Hold, asked.grant.account, CLEARING, asked.amount, limit.is_some()));
+        if let Some((account, includes_byok)) = limit {
+            let held = counted(asked.amount, asked.byok, includes_byok)?;
+            self.chain.push(pending(Role::HoldAllowance, account, ALLOWANCES, held, false));
+            allowance = Some(AllowanceHold { held, includes_byok });
         }
         if self.apply(asked.now)? == Applied::Done {
-            let limited = allowance.is_some();
-            let open = OpenRequest { key: asked.grant.key, held: amount, step: 0, limited };
+            let open = OpenRequest { key: asked.grant.key, held: asked.amount, step: 0, allowance };
             self.open.insert(asked.request, open);
         }
         Ok(())
@@ -222,7 +204,7 @@ impl Core {
 
     pub(crate) fn extend(&mut self, asked: &HoldExtension) -> Result<(), FundsError> {
         self.running()?;
-        let open = *self.open.get(&asked.request).ok_or(FundsError::NoHold)?;
+        let mut open = *self.open.get(&asked.request).ok_or(FundsError::NoHold)?;
         if asked.step > HOLD_EXTENSIONS_MAX {
             return Err(FundsError::TooMany("extensions of one hold"));
         }
@@ -232,53 +214,26 @@ impl Core {
         if asked.step != open.step + 1 {
             return Err(FundsError::Conflict);
         }
-        let to =
-            open.held.checked_add(asked.amount).map_err(|_| FundsError::TooMany("nano-USD in one hold"))?;
-        let raise = |role: Role, n: u16, linked| {
+        let too_many = |_| FundsError::TooMany("nano-USD in one hold");
+        open.held = open.held.checked_add(asked.amount).map_err(too_many)?;
+        open.step = asked.step;
+        if let Some(allowance) = &mut open.allowance {
+            let more = counted(asked.amount, asked.byok, allowance.includes_byok)?;
+            allowance.held = allowance.held.checked_add(more).map_err(too_many)?;
+            self.renew_allowance(&open.key, asked.now.max(self.state.now()))?;
+        }
+        let raise = |role: Role, n: u16, to: NanoUsd, linked| {
             let kind = TransferKind::Raise { pending: role.of(asked.request), to, expires_at: UnixMs(0) };
             Event::Transfer(Transfer { id: asked.request.transfer(Role::Raise as u16 + n), linked, kind })
         };
         self.chain.clear();
-        self.chain.push(raise(Role::Hold, 2 * asked.step, open.limited));
-        if open.limited {
-            self.chain.push(raise(Role::HoldAllowance, 2 * asked.step + 1, false));
+        self.chain.push(raise(Role::Hold, 2 * asked.step, open.held, open.allowance.is_some()));
+        if let Some(allowance) = open.allowance {
+            self.chain.push(raise(Role::HoldAllowance, 2 * asked.step + 1, allowance.held, false));
         }
         self.apply(asked.now)?;
-        self.open.insert(asked.request, OpenRequest { held: to, step: asked.step, ..open });
+        self.open.insert(asked.request, open);
         Ok(())
-    }
-
-    pub(crate) fn settle(&mut self, asked: &PreparedSettlement<'_>) -> Result<Settled, FundsError> {
-        self.running()?;
-        let cost = asked.split.total;
-        let Some(open) = self.open.get(&asked.request).copied() else {
-            return self.settled_before(asked);
-        };
-        let key = self.keys.get(&open.key).ok_or(FundsError::UnknownKey)?;
-        if (key.digest, key.account_digest) != (asked.key_digest, asked.account_digest) {
-            return Err(FundsError::Conflict);
-        }
-        if cost > open.held {
-            return Err(FundsError::ExceedsHold { charge: cost, held: open.held });
-        }
-        self.room_for(asked.receipt.len())?;
-        let seller = match asked.seller {
-            _ if asked.split.seller == NanoUsd::ZERO => None,
-            Some(name) => Some(self.seller_account(name, asked.now)?),
-            None => return Err(FundsError::Conflict),
-        };
-        self.settlement_chain(asked, seller, open.limited);
-        if self.apply(asked.now)? == Applied::Exists {
-            return Ok(Settled { cost, ticket: self.ticket() });
-        }
-        self.open.remove(&asked.request);
-        let (leaf, len) = (asked.leaf, asked.receipt.len() as u32);
-        let offset = record::put_receipt(&mut self.group.bytes, asked.receipt) as u32;
-        self.log.append(leaf);
-        self.keys.spend(&asked.key_digest, cost);
-        self.group.receipts.push(ReceiptMark { request: asked.request, offset, len, leaf });
-        self.group.head_changed = true;
-        Ok(Settled { cost, ticket: self.ticket() })
     }
 
     /// Releases holds whose time is over. Returns how many; call again when it is the step's maximum.
@@ -349,55 +304,27 @@ impl Core {
         self.spare = buffer;
     }
 
-    pub(crate) fn key(&self, hash: &KeyHash) -> Result<&Key, FundsError> {
+    /// A key that may be used.
+    pub(crate) fn key(&self, hash: &KeyHash, now: UnixMs) -> Result<&Key, FundsError> {
         let key = self.keys.get(hash).ok_or(FundsError::UnknownKey)?;
-        if key.row.revoked.is_some() { Err(FundsError::RevokedKey) } else { Ok(key) }
+        key.usable(now).map(|()| key)
     }
 
-    /// What requests in flight of one key hold.
-    pub(crate) fn held_by_key(&self, key: &KeyHash) -> u128 {
-        self.open.values().filter(|open| open.key == *key).map(|open| u128::from(open.held.0)).sum()
-    }
-
-    /// A request that is not open: the same settlement again, or none at all.
-    fn settled_before(&mut self, asked: &PreparedSettlement<'_>) -> Result<Settled, FundsError> {
-        let seller = asked.seller.and_then(|name| self.names.seller(name));
-        let mut last = FundsError::NoHold;
-        for limited in [false, true] {
-            self.settlement_chain(asked, seller, limited);
-            match self.state.apply_chain(asked.now, &self.chain) {
-                Ok(_) => return Ok(Settled { cost: asked.split.total, ticket: self.ticket() }),
-                Err(refused) if refused.why == Refusal::IdReused => last = FundsError::Conflict,
-                Err(_) => {}
-            }
+    /// The allowance that a hold under this grant draws on, filled up for the running window, and whether
+    /// what own sellers bill counts.
+    fn limit_of(&mut self, grant: &KeyGrant, now: UnixMs) -> Result<Option<(AccountId, bool)>, FundsError> {
+        let key = self.key(&grant.key, now)?;
+        if key.row.account != grant.account {
+            return Err(FundsError::Conflict);
         }
-        Err(last)
-    }
-
-    fn settlement_chain(&mut self, asked: &PreparedSettlement<'_>, seller: Option<AccountId>, limited: bool) {
-        let (request, split) = (asked.request, asked.split);
-        self.chain.clear();
-        let mut push = |role: Role, kind| {
-            self.chain.push(Event::Transfer(Transfer { id: role.of(request), linked: true, kind }));
-        };
-        push(Role::Post, TransferKind::Post { pending: Role::Hold.of(request), amount: split.total });
-        if limited {
-            let pending = Role::HoldAllowance.of(request);
-            push(Role::PostAllowance, TransferKind::Post { pending, amount: split.total });
+        if key.row.role == KeyRole::Management {
+            return Err(FundsError::ManagementKey);
         }
-        let moves = [
-            (Role::Seller, seller, split.seller),
-            (Role::Fee, Some(FEE), split.fee),
-            (Role::Rounding, Some(ROUNDING), split.rounding),
-        ];
-        for (role, credit, amount) in moves {
-            if let Some(credit) = credit.filter(|_| amount > NanoUsd::ZERO) {
-                push(role, TransferKind::Single { debit: CLEARING, credit, amount });
-            }
+        let limit = key.row.limit.and(key.row.allowance).map(|account| (account, key.row.includes_byok));
+        if now >= key.window_ends {
+            self.renew_allowance(&grant.key, now)?;
         }
-        if let Some(Event::Transfer(last)) = self.chain.last_mut() {
-            last.linked = false;
-        }
+        Ok(limit)
     }
 
     /// Applies `self.chain` and writes it down when it changed something.
@@ -439,18 +366,6 @@ impl Core {
             return Err(FundsError::TooMany("bytes wait for the disk"));
         }
         Ok(())
-    }
-
-    fn seller_account(&mut self, name: &SellerName, now: UnixMs) -> Result<AccountId, FundsError> {
-        match self.names.seller(name) {
-            Some(account) => Ok(account),
-            None => self.open_account(
-                seller_account_name(name),
-                AccountKind::SellerPayable,
-                BalanceLimit::DebitsWithinCredits,
-                now,
-            ),
-        }
     }
 
     fn open_account(

@@ -2,18 +2,20 @@
 
 use crate::core::{PreparedSettlement, Split};
 use crate::exchange::Exchange;
-use crate::index::IndexError;
+use crate::index::{ActivityRange, Found, IndexError, Sale, first_kept};
+use crate::spend::nano;
 use bourse_proof::merkle::leaf_hash;
-use bourse_types::{Digest32, KeyHash, NanoUsd, RequestId};
+use bourse_types::{AccountId, Charge, Digest32, KeyHash, NanoUsd, RequestId, UnixMs, UtcDay};
 use bourse_wire::funds::{
-    BoxFuture, CommitTicket, Funds, FundsError, HoldExtension, HoldRequest, KeyGrant, KeyStatus, Records,
-    Settled, Settlement,
+    ActivityQuery, ActivityRow, Billing, BoxFuture, CommitTicket, Funds, FundsError, Generation,
+    HoldExtension, HoldRequest, KeyGrant, KeyStatus, PolicyId, Records, Settled, Settlement,
 };
-use bourse_wire::receipt::{Checkpoint, ReceiptDocument};
+use bourse_wire::receipt::{Checkpoint, Receipt, ReceiptDocument};
+use std::sync::Arc;
 
 impl Funds for Exchange {
-    fn authenticate(&self, key: &KeyHash) -> Result<KeyGrant, FundsError> {
-        self.shared.core.lock().grant(key)
+    fn authenticate(&self, key: &KeyHash, now: UnixMs) -> Result<KeyGrant, FundsError> {
+        self.shared.core.lock().grant(key, now)
     }
 
     fn hold(&self, request: &HoldRequest) -> Result<(), FundsError> {
@@ -26,22 +28,19 @@ impl Funds for Exchange {
 
     /// A charge whose parts do not sum to its total, a charge without a seller, or one under another key
     /// than the hold's is [`FundsError::Conflict`].
-    fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError> {
-        let mut receipt = settlement.receipt;
-        let split = Split::of(&receipt.charge, self.shared.config.fee_bps).ok_or(FundsError::Conflict)?;
-        receipt.fee = split.fee;
-        let bytes = receipt.canonical_bytes();
-        let prepared = PreparedSettlement {
-            request: receipt.request,
-            seller: receipt.seller.as_ref(),
-            key_digest: receipt.key_digest,
-            account_digest: receipt.account_digest,
-            split,
-            leaf: leaf_hash(&bytes),
-            receipt: &bytes,
-            now: settlement.now,
-        };
-        self.shared.change(|core| core.settle(&prepared))
+    fn settle(&self, mut settlement: Settlement) -> Result<Settled, FundsError> {
+        let split = Split::of(&settlement.receipt.charge, self.shared.config.fee_bps);
+        let split = split.ok_or(FundsError::Conflict)?;
+        match settlement.billing {
+            Billing::Credits => {
+                settlement.receipt.fee = split.fee;
+                settlement.note.byok_cost = None;
+                let written = Written::of(&settlement);
+                let prepared = written.prepared(&settlement, split);
+                self.shared.change(|core| core.settle(&prepared))
+            }
+            Billing::Byok => self.settle_byok(&settlement),
+        }
     }
 
     fn durable(&self, ticket: CommitTicket) -> BoxFuture<'static, Result<(), FundsError>> {
@@ -63,34 +62,64 @@ impl Funds for Exchange {
 impl Records for Exchange {
     /// May commit the open group when the receipt is in it, so it can take as long as one `fsync`.
     fn receipt(&self, request: RequestId) -> Result<Option<ReceiptDocument>, FundsError> {
-        if self.shared.core.lock().receipt_waits(request) {
-            self.shared.flush()?;
-        }
-        let found = self.shared.caught_up_index().and_then(|index| index.find(request));
-        let Some(found) = found.map_err(unreadable)? else { return Ok(None) };
+        let Some(found) = self.found(request)? else { return Ok(None) };
+        let index = self.shared.caught_up_index().map_err(unreadable)?;
+        let proof = index.prove(found.leaf).map_err(unreadable)?;
         Ok(Some(ReceiptDocument {
             exchange_signature: self.shared.signer.sign_receipt(&found.receipt),
             receipt: found.receipt,
             leaf_index: found.leaf,
-            inclusion: found.inclusion,
-            checkpoint: found.checkpoint,
+            inclusion: proof.path,
+            checkpoint: proof.checkpoint,
         }))
     }
 
-    fn key_status(&self, key: &KeyHash) -> Result<KeyStatus, FundsError> {
+    /// As [`Records::receipt`], it may commit the open group.
+    fn generation(&self, request: RequestId) -> Result<Option<Generation>, FundsError> {
+        let found = self.found(request)?;
+        Ok(found.map(|Found { receipt, note, .. }| Generation { receipt, note }))
+    }
+
+    fn key_status(&self, key: &KeyHash, now: UnixMs) -> Result<KeyStatus, FundsError> {
         let core = self.shared.core.lock();
         core.running()?;
-        let key = core.key(key)?;
+        let key = core.key(key, now)?;
         let balance = core.state.account(key.row.account).map(|(_, balance)| balance).unwrap_or_default();
         Ok(KeyStatus {
-            label: key.row.label.clone(),
-            limit: key.row.limit,
-            used: nano(key.used),
+            key: key.record(now),
             held: nano(balance.debits_pending),
             account_credited: nano(balance.credits_posted),
             account_spent: nano(balance.debits_posted),
             account_available: nano(balance.available()),
         })
+    }
+
+    /// Commits the open group first when it may hold settlements of a completed day.
+    fn activity(
+        &self,
+        account: AccountId,
+        query: &ActivityQuery,
+        now: UnixMs,
+    ) -> Result<Vec<ActivityRow>, FundsError> {
+        let today = UtcDay::of(now);
+        let Some(yesterday) = today.0.checked_sub(1).map(UtcDay) else { return Ok(Vec::new()) };
+        let (first, last) = query
+            .day
+            .map_or((first_kept(today), yesterday), |day| (day.max(first_kept(today)), day.min(yesterday)));
+        self.shared.flush()?;
+        let range = ActivityRange {
+            account: Receipt::digest_of_account(account),
+            key: query.key.as_ref().map(Receipt::digest_of_key),
+            first,
+            last,
+        };
+        self.shared.caught_up_index().and_then(|index| index.activity(&range)).map_err(unreadable)
+    }
+
+    fn policy(&self, id: &PolicyId) -> Result<Option<Arc<str>>, FundsError> {
+        let core = self.shared.core.lock();
+        core.running()?;
+        Ok(core.policies.text(id))
     }
 
     fn checkpoint(&self) -> Result<Checkpoint, FundsError> {
@@ -102,9 +131,84 @@ impl Records for Exchange {
     }
 }
 
-/// A `u128` sum in the port's unit; saturates at 18 billion dollars.
-fn nano(sum: u128) -> NanoUsd {
-    NanoUsd(u64::try_from(sum).unwrap_or(u64::MAX))
+impl Exchange {
+    /// The fee depends on what the account used of its free allowance, so it is found under the lock, and the
+    /// receipt is written there.
+    fn settle_byok(&self, settlement: &Settlement) -> Result<Settled, FundsError> {
+        let list = settlement.receipt.charge.total;
+        if list > NanoUsd::ZERO && settlement.receipt.seller.is_none() {
+            return Err(FundsError::Conflict);
+        }
+        let terms = &self.shared.config.byok;
+        let settled = self.shared.change(|core| {
+            let fee = core.byok_fee(&settlement.receipt.key_digest, list, terms, settlement.now);
+            let billed = billed_fee(settlement, fee.map_err(|_| FundsError::Conflict)?);
+            let written = Written::of(&billed);
+            let split = Split::fee_only(billed.receipt.fee);
+            core.settle(&PreparedSettlement { byok: list, ..written.prepared(&billed, split) })
+        });
+        match settled {
+            // Repeated when less of the allowance was left than the first time: the receipt knows the fee.
+            Err(error @ (FundsError::NoHold | FundsError::Conflict)) => {
+                let found = self.found(settlement.receipt.request)?.ok_or_else(|| error.clone())?;
+                let billed = billed_fee(settlement, found.receipt.fee);
+                let is_same = (&billed.receipt, &billed.note) == (&found.receipt, &found.note);
+                let ticket = self.ticket();
+                if is_same { Ok(Settled { cost: billed.receipt.fee, ticket }) } else { Err(error) }
+            }
+            settled => settled,
+        }
+    }
+
+    fn found(&self, request: RequestId) -> Result<Option<Found>, FundsError> {
+        if self.shared.core.lock().receipt_waits(request) {
+            self.shared.flush()?;
+        }
+        self.shared.caught_up_index().and_then(|index| index.find(request)).map_err(unreadable)
+    }
+}
+
+/// The settlement as it is written when the buyer's own key served: charged is the fee alone.
+fn billed_fee(settlement: &Settlement, fee: NanoUsd) -> Settlement {
+    let mut billed = settlement.clone();
+    billed.note.byok_cost = Some(settlement.receipt.charge.total);
+    billed.receipt.fee = fee;
+    billed.receipt.charge = Charge { request: fee, total: fee, ..Charge::ZERO };
+    billed
+}
+
+/// Receipt and note as bytes, in one buffer.
+struct Written {
+    bytes: Vec<u8>,
+    receipt_len: usize,
+    leaf: Digest32,
+}
+
+impl Written {
+    fn of(settlement: &Settlement) -> Self {
+        let mut bytes = settlement.receipt.canonical_bytes();
+        let (receipt_len, leaf) = (bytes.len(), leaf_hash(&bytes));
+        settlement.note.write(&mut bytes);
+        Self { bytes, receipt_len, leaf }
+    }
+
+    fn prepared<'a>(&'a self, settlement: &'a Settlement, split: Split) -> PreparedSettlement<'a> {
+        let receipt = &settlement.receipt;
+        let (receipt_bytes, note) = self.bytes.split_at(self.receipt_len);
+        PreparedSettlement {
+            request: receipt.request,
+            seller: receipt.seller.as_ref(),
+            key_digest: receipt.key_digest,
+            account_digest: receipt.account_digest,
+            split,
+            byok: NanoUsd::ZERO,
+            sale: Sale::of(receipt, &settlement.note),
+            receipt: receipt_bytes,
+            note,
+            leaf: self.leaf,
+            now: settlement.now,
+        }
+    }
 }
 
 fn unreadable(error: IndexError) -> FundsError {

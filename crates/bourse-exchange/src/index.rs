@@ -1,4 +1,4 @@
-//! The index of receipts: where each one lies in the journal, and the tiles to prove it with.
+//! The index of receipts: where each one lies in the journal, the tiles to prove it with, and what was sold.
 //!
 //! A projection of the journal, made off the hot path: it can be thrown away and made again at any time by
 //! reading the committed groups, and a look-up that comes too early simply catches up first. In a running
@@ -11,21 +11,25 @@ use crate::record::{Record, Records};
 use bourse_ledger::{CodecError, Group, Journal, JournalError, Position};
 use bourse_proof::log::{MerkleLog, Tile, TileSource};
 use bourse_proof::merkle::{ProofError, leaf_hash};
-use bourse_types::{Digest32, RequestId};
+use bourse_types::{Digest32, RequestId, UtcDay};
 use bourse_wire::canonical::CanonicalError;
+use bourse_wire::funds::{ACTIVITY_ROWS_PER_DAY_MAX, ActivityRow, ActivitySums, GenerationNote};
 use bourse_wire::receipt::{Checkpoint, Receipt};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+mod activity;
 mod sqlite;
+pub(crate) use activity::{ActivityKey, ActivityRange, Sale, first_kept};
+use activity::{MemoryActivity, add_sale, summed};
 #[cfg(test)]
 pub(crate) use sqlite::INDEX_FILE;
 pub(crate) use sqlite::SqliteIndex;
 
 /// Groups projected in one step.
 pub(crate) const GROUPS_PER_STEP_MAX: usize = 256;
-/// Bytes before the request's id in a receipt's canonical form: the domain's length, the domain, the version.
-const REQUEST_OFFSET: usize = 4 + bourse_wire::receipt::RECEIPT_DOMAIN.len() + 1;
+/// Rows of activity of one account and day, at most, before all else is one row.
+const ACTIVITY_ROWS_MAX: usize = ACTIVITY_ROWS_PER_DAY_MAX;
 
 /// Why the index could not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +40,7 @@ pub(crate) enum IndexError {
     Store(String),
     #[error("a record cannot be read: {0}")]
     Record(#[from] CodecError),
-    #[error("a receipt cannot be read: {0}")]
+    #[error("a receipt or its note cannot be read: {0}")]
     Receipt(#[from] CanonicalError),
     #[error("a proof cannot be made: {0}")]
     Proof(#[from] ProofError),
@@ -109,6 +113,7 @@ pub(crate) struct IndexHead {
 pub(crate) struct IndexBatch {
     pub(crate) places: Vec<(RequestId, Place)>,
     pub(crate) tiles: Vec<Tile>,
+    pub(crate) activity: BTreeMap<ActivityKey, ActivitySums>,
 }
 
 /// Where the projection is kept.
@@ -119,15 +124,22 @@ pub(crate) trait IndexStore: TileSource + Send {
     fn commit(&mut self, batch: &IndexBatch, head: &IndexHead) -> Result<(), IndexError>;
     /// Where a receipt lies.
     fn find(&self, request: RequestId) -> Result<Option<Place>, IndexError>;
+    /// What was sold.
+    fn activity(&self, range: &ActivityRange) -> Result<Vec<(ActivityKey, ActivitySums)>, IndexError>;
     /// Forgets everything.
     fn reset(&mut self) -> Result<(), IndexError>;
 }
 
-/// A receipt as found, with its proof.
+/// A receipt as found, with what stands beside it and where it lies in the log.
 pub(crate) struct Found {
     pub(crate) receipt: Receipt,
+    pub(crate) note: GenerationNote,
     pub(crate) leaf: u64,
-    pub(crate) inclusion: Vec<Digest32>,
+}
+
+/// The proof that a receipt is in the log.
+pub(crate) struct Inclusion {
+    pub(crate) path: Vec<Digest32>,
     pub(crate) checkpoint: Checkpoint,
 }
 
@@ -189,16 +201,26 @@ impl<S: IndexStore> Index<S> {
     /// Looks a receipt up; call [`Index::catch_up`] first for the newest.
     pub(crate) fn find(&self, request: RequestId) -> Result<Option<Found>, IndexError> {
         let Some(place) = self.store.find(request)? else { return Ok(None) };
-        let checkpoint = self.checkpoint()?;
         let groups = self.journal.read(place.after, 1)?;
-        let bytes = groups.first().and_then(|group| {
-            let start = place.offset as usize;
-            group.bytes.get(start..start + place.len as usize)
-        });
-        let bytes = bytes.ok_or(CodecError::Truncated)?;
+        let group = groups.first().ok_or(CodecError::Truncated)?;
+        let start = place.offset as usize;
+        let end = start.saturating_add(place.len as usize);
+        let bytes = group.bytes.get(start..end).ok_or(CodecError::Truncated)?;
         let receipt = Receipt::from_canonical_bytes(bytes)?;
-        let inclusion = self.head.log.inclusion(&self.store, place.leaf, checkpoint.size)?;
-        Ok(Some(Found { receipt, leaf: place.leaf, inclusion, checkpoint }))
+        let note = GenerationNote::read(Records::new(&group.bytes[end..]).take_note()?)?;
+        Ok(Some(Found { receipt, note, leaf: place.leaf }))
+    }
+
+    /// The proof that a receipt is in the log.
+    pub(crate) fn prove(&self, leaf: u64) -> Result<Inclusion, IndexError> {
+        let checkpoint = self.checkpoint()?;
+        let path = self.head.log.inclusion(&self.store, leaf, checkpoint.size)?;
+        Ok(Inclusion { path, checkpoint })
+    }
+
+    /// What was sold, keys summed.
+    pub(crate) fn activity(&self, range: &ActivityRange) -> Result<Vec<ActivityRow>, IndexError> {
+        self.store.activity(range).map(summed)
     }
 
     /// Reads the journal through the index's own handle.
@@ -222,6 +244,9 @@ fn take_step(step: &Step, head: &mut IndexHead, batch: &mut IndexBatch) {
         let place = Place { leaf: head.log.size(), after: step.after, offset: mark.offset, len: mark.len };
         batch.tiles.extend(head.log.append(mark.leaf));
         batch.places.push((mark.request, place));
+        if let Some(sale) = &mark.sale {
+            add_sale(&mut batch.activity, sale);
+        }
     }
     head.checkpoint = step.checkpoint.or(head.checkpoint);
     head.position = step.at;
@@ -235,7 +260,12 @@ fn project(group: &Group, head: &mut IndexHead, batch: &mut IndexBatch) -> Resul
                 let leaf = head.log.size();
                 batch.tiles.extend(head.log.append(leaf_hash(bytes)));
                 let (offset, len) = (offset as u32, bytes.len() as u32);
-                batch.places.push((request_of(bytes)?, Place { leaf, after: head.position, offset, len }));
+                let receipt = Receipt::from_canonical_bytes(bytes)?;
+                let note = GenerationNote::read(records.take_note()?)?;
+                batch.places.push((receipt.request, Place { leaf, after: head.position, offset, len }));
+                if let Some(sale) = Sale::of(&receipt, &note) {
+                    add_sale(&mut batch.activity, &sale.on(UtcDay::of(records.time())));
+                }
             }
             Record::Checkpoint(checkpoint) => head.checkpoint = Some(checkpoint),
             _ => {}
@@ -245,18 +275,13 @@ fn project(group: &Group, head: &mut IndexHead, batch: &mut IndexBatch) -> Resul
     Ok(())
 }
 
-/// The id alone, without reading the rest. A test compares it with the full form.
-fn request_of(receipt: &[u8]) -> Result<RequestId, CodecError> {
-    let id = receipt.get(REQUEST_OFFSET..).and_then(|rest| rest.first_chunk());
-    id.map(|bytes| RequestId(u128::from_le_bytes(*bytes))).ok_or(CodecError::Truncated)
-}
-
 /// The projection in memory: for simulations and tests.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryIndex {
     head: IndexHead,
     places: HashMap<RequestId, Place>,
     tiles: HashMap<(u8, u64), Tile>,
+    activity: MemoryActivity,
 }
 
 impl TileSource for MemoryIndex {
@@ -273,8 +298,13 @@ impl IndexStore for MemoryIndex {
     fn commit(&mut self, batch: &IndexBatch, head: &IndexHead) -> Result<(), IndexError> {
         self.places.extend(batch.places.iter().copied());
         self.tiles.extend(batch.tiles.iter().map(|tile| ((tile.level, tile.index), tile.clone())));
+        self.activity.add(&batch.activity);
         self.head = head.clone();
         Ok(())
+    }
+
+    fn activity(&self, range: &ActivityRange) -> Result<Vec<(ActivityKey, ActivitySums)>, IndexError> {
+        Ok(self.activity.read(range))
     }
 
     fn find(&self, request: RequestId) -> Result<Option<Place>, IndexError> {
@@ -298,6 +328,10 @@ impl IndexStore for Box<dyn IndexStore> {
 
     fn find(&self, request: RequestId) -> Result<Option<Place>, IndexError> {
         (**self).find(request)
+    }
+
+    fn activity(&self, range: &ActivityRange) -> Result<Vec<(ActivityKey, ActivitySums)>, IndexError> {
+        (**self).activity(range)
     }
 
     fn reset(&mut self) -> Result<(), IndexError> {

@@ -1,21 +1,29 @@
 //! API keys: what the house knows of a key, which is everything but the key.
 //!
 //! A key is `sk-bourse-` and 64 hex digits of 32 random bytes; the house keeps its SHA-256 and shows the
-//! key once. Each key spends from one customer account. A lifetime limit is an allowance account in the
-//! ledger that every hold draws on in the same chain, so that no number of concurrent callers passes it.
+//! key once. Each key spends from one customer account, or administers that account's keys. A limit is an
+//! allowance account in the ledger that every hold draws on in the same chain, so that no number of
+//! concurrent callers passes it; a limit that resets is filled up again by the first hold of a new window.
+//! Names are labels and need not be unique.
 
+use crate::spend::{ByokMonth, Spent};
 use bourse_types::{AccountId, Digest32, KeyHash, NanoUsd, UnixMs};
+use bourse_wire::funds::{
+    FundsError, KEY_NAME_BYTES_MAX, KeyGrant, KeyRecord, KeyRole, LimitReset, PolicyId,
+};
 use bourse_wire::receipt::Receipt;
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 /// What every key starts with.
 pub const KEY_PREFIX: &str = "sk-bourse-";
 /// Longest label of a key, in bytes.
-pub const LABEL_BYTES_MAX: usize = 128;
+pub const LABEL_BYTES_MAX: usize = KEY_NAME_BYTES_MAX;
 /// Keys in one market, at most, revoked ones included.
 pub const KEYS_MAX: usize = 65_536;
+/// Keys of one account, at most, revoked ones included.
+pub const KEYS_PER_ACCOUNT_MAX: usize = 4_096;
 /// Hex digits of the hash that name a key towards people.
 const KEY_ID_DIGITS: usize = 12;
 
@@ -24,10 +32,21 @@ const KEY_ID_DIGITS: usize = 12;
 pub(crate) struct KeyRow {
     pub(crate) hash: KeyHash,
     pub(crate) account: AccountId,
+    pub(crate) role: KeyRole,
+    pub(crate) is_disabled: bool,
     pub(crate) allowance: Option<AccountId>,
     pub(crate) limit: Option<NanoUsd>,
+    pub(crate) reset: LimitReset,
+    pub(crate) includes_byok: bool,
+    /// The start of the window that the allowance stands for.
+    pub(crate) window: UnixMs,
+    pub(crate) expires: Option<UnixMs>,
     pub(crate) revoked: Option<UnixMs>,
+    pub(crate) policy: Option<PolicyId>,
+    /// The management key that made it.
+    pub(crate) creator: Option<KeyHash>,
     pub(crate) created: UnixMs,
+    pub(crate) updated: UnixMs,
     pub(crate) label: String,
 }
 
@@ -42,9 +61,59 @@ impl KeyRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) row: KeyRow,
-    pub(crate) used: u128,
+    pub(crate) spent: Spent,
     pub(crate) digest: Digest32,
     pub(crate) account_digest: Digest32,
+    /// When the allowance must be filled up again; the end of time without one.
+    pub(crate) window_ends: UnixMs,
+}
+
+impl Key {
+    /// Whether it may be used at all.
+    pub(crate) fn usable(&self, now: UnixMs) -> Result<(), FundsError> {
+        match &self.row {
+            KeyRow { revoked: Some(_), .. } => Err(FundsError::RevokedKey),
+            KeyRow { is_disabled: true, .. } => Err(FundsError::DisabledKey),
+            KeyRow { expires: Some(expires), .. } if *expires <= now => Err(FundsError::ExpiredKey),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn grant(&self, account_policy: Option<PolicyId>) -> KeyGrant {
+        KeyGrant {
+            key: self.row.hash,
+            account: self.row.account,
+            key_digest: self.digest,
+            account_digest: self.account_digest,
+            role: self.row.role,
+            account_policy,
+            key_policy: self.row.policy,
+        }
+    }
+
+    /// As its owner may see it.
+    pub(crate) fn record(&self, now: UnixMs) -> KeyRecord {
+        let row = &self.row;
+        let (usage, byok_usage) = self.spent.shown(now);
+        let spent = crate::spend::nano(self.spent.in_window(row.reset, row.includes_byok, now));
+        KeyRecord {
+            hash: row.hash,
+            name: row.label.clone(),
+            role: row.role,
+            is_disabled: row.is_disabled,
+            limit: row.limit,
+            limit_reset: row.reset,
+            limit_remaining: row.limit.map(|limit| NanoUsd(limit.0.saturating_sub(spent.0))),
+            includes_byok_in_limit: row.includes_byok,
+            expires: row.expires,
+            usage,
+            byok_usage,
+            creator: row.creator,
+            created: row.created,
+            updated: row.updated,
+            policy: row.policy,
+        }
+    }
 }
 
 /// All keys.
@@ -52,6 +121,9 @@ pub(crate) struct Key {
 pub(crate) struct KeyRing {
     keys: HashMap<KeyHash, Key>,
     by_digest: HashMap<Digest32, KeyHash>,
+    /// Keys of each account, oldest first.
+    by_account: HashMap<AccountId, BTreeSet<(UnixMs, KeyHash)>>,
+    byok: BTreeMap<AccountId, ByokMonth>,
 }
 
 impl KeyRing {
@@ -59,30 +131,69 @@ impl KeyRing {
         self.keys.get(hash)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.keys.len()
+    /// Whether one more key of this account has room.
+    pub(crate) fn room_for(&self, account: AccountId) -> Result<(), FundsError> {
+        if self.keys.len() >= KEYS_MAX {
+            return Err(FundsError::TooMany("keys"));
+        }
+        if self.by_account.get(&account).is_some_and(|keys| keys.len() >= KEYS_PER_ACCOUNT_MAX) {
+            return Err(FundsError::TooMany("keys of one account"));
+        }
+        Ok(())
     }
 
-    /// Adds a key or changes its row; what it used stays.
+    /// Adds a key or changes its row; what it spent stays.
     pub(crate) fn put(&mut self, row: KeyRow) {
         let digest = Receipt::digest_of_key(&row.hash);
         let account_digest = Receipt::digest_of_account(row.account);
-        let used = self.keys.get(&row.hash).map_or(0, |key| key.used);
+        let spent = self.keys.get(&row.hash).map(|key| key.spent).unwrap_or_default();
+        let window_ends = match row.limit {
+            Some(_) => row.reset.window_end(row.window),
+            None => UnixMs(u64::MAX),
+        };
         self.by_digest.insert(digest, row.hash);
-        self.keys.insert(row.hash, Key { row, used, digest, account_digest });
+        self.by_account.entry(row.account).or_default().insert((row.created, row.hash));
+        self.keys.insert(row.hash, Key { row, spent, digest, account_digest, window_ends });
     }
 
-    pub(crate) fn spend(&mut self, key_digest: &Digest32, amount: NanoUsd) {
-        let key = self.by_digest.get(key_digest).and_then(|hash| self.keys.get_mut(hash));
-        if let Some(key) = key {
-            key.used = key.used.saturating_add(u128::from(amount.0));
+    /// Counts a settlement.
+    pub(crate) fn spend(&mut self, hash: &KeyHash, cost: NanoUsd, byok: NanoUsd, now: UnixMs) {
+        let Some(key) = self.keys.get_mut(hash) else { return };
+        key.spent.add(cost, byok, now);
+        if byok > NanoUsd::ZERO {
+            self.byok.entry(key.row.account).or_default().add(byok, now);
         }
     }
 
-    pub(crate) fn set_used(&mut self, hash: &KeyHash, used: u128) {
+    /// The key of this name in receipts.
+    pub(crate) fn by_digest(&self, digest: &Digest32) -> Option<&KeyHash> {
+        self.by_digest.get(digest)
+    }
+
+    pub(crate) fn set_spent(&mut self, hash: &KeyHash, spent: Spent) {
         if let Some(key) = self.keys.get_mut(hash) {
-            key.used = used;
+            key.spent = spent;
         }
+    }
+
+    /// What the account's own sellers billed in the month that holds `now`.
+    pub(crate) fn byok_month(&self, account: AccountId, now: UnixMs) -> u128 {
+        self.byok.get(&account).map_or(0, |month| month.at(now))
+    }
+
+    /// By account, for the snapshot.
+    pub(crate) fn byok_months(&self) -> impl ExactSizeIterator<Item = (AccountId, ByokMonth)> + '_ {
+        self.byok.iter().map(|(account, month)| (*account, *month))
+    }
+
+    pub(crate) fn set_byok_month(&mut self, account: AccountId, month: ByokMonth) {
+        self.byok.insert(account, month);
+    }
+
+    /// Keys of one account, oldest first.
+    pub(crate) fn of_account(&self, account: AccountId) -> impl Iterator<Item = &Key> {
+        let keys = self.by_account.get(&account).into_iter().flatten();
+        keys.filter_map(|(_, hash)| self.keys.get(hash))
     }
 
     /// By creation, then hash.
@@ -92,12 +203,15 @@ impl KeyRing {
         keys
     }
 
-    /// Keys whose id starts with `text`, or whose label is `text`.
+    /// Keys whose id starts with `text`, or whose label is `text`; revoked ones only when no other fits.
     pub(crate) fn named(&self, text: &str) -> Vec<KeyHash> {
         let full = if text.starts_with("key_") { text.to_owned() } else { format!("key_{text}") };
         let prefix = text.len() >= 4;
         let names = |key: &Key| key.row.label == text || prefix && key.row.id().starts_with(&full);
-        self.sorted().into_iter().filter(|key| names(key)).map(|key| key.row.hash).collect()
+        let all: Vec<&Key> = self.sorted().into_iter().filter(|key| names(key)).collect();
+        let live: Vec<KeyHash> =
+            all.iter().filter(|key| key.row.revoked.is_none()).map(|key| key.row.hash).collect();
+        if live.is_empty() { all.iter().map(|key| key.row.hash).collect() } else { live }
     }
 }
 

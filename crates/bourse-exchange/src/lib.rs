@@ -2,16 +2,18 @@
 //!
 //! [`Exchange`] is one market's money and memory. Gateways use it through
 //! [`Funds`](bourse_wire::funds::Funds): authenticate, hold, extend, settle. Whoever asks about the past
-//! uses [`Records`](bourse_wire::funds::Records). Operators use [`Exchange::admin`]; [`check`],
+//! uses [`Records`](bourse_wire::funds::Records), whoever administers keys
+//! [`Accounts`](bourse_wire::funds::Accounts). Operators use [`Exchange::admin`]; [`check`],
 //! [`balances`] and [`statement`] read a data directory whether its market runs or not.
 //!
 //! The journal is the only truth: one row per commit group, each group a list of records (ledger events,
-//! account names, keys, receipts, checkpoints) bound by a hash chain. Memory, snapshots and the receipts
-//! index follow from it and can be made again.
+//! account names, keys, policies, receipts and their notes, checkpoints) bound by a hash chain. Memory,
+//! snapshots and the receipts index with its sums of activity follow from it and can be made again.
 //!
 //! Files in the data directory: `exchange.db` (journal and snapshot), `exchange.tail` (where it ends),
 //! `exchange.key` (the signing key, 0600), `exchange.lock`, `index.db` (the receipts index).
 
+mod accounts;
 mod admin;
 mod books;
 mod check;
@@ -25,25 +27,29 @@ mod keys;
 mod memory;
 mod names;
 mod open;
+mod policies;
 mod record;
+mod spend;
 mod store;
 
 #[cfg(test)]
 mod tests;
 
-pub use admin::{AdminError, AdminReply, AdminRequest, KeyInfo, SecretText};
+pub use admin::{AdminError, AdminReply, AdminRequest, KeyInfo, NewKey, SecretText};
 pub use books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances, statement};
-pub use check::{CheckReport, RELEASE_GRACE, check};
+pub use check::{BooksFacts, CheckReport, RELEASE_GRACE, check};
 pub use config::{
-    COMMIT_WINDOW, EARLY_COMMIT_BYTES, ExchangeConfig, FEE_BPS, SNAPSHOT_EVENTS, STARTING_CREDIT,
+    BYOK_FEE_BPS, ByokTerms, COMMIT_WINDOW, EARLY_COMMIT_BYTES, ExchangeConfig, FEE_BPS, SNAPSHOT_EVENTS,
+    STARTING_CREDIT,
 };
 pub use core::WAITING_BYTES_MAX;
 pub use data_dir::DataDirError;
 pub use exchange::Exchange;
-pub use keys::{KEY_PREFIX, KEYS_MAX, LABEL_BYTES_MAX, hash_key, key_id};
+pub use keys::{KEY_PREFIX, KEYS_MAX, KEYS_PER_ACCOUNT_MAX, LABEL_BYTES_MAX, hash_key, key_id};
 pub use names::{
     ACCOUNT_NAME_BYTES_MAX, ALLOWANCES, CLEARING, FEE, OPERATOR, OPERATOR_NAME, ROUNDING, SUBSIDY,
     seller_account_name,
 };
 pub use open::OpenError;
+pub use policies::POLICIES_MAX;
 pub use store::SqliteJournal;

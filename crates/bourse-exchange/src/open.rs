@@ -37,8 +37,13 @@ pub enum OpenError {
         key: Digest32,
     },
     /// The share of the market is over the whole.
-    #[error("fee_bps is {0}; the most is 10,000")]
-    Fee(u32),
+    #[error("{field} is {value}; the most is 10,000")]
+    Fee {
+        /// Which share.
+        field: &'static str,
+        /// What was set.
+        value: u32,
+    },
     /// The system gave no thread.
     #[error("a thread could not be started")]
     Thread(#[source] std::io::Error),
@@ -71,8 +76,10 @@ pub(crate) fn recover(
     entropy: &mut Entropy,
     now: UnixMs,
 ) -> Result<Core, OpenError> {
-    if config.fee_bps > 10_000 {
-        return Err(OpenError::Fee(config.fee_bps));
+    for (field, value) in [("fee_bps", config.fee_bps), ("byok.fee_bps", config.byok.fee_bps)] {
+        if value > 10_000 {
+            return Err(OpenError::Fee { field, value });
+        }
     }
     let key = entropy.hash_key()?;
     if journal.last() == Position::default() {

@@ -2,10 +2,12 @@
 //!
 //! A group is a sequence of records, each a tag (u8), a length (u32) and that many bytes, so that a
 //! reader can skip what it does not need. The records hold everything that replay needs; nothing else
-//! is the truth about the past. A group that adds receipts ends with the checkpoint that covers them.
+//! is the truth about the past. A group that adds receipts ends with the checkpoint that covers them; the
+//! note of a receipt follows it at once, or there is none.
 
-use bourse_ledger::{Batch, CodecError, Event, Limits, Reader, decode_batch, encode_batch};
+use bourse_ledger::{Batch, CodecError, Event, Limits, Reader, batch_time, decode_batch, encode_batch};
 use bourse_types::{AccountId, Digest32, KeyHash, NanoUsd, UnixMs};
+use bourse_wire::funds::{KeyRole, LimitReset, POLICY_BYTES_MAX, PolicyId, PolicyText};
 use bourse_wire::receipt::Checkpoint;
 
 use crate::keys::{KeyRow, LABEL_BYTES_MAX};
@@ -17,6 +19,9 @@ const TAG_NAME: u8 = 3;
 const TAG_KEY: u8 = 4;
 const TAG_RECEIPT: u8 = 5;
 const TAG_CHECKPOINT: u8 = 6;
+const TAG_NOTE: u8 = 7;
+const TAG_POLICY: u8 = 8;
+const TAG_ACCOUNT_POLICY: u8 = 9;
 
 /// Bytes of a record's tag and length.
 const HEADER_BYTES: usize = 5;
@@ -36,28 +41,48 @@ pub(crate) enum Record<'a> {
     Receipt { offset: usize, bytes: &'a [u8] },
     /// The signed head of the receipts log after everything before.
     Checkpoint(Checkpoint),
+    /// A policy that somebody is about to have.
+    Policy(PolicyText),
+    /// The policy of an account from now on.
+    AccountPolicy { account: AccountId, policy: Option<PolicyId> },
 }
 
 /// Iterates over the records of a group.
 pub(crate) struct Records<'a> {
     group: &'a [u8],
     at: usize,
+    time: UnixMs,
 }
 
 impl<'a> Records<'a> {
     pub(crate) fn new(group: &'a [u8]) -> Self {
-        Self { group, at: 0 }
+        Self { group, at: 0, time: UnixMs(0) }
     }
 
     /// The next record that is no ledger event; the cheap way through a group for those who only want
     /// receipts.
     pub(crate) fn next_but_events(&mut self) -> Option<Result<Record<'a>, CodecError>> {
         while self.group.get(self.at) == Some(&TAG_EVENTS) {
-            if let Err(error) = self.frame() {
-                return Some(Err(error));
+            let time = self.frame().and_then(|(_, _, bytes)| batch_time(bytes));
+            match time {
+                Ok(time) => self.time = time,
+                Err(error) => return Some(Err(error)),
             }
         }
         self.next()
+    }
+
+    /// The ledger's time at the last events that [`Records::next_but_events`] passed over.
+    pub(crate) fn time(&self) -> UnixMs {
+        self.time
+    }
+
+    /// The note of the receipt that was just read; empty when there is none.
+    pub(crate) fn take_note(&mut self) -> Result<&'a [u8], CodecError> {
+        if self.group.get(self.at) != Some(&TAG_NOTE) {
+            return Ok(&[]);
+        }
+        self.frame().map(|(_, _, bytes)| bytes)
     }
 
     fn frame(&mut self) -> Result<(u8, usize, &'a [u8]), CodecError> {
@@ -103,6 +128,16 @@ fn decode(tag: u8, offset: usize, bytes: &[u8]) -> Result<Record<'_>, CodecError
         }
         TAG_KEY => Record::Key(read_key(&mut r)?),
         TAG_RECEIPT => Record::Receipt { offset, bytes: r.take(bytes.len())? },
+        TAG_POLICY => {
+            let text = PolicyText::parse(&read_text(&mut r, POLICY_BYTES_MAX)?);
+            Record::Policy(text.map_err(|_| CodecError::Inconsistent("a policy is no JSON object"))?)
+        }
+        TAG_ACCOUNT_POLICY => {
+            let account = AccountId(r.u64()?);
+            let policy = read_option(&mut r, Reader::array)?.map(|id| PolicyId(Digest32(id)));
+            Record::AccountPolicy { account, policy }
+        }
+        TAG_NOTE => return Err(CodecError::Inconsistent("a note without its receipt")),
         TAG_CHECKPOINT => Record::Checkpoint(Checkpoint {
             size: r.u64()?,
             root: Digest32(r.array()?),
@@ -151,6 +186,24 @@ pub(crate) fn put_receipt(out: &mut Vec<u8>, bytes: &[u8]) -> usize {
     offset
 }
 
+/// Follows its receipt at once; a note that says nothing is no record.
+pub(crate) fn put_note(out: &mut Vec<u8>, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        framed(out, TAG_NOTE, |out| out.extend_from_slice(bytes));
+    }
+}
+
+pub(crate) fn put_policy(out: &mut Vec<u8>, text: &str) {
+    framed(out, TAG_POLICY, |out| put_text(out, text));
+}
+
+pub(crate) fn put_account_policy(out: &mut Vec<u8>, account: AccountId, policy: Option<PolicyId>) {
+    framed(out, TAG_ACCOUNT_POLICY, |out| {
+        out.extend_from_slice(&account.0.to_le_bytes());
+        put_option(out, policy.map(|id| id.0.0));
+    });
+}
+
 pub(crate) fn put_checkpoint(out: &mut Vec<u8>, checkpoint: &Checkpoint) {
     framed(out, TAG_CHECKPOINT, |out| {
         out.extend_from_slice(&checkpoint.size.to_le_bytes());
@@ -164,35 +217,70 @@ pub(crate) fn put_checkpoint(out: &mut Vec<u8>, checkpoint: &Checkpoint) {
 pub(crate) fn write_key(out: &mut Vec<u8>, key: &KeyRow) {
     out.extend_from_slice(&key.hash.0);
     out.extend_from_slice(&key.account.0.to_le_bytes());
-    for option in [key.allowance.map(|a| a.0), key.limit.map(|l| l.0), key.revoked.map(|t| t.0)] {
-        out.push(u8::from(option.is_some()));
-        out.extend_from_slice(&option.unwrap_or_default().to_le_bytes());
+    out.extend([
+        u8::from(key.role == KeyRole::Management),
+        u8::from(key.is_disabled),
+        key.reset as u8,
+        u8::from(key.includes_byok),
+    ]);
+    let words = [key.allowance.map(|a| a.0), key.limit.map(|l| l.0), key.expires.map(|t| t.0)];
+    for word in words.into_iter().chain([key.revoked.map(|t| t.0)]) {
+        put_option(out, word.map(u64::to_le_bytes));
     }
-    out.extend_from_slice(&key.created.0.to_le_bytes());
+    put_option(out, key.policy.map(|id| id.0.0));
+    put_option(out, key.creator.map(|hash| hash.0));
+    for time in [key.window, key.created, key.updated] {
+        out.extend_from_slice(&time.0.to_le_bytes());
+    }
     put_text(out, &key.label);
 }
 
 pub(crate) fn read_key(r: &mut Reader<'_>) -> Result<KeyRow, CodecError> {
     let hash = KeyHash(r.array()?);
     let account = AccountId(r.u64()?);
-    let mut options = [None; 3];
-    for option in &mut options {
-        let present = r.u8()? != 0;
-        let value = r.u64()?;
-        *option = present.then_some(value);
-    }
-    let [allowance, limit, revoked] = options;
-    let created = UnixMs(r.u64()?);
-    let label = read_text(r, LABEL_BYTES_MAX)?;
+    let role = if read_flag(r)? { KeyRole::Management } else { KeyRole::Inference };
+    let is_disabled = read_flag(r)?;
+    let code = r.u8()?;
+    let reset = LimitReset::ALL.get(usize::from(code)).copied();
     Ok(KeyRow {
         hash,
         account,
-        allowance: allowance.map(AccountId),
-        limit: limit.map(NanoUsd),
-        revoked: revoked.map(UnixMs),
-        created,
-        label,
+        role,
+        is_disabled,
+        reset: reset.ok_or(CodecError::Code { what: "limit reset", code })?,
+        includes_byok: read_flag(r)?,
+        allowance: read_option(r, Reader::u64)?.map(AccountId),
+        limit: read_option(r, Reader::u64)?.map(NanoUsd),
+        expires: read_option(r, Reader::u64)?.map(UnixMs),
+        revoked: read_option(r, Reader::u64)?.map(UnixMs),
+        policy: read_option(r, Reader::array)?.map(|id| PolicyId(Digest32(id))),
+        creator: read_option(r, Reader::array)?.map(KeyHash),
+        window: UnixMs(r.u64()?),
+        created: UnixMs(r.u64()?),
+        updated: UnixMs(r.u64()?),
+        label: read_text(r, LABEL_BYTES_MAX)?,
     })
+}
+
+/// A 0/1 byte, then the value if there is one.
+pub(crate) fn put_option<const N: usize>(out: &mut Vec<u8>, value: Option<[u8; N]>) {
+    out.push(u8::from(value.is_some()));
+    out.extend(value.into_iter().flatten());
+}
+
+pub(crate) fn read_option<'a, T>(
+    r: &mut Reader<'a>,
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, CodecError>,
+) -> Result<Option<T>, CodecError> {
+    if read_flag(r)? { read(r).map(Some) } else { Ok(None) }
+}
+
+fn read_flag(r: &mut Reader<'_>) -> Result<bool, CodecError> {
+    match r.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        code => Err(CodecError::Code { what: "flag", code }),
+    }
 }
 
 pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {

@@ -22,7 +22,8 @@ use std::time::Duration;
 pub(crate) const JOURNAL_FILE: &str = "exchange.db";
 /// File name of the position of the last commit.
 pub(crate) const TAIL_FILE: &str = "exchange.tail";
-/// `user_version` of the database's layout and of what its groups hold. 2: receipts of version 2.
+/// `user_version` of the database's layout and of what its groups hold. 2: receipts of version 2, keys in
+/// full, notes, policies.
 const LAYOUT_VERSION: i64 = 2;
 const TAIL_BYTES: usize = 40;
 /// How long a reader waits for the moments in which SQLite locks readers out.

@@ -3,14 +3,18 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+mod accounts;
+mod activity;
 mod admin;
+mod byok;
 mod damage;
 mod funds;
 mod laws;
+mod limits;
 mod records;
 mod threads;
 
-use crate::{AdminReply, AdminRequest, Exchange, ExchangeConfig, hash_key};
+use crate::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, hash_key};
 use bourse_types::NanoUsd;
 use bourse_wire::funds::{Funds, KeyGrant};
 use std::path::Path;
@@ -39,9 +43,9 @@ fn refused(exchange: &Exchange, json: &str) -> String {
 /// A new key of the operator's account; `limit` in nano-USD.
 fn key(exchange: &Exchange, limit: Option<u64>) -> KeyGrant {
     let limit_usd = limit.map(|limit| NanoUsd(limit).to_usd_string());
-    let create = AdminRequest::CreateKey { label: "test".to_owned(), account: None, limit_usd };
+    let create = AdminRequest::CreateKey(NewKey { label: "test".to_owned(), limit_usd, ..NewKey::default() });
     let AdminReply::KeyCreated { secret, .. } = exchange.admin(create, START).unwrap() else { panic!() };
-    exchange.authenticate(&hash_key(&secret.0)).unwrap()
+    exchange.authenticate(&hash_key(&secret.0), START).unwrap()
 }
 
 /// `name balance-held` of every account that moved, amounts in nano-USD.
@@ -60,5 +64,9 @@ fn books(exchange: &Exchange) -> String {
 fn check_clean(exchange: &Exchange) {
     let report = exchange.check(START).unwrap();
     assert!(report.is_clean(), "{report:?}");
-    assert_eq!(report.state_digest, exchange.digest().to_string(), "replay gives the live state");
+    assert_eq!(facts(report).state_digest, exchange.digest().to_string(), "replay gives the live state");
+}
+
+fn facts(report: crate::CheckReport) -> crate::BooksFacts {
+    report.facts.expect("books that could be read")
 }

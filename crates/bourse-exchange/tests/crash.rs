@@ -5,7 +5,7 @@
 
 mod support;
 
-use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, check, hash_key};
+use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, check, hash_key};
 use bourse_types::{KeyHash, NanoUsd, UnixMs};
 use bourse_wire::funds::{Funds, KeyGrant, Records};
 use std::collections::BTreeSet;
@@ -42,7 +42,7 @@ fn writer_process() {
     let round: u64 = std::env::var(ROUND).unwrap().parse().unwrap();
     let key = KeyHash::parse_hex(&std::env::var(KEY).unwrap()).unwrap();
     let exchange = Exchange::open(Path::new(&dir), config(), START).unwrap();
-    let grant = exchange.authenticate(&key).unwrap();
+    let grant = exchange.authenticate(&key, START).unwrap();
     std::thread::scope(|scope| {
         for caller in 0..CALLERS {
             let exchange = &exchange;
@@ -99,7 +99,7 @@ fn kill_after(mut writer: Child, count: usize) -> Vec<u64> {
 /// Begins a market and returns its first key.
 fn begin(dir: &Path) -> KeyHash {
     let exchange = Exchange::open(dir, config(), START).unwrap();
-    let create = AdminRequest::CreateKey { label: "crash".to_owned(), account: None, limit_usd: None };
+    let create = AdminRequest::CreateKey(NewKey { label: "crash".to_owned(), ..NewKey::default() });
     let AdminReply::KeyCreated { secret, .. } = exchange.admin(create, START).unwrap() else { panic!() };
     hash_key(&secret.0)
 }
@@ -142,6 +142,7 @@ fn acknowledged_posts_survive_kills_and_orphaned_holds_are_released() {
         acknowledged.extend(kill_after(start_writer(dir.path(), &key, round), count));
         let report = check(dir.path(), START).unwrap();
         assert!(report.is_clean(), "after kill {round}: {report:?}");
+        let report = report.facts.unwrap();
         assert!(report.receipts >= acknowledged.len() as u64);
         orphans += report.holds_orphaned;
     }
@@ -154,11 +155,16 @@ fn acknowledged_posts_survive_kills_and_orphaned_holds_are_released() {
         assert_eq!(document.receipt.charge.total, NanoUsd(CHARGE));
     }
     let receipts = exchange.checkpoint().unwrap().size;
-    let status = exchange.key_status(&key).unwrap();
-    assert_eq!(status.used, NanoUsd(receipts * CHARGE), "every receipt was paid once, and nothing else");
+    let status = exchange.key_status(&key, START).unwrap();
+    assert_eq!(
+        status.key.usage.total,
+        NanoUsd(receipts * CHARGE),
+        "every receipt was paid once, and nothing else"
+    );
     assert_eq!(status.held, NanoUsd::ZERO);
     exchange.close().unwrap();
     let report = check(dir.path(), START).unwrap();
     assert!(report.is_clean(), "{report:?}");
+    let report = report.facts.unwrap();
     assert_eq!((report.holds_orphaned, report.receipts), (0, receipts));
 }

@@ -168,7 +168,7 @@ impl Gateway {
                 ApiError::new(ErrorType::ProviderOverloaded, "the market is closing: try again in a moment");
             return Err(ApiError { retry_after_s: Some(1), ..closing }.into());
         }
-        let grant = admit::admit(&*shared.ports.funds, headers)?;
+        let grant = admit::admit(&*shared.ports.funds, headers, shared.ports.clock.now())?;
         let job = parse::parse(api, headers, body, shared.config.timeouts.body).await?;
         let now = shared.ports.clock.now();
         let random = shared.ports.entropy.draw();

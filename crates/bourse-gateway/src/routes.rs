@@ -169,7 +169,10 @@ fn health(shared: &Shared) -> Response<Body> {
 /// Whether the exchange has stopped: one that runs has a word for a key that nobody has.
 fn books_stand_still(shared: &Shared) -> bool {
     let nobody = KeyHash([0; 32]);
-    matches!(shared.ports.funds.authenticate(&nobody), Err(FundsError::Journal(_) | FundsError::Closing))
+    matches!(
+        shared.ports.funds.authenticate(&nobody, shared.ports.clock.now()),
+        Err(FundsError::Journal(_) | FundsError::Closing)
+    )
 }
 
 fn metrics(shared: &Shared) -> String {

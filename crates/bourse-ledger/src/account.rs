@@ -11,7 +11,7 @@ use bourse_types::{AccountId, NanoUsd};
 pub enum AccountKind {
     /// Money that a buyer may spend.
     Customer,
-    /// What is left of the lifetime limit of one key. Mirrors spending, holds no money of its own.
+    /// What is left of the limit of one key. Mirrors spending, holds no money of its own.
     KeyAllowance,
     /// What the market owes a seller.
     SellerPayable,

@@ -82,6 +82,15 @@ pub fn decode_batch(reader: &mut Reader<'_>) -> Result<Batch, CodecError> {
     Ok(Batch { at, events })
 }
 
+/// The ledger's time of a batch, without its events.
+pub fn batch_time(bytes: &[u8]) -> Result<UnixMs, CodecError> {
+    let mut reader = Reader::new(bytes);
+    match reader.u8()? {
+        FORMAT_VERSION => reader.u64().map(UnixMs),
+        other => Err(CodecError::Version(other)),
+    }
+}
+
 fn encode_event(event: &Event, out: &mut Vec<u8>) {
     match event {
         Event::Open(account) => {

@@ -31,7 +31,7 @@ mod tests;
 
 pub use account::{Account, AccountKind, Balance, BalanceLimit};
 pub use books::{BooksError, Totals};
-pub use codec::{Batch, CodecError, FORMAT_VERSION, Reader, decode_batch, encode_batch};
+pub use codec::{Batch, CodecError, FORMAT_VERSION, Reader, batch_time, decode_batch, encode_batch};
 pub use event::{Applied, ChainRefusal, Event, Outcome, Refusal, ReleaseReason, Transfer, TransferKind};
 pub use hash::HashKey;
 pub use journal::{

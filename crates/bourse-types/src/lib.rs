@@ -17,4 +17,4 @@ pub use id::{AccountId, Digest32, IdError, KeyHash, NodeId, RequestId, TransferI
 pub use money::{MoneyError, NanoUsd, PicoUsd};
 pub use price::{Charge, PicoUsdPerToken, PicoUsdPerUnit, PriceError, PriceSchedule, TokenCount, Usage};
 pub use slug::{ModelSlug, NAME_BYTES_MAX, SellerName, SlugError};
-pub use time::{DurationMs, UnixMs};
+pub use time::{DurationMs, UnixMs, UtcDay};

@@ -125,6 +125,10 @@ impl<'a> Reader<'a> {
             _ => Err(CanonicalError::Value("option")),
         }
     }
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
     /// Succeeds when nothing is left.
     pub fn finish(self) -> Result<(), CanonicalError> {
         if self.rest.is_empty() { Ok(()) } else { Err(CanonicalError::Trailing(self.rest.len())) }

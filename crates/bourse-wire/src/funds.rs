@@ -5,11 +5,32 @@
 //! repeating one is harmless. The calls are synchronous and short (memory only); waiting for the disk
 //! is a separate call on the ticket that a settlement returns. In one process the exchange answers
 //! directly; between machines the same messages travel.
+//!
+//! Beside it stand [`Records`] for whoever asks about the past and [`Accounts`] for those who administer keys.
+//! When the buyer's own key at a seller serves (*BYOK*), the seller bills the buyer outside the books: the list
+//! price is never posted, the charge is the market's fee on it, and the list price is counted apart.
 
 use crate::receipt::{Receipt, ReceiptDocument};
 use bourse_types::{AccountId, Digest32, Fault, KeyHash, NanoUsd, RequestId, Retry, UnixMs};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+
+mod accounts;
+mod activity;
+mod note;
+mod policy;
+pub use accounts::{
+    Accounts, AccountsError, Change, KEY_NAME_BYTES_MAX, KEYS_PAGE_MAX, KeyDraft, KeyPage, KeyPatch,
+    KeyRecord, KeyRole, KeySecret, LimitReset, SpendWindows,
+};
+pub use activity::{
+    ACTIVITY_DAYS, ACTIVITY_OTHER, ACTIVITY_ROWS_PER_DAY_MAX, ActivityQuery, ActivityRow, ActivitySums,
+};
+pub use note::{
+    GenerationNote, NOTE_BYTES_MAX, NOTE_TEXT_BYTES_MAX, NOTE_VERSION, NoteText, ProviderResponse,
+};
+pub use policy::{POLICY_BYTES_MAX, PolicyError, PolicyId, PolicyText};
 
 /// A future that the port returns: boxed, so that the port can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -25,14 +46,22 @@ pub struct KeyGrant {
     pub key_digest: Digest32,
     /// The account's name in receipts; see [`Receipt::digest_of_account`].
     pub account_digest: Digest32,
+    /// What the key is for: a hold under a management key is refused.
+    pub role: KeyRole,
+    /// The routing policy of the account; see [`Records::policy`].
+    pub account_policy: Option<PolicyId>,
+    /// The routing policy of the key, which can only tighten the account's.
+    pub key_policy: Option<PolicyId>,
 }
 
 impl KeyGrant {
-    /// The grant of a key on an account. Whoever keeps keys keeps the digests too, and grants them unhashed.
+    /// The grant of an inference key without policies. Whoever keeps keys keeps the digests too, and grants
+    /// them unhashed.
     pub fn new(key: KeyHash, account: AccountId) -> Self {
         let (key_digest, account_digest) =
             (Receipt::digest_of_key(&key), Receipt::digest_of_account(account));
-        Self { key, account, key_digest, account_digest }
+        let role = KeyRole::Inference;
+        Self { key, account, key_digest, account_digest, role, account_policy: None, key_policy: None }
     }
 }
 
@@ -43,8 +72,11 @@ pub struct HoldRequest {
     pub request: RequestId,
     /// Who pays.
     pub grant: KeyGrant,
-    /// Upper bound of the cost so far.
+    /// Upper bound of the cost so far: of the charge, which is a fee where the buyer's own key may serve.
     pub amount: NanoUsd,
+    /// Upper bound so far of what the buyer's own sellers bill it. Holds no money; counts towards a key's
+    /// limit that includes it. Zero where no own key may serve.
+    pub byok: NanoUsd,
     /// When an abandoned hold gives itself back.
     pub expires: UnixMs,
     /// The caller's clock.
@@ -60,6 +92,8 @@ pub struct HoldExtension {
     pub step: u16,
     /// What to add.
     pub amount: NanoUsd,
+    /// What to add to [`HoldRequest::byok`].
+    pub byok: NanoUsd,
     /// The caller's clock.
     pub now: UnixMs,
 }
@@ -67,13 +101,35 @@ pub struct HoldExtension {
 /// Most extensions of one hold. 4,096 × 256 tokens is over a million tokens.
 pub const HOLD_EXTENSIONS_MAX: u16 = 4_096;
 
-/// Ends a request: posts `receipt.charge.total`, gives the rest back, logs the receipt.
+/// Whose key at the seller served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Billing {
+    /// The market's: the seller is paid from the charge.
+    #[default]
+    Credits,
+    /// The buyer's own: `receipt.charge` is the list price as metered, and the exchange replaces it by its
+    /// fee on it before the receipt is written.
+    Byok,
+}
+
+/// Ends a request: posts the charge, gives the rest back, logs the receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
     /// The whole record. `receipt.fee` is filled in by the exchange.
     pub receipt: Receipt,
+    /// What the generation record shows beside it.
+    pub note: GenerationNote,
+    /// Whose key served.
+    pub billing: Billing,
     /// The caller's clock.
     pub now: UnixMs,
+}
+
+impl Settlement {
+    /// Of a request that the market's key served, without a note.
+    pub fn new(receipt: Receipt, now: UnixMs) -> Self {
+        Self { receipt, note: GenerationNote::default(), billing: Billing::Credits, now }
+    }
 }
 
 /// A position in the journal: durable once the group that holds it is on disk.
@@ -83,7 +139,7 @@ pub struct CommitTicket(pub u64);
 /// What a settlement did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settled {
-    /// What the buyer paid.
+    /// What the buyer paid: with [`Billing::Byok`] the fee.
     pub cost: NanoUsd,
     /// When it is safe on disk.
     pub ticket: CommitTicket,
@@ -92,12 +148,8 @@ pub struct Settled {
 /// State of a key and its account, for `/key` and `/credits`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyStatus {
-    /// What the operator called it.
-    pub label: String,
-    /// Lifetime limit, if there is one.
-    pub limit: Option<NanoUsd>,
-    /// Settled spend of this key.
-    pub used: NanoUsd,
+    /// The key.
+    pub key: KeyRecord,
     /// Held by requests in flight of this key's account.
     pub held: NanoUsd,
     /// Everything ever credited to the account.
@@ -106,6 +158,15 @@ pub struct KeyStatus {
     pub account_spent: NanoUsd,
     /// What the account can still spend.
     pub account_available: NanoUsd,
+}
+
+/// A settled request as its generation record shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// The receipt.
+    pub receipt: Receipt,
+    /// What stands beside it.
+    pub note: GenerationNote,
 }
 
 /// Why the exchange refused.
@@ -117,6 +178,18 @@ pub enum FundsError {
     /// The key was revoked.
     #[error("this API key was revoked")]
     RevokedKey,
+    /// The key is switched off.
+    #[error("this API key is disabled")]
+    DisabledKey,
+    /// The key's time is over.
+    #[error("this API key has expired")]
+    ExpiredKey,
+    /// A management key was used to buy.
+    #[error("a management key administers keys and cannot buy")]
+    ManagementKey,
+    /// An inference key was used to administer.
+    #[error("this call needs a management key")]
+    NotManagement,
     /// The account cannot cover the amount.
     #[error("the account has {available} available and this request needs {needed}")]
     InsufficientFunds {
@@ -153,6 +226,9 @@ pub enum FundsError {
     /// The journal failed; nothing more is accepted until the operator looks.
     #[error("the journal cannot be written: {0}")]
     Journal(String),
+    /// The system gave no randomness for a new key or id.
+    #[error("{0}")]
+    NoRandomness(String),
     /// The exchange is closing.
     #[error("the exchange is closing")]
     Closing,
@@ -164,6 +240,10 @@ impl FundsError {
         match self {
             Self::UnknownKey
             | Self::RevokedKey
+            | Self::DisabledKey
+            | Self::ExpiredKey
+            | Self::ManagementKey
+            | Self::NotManagement
             | Self::InsufficientFunds { .. }
             | Self::KeyLimit { .. }
             | Self::Conflict => Fault::Buyer,
@@ -182,8 +262,8 @@ impl FundsError {
 
 /// The port itself. Implemented by the exchange and, in tests, by fakes.
 pub trait Funds: Send + Sync + 'static {
-    /// Looks a key up.
-    fn authenticate(&self, key: &KeyHash) -> Result<KeyGrant, FundsError>;
+    /// Looks a key up. Unknown, revoked, disabled and expired ones are told apart.
+    fn authenticate(&self, key: &KeyHash, now: UnixMs) -> Result<KeyGrant, FundsError>;
     /// Reserves the first bound. Repeating it with equal content succeeds without effect.
     fn hold(&self, request: &HoldRequest) -> Result<(), FundsError>;
     /// Adds to the hold.
@@ -198,8 +278,21 @@ pub trait Funds: Send + Sync + 'static {
 pub trait Records: Send + Sync + 'static {
     /// The receipt of a request, with its proofs. `Ok(None)`: no such receipt.
     fn receipt(&self, request: RequestId) -> Result<Option<ReceiptDocument>, FundsError>;
+    /// The receipt and the note of a request, without proofs. `Ok(None)`: no such receipt.
+    fn generation(&self, request: RequestId) -> Result<Option<Generation>, FundsError>;
     /// State of a key.
-    fn key_status(&self, key: &KeyHash) -> Result<KeyStatus, FundsError>;
+    fn key_status(&self, key: &KeyHash, now: UnixMs) -> Result<KeyStatus, FundsError>;
+    /// What the account used on completed days, by day, then model, then seller. At most
+    /// [`ACTIVITY_DAYS`] days of [`ACTIVITY_ROWS_PER_DAY_MAX`] rows and one.
+    fn activity(
+        &self,
+        account: AccountId,
+        query: &ActivityQuery,
+        now: UnixMs,
+    ) -> Result<Vec<ActivityRow>, FundsError>;
+    /// The text of a policy that a grant names. `Ok(None)`: nobody has it any more, so the grant is of
+    /// yesterday; authenticate again.
+    fn policy(&self, id: &PolicyId) -> Result<Option<Arc<str>>, FundsError>;
     /// The newest signed checkpoint of the receipts log.
     fn checkpoint(&self) -> Result<crate::receipt::Checkpoint, FundsError>;
     /// Proof that the log of `from` receipts is a prefix of the newest one: the consistency path.

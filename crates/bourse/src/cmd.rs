@@ -48,19 +48,9 @@ fn dollars(usd: &str) -> String {
     format!("{sign}${short}")
 }
 
-/// Unix milliseconds as a date and time in UTC. Civil dates from days: Howard Hinnant's algorithm.
+/// Unix milliseconds as a date and time in UTC, to the second.
 fn utc(ms: u64) -> String {
-    let seconds = ms / 1_000;
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+    bourse_types::UnixMs(ms - ms % 1_000).to_iso_string().replace('T', " ").replace('Z', "")
 }
 
 /// Lines up rows in columns, two spaces apart.

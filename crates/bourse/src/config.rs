@@ -103,6 +103,10 @@ pub enum Durability {
 pub struct ExchangeSection {
     /// The market's share of each charge.
     pub fee_bps: u32,
+    /// The market's fee where the buyer's own key at a seller served, on the list price.
+    pub byok_fee_bps: u32,
+    /// List price per account and month on which no such fee is taken, in USD.
+    pub byok_free_usd_per_month: String,
     /// What the operator's account is given on the first start, in USD.
     pub starting_credit: String,
 }
@@ -187,7 +191,12 @@ impl Default for GatewaySection {
 
 impl Default for ExchangeSection {
     fn default() -> Self {
-        Self { fee_bps: 400, starting_credit: "10".to_owned() }
+        Self {
+            fee_bps: bourse_exchange::FEE_BPS,
+            byok_fee_bps: bourse_exchange::BYOK_FEE_BPS,
+            byok_free_usd_per_month: "0".to_owned(),
+            starting_credit: "10".to_owned(),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::data_dir::{DataDir, DataDirError, Runtime};
 use crate::report::Plain;
 use crate::supervise::{ChildState, NodeProcess, Supervisor};
 use crate::wiring::{self, LOCAL_SELLER, WiringError};
-use bourse_exchange::{AdminReply, AdminRequest, Exchange, OPERATOR_NAME, hash_key};
+use bourse_exchange::{AdminReply, AdminRequest, Exchange, NewKey, OPERATOR_NAME, hash_key};
 use bourse_gateway::{
     Clock as _, Entropy, Gateway, GatewayConfig, NetConnect, NodeAdmission, Ports, Secret, SystemClock,
 };
@@ -315,12 +315,12 @@ fn token() -> Result<String, StartError> {
 /// replaced like one that was lost.
 fn operator_key(data_dir: &DataDir, exchange: &Exchange) -> Result<String, StartError> {
     if let Some(key) = data_dir.operator_key()? {
-        if exchange.authenticate(&hash_key(&key)).is_ok() {
+        if exchange.authenticate(&hash_key(&key), SystemClock.now()).is_ok() {
             return Ok(key);
         }
         tracing::warn!("the books do not honour the kept operator key: making a new one");
     }
-    let request = AdminRequest::CreateKey { label: OPERATOR_NAME.to_owned(), account: None, limit_usd: None };
+    let request = AdminRequest::CreateKey(NewKey { label: OPERATOR_NAME.to_owned(), ..NewKey::default() });
     let failed = || Plain::new("the operator's key could not be made");
     match exchange.admin(request, SystemClock.now()) {
         Ok(AdminReply::KeyCreated { secret, .. }) => {

@@ -1,7 +1,7 @@
 //! From configuration to what each role is told: the last place where text is parsed.
 
 use crate::config::{self, Config, ConfigError, Environment, ProviderModelSection, ProviderSection};
-use bourse_exchange::ExchangeConfig;
+use bourse_exchange::{ByokTerms, ExchangeConfig};
 use bourse_gateway::adapter::adapter_of_kind;
 use bourse_gateway::{Durability, GatewayConfig, ProviderConfig, ProviderModel, Secret, Timeouts};
 use bourse_types::{ModelSlug, PriceSchedule, SellerName};
@@ -69,13 +69,19 @@ pub enum WiringError {
 
 /// What the exchange is told.
 pub fn exchange(config: &Config) -> Result<ExchangeConfig, WiringError> {
-    let fee_bps = config.exchange.fee_bps;
-    if fee_bps > FEE_BPS_MAX {
-        let (value, max) = (fee_bps.into(), FEE_BPS_MAX.into());
-        return Err(WiringError::TooLarge { field: "exchange.fee_bps", value, max });
-    }
+    let fee_bps = share("exchange.fee_bps", config.exchange.fee_bps)?;
+    let free = &config.exchange.byok_free_usd_per_month;
+    let byok = ByokTerms {
+        fee_bps: share("exchange.byok_fee_bps", config.exchange.byok_fee_bps)?,
+        free_per_month: config::amount("exchange.byok_free_usd_per_month", free)?,
+    };
     let starting_credit = config::amount("exchange.starting_credit", &config.exchange.starting_credit)?;
-    Ok(ExchangeConfig { fee_bps, starting_credit, ..ExchangeConfig::default() })
+    Ok(ExchangeConfig { fee_bps, byok, starting_credit, ..ExchangeConfig::default() })
+}
+
+fn share(field: &'static str, bps: u32) -> Result<u32, WiringError> {
+    let (value, max) = (bps.into(), FEE_BPS_MAX.into());
+    if bps > FEE_BPS_MAX { Err(WiringError::TooLarge { field, value, max }) } else { Ok(bps) }
 }
 
 /// What the local node asks.

@@ -1,23 +1,18 @@
-//! Rebuilding the core from a journal, and its snapshots.
+//! Rebuilding the core from a journal.
 //!
 //! Replay trusts nothing: a record that cannot be read, an event that does not apply, a receipt that is
 //! none, or a checkpoint that does not match the log means that the journal is not what this exchange
 //! wrote, and it stops there.
 
 use super::Core;
-use crate::names::ACCOUNT_NAME_BYTES_MAX;
 use crate::record::{self, Record, Records};
-use bourse_ledger::{
-    CodecError, Group, HashKey, Limits, Position, Reader, ReplayError, SnapshotError, State,
-};
-use bourse_proof::log::MerkleLog;
+use bourse_ledger::{CodecError, Group, HashKey, Limits, ReplayError, State};
 use bourse_proof::merkle::leaf_hash;
 use bourse_proof::sign::verify_checkpoint;
-use bourse_types::{AccountId, Digest32, UnixMs};
+use bourse_types::{Digest32, NanoUsd, UnixMs};
 use bourse_wire::canonical::CanonicalError;
+use bourse_wire::funds::GenerationNote;
 use bourse_wire::receipt::{Checkpoint, Receipt};
-
-const SNAPSHOT_VERSION: u8 = 1;
 
 /// Why a group of the journal does not replay.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +21,7 @@ pub(crate) enum ReplayFailure {
     Record(#[from] CodecError),
     #[error("{0}")]
     Event(#[from] ReplayError),
-    #[error("a receipt cannot be read: {0}")]
+    #[error("a receipt or its note cannot be read: {0}")]
     Receipt(#[from] CanonicalError),
     #[error("the journal does not begin with its genesis record")]
     NoGenesis,
@@ -38,15 +33,6 @@ pub(crate) enum ReplayFailure {
     Signature,
     #[error("receipts without a checkpoint at the end of their group")]
     Uncovered,
-}
-
-/// Why a snapshot cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SnapshotFailure {
-    #[error("the snapshot cannot be read: {0}")]
-    Record(#[from] CodecError),
-    #[error("the snapshot cannot be read: {0}")]
-    State(#[from] SnapshotError),
 }
 
 impl Core {
@@ -74,17 +60,18 @@ impl Core {
     /// Applies one group. Checks signatures of checkpoints when `verify` says so.
     pub(crate) fn replay_group(&mut self, group: &Group, verify: Verify) -> Result<(), ReplayFailure> {
         let mut covered = true;
-        for record in Records::new(&group.bytes) {
+        let mut records = Records::new(&group.bytes);
+        while let Some(record) = records.next() {
             match record? {
                 Record::Genesis { .. } if group.position.seq == 1 => {}
                 Record::Genesis { .. } => return Err(ReplayFailure::SecondGenesis),
                 Record::Events(batch) => self.state.replay(batch.at, &batch.events)?,
                 Record::Name { account, name } => self.names.add(account, name),
-                Record::Key(row) => self.keys.put(row),
+                Record::Key(row) => self.take_key(row)?,
+                Record::Policy(text) => self.policies.put(text),
+                Record::AccountPolicy { account, policy } => self.policies.set_account(account, policy)?,
                 Record::Receipt { bytes, .. } => {
-                    let receipt = Receipt::from_canonical_bytes(bytes)?;
-                    self.log.append(leaf_hash(bytes));
-                    self.keys.spend(&receipt.key_digest, receipt.charge.total);
+                    self.replay_receipt(bytes, records.take_note()?)?;
                     covered = false;
                 }
                 Record::Checkpoint(checkpoint) => {
@@ -97,6 +84,16 @@ impl Core {
         if covered { Ok(()) } else { Err(ReplayFailure::Uncovered) }
     }
 
+    fn replay_receipt(&mut self, bytes: &[u8], note: &[u8]) -> Result<(), ReplayFailure> {
+        let receipt = Receipt::from_canonical_bytes(bytes)?;
+        let byok = GenerationNote::read(note)?.byok_cost.unwrap_or(NanoUsd::ZERO);
+        self.log.append(leaf_hash(bytes));
+        if let Some(hash) = self.keys.by_digest(&receipt.key_digest).copied() {
+            self.keys.spend(&hash, receipt.charge.total, byok, self.state.now());
+        }
+        Ok(())
+    }
+
     fn check_checkpoint(&self, said: &Checkpoint, verify: Verify) -> Result<(), ReplayFailure> {
         let (size, root) = (self.log.size(), self.log.root());
         if (said.size, said.root) != (size, root) {
@@ -105,75 +102,6 @@ impl Core {
         let signed =
             said.exchange == self.exchange && (verify == Verify::Roots || verify_checkpoint(said).is_ok());
         if signed { Ok(()) } else { Err(ReplayFailure::Signature) }
-    }
-
-    /// The whole core as bytes. Equal bytes mean equal behaviour.
-    pub(crate) fn encode_snapshot(&self) -> Vec<u8> {
-        let mut out = vec![SNAPSHOT_VERSION];
-        out.extend_from_slice(&self.exchange.0);
-        let log = self.log.to_state_bytes();
-        out.extend_from_slice(&(log.len() as u32).to_le_bytes());
-        out.extend_from_slice(&log);
-        out.extend_from_slice(&(self.names.iter().len() as u32).to_le_bytes());
-        for (account, name) in self.names.iter() {
-            out.extend_from_slice(&account.0.to_le_bytes());
-            record::put_text(&mut out, name);
-        }
-        let keys = self.keys.sorted();
-        out.extend_from_slice(&(keys.len() as u32).to_le_bytes());
-        for key in keys {
-            record::write_key(&mut out, &key.row);
-            out.extend_from_slice(&key.used.to_le_bytes());
-        }
-        self.state.encode_snapshot(&mut out);
-        out
-    }
-
-    /// Rebuilds a core as it was after the group at `at`.
-    pub(crate) fn from_snapshot(
-        bytes: &[u8],
-        at: Position,
-        key: HashKey,
-        snapshot_every: u64,
-    ) -> Result<Self, SnapshotFailure> {
-        let mut r = Reader::new(bytes);
-        match r.u8()? {
-            SNAPSHOT_VERSION => {}
-            other => return Err(CodecError::Version(other).into()),
-        }
-        let exchange = Digest32(r.array()?);
-        let log_bytes = r.u32()? as usize;
-        let log = MerkleLog::from_state_bytes(r.take(log_bytes)?)
-            .map_err(|_| CodecError::Inconsistent("the state of the receipts log is malformed"))?;
-        let mut names = Vec::new();
-        for _ in 0..r.u32()? {
-            names.push((AccountId(r.u64()?), record::read_text(&mut r, ACCOUNT_NAME_BYTES_MAX)?));
-        }
-        let mut keys = Vec::new();
-        for _ in 0..r.u32()? {
-            keys.push((record::read_key(&mut r)?, r.u128()?));
-        }
-        let state = State::decode_snapshot(&mut r, key)?;
-        if r.remaining() > 0 {
-            return Err(CodecError::Inconsistent("bytes follow the snapshot").into());
-        }
-        let mut core = Self::new(state, exchange, snapshot_every, key);
-        core.log = log;
-        core.seq = at.seq + 1;
-        for (account, name) in names {
-            core.names.add(account, name);
-        }
-        for (row, used) in keys {
-            let hash = row.hash;
-            core.keys.put(row);
-            core.keys.set_used(&hash, used);
-        }
-        Ok(core)
-    }
-
-    /// The digest of everything that can influence a later outcome.
-    pub(crate) fn digest(&self) -> Digest32 {
-        Digest32(*blake3::hash(&self.encode_snapshot()).as_bytes())
     }
 
     /// The latest time at which something happened.

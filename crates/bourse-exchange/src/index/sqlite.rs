@@ -5,12 +5,16 @@
 //! the rows of the request's own second and scans them; there are few rows, as most requests of a second
 //! are settled in the same step.
 
-use super::{IndexBatch, IndexError, IndexHead, IndexStore, Place};
+use super::{
+    ACTIVITY_ROWS_MAX, ActivityKey, ActivityRange, IndexBatch, IndexError, IndexHead, IndexStore, Place,
+    first_kept,
+};
 use bourse_ledger::{Position, Reader};
 use bourse_proof::log::{MerkleLog, Tile, TileSource};
-use bourse_types::{Digest32, RequestId, UnixMs};
+use bourse_types::{Digest32, ModelSlug, NanoUsd, RequestId, SellerName, UnixMs, UtcDay};
+use bourse_wire::funds::ActivitySums;
 use bourse_wire::receipt::Checkpoint;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -31,6 +35,10 @@ const LAYOUT: &str = "
     CREATE TABLE IF NOT EXISTS head(one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
         chain BLOB NOT NULL, log BLOB NOT NULL, size INTEGER, root BLOB, time INTEGER, exchange BLOB,
         signature BLOB) STRICT;
+    CREATE TABLE IF NOT EXISTS activity(day INTEGER NOT NULL, account BLOB NOT NULL, key BLOB NOT NULL,
+        model TEXT NOT NULL, seller TEXT NOT NULL, requests INTEGER NOT NULL, prompt INTEGER NOT NULL,
+        completion INTEGER NOT NULL, reasoning INTEGER NOT NULL, cost INTEGER NOT NULL, byok INTEGER NOT NULL,
+        PRIMARY KEY (day, account, key, model, seller)) STRICT, WITHOUT ROWID;
 ";
 
 /// The index in a SQLite database.
@@ -100,6 +108,7 @@ impl SqliteIndex {
                 c.map(|c| c.signature),
             ])?;
         }
+        add_activity(&transaction, batch)?;
         transaction.commit()
     }
 }
@@ -142,8 +151,32 @@ impl IndexStore for SqliteIndex {
         Ok(None)
     }
 
+    fn activity(&self, range: &ActivityRange) -> Result<Vec<(ActivityKey, ActivitySums)>, IndexError> {
+        let sql =
+            "SELECT day, account, key, model, seller, requests, prompt, completion, reasoning, cost, byok
+                   FROM activity WHERE account = ?1 AND day BETWEEN ?2 AND ?3 AND (?4 IS NULL OR key = ?4)";
+        let mut statement = self.db.prepare_cached(sql).map_err(store)?;
+        let key = range.key.map(|key| key.0);
+        let rows = statement
+            .query_map(params![range.account.0, range.first.0, range.last.0, key], |row| {
+                let key = (row.get(0)?, Digest32(row.get(1)?), Digest32(row.get(2)?));
+                Ok((key, row.get::<_, String>(3)?, row.get::<_, String>(4)?, read_sums(row, 5)?))
+            })
+            .map_err(store)?;
+        let mut found = Vec::new();
+        for row in rows {
+            let ((day, account, key), model, seller, sums) = row.map_err(store)?;
+            let (Ok(model), Ok(seller)) = (ModelSlug::parse(&model), SellerName::parse(&seller)) else {
+                return Err(IndexError::Store("a row of activity has names that are none".to_owned()));
+            };
+            found.push((ActivityKey { day: UtcDay(day), account, key, model, seller }, sums));
+        }
+        Ok(found)
+    }
+
     fn reset(&mut self) -> Result<(), IndexError> {
-        let drop = "DROP TABLE IF EXISTS second; DROP TABLE IF EXISTS link; DROP TABLE IF EXISTS tile; DROP TABLE IF EXISTS head;";
+        let drop = "DROP TABLE IF EXISTS second; DROP TABLE IF EXISTS link; DROP TABLE IF EXISTS tile;
+            DROP TABLE IF EXISTS head; DROP TABLE IF EXISTS activity;";
         self.db.execute_batch(&format!("BEGIN; {drop} {LAYOUT} COMMIT;")).map_err(store)
     }
 }
@@ -155,6 +188,76 @@ impl TileSource for SqliteIndex {
         let row = statement.query_row(params![level, index.cast_signed()], |row| row.get::<_, Vec<u8>>(0));
         Tile::from_bytes(level, index, &row.ok()?)
     }
+}
+
+fn add_activity(transaction: &Transaction<'_>, batch: &IndexBatch) -> rusqlite::Result<()> {
+    for (key, sums) in &batch.activity {
+        if add_to_row(transaction, key, sums)? {
+            continue;
+        }
+        let sql = "SELECT count(*) FROM activity WHERE day = ?1 AND account = ?2";
+        let mut count = transaction.prepare_cached(sql)?;
+        let rows: i64 = count.query_row(params![key.day.0, key.account.0], |row| row.get(0))?;
+        let is_full = rows >= ACTIVITY_ROWS_MAX as i64;
+        let Some(place) = (if is_full { key.other() } else { Some(key.clone()) }) else { continue };
+        if !is_full || !add_to_row(transaction, &place, sums)? {
+            insert_row(transaction, &place, sums)?;
+        }
+    }
+    if let Some((newest, _)) = batch.activity.last_key_value() {
+        let mut forget = transaction.prepare_cached("DELETE FROM activity WHERE day < ?1")?;
+        forget.execute(params![first_kept(newest.day).0])?;
+    }
+    Ok(())
+}
+
+/// False when there is no such row.
+fn add_to_row(
+    transaction: &Transaction<'_>,
+    key: &ActivityKey,
+    more: &ActivitySums,
+) -> rusqlite::Result<bool> {
+    let sql = "SELECT requests, prompt, completion, reasoning, cost, byok FROM activity
+               WHERE day = ?1 AND account = ?2 AND key = ?3 AND model = ?4 AND seller = ?5";
+    let place = params![key.day.0, key.account.0, key.key.0, key.model.as_str(), key.seller.as_str()];
+    let found = transaction.prepare_cached(sql)?.query_row(place, |row| read_sums(row, 0)).optional()?;
+    let Some(mut sums) = found else { return Ok(false) };
+    sums.add(more);
+    insert_row(transaction, key, &sums)?;
+    Ok(true)
+}
+
+fn insert_row(transaction: &Transaction<'_>, key: &ActivityKey, sums: &ActivitySums) -> rusqlite::Result<()> {
+    let sql =
+        "INSERT OR REPLACE INTO activity(day, account, key, model, seller, requests, prompt, completion,
+               reasoning, cost, byok) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let stored = |sum: u64| i64::try_from(sum).unwrap_or(i64::MAX);
+    let row = params![
+        key.day.0,
+        key.account.0,
+        key.key.0,
+        key.model.as_str(),
+        key.seller.as_str(),
+        stored(sums.requests),
+        stored(sums.prompt_tokens),
+        stored(sums.completion_tokens),
+        stored(sums.reasoning_tokens),
+        stored(sums.cost.0),
+        stored(sums.byok_cost.0),
+    ];
+    transaction.prepare_cached(sql)?.execute(row).map(drop)
+}
+
+fn read_sums(row: &Row<'_>, first: usize) -> rusqlite::Result<ActivitySums> {
+    let sum = |at: usize| row.get::<_, i64>(first + at).map(i64::cast_unsigned);
+    Ok(ActivitySums {
+        requests: sum(0)?,
+        prompt_tokens: sum(1)?,
+        completion_tokens: sum(2)?,
+        reasoning_tokens: sum(3)?,
+        cost: NanoUsd(sum(4)?),
+        byok_cost: NanoUsd(sum(5)?),
+    })
 }
 
 fn second_of(request: RequestId) -> i64 {

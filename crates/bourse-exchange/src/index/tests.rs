@@ -10,7 +10,7 @@ fn batch(n: u64) -> IndexBatch {
     let mut log = MerkleLog::default();
     let tiles = (0..256).flat_map(|leaf| log.append(leaf_hash(&[n as u8, leaf as u8])));
     let tiles = tiles.map(|tile| Tile { index: n, ..tile }).collect();
-    IndexBatch { places: vec![(RequestId(u128::from(n) << 90), place)], tiles }
+    IndexBatch { places: vec![(RequestId(u128::from(n) << 90), place)], tiles, activity: BTreeMap::new() }
 }
 
 fn head(n: u64) -> IndexHead {
@@ -72,7 +72,8 @@ fn the_inbox_is_bounded_and_the_journal_fills_the_gap() {
                 request: RequestId(1),
                 offset: 0,
                 len: 0,
-                leaf: Digest32::default()
+                leaf: Digest32::default(),
+                sale: None,
             };
             receipts
         ]),

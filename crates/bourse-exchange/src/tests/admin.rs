@@ -2,7 +2,7 @@
 
 use super::support::{START, hold, request, serve};
 use super::{ask, books, check_clean, key, market, market_in, refused};
-use crate::{AdminReply, AdminRequest, KEY_PREFIX, LABEL_BYTES_MAX, balances, hash_key, statement};
+use crate::{AdminReply, AdminRequest, KEY_PREFIX, LABEL_BYTES_MAX, NewKey, balances, hash_key, statement};
 use bourse_ledger::Position;
 use bourse_types::NanoUsd;
 use bourse_wire::funds::{Funds, Records};
@@ -12,10 +12,10 @@ fn a_key_is_shown_once_and_kept_as_a_hash() {
     let exchange = market(1_000);
     let reply = ask(&exchange, r#"{"op":"create_key","label":"laptop"}"#);
     assert!(!format!("{reply:?}").contains(KEY_PREFIX), "Debug shows no secret");
-    let AdminReply::KeyCreated { key, secret } = reply else { panic!() };
+    let AdminReply::KeyCreated { key, secret, namesakes: 0 } = reply else { panic!() };
     assert_eq!(secret.0.len(), KEY_PREFIX.len() + 64);
     assert_eq!((key.account.as_str(), key.used_usd.as_str()), ("operator", "0.000000000"));
-    assert!(exchange.authenticate(&hash_key(&secret.0)).is_ok());
+    assert!(exchange.authenticate(&hash_key(&secret.0), START).is_ok());
     let mut journal = Vec::new();
     let groups = exchange.shared.index.lock().with_journal(|j| j.read(Position::default(), 99)).unwrap();
     for group in groups {
@@ -46,7 +46,7 @@ fn keys_are_listed_revoked_and_named_by_label_or_id() {
 }
 
 fn key_named(exchange: &crate::Exchange, label: &str) {
-    let create = AdminRequest::CreateKey { label: label.to_owned(), account: None, limit_usd: None };
+    let create = AdminRequest::CreateKey(NewKey { label: label.to_owned(), ..NewKey::default() });
     exchange.admin(create, START).unwrap();
 }
 
@@ -57,8 +57,10 @@ fn a_limit_is_set_raised_lowered_and_lifted() {
     serve(&exchange, 1, grant, START).unwrap();
     let set = |nano: Option<u64>| {
         let limit_usd = nano.map(|nano| NanoUsd(nano).to_usd_string());
-        exchange.admin(AdminRequest::LimitKey { key: "test".to_owned(), limit_usd }, START).unwrap();
-        exchange.key_status(&grant.key).unwrap().limit.map(|limit| limit.0)
+        exchange
+            .admin(AdminRequest::LimitKey { key: "test".to_owned(), limit_usd, reset: None }, START)
+            .unwrap();
+        exchange.key_status(&grant.key, START).unwrap().key.limit.map(|limit| limit.0)
     };
     let can_hold = |n, amount| exchange.hold(&hold(request(n, START), grant, amount, START)).is_ok();
     assert_eq!(set(Some(2_000)), Some(2_000));
@@ -98,7 +100,8 @@ fn names_are_bounded_and_printable() {
     let exchange = market(0);
     let create = |label: &str, account: Option<&str>| {
         let account = account.map(str::to_owned);
-        let request = AdminRequest::CreateKey { label: label.to_owned(), account, limit_usd: None };
+        let request =
+            AdminRequest::CreateKey(NewKey { label: label.to_owned(), account, ..NewKey::default() });
         exchange.admin(request, START).map(drop).map_err(|error| error.to_string())
     };
     assert_eq!(create(&"x".repeat(LABEL_BYTES_MAX), None), Ok(()));
@@ -166,9 +169,9 @@ fn the_status_of_a_key_adds_up() {
     let grant = key(&exchange, Some(8_000));
     serve(&exchange, 1, grant, START).unwrap();
     exchange.hold(&hold(request(2, START), grant, 500, START)).unwrap();
-    let status = exchange.key_status(&grant.key).unwrap();
-    assert_eq!((status.label.as_str(), status.limit), ("test", Some(NanoUsd(8_000))));
-    assert_eq!((status.used, status.held), (NanoUsd(1_234), NanoUsd(500)));
+    let status = exchange.key_status(&grant.key, START).unwrap();
+    assert_eq!((status.key.name.as_str(), status.key.limit), ("test", Some(NanoUsd(8_000))));
+    assert_eq!((status.key.usage.total, status.held), (NanoUsd(1_234), NanoUsd(500)));
     assert_eq!((status.account_credited, status.account_spent), (NanoUsd(10_000), NanoUsd(1_234)));
     assert_eq!(status.account_available, NanoUsd(10_000 - 1_234 - 500));
 }

@@ -26,7 +26,7 @@ fn step(exchange: &Exchange, grant: KeyGrant, line: &str) -> String {
         "hold" => exchange.hold(&hold(id, grant, n(1), START)),
         "extend" => {
             let (step, amount) = (n(1) as u16, NanoUsd(n(2)));
-            exchange.extend(&HoldExtension { request: id, step, amount, now: START })
+            exchange.extend(&HoldExtension { request: id, step, amount, byok: NanoUsd(0), now: START })
         }
         "settle" => exchange.settle(settlement(id, grant, n(1), START)).map(|settled| {
             assert_eq!(settled.cost, NanoUsd(n(1)));
@@ -123,13 +123,13 @@ fn keys_that_are_unknown_revoked_or_of_another_account_do_nothing() {
     let exchange = market(1_000);
     let grant = key(&exchange, None);
     let unknown = KeyHash([9; 32]);
-    assert_eq!(exchange.authenticate(&unknown), Err(FundsError::UnknownKey));
+    assert_eq!(exchange.authenticate(&unknown, START), Err(FundsError::UnknownKey));
     let ask_hold = |grant| exchange.hold(&hold(request(1, START), grant, 1, START));
     assert_eq!(ask_hold(KeyGrant { key: unknown, ..grant }), Err(FundsError::UnknownKey));
     assert_eq!(ask_hold(KeyGrant { account: crate::FEE, ..grant }), Err(FundsError::Conflict));
     exchange.hold(&hold(request(2, START), grant, 5, START)).unwrap();
     ask(&exchange, r#"{"op":"revoke_key","key":"test"}"#);
-    assert_eq!(exchange.authenticate(&grant.key), Err(FundsError::RevokedKey));
+    assert_eq!(exchange.authenticate(&grant.key, START), Err(FundsError::RevokedKey));
     assert_eq!(ask_hold(grant), Err(FundsError::RevokedKey));
     assert!(
         exchange.settle(settlement(request(2, START), grant, 5, START)).is_ok(),
@@ -166,7 +166,13 @@ fn bounds_are_named_and_kept() {
     let ask_hold = |n| exchange.hold(&hold(request(n, START), grant, 9, START));
     assert_eq!((ask_hold(1), ask_hold(2)), (Ok(()), Ok(())));
     assert_eq!(ask_hold(3), Err(FundsError::TooMany("open holds")));
-    let extend = |step| HoldExtension { request: request(1, START), step, amount: NanoUsd(0), now: START };
+    let extend = |step| HoldExtension {
+        request: request(1, START),
+        step,
+        amount: NanoUsd(0),
+        byok: NanoUsd(0),
+        now: START,
+    };
     for step in 1..=HOLD_EXTENSIONS_MAX {
         assert_eq!(exchange.extend(&extend(step)), Ok(()));
     }
@@ -225,7 +231,13 @@ fn a_hold_waits_for_company_and_a_settlement_does_not() {
     let is_due = || exchange.shared.core.lock().is_due();
     let hold_one = |n: u64| exchange.hold(&hold(request(n, START), grant, 9, START)).unwrap();
     hold_one(1);
-    let extension = HoldExtension { request: request(1, START), step: 1, amount: NanoUsd(5), now: START };
+    let extension = HoldExtension {
+        request: request(1, START),
+        step: 1,
+        amount: NanoUsd(5),
+        byok: NanoUsd(0),
+        now: START,
+    };
     exchange.extend(&extension).unwrap();
     assert!(!is_due());
     exchange.settle(settlement(request(1, START), grant, 9, START)).unwrap();
@@ -246,7 +258,7 @@ fn a_closed_exchange_refuses_and_leaves_nothing_held() {
     exchange.close().unwrap();
     exchange.close().unwrap();
     assert_eq!(exchange.open_holds(), 0);
-    assert_eq!(exchange.authenticate(&grant.key), Err(FundsError::Closing));
+    assert_eq!(exchange.authenticate(&grant.key, START), Err(FundsError::Closing));
     assert_eq!(exchange.hold(&hold(request(2, START), grant, 6, START)), Err(FundsError::Closing));
     assert_eq!(exchange.settle(settlement(request(1, START), grant, 6, START)), Err(FundsError::Closing));
     assert_eq!(exchange.tick(START), Err(FundsError::Closing));

@@ -1,12 +1,13 @@
-//! Laws under random requests: replay is bit-identical, money is conserved, runs repeat.
+//! Laws under random requests: replay is bit-identical, money is conserved, no window passes its limit, runs
+//! repeat.
 
-use super::key;
 use super::support::{START, charge, hold, request, settlement};
+use super::{key, market};
 use crate::data_dir::Entropy;
 use crate::open::recover;
 use crate::{Exchange, ExchangeConfig};
 use bourse_types::{NanoUsd, UnixMs};
-use bourse_wire::funds::{Funds, HoldExtension, KeyGrant};
+use bourse_wire::funds::{Billing, Funds, HoldExtension, KeyGrant, LimitReset, NoteText, Records};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -16,7 +17,10 @@ enum Call {
     Settle(u64, u64),
     Tick,
     Flush,
-    Limit(Option<u64>),
+    /// Of the buyer's own key, at this list price.
+    SettleByok(u64, u64),
+    Limit(Option<u64>, LimitReset),
+    Policy(Option<u8>),
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -24,11 +28,22 @@ fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
         4 => (n.clone(), 0u64..900).prop_map(|(n, amount)| Call::Hold(n, amount)),
         2 => (n.clone(), 0u16..4, 0u64..300).prop_map(|(n, step, amount)| Call::Extend(n, step, amount)),
-        4 => (n, 0u64..900).prop_map(|(n, total)| Call::Settle(n, total)),
+        4 => (n.clone(), 0u64..900).prop_map(|(n, total)| Call::Settle(n, total)),
+        1 => (n, 0u64..9_000).prop_map(|(n, list)| Call::SettleByok(n, list)),
         1 => Just(Call::Tick),
         1 => Just(Call::Flush),
-        1 => proptest::option::of(0u64..3_000).prop_map(Call::Limit),
+        1 => (proptest::option::of(0u64..3_000), reset()).prop_map(|(limit, reset)| Call::Limit(limit, reset)),
+        1 => proptest::option::of(0u8..3).prop_map(Call::Policy),
     ]
+}
+
+fn reset() -> impl Strategy<Value = LimitReset> {
+    proptest::sample::select(&LimitReset::ALL[..])
+}
+
+/// Milliseconds between two calls: most are near each other, some a day or a month apart.
+fn step() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0u64..9_000, 2 => 0u64..100_000_000, 1 => 0u64..2_500_000_000]
 }
 
 fn make(exchange: &Exchange, grant: KeyGrant, now: UnixMs, call: &Call) {
@@ -36,7 +51,7 @@ fn make(exchange: &Exchange, grant: KeyGrant, now: UnixMs, call: &Call) {
         Call::Hold(n, amount) => exchange.hold(&hold(request(*n, START), grant, *amount, now)),
         Call::Extend(n, step, amount) => {
             let (request, amount) = (request(*n, START), NanoUsd(*amount));
-            exchange.extend(&HoldExtension { request, step: *step, amount, now })
+            exchange.extend(&HoldExtension { request, step: *step, amount, byok: NanoUsd(9), now })
         }
         Call::Settle(n, total) => {
             let mut settlement = settlement(request(*n, START), grant, *total, now);
@@ -45,9 +60,26 @@ fn make(exchange: &Exchange, grant: KeyGrant, now: UnixMs, call: &Call) {
         }
         Call::Tick => exchange.tick(now).map(drop),
         Call::Flush => exchange.flush().map(drop),
-        Call::Limit(limit) => {
+        Call::SettleByok(n, list) => {
+            let mut ended = settlement(request(*n, START), grant, *list, now);
+            ended.billing = Billing::Byok;
+            ended.note.session_id = NoteText::clip("law");
+            exchange.settle(ended).map(drop)
+        }
+        Call::Policy(policy) => {
+            let policy = policy.map(|n| format!(r#"{{"n":{n}}}"#));
+            let (key, account) = ("test".to_owned(), "operator".to_owned());
+            exchange.admin(crate::AdminRequest::KeyPolicy { key, policy: policy.clone() }, now).unwrap();
+            exchange.admin(crate::AdminRequest::AccountPolicy { account, policy }, now).unwrap();
+            Ok(())
+        }
+        Call::Limit(limit, reset) => {
             let limit_usd = limit.map(|limit| NanoUsd(limit).to_usd_string());
-            let request = crate::AdminRequest::LimitKey { key: "test".to_owned(), limit_usd };
+            let request = crate::AdminRequest::LimitKey {
+                key: "test".to_owned(),
+                limit_usd,
+                reset: Some(reset.as_str().to_owned()),
+            };
             exchange.admin(request, now).unwrap();
             Ok(())
         }
@@ -73,16 +105,41 @@ proptest! {
 
     #[test]
     fn replay_is_bit_identical_and_the_books_are_clean(
-        calls in proptest::collection::vec((0u64..9_000, call()), 1..120),
+        calls in proptest::collection::vec((step(), call()), 1..120),
     ) {
         let exchange = run(&calls);
         let report = exchange.check(START).unwrap();
         prop_assert!(report.is_clean(), "{:?}", report);
+        let report = super::facts(report);
         prop_assert_eq!(&report.state_digest, &exchange.digest().to_string());
         prop_assert_eq!(&report.debits_posted, &report.credits_posted);
         let again = run(&calls);
         prop_assert_eq!(again.digest(), exchange.digest());
         prop_assert_eq!(again.checkpoint_of_test(), exchange.checkpoint_of_test());
+    }
+
+    /// Holds and settlements at random times under one limit: no window settles more than it.
+    #[test]
+    fn no_window_settles_more_than_its_limit(
+        calls in proptest::collection::vec((step(), call()), 1..160), reset in reset(), limit in 1u64..3_000,
+    ) {
+        let exchange = market(4_000_000);
+        let grant = key(&exchange, None);
+        make(&exchange, grant, START, &Call::Limit(Some(limit), reset));
+        let (mut now, mut windows) = (START, std::collections::BTreeMap::new());
+        for (step, call) in calls {
+            now = UnixMs(now.0 + step);
+            let before = exchange.key_status(&grant.key, now).unwrap().key.usage.total.0;
+            if !matches!(call, Call::Limit(..)) {
+                make(&exchange, grant, now, &call);
+            }
+            let after = exchange.key_status(&grant.key, now).unwrap().key.usage.total.0;
+            let spent = windows.entry(reset.window_start(now)).or_insert(0);
+            *spent += after - before;
+            prop_assert!(*spent <= limit, "{} of {} since {:?}", spent, limit, reset.window_start(now));
+        }
+        let report = exchange.check(START).unwrap();
+        prop_assert!(report.is_clean(), "{:?}", report);
     }
 
     #[test]

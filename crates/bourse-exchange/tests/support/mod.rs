@@ -22,7 +22,8 @@ pub fn request(n: u64, now: UnixMs) -> RequestId {
 }
 
 pub fn hold(request: RequestId, grant: KeyGrant, amount: u64, now: UnixMs) -> HoldRequest {
-    HoldRequest { request, grant, amount: NanoUsd(amount), expires: UnixMs(now.0 + 60_000), now }
+    let (amount, expires) = (NanoUsd(amount), UnixMs(now.0 + 60_000));
+    HoldRequest { request, grant, amount, byok: NanoUsd(0), expires, now }
 }
 
 /// A charge of `total` of which up to two nano-dollars are rounding.
@@ -63,7 +64,7 @@ pub fn settlement(request: RequestId, grant: KeyGrant, total: u64, now: UnixMs) 
         first_content_ms: Some(12),
         total_ms: 34,
     };
-    Settlement { receipt, now }
+    Settlement::new(receipt, now)
 }
 
 /// Holds and settles one request.

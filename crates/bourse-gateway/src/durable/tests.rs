@@ -1,7 +1,7 @@
 //! One asks, all are told.
 
 use super::*;
-use bourse_types::KeyHash;
+use bourse_types::{KeyHash, UnixMs};
 use bourse_wire::funds::{HoldExtension, HoldRequest, KeyGrant, Settled, Settlement};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,7 +37,7 @@ impl Disk {
 struct OnDisk(Arc<Disk>);
 
 impl Funds for OnDisk {
-    fn authenticate(&self, _: &KeyHash) -> Result<KeyGrant, FundsError> {
+    fn authenticate(&self, _: &KeyHash, _: UnixMs) -> Result<KeyGrant, FundsError> {
         Err(FundsError::Closing)
     }
 

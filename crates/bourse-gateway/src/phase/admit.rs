@@ -3,7 +3,7 @@
 //! A key is known by its SHA-256. The check comes before the body is read, so that a stranger costs
 //! nothing but a head.
 
-use bourse_types::KeyHash;
+use bourse_types::{KeyHash, UnixMs};
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::{Funds, FundsError, KeyGrant};
 use http::{HeaderMap, header};
@@ -41,8 +41,8 @@ pub(crate) fn key_of(headers: &HeaderMap) -> Result<KeyHash, ApiError> {
 }
 
 /// Looks the caller's key up.
-pub(crate) fn admit(funds: &dyn Funds, headers: &HeaderMap) -> Result<KeyGrant, ApiError> {
-    funds.authenticate(&key_of(headers)?).map_err(|error| refusal(&error))
+pub(crate) fn admit(funds: &dyn Funds, headers: &HeaderMap, now: UnixMs) -> Result<KeyGrant, ApiError> {
+    funds.authenticate(&key_of(headers)?, now).map_err(|error| refusal(&error))
 }
 
 /// What a buyer reads when the exchange refuses.
@@ -51,7 +51,16 @@ pub(crate) fn refusal(error: &FundsError) -> ApiError {
         FundsError::UnknownKey => {
             (ErrorType::Authentication, ": check it, or make one with `bourse key create`")
         }
-        FundsError::RevokedKey => (ErrorType::Authentication, ": make another with `bourse key create`"),
+        FundsError::RevokedKey | FundsError::ExpiredKey => {
+            (ErrorType::Authentication, ": make another with `bourse key create`")
+        }
+        FundsError::DisabledKey => {
+            (ErrorType::Authentication, ": switch it on again with `bourse key enable`, or use another")
+        }
+        FundsError::ManagementKey => (ErrorType::PermissionDenied, ": use an inference key"),
+        FundsError::NotManagement => {
+            (ErrorType::PermissionDenied, ": make one with `bourse key create --management`")
+        }
         FundsError::InsufficientFunds { .. } => {
             (ErrorType::PaymentRequired, ": add credit, or lower `max_tokens`")
         }
@@ -61,7 +70,10 @@ pub(crate) fn refusal(error: &FundsError) -> ApiError {
         FundsError::Conflict => (ErrorType::Conflict, ""),
         FundsError::TooMany(_) => (ErrorType::RateLimitExceeded, " are open: try again in a moment"),
         FundsError::Closing => (ErrorType::ProviderOverloaded, ": try again in a moment"),
-        FundsError::ExceedsHold { .. } | FundsError::NoHold | FundsError::Journal(_) => {
+        FundsError::ExceedsHold { .. }
+        | FundsError::NoHold
+        | FundsError::Journal(_)
+        | FundsError::NoRandomness(_) => {
             return ApiError::new(ErrorType::Server, "the books could not be written; nothing was charged");
         }
     };

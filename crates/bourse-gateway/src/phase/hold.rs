@@ -47,7 +47,8 @@ impl Held {
     pub(crate) fn cover(&mut self, funds: &dyn Funds, total: NanoUsd, now: UnixMs) -> Result<(), FundsError> {
         let Some(held) = self.amount else {
             let (request, grant, expires) = (self.request, self.grant, self.expires);
-            funds.hold(&HoldRequest { request, grant, amount: total, expires, now })?;
+            let byok = NanoUsd::ZERO;
+            funds.hold(&HoldRequest { request, grant, amount: total, byok, expires, now })?;
             self.amount = Some(total);
             return Ok(());
         };
@@ -60,7 +61,8 @@ impl Held {
         }
         let amount = NanoUsd(total.0 - held.0);
         // A refused step is not used up: the exchange keeps no refusals, and the next leg may ask for less.
-        funds.extend(&HoldExtension { request: self.request, step, amount, now })?;
+        let byok = NanoUsd::ZERO;
+        funds.extend(&HoldExtension { request: self.request, step, amount, byok, now })?;
         self.steps = step;
         self.amount = Some(total);
         Ok(())

@@ -3,9 +3,10 @@
 use super::query;
 use crate::gateway::Shared;
 use crate::phase::admit;
-use bourse_types::{NanoUsd, RequestId, SellerName};
+use bourse_types::{NanoUsd, RequestId, SellerName, UnixMs};
 use bourse_wire::dialect::push_usd;
 use bourse_wire::error::{ApiError, ErrorType};
+use bourse_wire::funds::{KeyRole, KeyStatus, LimitReset};
 use bourse_wire::receipt::ReceiptDocument;
 use http::HeaderMap;
 use serde_json::value::RawValue;
@@ -20,25 +21,31 @@ fn usd(amount: NanoUsd) -> Value {
     RawValue::from_string(text).ok().and_then(|raw| serde_json::to_value(raw).ok()).unwrap_or(Value::Null)
 }
 
+fn status(shared: &Shared, headers: &HeaderMap) -> Result<KeyStatus, ApiError> {
+    let now = shared.ports.clock.now();
+    shared.ports.records.key_status(&admit::key_of(headers)?, now).map_err(|e| admit::refusal(&e))
+}
+
 pub(super) fn key(shared: &Shared, headers: &HeaderMap) -> Result<Value, ApiError> {
-    let status = shared.ports.records.key_status(&admit::key_of(headers)?).map_err(|e| admit::refusal(&e))?;
-    let remaining = status.limit.map(|limit| NanoUsd(limit.0.saturating_sub(status.used.0)));
+    let status = status(shared, headers)?;
+    let key = &status.key;
+    let reset = (key.limit_reset != LimitReset::Never).then(|| key.limit_reset.as_str());
     Ok(json!({ "data": {
-        "label": status.label,
-        "usage": usd(status.used),
-        "limit": status.limit.map(usd),
-        "limit_remaining": remaining.map(usd),
-        "limit_reset": null,
-        "expires_at": null,
+        "label": key.name,
+        "usage": usd(key.usage.total),
+        "limit": key.limit.map(usd),
+        "limit_remaining": key.limit_remaining.map(usd),
+        "limit_reset": reset,
+        "expires_at": key.expires.map(UnixMs::to_iso_string),
         "is_free_tier": false,
-        "is_management_key": false,
+        "is_management_key": key.role == KeyRole::Management,
         "held": usd(status.held),
         "rate_limit": null,
     }}))
 }
 
 pub(super) fn credits(shared: &Shared, headers: &HeaderMap) -> Result<Value, ApiError> {
-    let status = shared.ports.records.key_status(&admit::key_of(headers)?).map_err(|e| admit::refusal(&e))?;
+    let status = status(shared, headers)?;
     Ok(json!({ "data": {
         "total_credits": usd(status.account_credited),
         "total_usage": usd(status.account_spent),
@@ -52,7 +59,7 @@ pub(super) fn own_receipt(
     headers: &HeaderMap,
     id: &str,
 ) -> Result<ReceiptDocument, ApiError> {
-    let grant = admit::admit(&*shared.ports.funds, headers)?;
+    let grant = admit::admit(&*shared.ports.funds, headers, shared.ports.clock.now())?;
     let request =
         RequestId::parse(id).map_err(|e| ApiError::field("id", format!("`id` is not a generation: {e}")))?;
     let found = shared.ports.records.receipt(request).map_err(|e| admit::refusal(&e))?;

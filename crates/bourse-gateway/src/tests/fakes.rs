@@ -9,8 +9,9 @@ use bourse_types::{
     UnixMs,
 };
 use bourse_wire::funds::{
-    BoxFuture, CommitTicket, Funds, FundsError, HoldExtension, HoldRequest, KeyGrant, KeyStatus, Records,
-    Settled, Settlement,
+    ActivityQuery, ActivityRow, BoxFuture, CommitTicket, Funds, FundsError, Generation, GenerationNote,
+    HoldExtension, HoldRequest, KeyGrant, KeyRecord, KeyRole, KeyStatus, LimitReset, PolicyId, Records,
+    Settled, Settlement, SpendWindows,
 };
 use bourse_wire::receipt::{Checkpoint, Receipt, ReceiptDocument};
 use bytes::Bytes;
@@ -63,7 +64,7 @@ impl FakeFunds {
 }
 
 impl Funds for FakeFunds {
-    fn authenticate(&self, key: &KeyHash) -> Result<KeyGrant, FundsError> {
+    fn authenticate(&self, key: &KeyHash, _: UnixMs) -> Result<KeyGrant, FundsError> {
         let known = KeyHash(Sha256::digest(KEY.as_bytes()).into());
         if *key == known { Ok(KeyGrant::new(known, AccountId(7))) } else { Err(FundsError::UnknownKey) }
     }
@@ -124,12 +125,41 @@ impl Records for FakeFunds {
         }))
     }
 
-    fn key_status(&self, key: &KeyHash) -> Result<KeyStatus, FundsError> {
-        self.authenticate(key)?;
+    fn generation(&self, request: RequestId) -> Result<Option<Generation>, FundsError> {
+        let found = self.receipts().into_iter().find(|r| r.request == request);
+        Ok(found.map(|receipt| Generation { receipt, note: GenerationNote::default() }))
+    }
+
+    fn activity(&self, _: AccountId, _: &ActivityQuery, _: UnixMs) -> Result<Vec<ActivityRow>, FundsError> {
+        Ok(Vec::new())
+    }
+
+    fn policy(&self, _: &PolicyId) -> Result<Option<Arc<str>>, FundsError> {
+        Ok(None)
+    }
+
+    fn key_status(&self, key: &KeyHash, now: UnixMs) -> Result<KeyStatus, FundsError> {
+        self.authenticate(key, now)?;
+        let spent = NanoUsd(1_234);
+        let usage = SpendWindows { total: spent, daily: spent, weekly: spent, monthly: spent };
         Ok(KeyStatus {
-            label: "test".into(),
-            limit: Some(NanoUsd(5_000_000_000)),
-            used: NanoUsd(1_234),
+            key: KeyRecord {
+                hash: *key,
+                name: "test".into(),
+                role: KeyRole::Inference,
+                is_disabled: false,
+                limit: Some(NanoUsd(5_000_000_000)),
+                limit_reset: LimitReset::Never,
+                limit_remaining: Some(NanoUsd(4_999_998_766)),
+                includes_byok_in_limit: false,
+                expires: None,
+                usage,
+                byok_usage: SpendWindows::default(),
+                creator: None,
+                created: UnixMs(0),
+                updated: UnixMs(0),
+                policy: None,
+            },
             held: NanoUsd::ZERO,
             account_credited: NanoUsd::from_usd(10),
             account_spent: NanoUsd(1_234),

@@ -6,7 +6,7 @@
 
 use super::{BUYERS, Violation};
 use crate::seed::mix;
-use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, hash_key};
+use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, hash_key};
 use bourse_types::{KeyHash, NanoUsd, RequestId, UnixMs};
 use bourse_wire::funds::{CommitTicket, Records};
 
@@ -67,8 +67,9 @@ impl House {
             let account = format!("buyer-{number}");
             // Every fourth key has a limit of its own.
             let limit_usd = (number % 4 == 0).then(|| "0.5".to_owned());
+            let (label, payer) = (account.clone(), Some(account.clone()));
             let ask =
-                AdminRequest::CreateKey { label: account.clone(), account: Some(account.clone()), limit_usd };
+                AdminRequest::CreateKey(NewKey { label, account: payer, limit_usd, ..NewKey::default() });
             let AdminReply::KeyCreated { secret, .. } = house.exchange()?.admin(ask, now).map_err(broken)?
             else {
                 return Err(broken("no key was made"));
@@ -125,7 +126,7 @@ impl House {
         if self.exchange()?.open_holds() > 0 {
             return Err(broken("a restart left holds behind"));
         }
-        self.compare()
+        self.compare(now)
     }
 
     /// Releases holds whose time is over.
@@ -134,12 +135,12 @@ impl House {
     }
 
     /// Compares every purse with what its buyer knows. Only exact when nothing is unsure.
-    pub(super) fn compare(&self) -> Result<(), Violation> {
+    pub(super) fn compare(&self, now: UnixMs) -> Result<(), Violation> {
         let unsure = |buyer| {
             self.unsure.iter().filter(|u| u.buyer == buyer).map(|u| u128::from(u.cost.0)).sum::<u128>()
         };
         for (number, buyer) in self.buyers.iter().enumerate() {
-            let status = self.exchange()?.key_status(&buyer.key).map_err(broken)?;
+            let status = self.exchange()?.key_status(&buyer.key, now).map_err(broken)?;
             let (credited, spent) =
                 (u128::from(status.account_credited.0), u128::from(status.account_spent.0));
             let known = buyer.spent + unsure(number);
@@ -156,7 +157,7 @@ impl House {
     /// The end: everything is committed, nothing is held, the audit is clean, every receipt is there.
     pub(super) fn close(&mut self, now: UnixMs) -> Result<Books, Violation> {
         self.commit()?;
-        self.compare()?;
+        self.compare(now)?;
         let exchange = self.exchange()?;
         if exchange.open_holds() > 0 {
             return Err(Violation(format!("{} holds are left at the end", exchange.open_holds())));
@@ -165,6 +166,7 @@ impl House {
         if !report.is_clean() {
             return Err(Violation(format!("the books are not clean: {}", report.problems.join("; "))));
         }
+        let report = report.facts.ok_or_else(|| broken("the books could not be read to their end"))?;
         if report.debits_posted != report.credits_posted {
             return Err(Violation("the books do not sum to zero".to_owned()));
         }

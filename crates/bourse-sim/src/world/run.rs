@@ -192,7 +192,8 @@ impl World {
     fn arrive(&mut self, now: UnixMs, number: u32) -> Result<(), Violation> {
         let order = order(self.seed, number);
         let buyer = order.buyer;
-        let grant = self.house.exchange()?.authenticate(&self.house.buyers[buyer].key).map_err(broken)?;
+        let grant =
+            self.house.exchange()?.authenticate(&self.house.buyers[buyer].key, now).map_err(broken)?;
         let planned = plan(&self.cast.snapshot, &self.health, &order.demand(), now, order.seed);
         let Ok(planned) = planned else {
             self.report.unroutable += 1;
@@ -208,7 +209,14 @@ impl World {
         let mut random = [0u8; 10];
         random[..8].copy_from_slice(&mix(order.seed).to_le_bytes());
         let request = RequestId::new(now, random);
-        let hold = HoldRequest { request, grant, amount, expires: now.plus(DurationMs(HOLD_MS)), now };
+        let hold = HoldRequest {
+            request,
+            grant,
+            amount,
+            byok: NanoUsd::ZERO,
+            expires: now.plus(DurationMs(HOLD_MS)),
+            now,
+        };
         let held = self.house.exchange()?.hold(&hold);
         self.note(now, || format!("#{number} buyer-{buyer} {} holds {amount}: {held:?}", order.model));
         match held {
@@ -315,7 +323,7 @@ impl World {
         let amount = NanoUsd(covered.0.saturating_sub(flight.held.0));
         if amount > NanoUsd::ZERO {
             let step = flight.steps + 1;
-            let asked = HoldExtension { request: flight.request, step, amount, now };
+            let asked = HoldExtension { request: flight.request, step, amount, byok: NanoUsd::ZERO, now };
             let exchange = self.house.exchange()?;
             match exchange.extend(&asked) {
                 Ok(()) => {}
@@ -410,7 +418,7 @@ impl World {
         if !flight.has_content() && cost > NanoUsd::ZERO {
             return Err(Violation(format!("{}: {cost} charged for nothing", flight.request)));
         }
-        let settlement = Settlement { receipt, now };
+        let settlement = Settlement::new(receipt, now);
         let exchange = self.house.exchange()?;
         let again = flight.order.repeats.then(|| settlement.clone());
         let settled = exchange.settle(settlement).map_err(broken)?;

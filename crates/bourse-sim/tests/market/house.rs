@@ -1,6 +1,6 @@
 //! A market for tests: exchange on disk, gateway on a port, simulated sellers on theirs.
 
-use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, check};
+use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, check};
 use bourse_gateway::{
     Clock, Entropy, Gateway, GatewayConfig, NetConnect, Ports, ProviderConfig, ProviderModel, Secret,
     SystemClock, Timeouts,
@@ -50,7 +50,8 @@ impl House {
         let now = SystemClock.now();
         let exchange = Exchange::open(dir.path(), ExchangeConfig::default(), now).expect("a new market");
         let account = Some("buyer".to_owned());
-        let create = AdminRequest::CreateKey { label: "buyer".to_owned(), account, limit_usd: None };
+        let create =
+            AdminRequest::CreateKey(NewKey { label: "buyer".to_owned(), account, ..NewKey::default() });
         let Ok(AdminReply::KeyCreated { secret, .. }) = exchange.admin(create, now) else {
             panic!("no key was made");
         };
@@ -113,7 +114,7 @@ impl House {
     /// What the buyer's account has spent.
     pub(crate) fn spent(&self) -> NanoUsd {
         let hash = bourse_exchange::hash_key(&self.key);
-        self.exchange.key_status(&hash).expect("the key is known").account_spent
+        self.exchange.key_status(&hash, SystemClock.now()).expect("the key is known").account_spent
     }
 
     /// Waits until nothing is held: a buyer's going away is noticed a moment later.
@@ -135,6 +136,7 @@ impl House {
         drop(self.exchange);
         let report = check(self.dir.path(), SystemClock.now()).expect("there are books to check");
         assert!(report.is_clean(), "{:?}", report.problems);
+        let report = report.facts.expect("books that can be read");
         assert_eq!((report.holds_open, report.holds_orphaned), (0, 0));
         assert_eq!(report.receipts, receipts, "one receipt for each request that was held");
     }

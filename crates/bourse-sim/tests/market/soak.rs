@@ -3,7 +3,7 @@
 //! Bytes go through pipes in memory, time stands still while anybody has work to do, and the exchange
 //! keeps its journal in memory. What a buyer was told must be in the books of every later life.
 
-use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, hash_key};
+use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, hash_key};
 use bourse_gateway::{
     Clock, Connect, Durability, Entropy, Gateway, GatewayConfig, Io, Ports, ProviderConfig, ProviderModel,
     Target,
@@ -11,11 +11,12 @@ use bourse_gateway::{
 use bourse_sim::seed::{Random, mix};
 use bourse_sim::upstream::{FaultScript, Listing, Seller, SellerConfig, SpeedLaw};
 use bourse_types::{
-    Digest32, DurationMs, KeyHash, ModelSlug, NanoUsd, PriceSchedule, RequestId, SellerName, UnixMs,
+    AccountId, Digest32, DurationMs, KeyHash, ModelSlug, NanoUsd, PriceSchedule, RequestId, SellerName,
+    UnixMs,
 };
 use bourse_wire::funds::{
-    BoxFuture, CommitTicket, Funds, FundsError, HoldExtension, HoldRequest, KeyGrant, KeyStatus, Records,
-    Settled, Settlement,
+    ActivityQuery, ActivityRow, BoxFuture, CommitTicket, Funds, FundsError, Generation, HoldExtension,
+    HoldRequest, KeyGrant, KeyStatus, PolicyId, Records, Settled, Settlement,
 };
 use bourse_wire::receipt::{Checkpoint, ReceiptDocument};
 use bytes::Bytes;
@@ -55,8 +56,8 @@ impl Line {
 }
 
 impl Funds for Line {
-    fn authenticate(&self, key: &KeyHash) -> Result<KeyGrant, FundsError> {
-        self.exchange()?.authenticate(key)
+    fn authenticate(&self, key: &KeyHash, now: UnixMs) -> Result<KeyGrant, FundsError> {
+        self.exchange()?.authenticate(key, now)
     }
     fn hold(&self, request: &HoldRequest) -> Result<(), FundsError> {
         self.exchange()?.hold(request)
@@ -82,8 +83,22 @@ impl Records for Line {
     fn receipt(&self, request: RequestId) -> Result<Option<ReceiptDocument>, FundsError> {
         self.exchange()?.receipt(request)
     }
-    fn key_status(&self, key: &KeyHash) -> Result<KeyStatus, FundsError> {
-        self.exchange()?.key_status(key)
+    fn generation(&self, request: RequestId) -> Result<Option<Generation>, FundsError> {
+        self.exchange()?.generation(request)
+    }
+    fn key_status(&self, key: &KeyHash, now: UnixMs) -> Result<KeyStatus, FundsError> {
+        self.exchange()?.key_status(key, now)
+    }
+    fn activity(
+        &self,
+        account: AccountId,
+        query: &ActivityQuery,
+        now: UnixMs,
+    ) -> Result<Vec<ActivityRow>, FundsError> {
+        self.exchange()?.activity(account, query, now)
+    }
+    fn policy(&self, id: &PolicyId) -> Result<Option<Arc<str>>, FundsError> {
+        self.exchange()?.policy(id)
     }
     fn checkpoint(&self) -> Result<Checkpoint, FundsError> {
         self.exchange()?.checkpoint()
@@ -226,11 +241,8 @@ fn open(exchange: &Arc<Exchange>, sellers: &[Arc<Seller>], born: Instant, life: 
 fn keys(exchange: &Exchange) -> Vec<String> {
     let key = |number: u64| {
         let account = format!("buyer-{number}");
-        let ask = AdminRequest::CreateKey {
-            label: account.clone(),
-            account: Some(account.clone()),
-            limit_usd: None,
-        };
+        let (label, payer) = (account.clone(), Some(account.clone()));
+        let ask = AdminRequest::CreateKey(NewKey { label, account: payer, ..NewKey::default() });
         let Ok(AdminReply::KeyCreated { secret, .. }) = exchange.admin(ask, EPOCH) else { panic!("no key") };
         let credit = AdminRequest::Credit { account, amount_usd: CREDIT_USD.to_owned() };
         exchange.admin(credit, EPOCH).expect("credit");
@@ -273,10 +285,11 @@ async fn what_buyers_were_told_survives_every_kill() {
         assert_eq!(posted, Some(*cost), "seed {SEED}: {request} was told {cost}");
     }
     for key in &keys {
-        let spent = exchange.key_status(&hash_key(key)).expect("a key").account_spent;
+        let spent = exchange.key_status(&hash_key(key), EPOCH).expect("a key").account_spent;
         assert!(spent.0 <= CREDIT, "seed {SEED}: {spent} of {CREDIT}");
     }
     let failed = sellers.iter().flat_map(|seller| seller.log()).filter(|seen| seen.fault.is_some()).count();
+    let report = report.facts.expect("books that can be read");
     println!("{} answers told, {} receipts, {failed} calls met a fault", told.len(), report.receipts);
     assert!(told.len() > 500 && report.receipts > told.len() as u64 && failed > 100);
 }

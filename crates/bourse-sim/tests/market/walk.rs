@@ -8,13 +8,15 @@ mod page;
 
 use self::page::{Facts, cut_digests, page};
 use super::soak::{EPOCH, Pipes, VirtualClock};
-use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, hash_key, key_id};
+use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, hash_key, key_id};
 use bourse_gateway::{
     Clock as _, Entropy, Gateway, GatewayConfig, Ports, ProviderConfig, ProviderModel, RECEIPT_HEADER,
 };
 use bourse_proof::receipt::{VerifyPolicy, verify_document};
 use bourse_sim::upstream::{Fault, FaultScript, Listing, Seller, SellerConfig, SpeedLaw};
-use bourse_types::{KeyHash, ModelSlug, NanoUsd, PicoUsdPerToken, PriceSchedule, RequestId, SellerName};
+use bourse_types::{
+    KeyHash, ModelSlug, NanoUsd, PicoUsdPerToken, PriceSchedule, RequestId, SellerName, UnixMs,
+};
 use bourse_wire::funds::{
     BoxFuture, CommitTicket, Funds, FundsError, HoldExtension, HoldRequest, KeyGrant, Records as _, Settled,
     Settlement,
@@ -64,10 +66,10 @@ impl Noted {
 }
 
 impl Funds for Noted {
-    fn authenticate(&self, key: &KeyHash) -> Result<KeyGrant, FundsError> {
-        let grant = self.exchange.authenticate(key)?;
-        let status = self.exchange.key_status(key)?;
-        let (label, available) = (status.label, status.account_available);
+    fn authenticate(&self, key: &KeyHash, now: UnixMs) -> Result<KeyGrant, FundsError> {
+        let grant = self.exchange.authenticate(key, now)?;
+        let status = self.exchange.key_status(key, now)?;
+        let (label, available) = (status.key.name, status.account_available);
         self.note(format!(
             "authenticate  {}, `{label}`: account {} has {available} available",
             key_id(key),
@@ -120,11 +122,11 @@ impl House {
         let clock = Arc::new(VirtualClock(Instant::now()));
         let exchange =
             Arc::new(Exchange::in_memory(ExchangeConfig::default(), [4; 32], EPOCH).expect("a market"));
-        let ask = AdminRequest::CreateKey {
+        let ask = AdminRequest::CreateKey(NewKey {
             label: "laptop".to_owned(),
             account: Some(CUSTOMER.to_owned()),
-            limit_usd: None,
-        };
+            ..NewKey::default()
+        });
         let Ok(AdminReply::KeyCreated { secret, .. }) = exchange.admin(ask, EPOCH) else { panic!("no key") };
         let credit = AdminRequest::Credit { account: CUSTOMER.to_owned(), amount_usd: "1".to_owned() };
         exchange.admin(credit, EPOCH).expect("credit");

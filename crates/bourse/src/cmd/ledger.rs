@@ -131,20 +131,45 @@ fn findings(report: &CheckReport) -> String {
     for problem in &report.problems {
         let _ = writeln!(text, "  problem: {problem}");
     }
+    let Some(facts) = &report.facts else {
+        let last_good = report.last_good_group;
+        let _ = writeln!(text, "  groups 1 to {last_good} are good; of what follows nothing is known");
+        return text;
+    };
     let _ = writeln!(
         text,
         "  {} groups, {} events, {} receipts, {} accounts\n  {} open holds of requests in flight, {} left by a crash\n  \
-         debits {} = credits {} (nano-USD)\n  state {}\n  receipts root {}",
-        report.groups,
-        report.events,
-        report.receipts,
-        report.accounts,
-        report.holds_open,
-        report.holds_orphaned,
-        report.debits_posted,
-        report.credits_posted,
-        report.state_digest,
-        report.receipts_root
+         debits {}, credits {} (nano-USD)\n  state {}\n  receipts root {}",
+        facts.groups,
+        facts.events,
+        facts.receipts,
+        facts.accounts,
+        facts.holds_open,
+        facts.holds_orphaned,
+        facts.debits_posted,
+        facts.credits_posted,
+        facts.state_digest,
+        facts.receipts_root
     );
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn books_that_end_in_the_middle_show_no_sums() {
+        let problems = vec!["group 4 is missing".to_owned()];
+        let report = CheckReport { facts: None, last_good_group: 3, problems };
+        let said = findings(&report);
+        assert_eq!(
+            said,
+            "the books are NOT clean\n  problem: group 4 is missing\n  \
+             groups 1 to 3 are good; of what follows nothing is known\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&crate::cmd::json(&report).unwrap()).unwrap();
+        let want = serde_json::json!({"last_good_group": 3, "problems": ["group 4 is missing"]});
+        assert_eq!(json, want);
+    }
 }

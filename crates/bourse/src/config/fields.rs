@@ -97,6 +97,20 @@ pub const FIELDS: &[Field] = &[
         "the market's share of each charge, taken from the seller's side",
     ),
     field(
+        "exchange.byok_fee_bps",
+        "BOURSE_EXCHANGE_BYOK_FEE_BPS",
+        Kind::Number,
+        "1/10,000",
+        "the market's fee on the list price where the buyer's own key at a seller served",
+    ),
+    field(
+        "exchange.byok_free_usd_per_month",
+        "BOURSE_EXCHANGE_BYOK_FREE_USD_PER_MONTH",
+        Kind::Text,
+        "USD",
+        "list price per account and month in UTC on which that fee is not taken",
+    ),
+    field(
         "exchange.starting_credit",
         "BOURSE_EXCHANGE_STARTING_CREDIT",
         Kind::Text,

@@ -125,6 +125,51 @@ fn keys_are_made_limited_and_ended_live_and_stopped() {
 }
 
 #[test]
+fn keys_reset_expire_are_switched_off_and_have_policies() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let market = up(dir.path(), &resale(&seller.base_url), &["--no-node"], &[]);
+    let create = ["key", "create", "robot", "--limit", "5", "--reset", "daily", "--expires", "2999-12-31"];
+    let made = run(dir.path(), &create);
+    let key = made.stdout.trim().to_owned();
+    assert!(made.stderr.contains("at most $5 daily") && !made.stderr.contains("hint"), "{}", made.stderr);
+    let chat = || {
+        let mut asked = command(dir.path(), &["chat", "--max-tokens", "3", "hi"]);
+        asked.env("BOURSE_API_KEY", &key);
+        finish(asked)
+    };
+    chat().success();
+    let listed = run(dir.path(), &["key", "list"]).success();
+    assert!(listed.contains("$5 daily") && listed.contains("active until 2999-12-31"), "{listed}");
+    let disabled = run(dir.path(), &["key", "disable", "robot"]).success();
+    assert!(disabled.contains("disabled"), "{disabled}");
+    let said = chat().failure();
+    assert!(said.contains("401") && said.contains("`bourse key enable`"), "{said}");
+    run(dir.path(), &["key", "enable", "robot"]).success();
+    chat().success();
+
+    let file = dir.path().join("policy.json");
+    std::fs::write(&file, r#"{"zdr":true}"#).unwrap();
+    let file = file.to_str().unwrap();
+    let id = run(dir.path(), &["key", "policy", "robot", file]).success();
+    assert_eq!(run(dir.path(), &["key", "policy", "--account", "operator", file]).success(), id);
+    let listed = run(dir.path(), &["key", "list", "--json"]).json();
+    let has = |key: &serde_json::Value| key["policy"] == id.trim();
+    assert!(listed["keys"].as_array().unwrap().iter().any(has), "{listed}");
+    assert_eq!(run(dir.path(), &["key", "policy", "robot", "none"]).success().trim(), "none");
+    std::fs::write(file, "[]").unwrap();
+    let said = run(dir.path(), &["key", "policy", "robot", file]).failure();
+    assert!(said.contains("a policy is one JSON object"), "{said}");
+
+    let twin = run(dir.path(), &["key", "create", "robot", "--management"]);
+    assert!(twin.stderr.contains("administers the keys of `operator`"), "{}", twin.stderr);
+    assert!(twin.stderr.contains("hint: another is called `robot`, too"), "{}", twin.stderr);
+    let past = run(dir.path(), &["key", "create", "late", "--expires", "2020-01-01"]).failure();
+    assert!(past.contains("`expires_at` must be in the future"), "{past}");
+    market.stop();
+}
+
+#[test]
 fn the_books_can_be_read_while_the_market_sells() {
     let dir = tempfile::tempdir().unwrap();
     let seller = seller::start();

@@ -1,0 +1,191 @@
+//! Settling: one chain that posts the holds and moves the charge on, and the records beside it.
+//!
+//! Where the buyer's own key at a seller served, the seller bills the buyer outside the books. The list price
+//! then moves nowhere; the charge is the market's fee on it, all of which goes to the fee account, and the
+//! list price is counted with the key: in its own sums, and in its limit when that includes it.
+
+use super::{Core, Role};
+use crate::config::ByokTerms;
+use crate::index::Sale;
+use crate::names::{CLEARING, FEE, ROUNDING, seller_account_name};
+use crate::record;
+use bourse_ledger::{AccountKind, Applied, BalanceLimit, Event, Refusal, Transfer, TransferKind};
+use bourse_types::{AccountId, Charge, Digest32, MoneyError, NanoUsd, RequestId, SellerName, UnixMs, UtcDay};
+use bourse_wire::funds::{FundsError, Settled};
+
+/// How a charge is shared, computed before the lock is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Split {
+    pub(crate) total: NanoUsd,
+    seller: NanoUsd,
+    pub(crate) fee: NanoUsd,
+    rounding: NanoUsd,
+}
+
+impl Split {
+    /// Splits a charge; `None` when its parts do not sum to its total.
+    pub(crate) fn of(charge: &Charge, fee_bps: u32) -> Option<Self> {
+        let base = charge.total.checked_sub(charge.rounding).ok()?;
+        let fee = base.share_bps_floor(fee_bps).ok()?;
+        let seller = base.checked_sub(fee).ok()?;
+        (charge.sum_of_parts()? == charge.total).then_some(Self {
+            total: charge.total,
+            seller,
+            fee,
+            rounding: charge.rounding,
+        })
+    }
+
+    /// A charge that is all fee.
+    pub(crate) fn fee_only(fee: NanoUsd) -> Self {
+        Self { total: fee, seller: NanoUsd::ZERO, fee, rounding: NanoUsd::ZERO }
+    }
+}
+
+/// A settlement with everything computed that needs no lock.
+pub(crate) struct PreparedSettlement<'a> {
+    pub(crate) request: RequestId,
+    pub(crate) seller: Option<&'a SellerName>,
+    pub(crate) key_digest: Digest32,
+    pub(crate) account_digest: Digest32,
+    pub(crate) split: Split,
+    /// What the buyer's own seller bills it; zero where the market's key served.
+    pub(crate) byok: NanoUsd,
+    pub(crate) sale: Option<Sale>,
+    pub(crate) receipt: &'a [u8],
+    pub(crate) note: &'a [u8],
+    pub(crate) leaf: Digest32,
+    pub(crate) now: UnixMs,
+}
+
+/// Where a receipt lies in its group, and what it sold, for the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReceiptMark {
+    pub(crate) request: RequestId,
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+    pub(crate) leaf: Digest32,
+    pub(crate) sale: Option<Sale>,
+}
+
+impl Core {
+    /// The market's fee where the buyer's own key served: on what exceeds the account's free allowance of
+    /// the month, rounded down.
+    pub(crate) fn byok_fee(
+        &self,
+        key_digest: &Digest32,
+        list: NanoUsd,
+        terms: &ByokTerms,
+        now: UnixMs,
+    ) -> Result<NanoUsd, MoneyError> {
+        let now = now.max(self.state.now());
+        let key = self.keys.by_digest(key_digest).and_then(|hash| self.keys.get(hash));
+        let used = key.map_or(0, |key| self.keys.byok_month(key.row.account, now));
+        let free = u128::from(terms.free_per_month.0).saturating_sub(used);
+        let free = NanoUsd(u64::try_from(free).unwrap_or(u64::MAX)).min(list);
+        list.checked_sub(free)?.share_bps_floor(terms.fee_bps)
+    }
+
+    pub(crate) fn settle(&mut self, asked: &PreparedSettlement<'_>) -> Result<Settled, FundsError> {
+        self.running()?;
+        let cost = asked.split.total;
+        let Some(open) = self.open.get(&asked.request).copied() else {
+            return self.settled_before(asked);
+        };
+        let key = self.keys.get(&open.key).ok_or(FundsError::UnknownKey)?;
+        if (key.digest, key.account_digest) != (asked.key_digest, asked.account_digest) {
+            return Err(FundsError::Conflict);
+        }
+        if cost > open.held {
+            return Err(FundsError::ExceedsHold { charge: cost, held: open.held });
+        }
+        self.room_for(asked.receipt.len() + asked.note.len())?;
+        let seller = match asked.seller {
+            _ if asked.split.seller == NanoUsd::ZERO => None,
+            Some(name) => Some(self.seller_account(name, asked.now)?),
+            None => return Err(FundsError::Conflict),
+        };
+        let allowance = open.allowance.map(|allowance| allowance.posted(cost, asked.byok)).transpose()?;
+        self.settlement_chain(asked, seller, allowance);
+        if self.apply(asked.now)? == Applied::Exists {
+            return Ok(Settled { cost, ticket: self.ticket() });
+        }
+        self.open.remove(&asked.request);
+        self.write_down(asked);
+        self.keys.spend(&open.key, cost, asked.byok, self.state.now());
+        Ok(Settled { cost, ticket: self.ticket() })
+    }
+
+    /// Receipt and note into the group, the leaf into the log.
+    fn write_down(&mut self, asked: &PreparedSettlement<'_>) {
+        let (leaf, len) = (asked.leaf, asked.receipt.len() as u32);
+        let offset = record::put_receipt(&mut self.group.bytes, asked.receipt) as u32;
+        record::put_note(&mut self.group.bytes, asked.note);
+        self.log.append(leaf);
+        let day = UtcDay::of(self.state.now());
+        let sale = asked.sale.as_ref().map(|sale| sale.on(day));
+        self.group.receipts.push(ReceiptMark { request: asked.request, offset, len, leaf, sale });
+        self.group.head_changed = true;
+    }
+
+    /// A request that is not open: the same settlement again, or none at all.
+    fn settled_before(&mut self, asked: &PreparedSettlement<'_>) -> Result<Settled, FundsError> {
+        let seller = asked.seller.and_then(|name| self.names.seller(name));
+        let total = asked.split.total;
+        let whole = total.checked_add(asked.byok).ok();
+        let mut last = FundsError::NoHold;
+        for allowance in [None, Some(total), whole.filter(|whole| *whole != total)] {
+            self.settlement_chain(asked, seller, allowance);
+            match self.state.apply_chain(asked.now, &self.chain) {
+                Ok(_) => return Ok(Settled { cost: total, ticket: self.ticket() }),
+                Err(refused) if refused.why == Refusal::IdReused => last = FundsError::Conflict,
+                Err(_) => {}
+            }
+        }
+        Err(last)
+    }
+
+    /// `allowance` is what is posted of the key's allowance, for a hold that drew on it.
+    fn settlement_chain(
+        &mut self,
+        asked: &PreparedSettlement<'_>,
+        seller: Option<AccountId>,
+        allowance: Option<NanoUsd>,
+    ) {
+        let (request, split) = (asked.request, asked.split);
+        self.chain.clear();
+        let mut push = |role: Role, kind| {
+            self.chain.push(Event::Transfer(Transfer { id: role.of(request), linked: true, kind }));
+        };
+        push(Role::Post, TransferKind::Post { pending: Role::Hold.of(request), amount: split.total });
+        if let Some(amount) = allowance {
+            let pending = Role::HoldAllowance.of(request);
+            push(Role::PostAllowance, TransferKind::Post { pending, amount });
+        }
+        let moves = [
+            (Role::Seller, seller, split.seller),
+            (Role::Fee, Some(FEE), split.fee),
+            (Role::Rounding, Some(ROUNDING), split.rounding),
+        ];
+        for (role, credit, amount) in moves {
+            if let Some(credit) = credit.filter(|_| amount > NanoUsd::ZERO) {
+                push(role, TransferKind::Single { debit: CLEARING, credit, amount });
+            }
+        }
+        if let Some(Event::Transfer(last)) = self.chain.last_mut() {
+            last.linked = false;
+        }
+    }
+
+    fn seller_account(&mut self, name: &SellerName, now: UnixMs) -> Result<AccountId, FundsError> {
+        match self.names.seller(name) {
+            Some(account) => Ok(account),
+            None => self.open_account(
+                seller_account_name(name),
+                AccountKind::SellerPayable,
+                BalanceLimit::DebitsWithinCredits,
+                now,
+            ),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Snapshots: the whole core as bytes.
+//!
+//! Equal bytes mean equal behaviour, so every table is written in one order. A snapshot of another version is
+//! not used: the journal is replayed from its beginning instead.
+
+use super::Core;
+use crate::names::ACCOUNT_NAME_BYTES_MAX;
+use crate::record;
+use crate::spend::{ByokMonth, Spent};
+use bourse_ledger::{CodecError, HashKey, Position, Reader, SnapshotError, State};
+use bourse_proof::log::MerkleLog;
+use bourse_types::{AccountId, Digest32};
+use bourse_wire::funds::{POLICY_BYTES_MAX, PolicyId, PolicyText};
+
+/// 2: keys in full, policies, windows of spending.
+const SNAPSHOT_VERSION: u8 = 2;
+
+/// Why a snapshot cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SnapshotFailure {
+    #[error("the snapshot cannot be read: {0}")]
+    Record(#[from] CodecError),
+    #[error("the snapshot cannot be read: {0}")]
+    State(#[from] SnapshotError),
+}
+
+impl Core {
+    /// The whole core as bytes. Equal bytes mean equal behaviour.
+    pub(crate) fn encode_snapshot(&self) -> Vec<u8> {
+        let mut out = vec![SNAPSHOT_VERSION];
+        out.extend_from_slice(&self.exchange.0);
+        let log = self.log.to_state_bytes();
+        put_count(&mut out, log.len());
+        out.extend_from_slice(&log);
+        put_count(&mut out, self.names.iter().len());
+        for (account, name) in self.names.iter() {
+            out.extend_from_slice(&account.0.to_le_bytes());
+            record::put_text(&mut out, name);
+        }
+        put_count(&mut out, self.policies.texts().len());
+        for text in self.policies.texts() {
+            record::put_text(&mut out, text);
+        }
+        put_count(&mut out, self.policies.accounts().len());
+        for (account, id) in self.policies.accounts() {
+            out.extend_from_slice(&account.0.to_le_bytes());
+            out.extend_from_slice(&id.0.0);
+        }
+        let keys = self.keys.sorted();
+        put_count(&mut out, keys.len());
+        for key in keys {
+            record::write_key(&mut out, &key.row);
+            key.spent.write(&mut out);
+        }
+        put_count(&mut out, self.keys.byok_months().len());
+        for (account, month) in self.keys.byok_months() {
+            let (month, sum) = month.parts();
+            out.extend_from_slice(&account.0.to_le_bytes());
+            out.extend_from_slice(&month.to_le_bytes());
+            out.extend_from_slice(&sum.to_le_bytes());
+        }
+        self.state.encode_snapshot(&mut out);
+        out
+    }
+
+    /// Rebuilds a core as it was after the group at `at`.
+    pub(crate) fn from_snapshot(
+        bytes: &[u8],
+        at: Position,
+        key: HashKey,
+        snapshot_every: u64,
+    ) -> Result<Self, SnapshotFailure> {
+        let mut r = Reader::new(bytes);
+        match r.u8()? {
+            SNAPSHOT_VERSION => {}
+            other => return Err(CodecError::Version(other).into()),
+        }
+        let exchange = Digest32(r.array()?);
+        // The ledger's state comes last and everything else is built around it.
+        let mut core =
+            Self::new(State::new(bourse_ledger::Limits::default(), key), exchange, snapshot_every, key);
+        core.seq = at.seq + 1;
+        let log_bytes = r.u32()? as usize;
+        core.log = MerkleLog::from_state_bytes(r.take(log_bytes)?)
+            .map_err(|_| CodecError::Inconsistent("the state of the receipts log is malformed"))?;
+        for _ in 0..r.u32()? {
+            let account = AccountId(r.u64()?);
+            core.names.add(account, record::read_text(&mut r, ACCOUNT_NAME_BYTES_MAX)?);
+        }
+        core.read_policies(&mut r)?;
+        for _ in 0..r.u32()? {
+            let row = record::read_key(&mut r)?;
+            let hash = row.hash;
+            core.take_key(row)?;
+            core.keys.set_spent(&hash, Spent::read(&mut r)?);
+        }
+        for _ in 0..r.u32()? {
+            let (account, month) = (AccountId(r.u64()?), r.u32()?);
+            core.keys.set_byok_month(account, ByokMonth::of_parts(month, r.u128()?));
+        }
+        core.state = State::decode_snapshot(&mut r, key)?;
+        core.events_at_snapshot = core.state.events_applied();
+        if r.remaining() > 0 {
+            return Err(CodecError::Inconsistent("bytes follow the snapshot").into());
+        }
+        Ok(core)
+    }
+
+    fn read_policies(&mut self, r: &mut Reader<'_>) -> Result<(), CodecError> {
+        for _ in 0..r.u32()? {
+            let text = PolicyText::parse(&record::read_text(r, POLICY_BYTES_MAX)?);
+            self.policies.put(text.map_err(|_| CodecError::Inconsistent("a policy is no JSON object"))?);
+        }
+        for _ in 0..r.u32()? {
+            let account = AccountId(r.u64()?);
+            self.policies.set_account(account, Some(PolicyId(Digest32(r.array()?))))?;
+        }
+        Ok(())
+    }
+
+    /// The digest of everything that can influence a later outcome.
+    pub(crate) fn digest(&self) -> Digest32 {
+        Digest32(*blake3::hash(&self.encode_snapshot()).as_bytes())
+    }
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    out.extend_from_slice(&(count as u32).to_le_bytes());
+}
