@@ -47,7 +47,7 @@ impl Decision {
         Self {
             fault: None,
             truth: UsageSeen::default(),
-            refused: Some(trouble.status()),
+            refused: Some(trouble.status(shape)),
             grammar_error: (trouble.kind == Kind::Invalid).then(|| trouble.message.clone()),
             script: Script::error(shape, trouble, fields),
         }
@@ -129,6 +129,7 @@ fn admit(shared: &Shared, call: &Call, arrival: Arrival) -> Decision {
         return Decision::refused(call.shape, &trouble, &fields);
     }
     let fault = call.fault.or_else(|| shared.script.borrow().choose(arrival.order));
+    let fault = fault.filter(|fault| fault.expectation_in(call.shape, mode(call)).is_some());
     let mut decision = answer(shared, call, fault, arrival.order, now);
     decision.script = decision.script.with_fields(&fields);
     decision
@@ -156,14 +157,103 @@ fn answer(shared: &Shared, call: &Call, fault: Option<Fault>, order: u64, now: S
     Decision { fault, truth: answer.usage, refused: None, grammar_error: None, script }
 }
 
+fn mode(call: &Call) -> Mode {
+    if call.stream { Mode::Stream } else { Mode::Plain }
+}
+
 /// What the prompt reads from the cache and writes into it; nothing when the fault keeps it from being read.
 fn read_cache(shared: &Shared, call: &Call, fault: Option<Fault>) -> CacheUse {
-    let mode = if call.stream { Mode::Stream } else { Mode::Plain };
     let Some(law) = shared.config.cache else { return CacheUse::default() };
-    if !call.shape.streams() || fault.is_some_and(|fault| fault.fails_before_content(mode)) {
+    if !call.shape.streams() || fault.is_some_and(|fault| fault.fails_before_content(mode(call))) {
         return CacheUse::default();
     }
     let way = if call.shape == Shape::Messages { CacheMode::Marked } else { CacheMode::Automatic };
     let prefixes = call.prompt.prefixes(shared.config.tokens);
     shared.cache.lock().read(&prefixes, way, law, shared.started.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ask::Ask;
+    use super::super::config::SellerConfig;
+    use super::super::shape::route;
+    use super::*;
+    use crate::seed::Random;
+    use serde_json::Value;
+
+    /// Something that nobody expects, in the place of something that was there.
+    fn spoil(value: &mut Value, random: &mut Random) {
+        let odd = [
+            json!(null),
+            json!(-1),
+            json!(u64::MAX),
+            json!(""),
+            json!("x"),
+            json!([]),
+            json!({}),
+            json!([[]]),
+        ];
+        let below = match value {
+            Value::Object(map) if !map.is_empty() && !random.permille(200) => {
+                let at = random.below(map.len() as u64) as usize;
+                map.values_mut().nth(at)
+            }
+            Value::Array(list) if !list.is_empty() && !random.permille(200) => {
+                let at = random.below(list.len() as u64) as usize;
+                list.get_mut(at)
+            }
+            _ => None,
+        };
+        match below {
+            Some(inner) => spoil(inner, random),
+            None => *value = random.pick(&odd).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Bodies with more in them than the least.
+    fn rich(shape: Shape) -> Value {
+        let ask = Ask::new(shape, Mode::Plain, "m");
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]});
+        ask.with(&match shape {
+            Shape::Chat | Shape::Ollama => json!({"tools": [{"type": "function",
+                "function": {"name": "f", "parameters": schema}}], "n": 2, "format": schema, "think": true}),
+            Shape::Messages => {
+                json!({"tools": [{"name": "f", "input_schema": schema}], "system": [{"type": "text",
+                "text": "x", "cache_control": {"type": "ephemeral"}}]})
+            }
+            Shape::Responses => json!({"tools": [{"type": "function", "name": "f", "parameters": schema}],
+                "input": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}]}),
+            Shape::Gemini => {
+                json!({"tools": [{"functionDeclarations": [{"name": "f", "parameters": schema}]}],
+                "generationConfig": {"candidateCount": 2, "maxOutputTokens": 5}})
+            }
+            _ => json!({"n": 2, "dimensions": 4, "top_n": 1}),
+        })
+        .body()
+    }
+
+    #[tokio::test]
+    async fn spoilt_calls_of_every_shape_are_answered_or_refused_and_never_break_the_seller() {
+        let shared = Shared::new(SellerConfig::new("alpha", "m").with_shapes(Shape::ALL));
+        let (mut answered, mut refused) = (0, 0);
+        for seed in 0..4_000_u64 {
+            let mut random = Random::new(seed);
+            let shape = Shape::ALL[(seed % 11) as usize];
+            let mut body = rich(shape);
+            spoil(&mut body, &mut random);
+            let http = HttpRequest {
+                method: "POST".to_owned(),
+                path: shape.path("m"),
+                headers: vec![("anthropic-version".to_owned(), "x".to_owned())],
+                body: body.to_string().into_bytes(),
+                keep_alive: true,
+            };
+            let found = route(&http, &Shape::ALL).unwrap();
+            decide(&shared, &found, http, Arrival { order: seed, connection: 0, already_open: 0 });
+            let status = shared.last().and_then(|seen| seen.refused);
+            assert!(matches!(status, None | Some(400 | 404)), "{shape} {body}");
+            if status.is_some() { refused += 1 } else { answered += 1 }
+        }
+        assert!(answered > 500 && refused > 500, "{answered} answered, {refused} refused");
+    }
 }

@@ -72,7 +72,7 @@ impl Fault {
     }
 
     /// What should come of this fault in a shape; `None` where it has no meaning there: then the seller
-    /// answers as an honest one (or, for [`Mode::Stream`] of a shape that does not stream, is not asked).
+    /// answers as an honest one, and logs no fault.
     pub const fn expectation_in(self, shape: Shape, mode: Mode) -> Option<Expectation> {
         if !shape.streams() {
             return if matches!(mode, Mode::Stream) { None } else { self.expectation_in_media(shape) };
@@ -106,8 +106,10 @@ impl Fault {
         let has_meaning = match self {
             Self::UsageHigh => matches!(shape, Shape::Embeddings | Shape::Images),
             Self::WrongModel => matches!(shape, Shape::Embeddings),
-            // Bytes of sound tell no usage and have no lines, and white space would be sound.
+            // Bytes of sound tell no usage and have no lines, white space would be sound, and half of a
+            // sound that ends cleanly is a shorter sound.
             Self::NoUsage
+            | Self::CutWithoutDone
             | Self::KeepAliveComments
             | Self::CommentsForever
             | Self::CrLf

@@ -20,12 +20,14 @@
 
 mod answer;
 mod answer_script;
+mod ask;
 mod cache;
 pub mod cli;
 mod config;
 mod decide;
 mod expectation;
 mod fault;
+mod heard;
 mod http;
 mod media;
 mod models;
@@ -47,10 +49,12 @@ mod time;
 mod trouble;
 
 pub use answer_script::{AnswerScript, BadCall, ReasoningForm, Say};
+pub use ask::Ask;
 pub use cache::{CACHE_PREFIXES_MAX, CacheLaw};
 pub use config::{FaultScript, FaultTiming, Listing, SellerConfig, SpeedLaw};
 pub use expectation::{Expectation, Mode, UsageRule};
 pub use fault::{Fault, UnknownFault};
+pub use heard::{Heard, HeardCall};
 pub use models::{ModelList, UnknownModelList};
 pub use rate::{RateLaw, RateTelling};
 pub use record::{Ending, Seen, UsageSeen};

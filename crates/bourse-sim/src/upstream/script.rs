@@ -86,9 +86,12 @@ impl Script {
         Self::ends(vec![Step::send(head)], Close::KeepAlive)
     }
 
-    /// An error in the envelope of a shape.
+    /// An error in the envelope of a shape. What stands in `retry-after` as seconds, Google repeats there.
     pub(super) fn error(shape: Shape, trouble: &Trouble, fields: &[(&str, String)]) -> Self {
-        Self::json(trouble.status(), fields, &to_json_text(&trouble.body(shape)))
+        let hint = fields.iter().find(|(name, _)| *name == "retry-after");
+        let seconds = hint.and_then(|(_, value)| value.parse().ok());
+        let told = seconds.map_or_else(|| trouble.clone(), |seconds| trouble.clone().retry_after(seconds));
+        Self::json(trouble.status(shape), fields, &to_json_text(&told.body(shape)))
     }
 
     /// The same script with more header fields behind the status line of an answer that has a head.

@@ -86,12 +86,12 @@ impl Seller {
         self.base_url_of(Shape::Chat)
     }
 
-    /// The base URL that a client of this shape is configured with: up to and with the version.
+    /// The base URL that a client of this shape is configured with: up to and with the version, if any.
     pub fn base_url_of(&self, shape: Shape) -> String {
         format!("{}{}", self.origin(), shape.base_path())
     }
 
-    /// Scheme, host and port, for clients that add the version themselves (Anthropic's, Ollama's).
+    /// Scheme, host and port, for clients that add the version themselves, as Anthropic's does.
     pub fn origin(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -152,7 +152,7 @@ impl Seller {
 }
 
 impl Shared {
-    fn new(config: SellerConfig) -> Self {
+    pub(super) fn new(config: SellerConfig) -> Self {
         Self {
             script: watch::Sender::new(config.faults.clone()),
             answers: watch::Sender::new(config.answers.clone()),
@@ -170,6 +170,11 @@ impl Shared {
 
     fn refuses(&self) -> bool {
         *self.script.borrow() == FaultScript::Always(Fault::Refuse)
+    }
+
+    #[cfg(test)]
+    pub(super) fn last(&self) -> Option<Seen> {
+        self.log.lock().back().cloned()
     }
 
     pub(super) fn push(&self, seen: Seen) {

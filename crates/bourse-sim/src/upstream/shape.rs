@@ -87,11 +87,12 @@ impl Shape {
         }
     }
 
-    /// The part of its paths that clients are configured with as the base URL.
+    /// The part of its paths that clients are configured with as the base URL; empty for Ollama, whose
+    /// clients add `/api` themselves.
     pub const fn base_path(self) -> &'static str {
         match self {
             Self::Gemini => "/v1beta",
-            Self::Ollama => "/api",
+            Self::Ollama => "",
             _ => "/v1",
         }
     }

@@ -28,18 +28,24 @@ pub(super) struct Trouble {
     pub(super) message: String,
     param: Option<String>,
     code: Option<&'static str>,
+    retry_after_s: Option<u64>,
 }
 
 impl Trouble {
     /// An error of this kind.
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), param: None, code: None }
+        Self { kind, message: message.into(), param: None, code: None, retry_after_s: None }
     }
 
     /// A refused call.
     pub(super) fn refused(error: &CallError, shape: Shape) -> Self {
         let message = error.message(shape);
-        Self { kind: Kind::Invalid, message, param: error.param(), code: error.code() }
+        Self { kind: Kind::Invalid, message, param: error.param(), code: error.code(), retry_after_s: None }
+    }
+
+    /// The same error, with the seconds after which a client may return.
+    pub(super) fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after_s: Some(seconds), ..self }
     }
 
     /// What breaks an answer off.
@@ -47,10 +53,11 @@ impl Trouble {
         Self::new(Kind::Server, "The server had an error while answering")
     }
 
-    /// The HTTP status that it has before an answer began.
-    pub(super) fn status(&self) -> u16 {
+    /// The HTTP status that it has before an answer began. Google tells a wrong key as a wrong argument.
+    pub(super) fn status(&self, shape: Shape) -> u16 {
         match self.kind {
             Kind::Invalid => 400,
+            Kind::Unauthorized if shape == Shape::Gemini => 400,
             Kind::Unauthorized => 401,
             Kind::ModelGone | Kind::NoSuchPath => 404,
             Kind::RateLimited => 429,
@@ -87,12 +94,25 @@ impl Trouble {
 
     fn google_status(&self) -> &'static str {
         match self.kind {
-            Kind::Invalid => "INVALID_ARGUMENT",
-            Kind::Unauthorized => "UNAUTHENTICATED",
+            Kind::Invalid | Kind::Unauthorized => "INVALID_ARGUMENT",
             Kind::ModelGone | Kind::NoSuchPath => "NOT_FOUND",
             Kind::RateLimited => "RESOURCE_EXHAUSTED",
             Kind::Server => "INTERNAL",
             Kind::Unavailable | Kind::Overloaded => "UNAVAILABLE",
+        }
+    }
+
+    /// Where Google says what its few statuses do not.
+    fn google_details(&self) -> Value {
+        match (self.kind, self.retry_after_s) {
+            (Kind::Unauthorized, _) => json!([{
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID",
+                "domain": "googleapis.com", "metadata": {"service": "generativelanguage.googleapis.com"},
+            }]),
+            (_, Some(seconds)) => json!([{
+                "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": format!("{seconds}s"),
+            }]),
+            _ => json!([]),
         }
     }
 
@@ -106,7 +126,8 @@ impl Trouble {
                 "request_id": "req_sim",
             }),
             Shape::Gemini => {
-                json!({"error": {"code": self.status(), "message": message, "status": self.google_status()}})
+                let (code, status) = (self.status(shape), self.google_status());
+                json!({"error": {"code": code, "message": message, "status": status, "details": self.google_details()}})
             }
             Shape::Ollama => json!({"error": message}),
             Shape::Rerank => json!({"message": message, "detail": message}),
@@ -136,6 +157,12 @@ mod tests {
         check(Shape::Messages, "/type", "error");
         check(Shape::Gemini, "/error/status", "RESOURCE_EXHAUSTED");
         check(Shape::Ollama, "/error", "later");
+        let key = Trouble::new(Kind::Unauthorized, "no");
+        assert_eq!((key.status(Shape::Gemini), key.status(Shape::Chat)), (400, 401));
+        let reason = key.body(Shape::Gemini).pointer("/error/details/0/reason").cloned();
+        assert_eq!(reason, Some(json!("API_KEY_INVALID")));
+        let later = Trouble::new(Kind::RateLimited, "later").retry_after(2).body(Shape::Gemini);
+        assert_eq!(later.pointer("/error/details/0/retryDelay"), Some(&json!("2s")));
         check(Shape::Rerank, "/message", "later");
     }
 }

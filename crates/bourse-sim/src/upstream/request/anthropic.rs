@@ -46,6 +46,20 @@ const KNOWN: [&str; 22] = [
     "speed",
 ];
 
+/// What a count of tokens takes: what makes the prompt, and nothing of the answer.
+const KNOWN_TO_COUNT: [&str; 10] = [
+    "model",
+    "messages",
+    "system",
+    "tools",
+    "tool_choice",
+    "thinking",
+    "context_management",
+    "mcp_servers",
+    "cache_control",
+    "output_config",
+];
+
 /// Reads a call.
 pub(super) fn read(
     root: &Field<'_>,
@@ -56,7 +70,7 @@ pub(super) fn read(
     if http.header("anthropic-version").is_none() {
         return Err(CallError::refused("anthropic-version: header is required"));
     }
-    root.only(&KNOWN)?;
+    root.only(if action == Action::CountTokens { &KNOWN_TO_COUNT } else { &KNOWN })?;
     root.get("metadata").given().map_or(Ok(()), |metadata| metadata.only(&["user_id"]))?;
     let model = root.get("model").str()?;
     let mut reader = Reader {
