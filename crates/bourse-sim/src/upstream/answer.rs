@@ -1,24 +1,46 @@
-//! What an honest seller would say: words, tool calls, finish reasons and the true usage.
+//! What an honest seller would say: reasoning, words, tool calls, finish and the true usage.
+//!
+//! The same for every shape; how a shape writes it stands in [`super::response`].
 
+use super::answer_script::{AnswerScript, BadCall, ReasoningForm, Say};
+use super::cache::CacheUse;
 use super::config::SellerConfig;
 use super::fault::Fault;
 use super::record::UsageSeen;
-use super::request::{Call, ToolPlan};
+use super::request::{Call, Format, Parallel, Thinking, Tool, ToolChoice};
+use super::schema::{misfit, sample};
+use super::shape::Shape;
 use super::text::words;
-use crate::seed::{digest, mix};
+use crate::seed::{Random, digest, mix};
 use serde_json::{Value, json};
 
 /// Longest answer in words.
 const WORDS_MAX: usize = 65_536;
+/// Most tool calls in one answer.
+const TOOL_CALLS_MAX: usize = 128;
 /// Stand for the two halves of a surrogate pair until the JSON is written: text in Rust cannot hold
 /// half a character, the wire can.
 const HIGH_HALF: char = '\u{E000}';
 const LOW_HALF: char = '\u{E001}';
 /// The first byte of both in UTF-8.
 const STAND_IN_FIRST_BYTE: u8 = 0xEE;
+/// Keeps the words of reasoning apart from the words of the answer.
+const REASONING_SALT: u64 = 0x7468_696E_6B00_0000;
 
 /// One token of four bytes, for the fault that cuts inside a character.
 const CRAB: &str = " 🦀";
+const REFUSAL: &str = "I can't help with that request.";
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finish {
+    Stop,
+    Length,
+    ToolCalls,
+    Refusal,
+    /// A tool call that could not be read, where arguments are no text.
+    Malformed,
+}
 
 /// A tool call with its arguments as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,17 +50,42 @@ pub(super) struct ToolCall {
     pub(super) arguments: String,
 }
 
+impl ToolCall {
+    /// The arguments as an object, if they are one.
+    pub(super) fn object(&self) -> Option<Value> {
+        serde_json::from_str(&self.arguments).ok().filter(Value::is_object)
+    }
+}
+
+/// Reasoning in words, each with the space before it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Reasoning {
+    pub(super) words: Vec<String>,
+    pub(super) form: ReasoningForm,
+    /// Whether the request may see it; what is hidden is still counted.
+    pub(super) is_shown: bool,
+}
+
+impl Reasoning {
+    /// The whole text.
+    pub(super) fn text(&self) -> String {
+        self.words.concat()
+    }
+}
+
 /// One choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Choice {
+    pub(super) reasoning: Reasoning,
     pub(super) words: Vec<String>,
     pub(super) calls: Vec<ToolCall>,
-    pub(super) finish: &'static str,
+    pub(super) finish: Finish,
 }
 
 /// A whole answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
+    /// Seller and number of the call: what ids of every shape are made of.
     pub(super) id: String,
     pub(super) created_s: u64,
     pub(super) model: String,
@@ -46,78 +93,213 @@ pub(super) struct Answer {
     pub(super) usage: UsageSeen,
 }
 
+/// What an answer depends on beside the call and the seller.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances<'a> {
+    pub(super) script: &'a AnswerScript,
+    pub(super) fault: Option<Fault>,
+    /// Number of the call at this seller.
+    pub(super) order: u64,
+    /// Unix time.
+    pub(super) created_s: u64,
+    pub(super) cache: CacheUse,
+}
+
 impl Answer {
-    /// The answer to a call. `order` numbers the calls of this seller; `created_s` is Unix time.
-    pub(super) fn compose(
-        call: &Call,
-        config: &SellerConfig,
-        fault: Option<Fault>,
-        order: u64,
-        created_s: u64,
-    ) -> Self {
-        let choices: Vec<Choice> =
-            (0..call.choices).map(|index| compose_choice(call, config, fault, index)).collect();
-        let completion = choices.iter().map(|choice| choice_tokens(choice, config)).sum();
-        let model = if fault == Some(Fault::WrongModel) { "other/model-7b" } else { &call.model };
+    /// The answer to a call.
+    pub(super) fn compose(call: &Call, config: &SellerConfig, at: &Circumstances<'_>) -> Self {
+        let composer = Composer { call, config, at };
+        let choices: Vec<Choice> = if call.shape.streams() {
+            (0..call.choices).map(|index| composer.choice(index)).collect()
+        } else {
+            Vec::new()
+        };
+        let count = |words: &[String]| words.iter().map(|word| config.tokens.count(word)).sum::<u64>();
+        let reasoning = choices.iter().map(|choice| count(&choice.reasoning.words)).sum();
+        let said: u64 = choices.iter().map(|choice| count(&choice.words)).sum();
+        let calls = choices.iter().flat_map(|choice| &choice.calls);
+        let called: u64 = calls.map(|call| config.tokens.count(&call.arguments)).sum();
+        let model = if at.fault == Some(Fault::WrongModel) { "other/model-7b" } else { &call.model };
         Self {
-            id: format!("chatcmpl-sim-{}-{order}", config.name),
-            created_s,
+            id: format!("{}-{}", config.name, at.order),
+            created_s: at.created_s,
             model: model.to_owned(),
             choices,
-            usage: UsageSeen { prompt: call.prompt_tokens, cached_prompt: 0, completion },
+            usage: UsageSeen {
+                prompt: call.prompt.tokens(config.tokens),
+                cached_prompt: at.cache.read,
+                cache_write_prompt: at.cache.written,
+                completion: reasoning + said + called,
+                reasoning,
+            },
         }
     }
 }
 
-fn choice_tokens(choice: &Choice, config: &SellerConfig) -> u64 {
-    let said: u64 = choice.words.iter().map(|word| config.tokens.count(word)).sum();
-    let called: u64 = choice.calls.iter().map(|call| config.tokens.count(&call.arguments)).sum();
-    said + called
+struct Composer<'a> {
+    call: &'a Call,
+    config: &'a SellerConfig,
+    at: &'a Circumstances<'a>,
 }
 
-fn compose_choice(call: &Call, config: &SellerConfig, fault: Option<Fault>, index: usize) -> Choice {
-    let plans = tool_plans(call, fault);
-    if !plans.is_empty() {
-        let calls =
-            plans.iter().enumerate().map(|(n, plan)| tool_call(call, fault, plan, index, n)).collect();
-        return Choice { words: Vec::new(), calls, finish: "tool_calls" };
-    }
-    let natural = config.completion_words.clamp(1, WORDS_MAX);
-    let limit = call.max_tokens.map_or(WORDS_MAX, |n| usize::try_from(n).unwrap_or(WORDS_MAX));
-    let count = natural.min(limit.max(1));
-    let seed = mix(call.text_seed ^ index as u64);
-    let mut said = words(seed, count, config.quality_permille, digest(config.name.as_bytes()));
-    if fault == Some(Fault::CutMidUtf8) {
-        CRAB.clone_into(&mut said[count / 2]);
-    }
-    Choice { words: said, calls: Vec::new(), finish: if limit < natural { "length" } else { "stop" } }
-}
-
-/// Tool faults call tools whether or not the buyer offered any.
-fn tool_plans(call: &Call, fault: Option<Fault>) -> Vec<ToolPlan> {
-    let first = || {
-        let invented = || ToolPlan { name: "lookup".to_owned(), arguments: json!({"query": "x"}) };
-        call.tools.first().cloned().unwrap_or_else(invented)
-    };
-    match fault {
-        Some(Fault::DuplicateToolCallIds) => vec![first(), first()],
-        Some(Fault::SplitSurrogates) => {
-            let mut plan = first();
-            plan.arguments = json!({"query": format!("crab {HIGH_HALF}{LOW_HALF}")});
-            vec![plan]
+impl Composer<'_> {
+    fn choice(&self, index: usize) -> Choice {
+        let limit = self.call.max_tokens.map_or(WORDS_MAX, |n| usize::try_from(n).unwrap_or(WORDS_MAX));
+        let mut reasoning = self.reasoning(index);
+        if reasoning.words.len() > limit {
+            reasoning.words.truncate(limit);
+            return Choice { reasoning, words: Vec::new(), calls: Vec::new(), finish: Finish::Length };
         }
-        _ => call.tools.clone(),
+        let limit = limit - reasoning.words.len();
+        if self.at.script.say == Say::Refusal {
+            // Gemini blocks the prompt and says nothing.
+            let words = if self.call.shape == Shape::Gemini { Vec::new() } else { pieces(REFUSAL) };
+            return Choice { reasoning, words, calls: Vec::new(), finish: Finish::Refusal };
+        }
+        let tools = self.tools();
+        if !tools.is_empty() {
+            return self.calling(reasoning, &tools, index);
+        }
+        let mut said = self.said(index);
+        let finish = if limit < said.len() { Finish::Length } else { Finish::Stop };
+        said.truncate(if reasoning.words.is_empty() { limit.max(1) } else { limit });
+        if self.at.fault == Some(Fault::CutMidUtf8) && !said.is_empty() {
+            let middle = said.len() / 2;
+            CRAB.clone_into(&mut said[middle]);
+        }
+        Choice { reasoning, words: said, calls: Vec::new(), finish }
+    }
+
+    fn reasoning(&self, index: usize) -> Reasoning {
+        let AnswerScript { reasoning_words, reasoning_form, .. } = *self.at.script;
+        if reasoning_words == 0 || self.call.thinking == Thinking::Off {
+            return Reasoning::default();
+        }
+        let seed = mix(self.call.text_seed ^ REASONING_SALT ^ index as u64);
+        Reasoning {
+            words: words(seed, reasoning_words.min(WORDS_MAX), 1_000, 0),
+            form: reasoning_form,
+            is_shown: self.call.thinking == Thinking::Shown,
+        }
+    }
+
+    /// The words of the answer, before any limit.
+    fn said(&self, index: usize) -> Vec<String> {
+        if let Say::Text(text) = &self.at.script.say {
+            return pieces(text);
+        }
+        let natural = self.config.completion_words.clamp(1, WORDS_MAX);
+        let seed = mix(self.call.text_seed ^ index as u64);
+        let seller = digest(self.config.name.as_bytes());
+        let value = match &self.call.format {
+            Format::Text => return words(seed, natural, self.config.quality_permille, seller),
+            Format::Json => json!({"answer": words(seed, natural, 1_000, seller).concat()}),
+            Format::Schema(schema) => sample(schema),
+        };
+        pieces(&serde_json::to_string_pretty(&value).unwrap_or_default())
+    }
+
+    /// The tools that this answer calls, in order. Faults of tool calls call tools whether or not the
+    /// buyer offered any.
+    fn tools(&self) -> Vec<Tool> {
+        if !self.call.shape.has_tools() {
+            return Vec::new();
+        }
+        let invented = || Tool {
+            name: "lookup".to_owned(),
+            schema: json!({"type": "object", "properties": {"query": {"enum": ["x"]}}, "required": ["query"]}),
+        };
+        let first = || self.call.tools.first().cloned().unwrap_or_else(invented);
+        match self.at.fault {
+            Some(Fault::DuplicateToolCallIds) => return vec![first(), first()],
+            Some(Fault::SplitSurrogates) => return vec![first()],
+            _ => {}
+        }
+        if self.call.has_tool_result || self.call.tool_choice == ToolChoice::Never {
+            return Vec::new();
+        }
+        let fits = |tool: &&Tool| match &self.call.tool_choice {
+            ToolChoice::Named(name) => &tool.name == name,
+            _ => true,
+        };
+        let offered: Vec<&Tool> = self.call.tools.iter().filter(fits).collect();
+        let is_named = matches!(self.call.tool_choice, ToolChoice::Named(_));
+        let count = match (&self.at.script.say, self.call.parallel) {
+            (Say::Text(_), _) if self.call.tool_choice == ToolChoice::Auto => 0,
+            (Say::ToolCalls(count), Parallel::Unsaid | Parallel::Wanted) => (*count).min(TOOL_CALLS_MAX),
+            (Say::ToolCalls(count), Parallel::Forbidden) => (*count).min(1),
+            (_, Parallel::Wanted) if !is_named => offered.len().min(2),
+            _ => 1,
+        };
+        offered.iter().copied().cycle().take(if offered.is_empty() { 0 } else { count }).cloned().collect()
+    }
+
+    fn calling(&self, reasoning: Reasoning, tools: &[Tool], index: usize) -> Choice {
+        let bad = self.bad_call();
+        let calls: Vec<ToolCall> =
+            tools.iter().enumerate().map(|(n, tool)| self.tool_call(tool, bad, index, n)).collect();
+        let is_text = !matches!(self.call.shape, Shape::Gemini | Shape::Ollama);
+        if is_text || calls.iter().all(|call| call.object().is_some()) {
+            return Choice { reasoning, words: Vec::new(), calls, finish: Finish::ToolCalls };
+        }
+        if self.call.shape == Shape::Gemini {
+            return Choice { reasoning, words: Vec::new(), calls: Vec::new(), finish: Finish::Malformed };
+        }
+        let text: Vec<String> =
+            calls.iter().map(|call| format!("<tool_call> {} {}", call.name, call.arguments)).collect();
+        Choice { reasoning, words: pieces(&text.join("\n")), calls: Vec::new(), finish: Finish::Stop }
+    }
+
+    /// Whether and how the tool calls of this answer are bad.
+    fn bad_call(&self) -> Option<BadCall> {
+        let AnswerScript { bad_call_permille, bad_calls, .. } = self.at.script;
+        let mut random = Random::new(digest(self.config.name.as_bytes()) ^ mix(self.at.order));
+        if !random.permille(*bad_call_permille) {
+            return None;
+        }
+        let ways = if bad_calls.is_empty() { &BadCall::ALL[..] } else { bad_calls };
+        random.pick(ways).copied()
+    }
+
+    fn tool_call(&self, tool: &Tool, bad: Option<BadCall>, index: usize, n: usize) -> ToolCall {
+        let distinct = if self.at.fault == Some(Fault::DuplicateToolCallIds) { 0 } else { n };
+        // The number of the call keeps the ids of a longer conversation apart.
+        let place = mix((index * 1_000 + distinct) as u64);
+        let seed = mix(mix(self.call.text_seed ^ mix(self.at.order)).wrapping_add(place));
+        let mut call = ToolCall {
+            id: format!("call_{seed:016x}"),
+            name: tool.name.clone(),
+            arguments: sample(&tool.schema).to_string(),
+        };
+        if self.at.fault == Some(Fault::SplitSurrogates) {
+            call.arguments = json!({"query": format!("crab {HIGH_HALF}{LOW_HALF}")}).to_string();
+        }
+        match bad {
+            Some(BadCall::InvalidJson) => {
+                let keep = call.arguments.len().saturating_sub(1);
+                call.arguments = format!("{}, \"more\": [", &call.arguments[..keep]);
+            }
+            Some(BadCall::UnknownTool) => "no_such_tool".clone_into(&mut call.name),
+            Some(BadCall::SchemaMismatch) => call.arguments = misfit(&tool.schema).to_string(),
+            None => {}
+        }
+        call
     }
 }
 
-fn tool_call(call: &Call, fault: Option<Fault>, plan: &ToolPlan, index: usize, n: usize) -> ToolCall {
-    let distinct = if fault == Some(Fault::DuplicateToolCallIds) { 0 } else { n };
-    let seed = mix(call.text_seed ^ mix((index * 1_000 + distinct) as u64));
-    ToolCall {
-        id: format!("call_{seed:016x}"),
-        name: plan.name.clone(),
-        arguments: plan.arguments.to_string(),
+/// A text in pieces that begin with white space, as tokens do.
+fn pieces(text: &str) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let mut was_space = false;
+    for character in text.chars() {
+        let is_space = character.is_whitespace();
+        match out.last_mut() {
+            Some(piece) if !is_space || was_space => piece.push(character),
+            _ => out.push(character.to_string()),
+        }
+        was_space = is_space;
     }
+    out
 }
 
 /// Splits arguments into the pieces that a stream sends; between the halves of a pair if there is one.
@@ -142,17 +324,6 @@ pub(super) fn to_json_text(value: &Value) -> String {
 }
 
 impl UsageSeen {
-    /// As the `usage` object of the wire.
-    pub(super) fn to_json(self) -> Value {
-        json!({
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.completion,
-            "total_tokens": self.prompt + self.completion,
-            "prompt_tokens_details": {"cached_tokens": self.cached_prompt},
-            "completion_tokens_details": {"reasoning_tokens": 0},
-        })
-    }
-
     /// What the seller reports under a fault; `None` when it reports nothing.
     pub(super) fn claimed(self, fault: Option<Fault>) -> Option<Self> {
         match fault {
@@ -168,41 +339,4 @@ impl UsageSeen {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::request::Surface;
-    use super::*;
-
-    #[test]
-    fn absurd_lengths_are_bounded() {
-        let config = |completion_words| SellerConfig { completion_words, ..SellerConfig::new("a", "m") };
-        let call = |max_tokens| Call {
-            surface: Surface::Chat,
-            model: "m".to_owned(),
-            prompt_tokens: 1,
-            text_seed: 1,
-            max_tokens,
-            choices: 1,
-            stream: false,
-            include_usage: false,
-            tools: Vec::new(),
-            fault: None,
-        };
-        let words = |completion_words, max_tokens| {
-            compose_choice(&call(max_tokens), &config(completion_words), None, 0).words.len()
-        };
-        assert_eq!(words(WORDS_MAX, None), WORDS_MAX);
-        assert_eq!(words(WORDS_MAX + 1, Some(u64::MAX)), WORDS_MAX);
-        assert_eq!((words(0, None), words(9, Some(4))), (1, 4));
-    }
-
-    #[test]
-    fn arguments_split_between_the_halves_of_a_pair() {
-        let text = format!("{{\"q\":\"{HIGH_HALF}{LOW_HALF}\"}}");
-        let pieces = argument_pieces(&text);
-        assert!(pieces[0].ends_with(HIGH_HALF) && pieces[1].starts_with(LOW_HALF));
-        assert_eq!(to_json_text(&json!(pieces[0])), r#""{\"q\":\"\ud83e""#);
-        assert_eq!(to_json_text(&json!(pieces[1])), r#""\udd80\"}""#);
-        assert_eq!(argument_pieces("{}"), ["{", "}"]);
-        assert_eq!(argument_pieces(""), [""; 0]);
-    }
-}
+mod tests;

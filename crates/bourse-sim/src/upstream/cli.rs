@@ -1,9 +1,14 @@
 //! The simulator as a program: sellers on ports, until it is stopped.
 
+use super::answer_script::{AnswerScript, Say};
+use super::cache::CacheLaw;
 use super::config::{FaultScript, Listing, SellerConfig, SpeedLaw};
 use super::expectation::Mode;
 use super::fault::Fault;
+use super::models::ModelList;
+use super::rate::{RateLaw, RateTelling};
 use super::seller::Seller;
+use super::shape::Shape;
 use bourse_types::PicoUsdPerToken;
 use clap::Parser;
 use serde_json::json;
@@ -13,8 +18,10 @@ use std::time::Duration;
 
 /// Sellers that one program runs.
 const SELLERS_MAX: u16 = 1_024;
+/// Shortest prefix that is cached, as most vendors have it.
+const CACHED_TOKENS_MIN: u64 = 1_024;
 
-/// OpenAI-compatible sellers that fail on request.
+/// Sellers of many API shapes that fail on request.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bourse-upstream-sim", version)]
 pub struct Args {
@@ -46,18 +53,71 @@ pub struct Args {
     /// Words in an answer that `max_tokens` does not cut.
     #[arg(long, default_value_t = 16)]
     pub words: usize,
+    /// Shape that each of them speaks (repeatable): chat, completions, messages, responses, gemini, ollama,
+    /// embeddings, rerank, images, speech or transcriptions. Chat and completions unless told.
+    #[arg(long = "shape")]
+    pub shapes: Vec<Shape>,
+    /// How models are listed: openrouter, openai, vllm or llama-cpp.
+    #[arg(long, default_value = "openrouter")]
+    pub model_list: ModelList,
+    /// What they say.
+    #[command(flatten)]
+    pub answers: AnswerArgs,
+    /// What they take.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Print one line of JSON when ready.
     #[arg(long)]
     pub json: bool,
-    /// Show every fault with what should come of it, and stop.
+    /// Show every fault with what should come of it in each `--shape`, and stop.
     #[arg(long)]
     pub list_faults: bool,
+}
+
+/// What sellers say.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AnswerArgs {
+    /// Calls that each answer makes of the tools that are offered.
+    #[arg(long, conflicts_with = "refuse", value_parser = clap::value_parser!(u16).range(1..=128))]
+    pub tool_calls: Option<u16>,
+    /// Refuse to answer, in the vendor's own form.
+    #[arg(long)]
+    pub refuse: bool,
+    /// Share of calls, in 1,000, whose tool calls are bad.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1_000))]
+    pub bad_call_permille: u16,
+    /// Words of reasoning before an answer, signed for this seller.
+    #[arg(long, default_value_t = 0)]
+    pub reasoning_words: usize,
+    /// Refuse images.
+    #[arg(long)]
+    pub blind: bool,
+}
+
+/// What sellers take and keep.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LimitArgs {
+    /// Seconds for which prefixes of prompts of at least `--cache-tokens` are cached.
+    #[arg(long)]
+    pub cache_ttl_s: Option<u64>,
+    /// Shortest prefix that is cached, in tokens.
+    #[arg(long, default_value_t = CACHED_TOKENS_MIN, requires = "cache_ttl_s")]
+    pub cache_tokens: u64,
+    /// Answers at a time; one more is refused with 429.
+    #[arg(long, default_value_t = 1_024)]
+    pub capacity: usize,
+    /// Calls a second; more are refused with 429.
+    #[arg(long)]
+    pub calls_per_s: Option<u32>,
+    /// Do not tell the rate by header.
+    #[arg(long, requires = "calls_per_s")]
+    pub hide_rate: bool,
 }
 
 /// Runs the program until the process is stopped. `ready` receives what it prints.
 pub async fn run(args: Args, ready: &mut impl Write) -> io::Result<()> {
     if args.list_faults {
-        return list_faults(ready);
+        return list_faults(&shapes(&args), ready);
     }
     let sellers = start(&args).await?;
     if args.json {
@@ -104,8 +164,64 @@ fn config(args: &Args, index: u16) -> SellerConfig {
         },
         completion_words: args.words,
         faults,
+        shapes: shapes(args),
+        answers: answers(&args.answers),
+        capacity: args.limits.capacity,
+        cache: cache(&args.limits),
+        rate: rate(&args.limits),
+        takes_images: !args.answers.blind,
+        model_list: args.model_list,
         ..SellerConfig::new(format!("sim-{index}"), "")
     }
+}
+
+fn shapes(args: &Args) -> Vec<Shape> {
+    if args.shapes.is_empty() { SellerConfig::new("", "").shapes } else { args.shapes.clone() }
+}
+
+fn answers(args: &AnswerArgs) -> AnswerScript {
+    let say = match args.tool_calls {
+        _ if args.refuse => Say::Refusal,
+        Some(count) => Say::ToolCalls(usize::from(count)),
+        None => Say::Natural,
+    };
+    AnswerScript {
+        say,
+        reasoning_words: args.reasoning_words,
+        bad_call_permille: args.bad_call_permille,
+        ..AnswerScript::default()
+    }
+}
+
+fn cache(args: &LimitArgs) -> Option<CacheLaw> {
+    let seconds = args.cache_ttl_s?;
+    Some(CacheLaw { ttl: Duration::from_secs(seconds), tokens_min: args.cache_tokens })
+}
+
+fn rate(args: &LimitArgs) -> Option<RateLaw> {
+    let tells = if args.hide_rate { RateTelling::Hidden } else { RateTelling::Headers };
+    Some(RateLaw { calls_per_s: args.calls_per_s?, tells })
+}
+
+/// The kind of provider that speaks a shape, in the words of `bourse.toml`.
+fn provider_kind(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Messages => "anthropic",
+        Shape::Gemini => "gemini",
+        Shape::Ollama => "ollama",
+        _ => "openai",
+    }
+}
+
+/// One shape of each kind of provider that a seller is.
+fn kinds(seller: &Seller) -> Vec<Shape> {
+    let mut kinds: Vec<Shape> = Vec::new();
+    for shape in &seller.config().shapes {
+        if !kinds.iter().any(|known| provider_kind(*known) == provider_kind(*shape)) {
+            kinds.push(*shape);
+        }
+    }
+    kinds
 }
 
 fn describe(seller: &Seller) -> serde_json::Value {
@@ -121,31 +237,46 @@ fn describe(seller: &Seller) -> serde_json::Value {
             })
         })
         .collect();
-    json!({"name": seller.config().name, "base_url": seller.base_url(), "models": models})
+    let shapes: Vec<_> = seller.config().shapes.iter().map(|shape| shape.name()).collect();
+    json!({"name": seller.config().name, "base_url": seller.base_url(), "origin": seller.origin(),
+        "shapes": shapes, "models": models})
 }
 
-/// Prints the sellers as the tables that `bourse.toml` takes.
+/// Prints the sellers as the tables that `bourse.toml` takes: one for each kind of provider.
 fn write_config(sellers: &[Seller], out: &mut impl Write) -> io::Result<()> {
     for seller in sellers {
         let address: IpAddr = seller.address().ip();
         writeln!(out, "# listening on {address}, port {}", seller.address().port())?;
-        writeln!(out, "[[provider]]\nname = {:?}\nkind = \"openai\"", seller.config().name)?;
-        writeln!(out, "base_url = {:?}\napi_key_env = \"SIM_API_KEY\"", seller.base_url())?;
-        for listing in &seller.config().listings {
-            writeln!(out, "[[provider.model]]\nid = {:?}\nupstream_id = {:?}", listing.id, listing.id)?;
-            writeln!(out, "price_prompt = {:?}", listing.price_prompt.to_usd_per_token_string())?;
-            writeln!(out, "price_completion = {:?}", listing.price_completion.to_usd_per_token_string())?;
+        for (at, shape) in kinds(seller).into_iter().enumerate() {
+            let kind = provider_kind(shape);
+            let name = &seller.config().name;
+            let name = if at == 0 { name.clone() } else { format!("{name}-{kind}") };
+            writeln!(out, "[[provider]]\nname = {name:?}\nkind = {kind:?}")?;
+            writeln!(out, "base_url = {:?}\napi_key_env = \"SIM_API_KEY\"", seller.base_url_of(shape))?;
+            for listing in &seller.config().listings {
+                write_listing(listing, out)?;
+            }
+            writeln!(out)?;
         }
-        writeln!(out)?;
     }
     Ok(())
 }
 
-fn list_faults(out: &mut impl Write) -> io::Result<()> {
+fn write_listing(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "[[provider.model]]\nid = {:?}\nupstream_id = {:?}", listing.id, listing.id)?;
+    writeln!(out, "price_prompt = {:?}", listing.price_prompt.to_usd_per_token_string())?;
+    writeln!(out, "price_completion = {:?}", listing.price_completion.to_usd_per_token_string())
+}
+
+fn list_faults(shapes: &[Shape], out: &mut impl Write) -> io::Result<()> {
     for fault in Fault::ALL {
         writeln!(out, "{:24}{}", fault.name(), fault.description().trim())?;
-        for mode in Mode::ALL {
-            writeln!(out, "{:24}  {mode:?}: {:?}", "", fault.expectation(mode))?;
+        for shape in shapes {
+            for mode in Mode::ALL.into_iter().filter(|mode| *mode == Mode::Plain || shape.streams()) {
+                let outcome = fault.expectation_in(*shape, mode);
+                let text = outcome.map_or_else(|| "no meaning".to_owned(), |outcome| format!("{outcome:?}"));
+                writeln!(out, "{:24}  {shape} {mode:?}: {text}", "")?;
+            }
         }
     }
     Ok(())
@@ -164,6 +295,18 @@ mod tests {
         assert!(parse("sim --sellers 1024").is_ok());
         assert!(parse("sim --sellers 1025").is_err());
         assert!(parse("sim --fault gzip-body --fault-permille 5").is_err());
+        assert!(parse("sim --shape soap").is_err());
+        assert!(parse("sim --model-list soap").is_err());
+        assert!(parse("sim --tool-calls 2 --refuse").is_err());
+        assert!(parse("sim --hide-rate").is_err());
+        assert!(parse("sim --cache-tokens 8").is_err());
+        assert!(parse("sim --tool-calls 129").is_err());
+        let told = parse("sim --shape messages --shape gemini --tool-calls 2 --calls-per-s 5").unwrap();
+        let config = config(&told, 0);
+        assert_eq!(config.shapes, [Shape::Messages, Shape::Gemini]);
+        assert_eq!(config.answers.say, Say::ToolCalls(2));
+        assert_eq!(config.rate, Some(RateLaw { calls_per_s: 5, tells: RateTelling::Headers }));
+        assert_eq!(config.cache, None);
     }
 
     #[tokio::test]
@@ -173,6 +316,31 @@ mod tests {
         run(args, &mut out).await.unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(Fault::ALL.iter().all(|fault| text.contains(fault.name())));
+        assert!(text.contains("chat Stream: BreaksOff") && !text.contains("gemini"));
+        let mut out = Vec::new();
+        let args = Args::try_parse_from(["sim", "--list-faults", "--shape", "gemini", "--shape", "speech"]);
+        run(args.unwrap(), &mut out).await.unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("gemini Stream: no meaning") && text.contains("speech Plain: no meaning"));
+        assert!(!text.contains("speech Stream"), "speech is not streamed");
+    }
+
+    #[tokio::test]
+    async fn a_seller_of_several_kinds_is_several_providers() {
+        let line =
+            ["sim", "--shape", "chat", "--shape", "responses", "--shape", "messages", "--shape", "ollama"];
+        let sellers = start(&Args::try_parse_from(line).unwrap()).await.unwrap();
+        let mut out = Vec::new();
+        write_config(&sellers, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for (name, kind) in
+            [("sim-0", "openai"), ("sim-0-anthropic", "anthropic"), ("sim-0-ollama", "ollama")]
+        {
+            assert!(text.contains(&format!("name = {name:?}\nkind = {kind:?}\n")), "{text}");
+        }
+        assert_eq!(text.matches("[[provider]]").count(), 3);
+        let shapes = describe(&sellers[0])["shapes"].clone();
+        assert_eq!(shapes, json!(["chat", "responses", "messages", "ollama"]));
     }
 
     #[tokio::test]

@@ -1,6 +1,11 @@
 //! What makes one simulated seller differ from another.
 
+use super::answer_script::AnswerScript;
+use super::cache::CacheLaw;
 use super::fault::Fault;
+use super::models::ModelList;
+use super::rate::RateLaw;
+use super::shape::Shape;
 use super::text::TokenLaw;
 use crate::seed::Random;
 use bourse_types::PicoUsdPerToken;
@@ -122,6 +127,18 @@ pub struct SellerConfig {
     pub write_bytes: Option<usize>,
     /// The time of day that its answers tell; `None` reads the machine's clock.
     pub time_of_day: Option<SystemTime>,
+    /// The API shapes that it speaks, each at its own path.
+    pub shapes: Vec<Shape>,
+    /// What it says when all is well.
+    pub answers: AnswerScript,
+    /// How it caches prompts; `None` does not.
+    pub cache: Option<CacheLaw>,
+    /// How many calls a second it takes; `None` takes all that its capacity allows.
+    pub rate: Option<RateLaw>,
+    /// Whether its models see; images are refused otherwise.
+    pub takes_images: bool,
+    /// How it lists its models at `GET /v1/models`.
+    pub model_list: ModelList,
 }
 
 impl SellerConfig {
@@ -140,7 +157,27 @@ impl SellerConfig {
             bearer: None,
             write_bytes: None,
             time_of_day: None,
+            shapes: vec![Shape::Chat, Shape::Completions],
+            answers: AnswerScript::default(),
+            cache: None,
+            rate: None,
+            takes_images: true,
+            model_list: ModelList::default(),
         }
+    }
+
+    /// The same seller, speaking these shapes.
+    #[must_use]
+    pub fn with_shapes(mut self, shapes: impl IntoIterator<Item = Shape>) -> Self {
+        self.shapes = shapes.into_iter().collect();
+        self
+    }
+
+    /// The same seller, saying this.
+    #[must_use]
+    pub fn with_answers(mut self, answers: AnswerScript) -> Self {
+        self.answers = answers;
+        self
     }
 
     /// The same seller with this fault script.
@@ -156,6 +193,7 @@ impl std::fmt::Debug for SellerConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SellerConfig")
             .field("name", &self.name)
+            .field("shapes", &self.shapes)
             .field("listings", &self.listings)
             .field("speed", &self.speed)
             .field("capacity", &self.capacity)

@@ -6,6 +6,7 @@
 //! simulator's statement of the contract; the gateway's tests hold the gateway to it.
 
 use super::fault::Fault;
+use super::shape::Shape;
 
 /// How the buyer asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,11 +64,68 @@ const WHOLE: Expectation = Expectation::Answers { usage: UsageRule::Claimed };
 impl Fault {
     /// The class of outcome that this fault should lead to.
     pub const fn expectation(self, mode: Mode) -> Expectation {
-        match (self.shape(), mode) {
-            (Shape::Same(expectation), _)
-            | (Shape::PerMode { plain: expectation, .. }, Mode::Plain)
-            | (Shape::PerMode { stream: expectation, .. }, Mode::Stream) => expectation,
+        match (self.outcome(), mode) {
+            (Outcome::Same(expectation), _)
+            | (Outcome::PerMode { plain: expectation, .. }, Mode::Plain)
+            | (Outcome::PerMode { stream: expectation, .. }, Mode::Stream) => expectation,
         }
+    }
+
+    /// What should come of this fault in a shape; `None` where it has no meaning there: then the seller
+    /// answers as an honest one, and logs no fault.
+    pub const fn expectation_in(self, shape: Shape, mode: Mode) -> Option<Expectation> {
+        if !shape.streams() {
+            return if matches!(mode, Mode::Stream) { None } else { self.expectation_in_media(shape) };
+        }
+        let is_openai = matches!(shape, Shape::Chat | Shape::Completions);
+        let is_stream = matches!(mode, Mode::Stream);
+        let has_meaning = match self {
+            Self::DuplicateToolCallIds => shape.has_tools(),
+            // Gemini and Ollama send arguments whole.
+            Self::SplitSurrogates => shape.has_tools() && !matches!(shape, Shape::Gemini | Shape::Ollama),
+            // Gemini reports a running count on every chunk, which is its honest way.
+            Self::TwoUsageChunks => is_openai || is_stream && !matches!(shape, Shape::Gemini),
+            Self::UsageWithChoices => is_openai,
+            // Anthropic tells cached tokens beside the others, Ollama never.
+            Self::CachedAbovePrompt => !matches!(shape, Shape::Messages | Shape::Ollama),
+            // A line is a document there.
+            Self::MultiLineData => !(matches!(shape, Shape::Ollama) && is_stream),
+            _ => true,
+        };
+        match self {
+            _ if !has_meaning => None,
+            // `done` ends an Ollama stream with or without a reason.
+            Self::DoneWithoutFinish if matches!(shape, Shape::Ollama) => Some(WHOLE),
+            _ => Some(self.expectation(mode)),
+        }
+    }
+
+    /// Shapes that do not stream: one document, or bytes.
+    const fn expectation_in_media(self, shape: Shape) -> Option<Expectation> {
+        let is_bytes = matches!(shape, Shape::Speech);
+        let has_meaning = match self {
+            Self::UsageHigh => matches!(shape, Shape::Embeddings | Shape::Images),
+            Self::WrongModel => matches!(shape, Shape::Embeddings),
+            // Bytes of sound tell no usage and have no lines, white space would be sound, and half of a
+            // sound that ends cleanly is a shorter sound.
+            Self::NoUsage
+            | Self::CutWithoutDone
+            | Self::KeepAliveComments
+            | Self::CommentsForever
+            | Self::CrLf
+            | Self::MultiLineData
+            | Self::HugeLine => !is_bytes,
+            Self::DoneWithoutFinish
+            | Self::TwoUsageChunks
+            | Self::UsageWithChoices
+            | Self::UsageLow
+            | Self::CachedAbovePrompt
+            | Self::DuplicateToolCallIds
+            | Self::SplitSurrogates
+            | Self::ContentAfterFinish => false,
+            _ => true,
+        };
+        if has_meaning { Some(self.expectation(Mode::Plain)) } else { None }
     }
 
     /// True when the buyer has nothing yet and another seller should be tried in silence.
@@ -80,7 +138,7 @@ impl Fault {
         matches!(self, Self::AcceptThenHang | Self::HeadersThenHang | Self::IdleGap | Self::CommentsForever)
     }
 
-    const fn shape(self) -> Shape {
+    const fn outcome(self) -> Outcome {
         match self {
             Self::Refuse
             | Self::TlsReset
@@ -93,21 +151,25 @@ impl Fault {
             | Self::EmptyAnswer
             | Self::FirstEventError
             | Self::ErrorAfterRole
-            | Self::GzipBody => Shape::Same(UNAVAILABLE),
-            Self::Unavailable | Self::Overloaded => Shape::Same(OVERLOADED),
-            Self::RateLimited | Self::RateLimitedSeconds | Self::RateLimitedDate => Shape::Same(RATE_LIMITED),
-            Self::AcceptThenHang | Self::HeadersThenHang | Self::CommentsForever => Shape::Same(TIMED_OUT),
+            | Self::GzipBody => Outcome::Same(UNAVAILABLE),
+            Self::Unavailable | Self::Overloaded => Outcome::Same(OVERLOADED),
+            Self::RateLimited | Self::RateLimitedSeconds | Self::RateLimitedDate => {
+                Outcome::Same(RATE_LIMITED)
+            }
+            Self::AcceptThenHang | Self::HeadersThenHang | Self::CommentsForever => Outcome::Same(TIMED_OUT),
             Self::ErrorAfterTokens
             | Self::CutWithoutDone
             | Self::CutMidUtf8
             | Self::CutMidJson
-            | Self::ResetMidBody => Shape::PerMode { plain: UNAVAILABLE, stream: Expectation::BreaksOff },
-            Self::IdleGap => Shape::PerMode { plain: TIMED_OUT, stream: Expectation::BreaksOff },
-            Self::DoneWithoutFinish => Shape::PerMode { plain: WHOLE, stream: Expectation::BreaksOff },
-            Self::NoUsage => Shape::Same(Expectation::Answers { usage: UsageRule::Recounted }),
-            Self::UsageLow => Shape::Same(Expectation::Answers { usage: UsageRule::ClaimedBelowTruth }),
-            Self::UsageHigh => Shape::Same(Expectation::Answers { usage: UsageRule::Bounded }),
-            Self::CachedAbovePrompt => Shape::Same(Expectation::Answers { usage: UsageRule::CachedBounded }),
+            | Self::ResetMidBody => Outcome::PerMode { plain: UNAVAILABLE, stream: Expectation::BreaksOff },
+            Self::IdleGap => Outcome::PerMode { plain: TIMED_OUT, stream: Expectation::BreaksOff },
+            Self::DoneWithoutFinish => Outcome::PerMode { plain: WHOLE, stream: Expectation::BreaksOff },
+            Self::NoUsage => Outcome::Same(Expectation::Answers { usage: UsageRule::Recounted }),
+            Self::UsageLow => Outcome::Same(Expectation::Answers { usage: UsageRule::ClaimedBelowTruth }),
+            Self::UsageHigh => Outcome::Same(Expectation::Answers { usage: UsageRule::Bounded }),
+            Self::CachedAbovePrompt => {
+                Outcome::Same(Expectation::Answers { usage: UsageRule::CachedBounded })
+            }
             Self::TwoUsageChunks
             | Self::UsageWithChoices
             | Self::SlowDrip
@@ -122,12 +184,12 @@ impl Fault {
             | Self::ChunkedTrailers
             | Self::CloseDelimited
             | Self::CloseSilently
-            | Self::LateBytes => Shape::Same(WHOLE),
+            | Self::LateBytes => Outcome::Same(WHOLE),
         }
     }
 }
 
-enum Shape {
+enum Outcome {
     Same(Expectation),
     PerMode { plain: Expectation, stream: Expectation },
 }
@@ -140,6 +202,32 @@ mod tests {
     fn a_plain_answer_never_breaks_off() {
         for fault in Fault::ALL {
             assert_ne!(fault.expectation(Mode::Plain), Expectation::BreaksOff, "{fault}");
+        }
+    }
+
+    #[test]
+    fn chat_has_every_fault_and_no_shape_breaks_off_when_plain() {
+        for fault in Fault::ALL {
+            for mode in Mode::ALL {
+                assert_eq!(fault.expectation_in(Shape::Chat, mode), Some(fault.expectation(mode)));
+            }
+            for shape in Shape::ALL {
+                assert_ne!(fault.expectation_in(shape, Mode::Plain), Some(Expectation::BreaksOff), "{fault}");
+                let streamed = fault.expectation_in(shape, Mode::Stream);
+                assert!(shape.streams() || streamed.is_none(), "{fault} {shape}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_shape_has_most_faults() {
+        let count = |shape, mode| {
+            Fault::ALL.iter().filter(|fault| fault.expectation_in(shape, mode).is_some()).count()
+        };
+        for shape in Shape::ALL {
+            let least = if shape == Shape::Speech { 25 } else { 32 };
+            assert!(count(shape, Mode::Plain) >= least, "{shape}: {}", count(shape, Mode::Plain));
+            assert!(!shape.streams() || count(shape, Mode::Stream) >= 42, "{shape}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a seller saw, for assertions: who called, with which bytes, how it ended, when the client left.
 
 use super::fault::Fault;
+use super::shape::Shape;
 use std::fmt;
 use std::time::Duration;
 
@@ -11,8 +12,12 @@ pub struct UsageSeen {
     pub prompt: u64,
     /// The cached part of the prompt; above `prompt` only in a lie.
     pub cached_prompt: u64,
-    /// Generated tokens.
+    /// The part of the prompt that was written into the cache; zero where a seller has none.
+    pub cache_write_prompt: u64,
+    /// Generated tokens, reasoning among them.
     pub completion: u64,
+    /// The generated tokens that were reasoning.
+    pub reasoning: u64,
 }
 
 /// How a call ended, as the seller saw it.
@@ -41,6 +46,18 @@ pub struct Seen {
     pub headers: Vec<(String, String)>,
     /// The first bytes of the body (64 KiB at most).
     pub body: Vec<u8>,
+    /// The shape that it spoke.
+    pub shape: Shape,
+    /// The model that it named; empty when it could not be read.
+    pub model: String,
+    /// Names of the tools that it offered.
+    pub tools: Vec<String>,
+    /// Images in it.
+    pub images: u64,
+    /// What it was told when it broke the shape's grammar; `None` when it kept to it.
+    pub grammar_error: Option<String>,
+    /// The status of a refusal that was no fault: key, grammar, model, rate or capacity.
+    pub refused: Option<u16>,
     /// The fault that it met.
     pub fault: Option<Fault>,
     /// Whether a stream was asked for.
@@ -73,6 +90,9 @@ impl fmt::Debug for Seen {
             .field("at", &self.at)
             .field("path", &self.path)
             .field("body_bytes", &self.body.len())
+            .field("shape", &self.shape)
+            .field("model", &self.model)
+            .field("refused", &self.refused)
             .field("fault", &self.fault)
             .field("stream", &self.stream)
             .field("truth", &self.truth)

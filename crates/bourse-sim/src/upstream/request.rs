@@ -1,88 +1,273 @@
-//! One call as a seller reads it: model, prompt size, limits, tools, and which fault it asks for.
+//! One call as a seller reads it: prompt, limits, tools, wishes, and which fault it asks for.
 //!
-//! Lenient like the sellers it imitates: unknown fields are ignored, and only what changes the answer is
-//! looked at. Counts are bounded so that a test's absurd numbers cannot fill the memory.
+//! Each shape has a reader that holds the call to the vendor's documented grammar and refuses the rest
+//! with 400, because the simulator judges what a market sends. Chat, completions and Ollama ignore unknown
+//! fields as the engines behind them do; Anthropic, Responses and Gemini refuse them as those do. Counts
+//! are bounded so that a test's absurd numbers cannot fill the memory.
 
+mod anthropic;
+mod chat;
+pub(super) mod field;
+mod gemini;
+mod media;
+mod multipart;
+mod ollama;
+mod responses;
+mod turns;
+
+use super::config::SellerConfig;
 use super::fault::Fault;
 use super::http::HttpRequest;
-use super::text::TokenLaw;
+use super::prompt::Prompt;
+use super::shape::{Action, Route, Shape};
 use crate::seed::digest;
-use serde_json::{Value, json};
+use field::{Field, Flaw};
+pub(super) use media::Media;
+use serde_json::Value;
 
 /// Choices in one answer; more are cut off.
 const CHOICES_MAX: u64 = 128;
 /// Header that names a fault.
 const FAULT_HEADER: &str = "x-sim-fault";
 
-/// Which of the two generation endpoints was called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Surface {
-    Chat,
-    Completion,
+/// A tool that the buyer offers.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tool {
+    pub(super) name: String,
+    /// JSON schema of its arguments; null when none was given.
+    pub(super) schema: Value,
 }
 
-/// A tool call that the answer will make.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct ToolPlan {
-    pub(super) name: String,
-    pub(super) arguments: Value,
+/// Which tools may or must be called.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) enum ToolChoice {
+    #[default]
+    Auto,
+    Never,
+    Any,
+    Named(String),
+}
+
+/// Whether several tools may be called at once, as far as the buyer said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Parallel {
+    #[default]
+    Unsaid,
+    Wanted,
+    Forbidden,
+}
+
+/// What the text of the answer must be.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) enum Format {
+    #[default]
+    Text,
+    /// Any JSON object.
+    Json,
+    /// JSON of this schema.
+    Schema(Value),
+}
+
+/// Whether the answer is thought about, and whether that is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Thinking {
+    #[default]
+    Off,
+    Hidden,
+    Shown,
+}
+
+/// Whether reasoning is wanted sealed, so that it can be sent back to a seller that stores nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Seal {
+    #[default]
+    Unasked,
+    Wanted,
 }
 
 /// A call, parsed.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Call {
-    pub(super) surface: Surface,
+    pub(super) shape: Shape,
+    pub(super) action: Action,
     /// The model's name without a fault suffix.
     pub(super) model: String,
-    pub(super) prompt_tokens: u64,
+    pub(super) prompt: Prompt,
     /// Digest of the prompt and the `seed` field: what the text of the answer follows from.
     pub(super) text_seed: u64,
     pub(super) max_tokens: Option<u64>,
     pub(super) choices: usize,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
-    pub(super) tools: Vec<ToolPlan>,
+    pub(super) tools: Vec<Tool>,
+    pub(super) tool_choice: ToolChoice,
+    pub(super) parallel: Parallel,
+    /// The conversation ends in a tool's result, so that an answer is due and not another call.
+    pub(super) has_tool_result: bool,
+    pub(super) format: Format,
+    pub(super) thinking: Thinking,
+    /// Whether reasoning is wanted in a form that can be sent back.
+    pub(super) seal: Seal,
+    /// What shapes that do not chat ask for.
+    pub(super) media: Option<Media>,
     /// The fault that the call itself names.
     pub(super) fault: Option<Fault>,
 }
 
-/// Why a seller refuses a call with 400.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum CallError {
-    #[error("We could not parse the JSON body of your request.")]
-    NotJson,
-    #[error("you must provide a `{0}` parameter")]
-    Missing(&'static str),
+impl Call {
+    /// A call that asks for nothing yet.
+    pub(super) fn new(shape: Shape, model: &str, prompt: Prompt) -> Self {
+        let (model, fault) = split_model(model);
+        Self {
+            shape,
+            action: Action::Answer,
+            model: model.to_owned(),
+            prompt,
+            text_seed: 0,
+            max_tokens: None,
+            choices: 1,
+            stream: false,
+            include_usage: false,
+            tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            parallel: Parallel::Unsaid,
+            has_tool_result: false,
+            format: Format::Text,
+            thinking: Thinking::Off,
+            seal: Seal::Unasked,
+            media: None,
+            fault,
+        }
+    }
 }
 
-impl Call {
-    /// Reads a call from an HTTP request.
-    pub(super) fn read(surface: Surface, http: &HttpRequest, law: TokenLaw) -> Result<Self, CallError> {
-        let body: Value = serde_json::from_slice(&http.body).map_err(|_| CallError::NotJson)?;
-        let model = body["model"].as_str().ok_or(CallError::Missing("model"))?;
-        let texts = prompt_texts(surface, &body)?;
-        let prompt_tokens = match surface {
-            Surface::Chat => law.count_chat(texts.iter().map(String::as_str)),
-            Surface::Completion => texts.iter().map(|text| law.count(text)).sum(),
-        };
-        let (model, suffix_fault) = split_model(model);
-        let named = http.header(FAULT_HEADER).or_else(|| body["metadata"]["sim_fault"].as_str());
-        let seed_text = format!("{}\u{0}{}", texts.join("\u{0}"), body["seed"]);
-        let max_tokens =
-            body["max_completion_tokens"].as_u64().or_else(|| body["max_tokens"].as_u64()).filter(|n| *n > 0);
-        Ok(Self {
-            surface,
-            model: model.to_owned(),
-            prompt_tokens,
-            text_seed: digest(seed_text.as_bytes()),
-            max_tokens,
-            choices: body["n"].as_u64().unwrap_or(1).clamp(1, CHOICES_MAX) as usize,
-            stream: body["stream"].as_bool().unwrap_or(false),
-            include_usage: body["stream_options"]["include_usage"].as_bool().unwrap_or(false),
-            tools: planned_tools(&body),
-            fault: named.and_then(|name| name.parse().ok()).or(suffix_fault),
-        })
+/// Why a seller refuses a call with 400.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum CallError {
+    /// The body is not JSON.
+    NotJson,
+    /// A field is wrong.
+    Field { path: String, flaw: Flaw },
+    /// The call as a whole is wrong, in the vendor's words.
+    Refused { message: String, param: Option<String>, code: Option<&'static str> },
+}
+
+impl CallError {
+    /// A refusal without a field.
+    pub(super) fn refused(message: impl Into<String>) -> Self {
+        Self::Refused { message: message.into(), param: None, code: None }
     }
+
+    /// The refused field, as OpenAI names it.
+    pub(super) fn param(&self) -> Option<String> {
+        match self {
+            Self::NotJson => None,
+            Self::Field { path, .. } => Some(bracketed(path)),
+            Self::Refused { param, .. } => param.clone(),
+        }
+    }
+
+    /// OpenAI's code.
+    pub(super) fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::NotJson => None,
+            Self::Field { flaw: Flaw::Missing, .. } => Some("missing_required_parameter"),
+            Self::Field { flaw: Flaw::Unknown, .. } => Some("unknown_parameter"),
+            Self::Field { flaw: Flaw::Wrong(_), .. } => Some("invalid_value"),
+            Self::Refused { code, .. } => *code,
+        }
+    }
+
+    /// What the vendor of this shape says.
+    pub(super) fn message(&self, shape: Shape) -> String {
+        match self {
+            Self::NotJson => "We could not parse the JSON body of your request.".to_owned(),
+            Self::Refused { message, .. } => message.clone(),
+            Self::Field { path, flaw } => match shape {
+                Shape::Messages => match flaw {
+                    Flaw::Missing => format!("{path}: Field required"),
+                    Flaw::Unknown => format!("{path}: Extra inputs are not permitted"),
+                    Flaw::Wrong(should) => format!("{path}: Input should be {should}"),
+                },
+                Shape::Gemini => match flaw {
+                    Flaw::Missing => format!("* GenerateContentRequest.{path}: {path} is not specified"),
+                    Flaw::Unknown => {
+                        let (at, name) = path.rsplit_once('.').unwrap_or(("", path));
+                        let place = if at.is_empty() { String::new() } else { format!(" at '{at}'") };
+                        format!(
+                            "Invalid JSON payload received. Unknown name \"{name}\"{place}: Cannot find field."
+                        )
+                    }
+                    Flaw::Wrong(should) => format!("Invalid value at '{path}': expected {should}"),
+                },
+                _ => match flaw {
+                    Flaw::Missing => format!("Missing required parameter: '{}'.", bracketed(path)),
+                    Flaw::Unknown => format!("Unknown parameter: '{}'.", bracketed(path)),
+                    Flaw::Wrong(should) => {
+                        format!("Invalid value for '{}': expected {should}.", bracketed(path))
+                    }
+                },
+            },
+        }
+    }
+}
+
+/// `a.0.b` as `a[0].b`.
+fn bracketed(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for segment in path.split('.') {
+        if !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit()) {
+            out.push('[');
+            out.push_str(segment);
+            out.push(']');
+        } else {
+            if !out.is_empty() {
+                out.push('.');
+            }
+            out.push_str(segment);
+        }
+    }
+    out
+}
+
+/// Reads a call from an HTTP request.
+pub(super) fn read(route: &Route, http: &HttpRequest, config: &SellerConfig) -> Result<Call, CallError> {
+    let mut call = if route.shape == Shape::Transcriptions {
+        media::read_transcription(http)?
+    } else {
+        let body: Value = serde_json::from_slice(&http.body).map_err(|_| CallError::NotJson)?;
+        let root = Field::root(&body);
+        root.object()?;
+        let mut call = match route.shape {
+            Shape::Chat => chat::read(&root)?,
+            Shape::Completions => chat::read_completion(&root)?,
+            Shape::Messages => anthropic::read(&root, route.action, http, config)?,
+            Shape::Responses => responses::read(&root, config)?,
+            Shape::Gemini => gemini::read(&root, route, http, config)?,
+            Shape::Ollama => ollama::read(&root)?,
+            _ => media::read(route.shape, http, &root)?,
+        };
+        call.text_seed = digest(format!("{}\u{0}{}", call.prompt.seed_text(), body["seed"]).as_bytes());
+        let named = body["metadata"]["sim_fault"].as_str().and_then(|name| name.parse().ok());
+        call.fault = named.or(call.fault);
+        call
+    };
+    let headed = http.header(FAULT_HEADER).and_then(|name| name.parse().ok());
+    call.fault = headed.or(call.fault);
+    call.action = route.action;
+    if call.prompt.images() > 0 && !config.takes_images {
+        return Err(no_images(&call));
+    }
+    Ok(call)
+}
+
+fn no_images(call: &Call) -> CallError {
+    CallError::refused(match call.shape {
+        Shape::Messages => "messages: image content is not supported by this model.".to_owned(),
+        Shape::Gemini => format!("Image input modality is not enabled for models/{}", call.model),
+        Shape::Ollama => "this model is missing data required for image input".to_owned(),
+        _ => "Invalid content type. image_url is only supported by certain models.".to_owned(),
+    })
 }
 
 /// `model@fault-name` into both; any other name is left alone.
@@ -93,125 +278,5 @@ fn split_model(model: &str) -> (&str, Option<Fault>) {
     }
 }
 
-fn prompt_texts(surface: Surface, body: &Value) -> Result<Vec<String>, CallError> {
-    match surface {
-        Surface::Chat => {
-            let messages = body["messages"].as_array().ok_or(CallError::Missing("messages"))?;
-            Ok(messages.iter().map(|message| content_text(&message["content"])).collect())
-        }
-        Surface::Completion => match &body["prompt"] {
-            Value::String(text) => Ok(vec![text.clone()]),
-            Value::Array(list) => Ok(list.iter().map(content_text).collect()),
-            _ => Err(CallError::Missing("prompt")),
-        },
-    }
-}
-
-/// Text of a message: a string, or the text parts of a list.
-fn content_text(content: &Value) -> String {
-    match content {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => {
-            parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join(" ")
-        }
-        _ => String::new(),
-    }
-}
-
-/// The calls that the answer makes: the chosen function, or the first; two when the buyer allows
-/// parallel calls and offers two. None once the conversation ends in a tool's result.
-fn planned_tools(body: &Value) -> Vec<ToolPlan> {
-    let last_role = body["messages"].as_array().and_then(|list| list.last()).map(|last| &last["role"]);
-    if body["tool_choice"] == "none" || last_role.is_some_and(|role| role == "tool") {
-        return Vec::new();
-    }
-    let chosen = body["tool_choice"]["function"]["name"].as_str();
-    let offered = body["tools"].as_array().map_or(&[][..], Vec::as_slice);
-    let parallel = body["parallel_tool_calls"] == true && chosen.is_none();
-    offered
-        .iter()
-        .map(|tool| &tool["function"])
-        .filter_map(|function| Some((function["name"].as_str()?, &function["parameters"])))
-        .filter(|(name, _)| chosen.is_none_or(|chosen| chosen == *name))
-        .take(if parallel { 2 } else { 1 })
-        .map(|(name, schema)| ToolPlan { name: name.to_owned(), arguments: sample(schema) })
-        .collect()
-}
-
-/// A value that fits a JSON schema well enough for a client that validates: required properties only.
-fn sample(schema: &Value) -> Value {
-    if let Some(first) = schema["enum"].as_array().and_then(|options| options.first()) {
-        return first.clone();
-    }
-    match schema["type"].as_str() {
-        Some("string") => json!("Paris"),
-        Some("integer") => json!(7),
-        Some("number") => json!(1.5),
-        Some("boolean") => json!(true),
-        Some("array") => json!([sample(&schema["items"])]),
-        Some("null") => Value::Null,
-        _ => {
-            let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
-            let entries = required.iter().filter_map(Value::as_str);
-            entries.map(|name| (name.to_owned(), sample(&schema["properties"][name]))).collect()
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(surface: Surface, body: &str) -> Result<Call, CallError> {
-        let http = HttpRequest { body: body.as_bytes().to_vec(), ..HttpRequest::default() };
-        Call::read(surface, &http, TokenLaw::default())
-    }
-
-    #[test]
-    fn reads_what_changes_the_answer() {
-        let call = read(
-            Surface::Chat,
-            r#"{"model":"a/b@no-usage","messages":[{"role":"user","content":[{"type":"text","text":"one two"}]}],
-                "max_completion_tokens":3,"n":2,"stream":true,"stream_options":{"include_usage":true}}"#,
-        )
-        .unwrap();
-        assert_eq!((call.model.as_str(), call.fault), ("a/b", Some(Fault::NoUsage)));
-        assert_eq!((call.prompt_tokens, call.max_tokens, call.choices), (5, Some(3), 2));
-        assert!(call.stream && call.include_usage && call.tools.is_empty());
-    }
-
-    #[test]
-    fn refuses_what_cannot_be_answered() {
-        assert_eq!(read(Surface::Chat, "{"), Err(CallError::NotJson));
-        assert_eq!(read(Surface::Chat, "{}"), Err(CallError::Missing("model")));
-        assert_eq!(read(Surface::Chat, r#"{"model":"m"}"#), Err(CallError::Missing("messages")));
-        assert_eq!(read(Surface::Completion, r#"{"model":"m"}"#), Err(CallError::Missing("prompt")));
-    }
-
-    #[test]
-    fn choices_are_bounded() {
-        let choices = |n: u64| {
-            read(Surface::Completion, &format!(r#"{{"model":"m","prompt":"x","n":{n}}}"#)).unwrap().choices
-        };
-        assert_eq!((choices(0), choices(CHOICES_MAX), choices(CHOICES_MAX + 1)), (1, 128, 128));
-    }
-
-    #[test]
-    fn tools_are_called_with_fitting_arguments() {
-        let tools = r#""tools":[{"type":"function","function":{"name":"weather","parameters":{"type":"object",
-            "properties":{"city":{"type":"string"},"days":{"type":"integer"},"unit":{"enum":["c","f"]}},
-            "required":["city","days","unit"]}}},{"type":"function","function":{"name":"clock"}}]"#;
-        let plan =
-            |extra: &str| read(Surface::Chat, &format!(r#"{{"model":"m",{extra},{tools}}}"#)).unwrap().tools;
-        let user = r#""messages":[{"role":"user","content":"hi"}]"#;
-        let one = plan(user);
-        assert_eq!(one.len(), 1);
-        assert_eq!(one[0].arguments, json!({"city":"Paris","days":7,"unit":"c"}));
-        assert_eq!(plan(&format!(r#"{user},"parallel_tool_calls":true"#)).len(), 2);
-        assert_eq!(plan(&format!(r#"{user},"tool_choice":"none""#)).len(), 0);
-        let chosen =
-            plan(&format!(r#"{user},"tool_choice":{{"type":"function","function":{{"name":"clock"}}}}"#));
-        assert_eq!(chosen[0].name, "clock");
-        assert_eq!(plan(r#""messages":[{"role":"tool","content":"21"}]"#).len(), 0);
-    }
-}
+mod tests;

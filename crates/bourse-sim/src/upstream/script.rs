@@ -3,12 +3,12 @@
 //! A [`Script`] is plain data: bytes, waits, and how the connection ends. Everything that makes a fault
 //! what it is has happened when the script exists; the server only plays it.
 
-use super::answer::{Answer, to_json_text};
-use super::config::SellerConfig;
+use super::answer::to_json_text;
 use super::fault::Fault;
-use super::request::Call;
+use super::response::Told;
+use super::shape::Shape;
+use super::trouble::{Kind, Trouble};
 use super::{plain, stream};
-use serde_json::json;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
@@ -86,15 +86,27 @@ impl Script {
         Self::ends(vec![Step::send(head)], Close::KeepAlive)
     }
 
-    /// An error in the shape that OpenAI uses.
-    pub(super) fn error(status: u16, fields: &[(&str, String)], message: &str, code: &str) -> Self {
-        Self::json(status, fields, &to_json_text(&error_object(message, code)))
+    /// An error in the envelope of a shape. What stands in `retry-after` as seconds, Google repeats there.
+    pub(super) fn error(shape: Shape, trouble: &Trouble, fields: &[(&str, String)]) -> Self {
+        let hint = fields.iter().find(|(name, _)| *name == "retry-after");
+        let seconds = hint.and_then(|(_, value)| value.parse().ok());
+        let told = seconds.map_or_else(|| trouble.clone(), |seconds| trouble.clone().retry_after(seconds));
+        Self::json(trouble.status(shape), fields, &to_json_text(&told.body(shape)))
     }
-}
 
-/// `{"error": …}` in the shape that OpenAI uses.
-pub(super) fn error_object(message: &str, code: &str) -> serde_json::Value {
-    json!({"error": {"message": message, "type": code, "param": null, "code": code}})
+    /// The same script with more header fields behind the status line of an answer that has a head.
+    pub(super) fn with_fields(mut self, fields: &[(&str, String)]) -> Self {
+        if let Some(Step::Send { bytes, .. }) = self.steps.first_mut()
+            && let Some(at) = memchr::memmem::find(bytes, b"\r\n")
+        {
+            let mut text = String::new();
+            for (name, value) in fields {
+                let _ = write!(text, "{name}: {value}\r\n");
+            }
+            bytes.splice(at + 2..at + 2, text.into_bytes());
+        }
+        self
+    }
 }
 
 fn head(status: u16, content_type: &str) -> String {
@@ -113,21 +125,12 @@ fn head(status: u16, content_type: &str) -> String {
 }
 
 /// The response to one call. `now` dates the `Retry-After` that is a date.
-pub(super) fn respond(
-    fault: Option<Fault>,
-    call: &Call,
-    answer: &Answer,
-    config: &SellerConfig,
-    now: SystemTime,
-) -> Script {
-    if let Some(script) = fault.and_then(|fault| refusal(fault, now)) {
+pub(super) fn respond(told: &Told<'_>, now: SystemTime) -> Script {
+    let (fault, config) = (told.fault, told.config);
+    if let Some(script) = fault.and_then(|fault| refusal(fault, told.call.shape, now)) {
         return script;
     }
-    let body = if call.stream {
-        stream::body(fault, call, answer, config)
-    } else {
-        plain::body(fault, call, answer, config)
-    };
+    let body = if told.call.stream { stream::body(told) } else { plain::body(told) };
     let mut script = frame(fault, body);
     if fault == Some(Fault::SlowDrip) {
         script.steps = split(script.steps, DRIP_BYTES, config.timing.drip);
@@ -139,10 +142,12 @@ pub(super) fn respond(
 }
 
 /// Faults that need no answer at all.
-fn refusal(fault: Fault, now: SystemTime) -> Option<Script> {
-    let busy = |fields: &[(&str, String)]| {
-        Script::error(429, fields, "Rate limit reached for requests", "rate_limit_exceeded")
+fn refusal(fault: Fault, shape: Shape, now: SystemTime) -> Option<Script> {
+    let error = |kind, message: &str, fields: &[(&str, String)]| {
+        Script::error(shape, &Trouble::new(kind, message), fields)
     };
+    let busy =
+        |fields: &[(&str, String)]| error(Kind::RateLimited, "Rate limit reached for requests", fields);
     let html = "<html><body><h1>502 Bad Gateway</h1></body></html>";
     let in_seconds = ("retry-after", RETRY_AFTER_S.to_string());
     Some(match fault {
@@ -154,13 +159,16 @@ fn refusal(fault: Fault, now: SystemTime) -> Option<Script> {
             let date = httpdate::fmt_http_date(now + Duration::from_secs(RETRY_AFTER_S));
             busy(&[("retry-after", date)])
         }
-        Fault::ServerError => Script::error(500, &[], "The server had an error", "server_error"),
+        Fault::ServerError => error(Kind::Server, "The server had an error", &[]),
         Fault::BadGateway => Script::document(502, &[], "text/html", html),
-        Fault::Unavailable => Script::error(503, &[in_seconds], "Engine is loading", "unavailable"),
-        Fault::Overloaded => Script::error(529, &[], "Overloaded", "overloaded_error"),
-        Fault::Unauthorized => Script::error(401, &[], "Incorrect API key provided", "invalid_api_key"),
-        Fault::ModelGone => Script::error(404, &[], "The model does not exist", "model_not_found"),
-        Fault::OkErrorBody => Script::error(200, &[], "Provider returned error", "server_error"),
+        Fault::Unavailable => error(Kind::Unavailable, "Engine is loading", &[in_seconds]),
+        Fault::Overloaded => error(Kind::Overloaded, "Overloaded", &[]),
+        Fault::Unauthorized => error(Kind::Unauthorized, "Incorrect API key provided", &[]),
+        Fault::ModelGone => error(Kind::ModelGone, "The model does not exist", &[]),
+        Fault::OkErrorBody => {
+            let body = Trouble::new(Kind::Server, "Provider returned error").body(shape);
+            Script::json(200, &[], &to_json_text(&body))
+        }
         Fault::OkHtmlBody => Script::document(200, &[], "text/html", html),
         _ => return None,
     })

@@ -4,10 +4,14 @@
 //! [`FaultScript::Always`]`(`[`Fault::Refuse`]`)` the port stays bound but nobody listens, so that the
 //! system itself refuses. The log keeps the last [`LOG_CALLS_MAX`] calls; counters keep everything.
 
+use super::answer_script::AnswerScript;
+use super::cache::PrefixCache;
 use super::config::{FaultScript, SellerConfig};
 use super::fault::Fault;
+use super::rate::Bucket;
 use super::record::Seen;
 use super::serve::{Connection, serve_connection};
+use super::shape::Shape;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
@@ -29,6 +33,9 @@ const BACKLOG: u32 = 1_024;
 pub(super) struct Shared {
     pub(super) config: SellerConfig,
     pub(super) script: watch::Sender<FaultScript>,
+    pub(super) answers: watch::Sender<AnswerScript>,
+    pub(super) cache: Mutex<PrefixCache>,
+    pub(super) bucket: Option<Mutex<Bucket>>,
     pub(super) started: Instant,
     log: Mutex<VecDeque<Seen>>,
     changes: watch::Sender<u64>,
@@ -74,9 +81,19 @@ impl Seller {
         self.address
     }
 
-    /// The base URL that a client is configured with.
+    /// The base URL that a client of OpenAI's shapes is configured with.
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        self.base_url_of(Shape::Chat)
+    }
+
+    /// The base URL that a client of this shape is configured with: up to and with the version, if any.
+    pub fn base_url_of(&self, shape: Shape) -> String {
+        format!("{}{}", self.origin(), shape.base_path())
+    }
+
+    /// Scheme, host and port, for clients that add the version themselves, as Anthropic's does.
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// What it was started with (the fault script may have changed since).
@@ -90,7 +107,12 @@ impl Seller {
         self.shared.script.send_replace(script);
     }
 
-    /// Calls of a generation endpoint so far.
+    /// Changes what it says in coming answers.
+    pub fn set_answers(&self, script: AnswerScript) {
+        self.shared.answers.send_replace(script);
+    }
+
+    /// Calls of an endpoint of its shapes so far; lists of models are not counted.
     pub fn calls(&self) -> u64 {
         self.shared.calls.load(Ordering::SeqCst)
     }
@@ -130,9 +152,12 @@ impl Seller {
 }
 
 impl Shared {
-    fn new(config: SellerConfig) -> Self {
+    pub(super) fn new(config: SellerConfig) -> Self {
         Self {
             script: watch::Sender::new(config.faults.clone()),
+            answers: watch::Sender::new(config.answers.clone()),
+            cache: Mutex::default(),
+            bucket: config.rate.map(|law| Mutex::new(Bucket::full(law))),
             config,
             started: Instant::now(),
             log: Mutex::new(VecDeque::new()),
@@ -145,6 +170,11 @@ impl Shared {
 
     fn refuses(&self) -> bool {
         *self.script.borrow() == FaultScript::Always(Fault::Refuse)
+    }
+
+    #[cfg(test)]
+    pub(super) fn last(&self) -> Option<Seen> {
+        self.log.lock().back().cloned()
     }
 
     pub(super) fn push(&self, seen: Seen) {
@@ -224,6 +254,12 @@ mod tests {
             path: "/v1/chat/completions".to_owned(),
             headers: vec![("authorization".to_owned(), "Bearer sk-canary".to_owned())],
             body: b"a secret prompt".to_vec(),
+            shape: Shape::Chat,
+            model: "m".to_owned(),
+            tools: Vec::new(),
+            images: 0,
+            grammar_error: Some("secret: unknown role".to_owned()),
+            refused: None,
             fault: None,
             stream: false,
             truth: UsageSeen::default(),

@@ -1,23 +1,21 @@
-//! One connection: reads calls, decides what each meets, and plays the script.
+//! One connection: reads calls, has each decided about, and plays the script.
 //!
 //! Whatever the script does, the client's close is watched for at the same time and noted in the log:
 //! that a market cancels a seller whose buyer has gone can only be seen from here.
 
-use super::answer::Answer;
-use super::config::SellerConfig;
+use super::decide::{Arrival, decide};
 use super::http::{HttpRequest, Inbox};
-use super::record::{Ending, Seen, UsageSeen};
-use super::request::{Call, Surface};
-use super::script::{Close, Script, Step, respond};
+use super::models;
+use super::record::{Ending, Seen};
+use super::script::{Close, Script, Step};
 use super::seller::Shared;
-use serde_json::json;
+use super::shape::{Shape, route};
+use super::trouble::{Kind, Trouble};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 
-/// Bytes of a request body that the log keeps.
-const LOG_BODY_BYTES_MAX: usize = 64 * 1024;
 /// First byte of a TLS handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -76,17 +74,10 @@ async fn answer<C: Connection>(
     writer: &mut WriteHalf<C>,
     inbox: &mut Inbox,
 ) -> Close {
-    let path = http.path.split('?').next().unwrap_or_default();
-    let surface = match (http.method.as_str(), path) {
-        ("POST", "/v1/chat/completions") => Some(Surface::Chat),
-        ("POST", "/v1/completions") => Some(Surface::Completion),
-        _ => None,
-    };
-    let Some(surface) = surface else {
-        let script = if (http.method.as_str(), path) == ("GET", "/v1/models") {
-            Script::json(200, &[], &models(&shared.config))
-        } else {
-            Script::error(404, &[], "Unknown request URL", "not_found")
+    let Some(route) = route(&http, &shared.config.shapes) else {
+        let script = match models::answer(&http, &shared.config) {
+            Some(list) => Script::json(200, &[], &list),
+            None => Script::error(Shape::Chat, &Trouble::new(Kind::NoSuchPath, "Unknown request URL"), &[]),
         };
         let mut player = Player { reader, writer, inbox, shared, order: None };
         return player.play(script).await;
@@ -94,88 +85,9 @@ async fn answer<C: Connection>(
     let order = shared.calls.fetch_add(1, Ordering::SeqCst);
     let already_open = shared.open.fetch_add(1, Ordering::SeqCst);
     let _open = OpenAnswer(&shared.open);
-    let script = decide(shared, surface, http, order, connection, already_open);
+    let script = decide(shared, &route, http, Arrival { order, connection, already_open });
     let mut player = Player { reader, writer, inbox, shared, order: Some(order) };
     player.play(script).await
-}
-
-fn models(config: &SellerConfig) -> String {
-    let data: Vec<_> = config
-        .listings
-        .iter()
-        .map(|listing| {
-            json!({
-                "id": listing.id, "object": "model", "created": 0, "owned_by": config.name,
-                "context_length": listing.context_length_tokens,
-                "pricing": {
-                    "prompt": listing.price_prompt.to_usd_per_token_string(),
-                    "completion": listing.price_completion.to_usd_per_token_string(),
-                },
-            })
-        })
-        .collect();
-    json!({"object": "list", "data": data}).to_string()
-}
-
-/// Chooses the response to a call and writes the call into the log.
-fn decide(
-    shared: &Shared,
-    surface: Surface,
-    http: HttpRequest,
-    order: u64,
-    connection: u64,
-    already_open: usize,
-) -> Script {
-    let config = &shared.config;
-    let now = config.time_of_day.unwrap_or_else(SystemTime::now);
-    let created_s = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let call = Call::read(surface, &http, config.tokens);
-    let listed = |call: &Call| config.listings.iter().any(|listing| listing.id == call.model);
-    let (fault, truth, script) = match &call {
-        _ if config.bearer.is_some() && http.bearer() != config.bearer.as_deref() => (
-            None,
-            UsageSeen::default(),
-            Script::error(401, &[], "Incorrect API key provided", "invalid_api_key"),
-        ),
-        Err(error) => {
-            (None, UsageSeen::default(), Script::error(400, &[], &error.to_string(), "invalid_request_error"))
-        }
-        Ok(call) if !listed(call) => {
-            let message = format!("The model `{}` does not exist", call.model);
-            (None, UsageSeen::default(), Script::error(404, &[], &message, "model_not_found"))
-        }
-        Ok(_) if already_open >= config.capacity => {
-            let later = [("retry-after", "1".to_owned())];
-            (
-                None,
-                UsageSeen::default(),
-                Script::error(429, &later, "Too many requests", "rate_limit_exceeded"),
-            )
-        }
-        Ok(call) => {
-            let fault = call.fault.or_else(|| shared.script.borrow().choose(order));
-            let answer = Answer::compose(call, config, fault, order, created_s);
-            (fault, answer.usage, respond(fault, call, &answer, config, now))
-        }
-    };
-    let HttpRequest { path, headers, mut body, .. } = http;
-    body.truncate(LOG_BODY_BYTES_MAX);
-    shared.push(Seen {
-        order,
-        connection,
-        at: shared.started.elapsed(),
-        path,
-        headers,
-        body,
-        fault,
-        stream: call.is_ok_and(|call| call.stream),
-        truth,
-        tokens_sent: 0,
-        ending: Ending::Open,
-        client_gone_at: None,
-        bytes_after_client_gone: 0,
-    });
-    script
 }
 
 struct Player<'a, C> {
