@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 
 import * as market from "./market.mjs";
 
-const { check, eachDialect, local, short, long, dying } = market;
+const { check, eachDialect, local, short, long, dying, parallel, thinking } = market;
 const { default: Anthropic } = await market.client("@anthropic-ai/sdk");
 const { zodOutputFormat } = await market.client("@anthropic-ai/sdk/helpers/zod");
 const { z } = await market.client("zod");
@@ -90,17 +90,26 @@ function called(answer) {
 }
 
 eachDialect("tools are used and told", async (dialect) => {
-  const { answer } = await plain({ model: short[dialect], ...both });
+  const { answer } = await plain({ model: parallel[dialect], ...both });
   assert.equal(answer.stop_reason, "tool_use");
   const told = called(answer).map((call) => ({ type: "tool_result", tool_use_id: call.id, content: "sunny" }));
   const turns = [...market.hello, { role: "assistant", content: answer.content }, { role: "user", content: told }];
-  const after = await plain({ model: short[dialect], messages: turns, ...both });
+  const after = await plain({ model: parallel[dialect], messages: turns, ...both });
   assert.ok(after.answer.content[0].text.trim());
   await assertInBooks(after.generation, after.answer.usage);
 });
 
 eachDialect("tool input streams", async (dialect) => {
-  called(await messages.stream({ ...asked, model: short[dialect], ...both }).finalMessage());
+  called(await messages.stream({ ...asked, model: parallel[dialect], ...both }).finalMessage());
+});
+
+eachDialect("thinking is a block, plain and streamed", async (dialect) => {
+  const body = { model: thinking[dialect], max_tokens: 2048, thinking: { type: "enabled", budget_tokens: 1024 } };
+  const { answer } = await plain(body);
+  assert.deepEqual(answer.content.map((block) => block.type), ["thinking", "text"]);
+  assert.equal(typeof answer.content[0].signature, "string");
+  const streamed = await messages.stream({ ...asked, ...body }).finalMessage();
+  assert.deepEqual(streamed.content, answer.content);
 });
 
 eachDialect("a structure is parsed from a message", async (dialect) => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 
 import * as market from "./market.mjs";
 
-const { check, eachDialect, hello, local, short, long, dying, counts } = market;
+const { check, eachDialect, hello, local, short, long, dying, parallel, counts } = market;
 const { default: OpenAI } = await market.client("openai");
 const { zodResponseFormat } = await market.client("openai/helpers/zod");
 const { z } = await market.client("zod");
@@ -67,17 +67,17 @@ function assertCalled(message) {
 }
 
 eachDialect("tools are called and told", async (dialect) => {
-  const { answer } = await plain({ model: short[dialect], messages: hello, ...both });
+  const { answer } = await plain({ model: parallel[dialect], messages: hello, ...both });
   assert.equal(answer.choices[0].finish_reason, "tool_calls");
   const { message } = answer.choices[0];
   const told = assertCalled(message).map((call) => ({ role: "tool", tool_call_id: call.id, content: "sunny" }));
-  const after = await plain({ model: short[dialect], messages: [...hello, message, ...told], ...both });
+  const after = await plain({ model: parallel[dialect], messages: [...hello, message, ...told], ...both });
   assert.ok(after.answer.choices[0].message.content);
   await market.assertRecorded(after.generation, after.answer.usage);
 });
 
 eachDialect("tool calls stream", async (dialect) => {
-  const answer = await chat.stream({ model: short[dialect], messages: hello, ...both }).finalChatCompletion();
+  const answer = await chat.stream({ model: parallel[dialect], messages: hello, ...both }).finalChatCompletion();
   assertCalled(answer.choices[0].message);
 });
 

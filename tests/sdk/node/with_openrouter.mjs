@@ -57,6 +57,14 @@ eachDialect("tool calls stream with types", async (dialect) => {
   assert.ok("city" in JSON.parse(pieces.map((piece) => piece.function?.arguments ?? "").join("")));
 });
 
+eachDialect("reasoning is told with types", async (dialect) => {
+  const body = { model: market.thinking[dialect], messages: hello, reasoning: { effort: "low" } };
+  const { message } = (await ask(body)).choices[0];
+  assert.ok(message.reasoning && message.content, JSON.stringify(message));
+  const { chunks } = await streamed(body);
+  assert.equal(chunks.map((chunk) => chunk.choices[0]?.delta.reasoning ?? "").join(""), message.reasoning);
+});
+
 check("a seller can be chosen and the choice is told", async () => {
   for (const seller of Object.values(market.sellers)) {
     const chatRequest = { model: market.shared, messages: hello, provider: { only: [seller] } };

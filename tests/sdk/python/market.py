@@ -11,8 +11,11 @@ BASE_URL, API_KEY = os.environ["OPENAI_BASE_URL"], os.environ["OPENAI_API_KEY"]
 SOLD = json.loads(os.environ["BOURSE_TEST_MARKET"])
 LOCAL = SOLD["local"]
 # Models by the dialect that their seller speaks. A short answer ends by itself at once, a long one can be
-# cancelled in its middle, a dying one breaks off after some content.
-SHORT, LONG, DYING = SOLD["short"], SOLD["long"], SOLD["dying"]
+# cancelled in its middle, a dying one breaks off after some content, a parallel one calls two tools at once, a
+# thinking one reasons first.
+SHORT, LONG, DYING, PARALLEL, THINKING = (SOLD[name] for name in ("short", "long", "dying", "parallel", "thinking"))
+# This dialect counts reasoning, but not apart.
+COUNTS_NO_REASONING = "ollama"
 # One model that every seller sells, and the sellers' names by dialect.
 SHARED, SELLERS = SOLD["shared"], SOLD["sellers"]
 DIALECTS = sorted(SHORT)

@@ -143,7 +143,7 @@ def told(answer, calls):
 
 @each_dialect
 def tools_are_used_and_told(dialect):
-    arguments = {"model": SHORT[dialect], "max_tokens": 64, **BOTH}
+    arguments = {"model": PARALLEL[dialect], "max_tokens": 64, **BOTH}
     answer = messages.create(messages=HELLO, **arguments)
     assert answer.stop_reason == "tool_use", answer
     after, generation = plain(messages=told(answer, called(answer, "weather", "clock")), **arguments)
@@ -153,13 +153,28 @@ def tools_are_used_and_told(dialect):
 
 @each_dialect
 def tool_input_streams(dialect):
-    arguments = {"model": SHORT[dialect], "max_tokens": 64, "messages": HELLO, **BOTH}
+    arguments = {"model": PARALLEL[dialect], "max_tokens": 64, "messages": HELLO, **BOTH}
     blocks, last, _, _ = streamed(**arguments)
     uses = [(block, json.loads(text)) for block, text in blocks if block.type == "tool_use"]
     assert len(uses) == 2 and all(block.input == {} and "city" in given for block, given in uses), blocks
     assert last.delta.stop_reason == "tool_use", last
     with messages.stream(**arguments) as stream:
         called(stream.get_final_message(), "weather", "clock")
+
+
+@each_dialect
+def thinking_is_a_block_and_may_be_sent_back(dialect):
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    arguments = {"model": THINKING[dialect], "max_tokens": 2048, "tools": [tool("weather")], "thinking": thinking}
+    answer = messages.create(messages=HELLO, **arguments)
+    assert [block.type for block in answer.content] == ["thinking", "tool_use"], answer.content
+    assert answer.content[0].thinking and isinstance(answer.content[0].signature, str), answer.content[0]
+    after = messages.create(messages=told(answer, called(answer, "weather")), **arguments)
+    assert after.content[-1].text.strip() and after.stop_reason == "end_turn", after
+    with messages.stream(messages=HELLO, **arguments) as stream:
+        streamed_answer = stream.get_final_message()
+    assert streamed_answer.content[0].thinking == answer.content[0].thinking, (streamed_answer, answer)
+    assert streamed_answer.content[0].signature == answer.content[0].signature, (streamed_answer, answer)
 
 
 @each_dialect

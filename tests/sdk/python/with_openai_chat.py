@@ -139,21 +139,52 @@ def a_tool_is_called_and_told(dialect):
 
 @each_dialect
 def parallel_tools_are_called_and_told(dialect):
-    answer = chat.create(model=SHORT[dialect], messages=HELLO, **BOTH)
+    answer = chat.create(model=PARALLEL[dialect], messages=HELLO, **BOTH)
     assert_called(answer.choices[0].message.tool_calls, "weather", "clock")
-    after = chat.create(model=SHORT[dialect], messages=told(answer.choices[0].message), **BOTH)
+    after = chat.create(model=PARALLEL[dialect], messages=told(answer.choices[0].message), **BOTH)
     assert after.choices[0].message.content, after
 
 
 @each_dialect
 def parallel_tools_stream(dialect):
-    whole = chat.create(model=SHORT[dialect], messages=HELLO, **BOTH)
-    with chat.stream(model=SHORT[dialect], messages=HELLO, **BOTH) as stream:
+    whole = chat.create(model=PARALLEL[dialect], messages=HELLO, **BOTH)
+    with chat.stream(model=PARALLEL[dialect], messages=HELLO, **BOTH) as stream:
         done = [event.arguments for event in stream if event.type == "tool_calls.function.arguments.done"]
         answer = stream.get_final_completion()
     assert answer.choices[0].finish_reason == "tool_calls" and len(done) == 2, (answer, done)
     assert_called(answer.choices[0].message.tool_calls, "weather", "clock")
     assert counts(answer.usage) == counts(whole.usage), (answer.usage, whole.usage)
+
+
+def reasoning_of(part):
+    """What a message or a delta tells of its reasoning; engines that imitate this API have a name of their own."""
+    return getattr(part, "reasoning", None) or getattr(part, "reasoning_content", None) or ""
+
+
+@each_dialect
+def reasoning_is_told_and_may_be_sent_back(dialect):
+    arguments = {"model": THINKING[dialect], "tools": [WEATHER], "reasoning_effort": "low"}
+    answer, generation = plain(messages=HELLO, **arguments)
+    message = answer.choices[0].message
+    assert reasoning_of(message), message
+    if dialect != COUNTS_NO_REASONING:
+        assert answer.usage.completion_tokens_details.reasoning_tokens > 0, answer.usage
+    assert_called(message.tool_calls, "weather")
+    assert_recorded(generation, answer.usage)
+    after = chat.create(messages=told(message), **arguments)
+    assert after.choices[0].message.content, after
+
+
+@each_dialect
+def reasoning_streams_before_the_answer(dialect):
+    arguments = {"model": THINKING[dialect], "messages": HELLO, "reasoning_effort": "low"}
+    whole = chat.create(**arguments)
+    chunks = list(chat.create(stream=True, **arguments))
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
+    assert "".join(map(reasoning_of, deltas)) == reasoning_of(whole.choices[0].message) != "", deltas
+    kinds = ["reasoning" if reasoning_of(delta) else "content" for delta in deltas if reasoning_of(delta) or delta.content]
+    assert kinds == sorted(kinds, reverse=True) and "content" in kinds, kinds
+    assert counts(chunks[-1].usage) == counts(whole.usage), (chunks[-1].usage, whole.usage)
 
 
 @each_dialect

@@ -126,6 +126,22 @@ def tool_arguments_stream_in_responses(dialect):
 
 
 @each_dialect
+def reasoning_is_an_item_and_may_be_sent_back(dialect):
+    arguments = {"model": THINKING[dialect], "tools": [WEATHER], "reasoning": {"effort": "low", "summary": "auto"}}
+    answer = responses.create(input=ASKED, **arguments)
+    assert [item.type for item in answer.output] == ["reasoning", "function_call"], answer.output
+    if dialect != COUNTS_NO_REASONING:
+        assert answer.usage.output_tokens_details.reasoning_tokens > 0, answer.usage
+    reasoned = answer.output[0]
+    assert [part.text for part in [*reasoned.summary, *(reasoned.content or [])]], reasoned
+    told = [{"role": "user", "content": ASKED}, *(item.to_dict() for item in answer.output),
+            {"type": "function_call_output", "call_id": called(answer).call_id, "output": "sunny"}]
+    assert responses.create(input=told, **arguments).output_text.strip()
+    _, streamed_answer, _ = streamed(input=ASKED, **arguments)
+    assert [item.type for item in streamed_answer.output] == ["reasoning", "function_call"], streamed_answer.output
+
+
+@each_dialect
 def a_structure_is_parsed_from_a_response(dialect):
     answer = responses.parse(model=SHORT[dialect], input=ASKED, text_format=Person)
     assert isinstance(answer.output_parsed, Person), answer

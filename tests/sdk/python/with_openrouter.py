@@ -73,6 +73,16 @@ def tool_calls_stream_with_types(dialect):
     assert "city" in json.loads("".join(piece.function.arguments or "" for piece in pieces if piece.function)), pieces
 
 
+@each_dialect
+def reasoning_is_told_with_types(dialect):
+    asked = {"model": THINKING[dialect], "messages": HELLO, "reasoning": {"effort": "low"}}
+    message = known(client.chat.send(**asked)).choices[0].message
+    assert message.reasoning and message.content, message
+    chunks, text, _ = streamed(**asked)
+    reasoned = "".join(choice.delta.reasoning or "" for chunk in chunks for choice in chunk.choices)
+    assert (reasoned, text) == (message.reasoning, message.content), (reasoned, text)
+
+
 @check
 def a_seller_can_be_chosen_and_the_choice_is_told():
     for dialect, seller in SELLERS.items():
