@@ -1,13 +1,15 @@
 //! Stock SDKs against a real market: the compatibility promise, kept by a test.
 //!
 //! A market is started as a user starts it (`bourse up --json`) on a port of the system's choice with a fresh
-//! data folder, a simulated seller beside the local node. The scripts under `tests/sdk` use the SDKs as they
-//! come from their registries; they learn the market's address and key from the environment. Afterwards the
-//! market is interrupted as by Ctrl-C, must leave with 0, and its books must be clean.
+//! data folder, simulated sellers of every dialect beside the local node. The scripts under `tests/sdk` use the
+//! SDKs as they come from their registries; they learn the market's address, its key and what it sells from the
+//! environment. Afterwards the market is interrupted as by Ctrl-C, must leave with 0, and its books must be clean.
+
+mod sellers;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -15,32 +17,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::setup;
+use crate::setup::clients::Clients;
 use crate::workspace::{Profile, Workspace, must, output};
+use sellers::Sellers;
 
-/// Slug under which the simulated seller's model is sold.
-const SIMULATED_MODEL: &str = "simulator/words";
-/// The simulated seller's speed and length of answers: slow enough to be cancelled in the middle.
-const SIMULATOR: [&str; 7] = ["--listen", "127.0.0.1:0", "--json", "--token-ms", "5", "--words", "400"];
 /// Slug of the local node's model.
 const LOCAL_MODEL: &str = "huggingfacetb/smollm2-135m-instruct";
 /// How long a program may take to say that it is ready; an unoptimised build loads a model in this time.
 const READY_WITHIN: Duration = Duration::from_mins(2);
 /// How long the market may take to close its books after an interrupt.
 const CLOSED_WITHIN: Duration = Duration::from_secs(30);
-
-/// Folders of the stock clients.
-pub(crate) struct Clients {
-    python: PathBuf,
-    node: PathBuf,
-}
-
-impl Clients {
-    /// Fetches what is not there yet.
-    pub(crate) fn fetch(workspace: &Workspace) -> Result<Self> {
-        Ok(Self { python: setup::python_client(workspace)?, node: setup::node_client(workspace)? })
-    }
-}
 
 /// Checks that passed and failed.
 #[derive(Default)]
@@ -70,7 +56,7 @@ pub(crate) fn simulator(workspace: &Workspace, args: &[String]) -> Result<()> {
     must(Command::new(program).args(args))
 }
 
-/// Starts a market, runs both SDKs' checks against it, closes it and checks its books.
+/// Starts a market, runs every SDK's checks against it, closes it and checks its books.
 pub(crate) fn run(workspace: &Workspace, model: &Path, clients: &Clients) -> Result<Tally> {
     let bourse = workspace.build(Profile::Dev, "bourse", "bourse")?;
     let simulator = workspace.build(Profile::Dev, "bourse-sim", "bourse-upstream-sim")?;
@@ -89,34 +75,38 @@ fn in_home(
     bourse: &Path,
     simulator: &Path,
 ) -> Result<Tally> {
-    let seller = Program::start(Command::new(simulator).args(SIMULATOR))?;
+    let sellers = Sellers::start(simulator)?;
     let config = home.join("bourse.toml");
-    fs::write(&config, provider(seller.ready("/sellers/0/base_url")?))?;
+    fs::write(&config, &sellers.config)?;
     let data = home.join("data");
     let mut up = Command::new(bourse);
     up.args(["up", "--json", "--listen", "127.0.0.1:0", "--config"])
         .arg(&config)
         .arg("--data-dir")
         .arg(&data);
-    up.env("BOURSE_MODEL_PATH", model).env("BOURSE_TEST_SELLER_KEY", "sk-seller");
+    up.env("BOURSE_MODEL_PATH", model).env(sellers::KEY_VARIABLE, "sk-seller");
     let mut market = Program::start(&mut up)?;
+    let (base_url, key) = (market.ready("/base_url")?, market.ready("/api_key")?);
+    // Anthropic's client writes the version into the path by itself.
+    let origin = base_url.trim_end_matches("/v1");
     let mut tally = Tally::default();
     let scripts = workspace.root.join("tests/sdk");
     let mut python = Command::new("python3");
     python.arg("-s").arg(scripts.join("python/run.py")).env("PYTHONPATH", &clients.python);
     python.env("PYTHONDONTWRITEBYTECODE", "1");
-    let mut node = Command::new("node");
+    let mut node = Command::new(&clients.node_program);
     node.arg(scripts.join("node/run.mjs")).env("BOURSE_NODE_CLIENT", clients.node.join("package.json"));
     for (name, script) in [("Python", &mut python), ("Node", &mut node)] {
-        println!("{name} SDK");
+        println!("{name} SDKs");
+        for (client, url) in [("OPENAI", base_url), ("ANTHROPIC", origin), ("OPENROUTER", base_url)] {
+            script.env(format!("{client}_BASE_URL"), url).env(format!("{client}_API_KEY"), key);
+        }
         script
-            .env("OPENAI_BASE_URL", market.ready("/base_url")?)
-            .env("OPENAI_API_KEY", market.ready("/api_key")?)
             .env("BOURSE_PROGRAM", bourse)
             .env("BOURSE_DATA_DIR", &data)
-            .env("BOURSE_TEST_LOCAL_MODEL", LOCAL_MODEL)
-            .env("BOURSE_TEST_SIMULATED_MODEL", SIMULATED_MODEL);
-        checks(script, &mut tally)?;
+            .env("BOURSE_TEST_MARKET", sellers.sold.to_string());
+        let run = checks(script, &mut tally);
+        tally.note(&format!("the {name} checks ran to their end"), run);
     }
     println!("after the SDKs");
     tally.note("an interrupt closes the market with exit 0", market.interrupt());
@@ -126,19 +116,12 @@ fn in_home(
     Ok(tally)
 }
 
-/// A configuration with the simulated seller in it.
-fn provider(base_url: &str) -> String {
-    format!(
-        "[[provider]]\nname = \"simulator\"\nkind = \"openai\"\nbase_url = \"{base_url}\"\n\
-         api_key_env = \"BOURSE_TEST_SELLER_KEY\"\n\n[[provider.model]]\nid = \"{SIMULATED_MODEL}\"\n\
-         upstream_id = \"sim/words\"\nprice_prompt = \"0.0000001\"\nprice_completion = \"0.0000004\"\n"
-    )
-}
-
 /// Runs one script and adds the figures of its last line, `N passed, N failed`.
 fn checks(script: &mut Command, tally: &mut Tally) -> Result<()> {
-    let mut child =
-        script.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {script:?}"))?;
+    let mut child = script
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", script.get_program().display()))?;
     let mut last = String::new();
     for line in BufReader::new(child.stdout.take().context("stdout is piped")?).lines() {
         last = line?;

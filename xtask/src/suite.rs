@@ -38,7 +38,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let scope: &[&str] = if named { &[] } else { &["--workspace"] };
         return tests(workspace.cargo(runner).args(scope).args(&args.filter));
     }
-    let clients = if args.no_sdk { None } else { Some(sdk::Clients::fetch(workspace)?) };
+    let clients = if args.no_sdk { None } else { Some(setup::clients::Clients::fetch(workspace)?) };
     if !args.only_sdk {
         tidy::run(workspace)?;
         deps::run(workspace, true)?;

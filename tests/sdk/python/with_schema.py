@@ -1,0 +1,101 @@
+"""`schemathesis` on the market's own description: whatever the document allows is sent, and every answer must fit it.
+
+One run, seeded and bounded, of examples, boundary values and drawn requests, valid and not; then one check per
+operation. Left out of its checks: those that judge the document's habits rather than an answer (`unsupported_method`,
+`negative_data_rejection`, `positive_data_acceptance`: unknown fields pass through to sellers by design, and a drawn model is
+sold by nobody), `ignored_auth` (the catalogue is public; keys are checked by the other suites), and what needs links between
+operations, of which the document has none (`use_after_free`, `ensure_resource_availability`).
+"""
+import os, re, sys, tempfile
+import xml.etree.ElementTree as xml
+
+from market import *
+
+ORIGIN = BASE_URL.removesuffix("/v1")
+SEED, EXAMPLES = 20261127, 25
+WITHIN_ALL_S = 240
+ANSWERS = ["not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
+           "response_headers_conformance"]
+PHASES = ["examples", "coverage", "fuzzing"]
+METHODS = ["get", "post", "put", "patch", "delete"]
+# Operations that are described but not called, each with its reason.
+SKIPPED = {}
+# What the stock clients call, below the base of the API.
+CALLED = """
+post /chat/completions · post /completions · post /responses · post /messages · post /messages/count_tokens
+post /embeddings · post /rerank · post /images · post /images/generations · post /audio/speech · post /audio/transcriptions
+get /models · get /models/count · get /models/user · get /models/{} · get /model/{}/{} · get /models/{}/{}/endpoints
+get /embeddings/models · get /endpoints/zdr · get /providers · get /generation · get /key · get /credits · get /activity
+get /keys · post /keys · get /keys/{} · patch /keys/{} · delete /keys/{}
+"""
+
+
+def described():
+    with urllib.request.urlopen(ORIGIN + "/openapi.json", timeout=WITHIN_S) as answer:
+        return json.load(answer)
+
+
+def operations(document):
+    """Every operation as `METHOD /path`, in the document's order."""
+    return [f"{method.upper()} {path}" for path, item in document["paths"].items() for method in METHODS if method in item]
+
+
+def calls(document):
+    """Every operation without the base of the API and without the names of what stands in its path."""
+    bases = "|".join(re.escape(base) for base in ("/api/v1", "/v1"))
+    return {re.sub(r"\{[^}]*\}", "{}", re.sub(f" ({bases})/", " /", operation)) for operation in operations(document)}
+
+
+class Run:
+    """The one run; started by the first check that asks."""
+    failures = None
+
+    def __call__(self, operation):
+        if self.failures is None:
+            self.failures = self.start()
+        assert operation in self.failures, f"{operation} was not called at all"
+        assert not self.failures[operation], self.failures[operation]
+
+    @staticmethod
+    def start():
+        with tempfile.TemporaryDirectory() as folder:
+            report = os.path.join(folder, "report.xml")
+            arguments = ["run", ORIGIN + "/openapi.json", "--header", f"Authorization: Bearer {API_KEY}",
+                         "--checks", ",".join(ANSWERS), "--phases", ",".join(PHASES), "--seed", str(SEED),
+                         "--max-examples", str(EXAMPLES), "--continue-on-failure", "--no-shrink", "--workers", "2",
+                         "--request-timeout", str(WITHIN_S), "--suppress-health-check", "all", "--warnings", "off",
+                         "--report", "junit", "--report-junit-path", report, "--no-color"]
+            arguments += [word for operation in SKIPPED for word in ("--exclude-name", operation)]
+            program = "import sys; from schemathesis.cli import schemathesis; sys.exit(schemathesis())"
+            done = subprocess.run([sys.executable, "-s", "-c", program, *arguments], cwd=folder, capture_output=True,
+                                  text=True, timeout=WITHIN_ALL_S)
+            assert os.path.exists(report), f"no report: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+            cases = xml.parse(report).iter("testcase")
+            return {case.get("name"): "\n".join(node.get("message") or node.text or "failed" for node in case
+                                                if node.tag in ("failure", "error")) for case in cases}
+
+
+judged = Run()
+
+
+@check
+def the_market_describes_itself():
+    document = described()
+    assert document["openapi"].startswith("3.1"), document["openapi"]
+    assert operations(document), "no operation is described"
+
+
+@check
+def every_call_of_a_stock_client_is_described():
+    expected = {call.strip() for line in CALLED.strip().splitlines() for call in line.split("·")}
+    found = {f"{call.split(' ')[0].lower()} {call.split(' ')[1]}" for call in calls(described())}
+    assert expected <= found, f"not described: {sorted(expected - found)}"
+
+
+try:
+    DESCRIBED = operations(described())
+except (OSError, ValueError, KeyError):
+    DESCRIBED = []  # The first check tells why.
+for operation in DESCRIBED:
+    if operation not in SKIPPED:
+        CHECKS.append((f"answers fit the description: {operation}", lambda operation=operation: judged(operation)))

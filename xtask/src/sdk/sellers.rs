@@ -1,0 +1,173 @@
+//! What the market under test sells: simulated sellers of every dialect and manner, and one of each other kind.
+//!
+//! A *family* is one simulator program, with its manner of answering; it speaks every dialect, so each family is
+//! sold once per dialect under a slug of its own (`simulator/short-gemini`). All dialects of the short family are
+//! also sold under one slug by sellers of different names, so that a choice among them can be checked. What is
+//! sold and at what price goes to the scripts as JSON, so that they name no slug of their own.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::{LOCAL_MODEL, Program};
+
+/// USD per prompt token that every simulated seller asks.
+const PRICE_PROMPT: &str = "0.0000001";
+/// USD per generated token that every simulated seller asks.
+const PRICE_COMPLETION: &str = "0.0000004";
+/// The one slug that sellers of every dialect sell.
+const SHARED: &str = "simulator/shared";
+/// Variable that holds the market's key at the sellers.
+pub(super) const KEY_VARIABLE: &str = "BOURSE_TEST_SELLER_KEY";
+
+/// A way of being asked for text.
+struct Dialect {
+    name: &'static str,
+    /// The word for it in the market's configuration.
+    kind: &'static str,
+    /// What its base URL ends in.
+    base_path: &'static str,
+    /// What the simulator calls the shapes that such a seller speaks.
+    shapes: &'static [&'static str],
+}
+
+const DIALECTS: [Dialect; 5] = [
+    Dialect { name: "chat", kind: "openai-compatible", base_path: "/v1", shapes: &["chat"] },
+    Dialect { name: "responses", kind: "openai", base_path: "/v1", shapes: &["responses"] },
+    Dialect { name: "messages", kind: "anthropic", base_path: "/v1", shapes: &["messages"] },
+    Dialect { name: "gemini", kind: "gemini", base_path: "/v1beta", shapes: &["gemini"] },
+    Dialect { name: "ollama", kind: "ollama", base_path: "", shapes: &["ollama"] },
+];
+
+/// A manner of answering.
+struct Family {
+    name: &'static str,
+    /// The simulator's name of the model, with the fault that every answer meets.
+    upstream_id: &'static str,
+    arguments: &'static [&'static str],
+}
+
+const FAMILIES: [Family; 5] = [
+    // Ends by itself, at once.
+    Family { name: "short", upstream_id: "sim/words", arguments: &["--words", "12"] },
+    // Slow and long enough to be cancelled in the middle.
+    Family { name: "long", upstream_id: "sim/words", arguments: &["--token-ms", "5", "--words", "400"] },
+    // Breaks off after some content.
+    Family { name: "dying", upstream_id: "sim/words@error-after-tokens", arguments: &["--words", "12"] },
+    // Calls two tools at once, where it may.
+    Family { name: "parallel", upstream_id: "sim/words", arguments: &["--words", "12", "--say", "calls:2"] },
+    // Reasons before it answers.
+    Family {
+        name: "thinking",
+        upstream_id: "sim/words",
+        arguments: &["--words", "12", "--reasoning-words", "6"],
+    },
+];
+
+/// What is sold besides text: its name here and at the simulator, and what its price stands on.
+const OTHERS: [(&str, &str, &str); 5] = [
+    ("embeddings", "embeddings", ""),
+    ("rerank", "rerank", "price_request = \"0.001\"\n"),
+    ("images", "images", "price_request = \"0.01\"\n"),
+    ("speech", "speech", "price_request = \"0.002\"\n"),
+    ("transcriptions", "transcriptions", "price_request = \"0.003\"\n"),
+];
+
+/// The running simulators, the market's configuration with them in it, and what it sells.
+pub(super) struct Sellers {
+    /// Killed when dropped.
+    _programs: Vec<Program>,
+    pub(super) config: String,
+    pub(super) sold: Value,
+}
+
+impl Sellers {
+    /// Starts one simulator for each family and one for everything but text.
+    pub(super) fn start(simulator: &std::path::Path) -> Result<Self> {
+        let mut programs = Vec::new();
+        let mut config = String::new();
+        let mut sold = json!({
+            "local": LOCAL_MODEL,
+            "shared": SHARED,
+            "price_prompt": PRICE_PROMPT,
+            "price_completion": PRICE_COMPLETION,
+        });
+        let shapes: Vec<&str> = DIALECTS.iter().flat_map(|dialect| dialect.shapes.iter().copied()).collect();
+        for family in &FAMILIES {
+            let program = started(simulator, family.arguments, &shapes)?;
+            let root = root(&program)?;
+            for dialect in &DIALECTS {
+                let slug = format!("simulator/{}-{}", family.name, dialect.name);
+                let mut models = vec![model(&slug, family.upstream_id, "")];
+                let mut name = format!("sim-{}", dialect.name);
+                if family.name == "short" {
+                    models.push(model(SHARED, family.upstream_id, ""));
+                    sold["sellers"][dialect.name] = json!(name);
+                } else {
+                    name = format!("{name}-{}", family.name);
+                }
+                sold[family.name][dialect.name] = json!(slug);
+                push_provider(
+                    &mut config,
+                    &name,
+                    dialect.kind,
+                    &format!("{root}{}", dialect.base_path),
+                    &models,
+                )?;
+            }
+            programs.push(program);
+        }
+        let names: Vec<&str> = OTHERS.iter().map(|(_, shape, _)| *shape).collect();
+        let program = started(simulator, &["--words", "12"], &names)?;
+        let mut models = Vec::new();
+        for (name, _, price) in OTHERS {
+            let slug = format!("simulator/{name}");
+            models.push(model(&slug, "sim/words", price));
+            sold[name] = json!(slug);
+        }
+        push_provider(&mut config, "sim-media", "openai", &format!("{}/v1", root(&program)?), &models)?;
+        programs.push(program);
+        Ok(Self { _programs: programs, config, sold })
+    }
+}
+
+fn started(simulator: &std::path::Path, arguments: &[&str], shapes: &[&str]) -> Result<Program> {
+    let mut command = Command::new(simulator);
+    command.args(["--listen", "127.0.0.1:0", "--json"]).args(arguments);
+    for shape in shapes {
+        command.args(["--shape", shape]);
+    }
+    Program::start(&mut command)
+}
+
+/// A simulator's address without the base path of any one shape.
+fn root(program: &Program) -> Result<String> {
+    let base = program.ready("/sellers/0/base_url")?;
+    let (scheme, rest) = base.split_once("://").with_context(|| format!("`{base}` is no URL"))?;
+    Ok(format!("{scheme}://{}", rest.split('/').next().unwrap_or(rest)))
+}
+
+fn model(slug: &str, upstream_id: &str, further: &str) -> String {
+    format!(
+        "[[provider.model]]\nid = \"{slug}\"\nupstream_id = \"{upstream_id}\"\nprice_prompt = \"{PRICE_PROMPT}\"\n\
+         price_completion = \"{PRICE_COMPLETION}\"\n{further}\n"
+    )
+}
+
+fn push_provider(
+    config: &mut String,
+    name: &str,
+    kind: &str,
+    base_url: &str,
+    models: &[String],
+) -> Result<()> {
+    write!(
+        config,
+        "[[provider]]\nname = \"{name}\"\nkind = \"{kind}\"\nbase_url = \"{base_url}\"\n\
+         api_key_env = \"{KEY_VARIABLE}\"\n\n{}",
+        models.concat()
+    )?;
+    Ok(())
+}
