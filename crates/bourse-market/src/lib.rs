@@ -48,7 +48,7 @@ pub use offer::{Offer, OfferIndex, PromptBound, Quantization, Supports};
 pub use plan::{ATTEMPTS_MAX, EXPLORATION_SHARE, Plan, PlanError, plan};
 pub use prefix::{
     BlockHash, LOAD_HALF_LIFE_MS, LOAD_WEIGHT, PREFIX_BLOCKS_MAX, PREFIX_SELLERS_MAX, PROMPT_BLOCKS_MAX,
-    PrefixIndex, PrefixIndexFull, PrefixMatch, prefix_cost,
+    PrefixIndex, PrefixIndexFull, PrefixMatch, WARMTHS_MAX, prefix_cost,
 };
 pub use quote::{Extension, HOLD_MARGIN_TOKENS, HOLD_STEP_TOKENS, HoldWindow, QuoteError, quote};
 pub use rejection::{PricePart, Rejection};

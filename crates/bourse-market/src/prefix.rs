@@ -16,6 +16,9 @@
 //! per model.
 
 use crate::lru::Lru;
+use crate::offer::OfferIndex;
+use crate::snapshot::MarketSnapshot;
+use crate::sticky::Warmth;
 use bourse_types::{SellerName, UnixMs};
 use std::collections::{BTreeMap, HashMap};
 
@@ -29,6 +32,9 @@ pub const PROMPT_BLOCKS_MAX: usize = 4_096;
 pub const LOAD_WEIGHT: f64 = 0.1;
 /// Time in which given work counts half, in milliseconds.
 pub const LOAD_HALF_LIFE_MS: u64 = 60_000;
+
+/// Most sellers that a plan is told to be warm.
+pub const WARMTHS_MAX: usize = 16;
 
 /// Hash of a block and of everything before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,6 +180,36 @@ impl PrefixIndex {
         let count = blocks.len().min(PROMPT_BLOCKS_MAX) as u32;
         let by_cost = |a: &PrefixMatch, b: &PrefixMatch| a.cost(count).total_cmp(&b.cost(count));
         self.matches(blocks, now).into_iter().min_by(by_cost)
+    }
+
+    /// What a plan takes: for the [`WARMTHS_MAX`] sellers where the prompt costs least, how many tokens
+    /// less than at the dearest one, in the order of their offers. Among offers of one price the order
+    /// of their costs is then that of [`PrefixMatch::cost`], load included.
+    pub fn warmth(
+        &self,
+        blocks: &[BlockHash],
+        block_tokens: u32,
+        model: &str,
+        snapshot: &MarketSnapshot,
+        now: UnixMs,
+    ) -> Vec<Warmth> {
+        let count = blocks.len().min(PROMPT_BLOCKS_MAX) as u32;
+        let mut costs: Vec<(f64, OfferIndex)> = self
+            .matches(blocks, now)
+            .iter()
+            .filter_map(|found| Some((found.cost(count), snapshot.index_of(model, found.seller.as_str())?)))
+            .collect();
+        costs.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let Some((dearest, _)) = costs.last().copied() else { return Vec::new() };
+        let tokens = |cost: f64| ((dearest - cost) * f64::from(block_tokens)) as u32;
+        let mut warmth: Vec<Warmth> = costs
+            .into_iter()
+            .take(WARMTHS_MAX)
+            .map(|(cost, offer)| Warmth { offer, tokens: tokens(cost) })
+            .filter(|warmth| warmth.tokens > 0)
+            .collect();
+        warmth.sort_by_key(|warmth| warmth.offer);
+        warmth
     }
 
     /// Blocks remembered, of all sellers together.

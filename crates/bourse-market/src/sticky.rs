@@ -15,7 +15,7 @@
 //! the sellers' own caches live five minutes or more, are renewed by use, and a warmth that has gone
 //! cold costs nothing but a weight, while one forgotten too early costs a whole prompt.
 
-use crate::health::Served;
+use crate::health::{Conversation, Served};
 use crate::lru::Lru;
 use crate::offer::{Offer, OfferIndex};
 use crate::snapshot::MarketSnapshot;
@@ -101,6 +101,11 @@ impl StickyTable {
         self.stays.peek(key).filter(|stay| !stay.is_over(now)).map(|stay| &stay.seller)
     }
 
+    /// Whether `seller` answered last, for [`Served::conversation`]. Asked before the answer is reported.
+    pub fn conversation(&self, key: &StickyKey, seller: &SellerName, now: UnixMs) -> Conversation {
+        if self.seller(key, now) == Some(seller) { Conversation::Continued } else { Conversation::New }
+    }
+
     /// What the seller that answered last has seen; none when it offers the model no more.
     pub fn warmth(&self, key: &StickyKey, snapshot: &MarketSnapshot, now: UnixMs) -> Option<Warmth> {
         let stay = self.stays.peek(key).filter(|stay| !stay.is_over(now))?;
@@ -160,6 +165,8 @@ mod tests {
         assert_eq!(seller(&table, 1), Some("a"), "an answer elsewhere without a hit moves nothing");
         table.on_success(&key(1), Session::Explicit, &b, &served(0), UnixMs(1));
         assert_eq!(seller(&table, 1), Some("b"));
+        assert_eq!(table.conversation(&key(1), &b.seller, UnixMs(1)), Conversation::Continued);
+        assert_eq!(table.conversation(&key(1), &a.seller, UnixMs(1)), Conversation::New);
     }
 
     #[test]

@@ -76,8 +76,9 @@ pub enum Conversation {
     Continued = 1,
 }
 
-/// How the tool calls of one answer look. An answer is bad when any of its calls is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How the tool calls of one answer look. An answer is bad when any of its calls is: of several calls the
+/// greatest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(u8)]
 pub enum ToolCalls {
     /// The answer did not end with tool calls, or nobody looked.

@@ -59,6 +59,30 @@ fn load_moves_a_prompt_away_and_is_forgotten() {
 }
 
 #[test]
+fn warmth_orders_offers_as_prefix_cost_does() {
+    let offers = (0..40).map(|n| crate::snapshot::tests::offer("m", name(n).as_str())).collect();
+    let book = MarketSnapshot::new(offers, bourse_types::Digest32::default()).unwrap();
+    let mut index = index(40, 1_000);
+    index.set_seller(&SellerName::parse("gone").unwrap(), 9).unwrap();
+    assert!(index.warmth(&blocks(&[1]), 512, "m", &book, UnixMs(0)).is_empty(), "all alike: nobody is warm");
+    let prompt = blocks(&[1, 2, 3, 4]);
+    index.on_dispatch(&name(7), &prompt, UnixMs(0));
+    index.on_dispatch(&name(9), &prompt[..2], UnixMs(0));
+    let warmth = index.warmth(&prompt, 512, "m", &book, UnixMs(0));
+    assert_eq!(warmth.len(), 2);
+    let tokens = |n: usize| {
+        let offer = book.index_of("m", name(n).as_str());
+        warmth.iter().find(|warmth| Some(warmth.offer) == offer).map(|warmth| warmth.tokens)
+    };
+    // 4 blocks less 0.4 of load, and 2 less 0.2.
+    assert_eq!((tokens(7), tokens(9)), (Some(1_843), Some(921)));
+    for n in 0..30 {
+        index.on_dispatch(&name(n), &blocks(&[1, 100 + n as u64]), UnixMs(0));
+    }
+    assert_eq!(index.warmth(&prompt, 512, "m", &book, UnixMs(0)).len(), WARMTHS_MAX);
+}
+
+#[test]
 fn sellers_and_prompts_are_bounded() {
     let mut index = index(PREFIX_SELLERS_MAX, 1);
     assert_eq!(index.set_seller(&name(PREFIX_SELLERS_MAX), 1), Err(PrefixIndexFull));
