@@ -11,6 +11,7 @@ mod ours;
 
 pub(super) use ours::bare_items;
 pub use ours::{AnswerHead, ChoiceText, DONE_EVENT, DeltaText};
+pub(crate) use ours::{push_end, push_logprobs};
 
 use super::Api;
 use crate::json::{JsonError, Walk, push_u64};
@@ -149,18 +150,25 @@ impl ChunkView {
     }
 
     fn finish_reason(&mut self, raw: &str) {
-        self.finish = match raw {
-            "null" | "\"\"" => return,
-            "\"length\"" => Some(Finish::Length),
-            "\"tool_calls\"" | "\"function_call\"" => Some(Finish::ToolCalls),
-            "\"content_filter\"" => Some(Finish::ContentFilter),
-            "\"error\"" => {
-                self.finish_error = true;
-                Some(Finish::SellerError)
-            }
-            _ => Some(Finish::Stop),
-        };
+        let word = raw.trim_matches('"');
+        if word.is_empty() || raw == "null" {
+            return;
+        }
+        let finish = finish_of_word(word);
+        self.finish_error |= finish == Finish::SellerError;
+        self.finish = Some(finish);
         self.finishes += 1;
+    }
+}
+
+/// What a seller's word for an end means. Words that nobody knows are ordinary ends.
+pub(crate) fn finish_of_word(word: &str) -> Finish {
+    match word {
+        "length" | "max_tokens" | "model_length" => Finish::Length,
+        "tool_calls" | "function_call" | "tool_use" => Finish::ToolCalls,
+        "content_filter" | "safety" => Finish::ContentFilter,
+        "error" => Finish::SellerError,
+        _ => Finish::Stop,
     }
 }
 
@@ -326,6 +334,18 @@ pub(super) fn push_cost_members_as(out: &mut Vec<u8>, charge: &Charge, words: [&
 /// Appends a usage object: what was billed and what it cost. Members of the seller's own object that say
 /// something else (details of reasoning, say) are kept; its amounts of money are not.
 pub fn push_usage(out: &mut Vec<u8>, billed: &Usage, charge: &Charge, seller: Option<(&str, SellerUsage)>) {
+    push_usage_claimed(out, billed, charge, seller.map(|(_, claim)| claim), seller.map(|(raw, _)| raw));
+}
+
+/// As [`push_usage`]; a claim without its text comes from a seller that speaks another grammar, and tells how
+/// much of the completion was reasoning.
+pub(crate) fn push_usage_claimed(
+    out: &mut Vec<u8>,
+    billed: &Usage,
+    charge: &Charge,
+    claim: Option<SellerUsage>,
+    raw: Option<&str>,
+) {
     out.extend_from_slice(b"{\"prompt_tokens\":");
     push_u64(out, billed.prompt.0);
     out.extend_from_slice(b",\"completion_tokens\":");
@@ -336,9 +356,15 @@ pub fn push_usage(out: &mut Vec<u8>, billed: &Usage, charge: &Charge, seller: Op
         (claim.prompt, claim.cached, claim.cache_write, claim.completion)
             == (billed.prompt.0, billed.cached_prompt.0, billed.cache_write.0, billed.completion.0)
     };
-    let mut details = false;
-    if let Some((raw, _)) = seller.filter(|(_, claim)| billed_as_claimed(*claim)) {
-        details = push_seller_members(out, raw);
+    let claim = claim.filter(|claim| billed_as_claimed(*claim));
+    let details = match (claim, raw) {
+        (Some(_), Some(raw)) => push_seller_members(out, raw),
+        _ => false,
+    };
+    if let (Some(claim), None) = (claim.filter(|claim| claim.reasoning > 0), raw) {
+        out.extend_from_slice(b",\"completion_tokens_details\":{\"reasoning_tokens\":");
+        push_u64(out, claim.reasoning);
+        out.push(b'}');
     }
     if !details {
         out.extend_from_slice(b",\"prompt_tokens_details\":{\"cached_tokens\":");

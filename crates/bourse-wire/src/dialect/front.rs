@@ -63,11 +63,11 @@ pub fn push_answer(
     }
 }
 
-/// The grammar that sellers of this shape are spoken to in. Legacy completions have no neutral form; their errors
-/// are those of chat.
+/// The grammar that sellers of this shape are spoken to in; for chat that of ordinary servers, see [`chat::Chat`] for
+/// the others. Legacy completions have no neutral form; their errors are those of chat.
 pub fn dialect(shape: Shape) -> &'static dyn Dialect {
     match shape {
-        Shape::Chat | Shape::Text => &chat::Chat,
+        Shape::Chat | Shape::Text => &chat::Chat::Server,
         Shape::Responses => &responses::Responses,
         Shape::Messages => &messages::Messages,
         Shape::Gemini => &gemini::Gemini,

@@ -5,6 +5,7 @@
 //! form of log-probabilities.
 
 use crate::dialect::Api;
+use crate::dialect::grammar::Head;
 use crate::error::ApiError;
 use crate::json::{JsonError, Walk, push_string, push_u64};
 use crate::receipt::Finish;
@@ -20,6 +21,16 @@ pub struct AnswerHead {
 }
 
 impl AnswerHead {
+    /// As [`AnswerHead::ours`].
+    pub(crate) fn of(api: Api, streamed: bool, head: &Head) -> Self {
+        Self::ours(api, streamed, &head.id, head.created_s, &head.model, &head.provider)
+    }
+
+    /// What every chunk begins with, up to where `"choices"` follows.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// The head of an answer that the market itself writes.
     pub fn ours(api: Api, streamed: bool, id: &str, created_s: u64, model: &str, provider: &str) -> Self {
         let mut text = Vec::with_capacity(192);
@@ -61,25 +72,22 @@ impl AnswerHead {
         out.extend_from_slice(&self.text);
         out.extend_from_slice(b"\"choices\":[{\"index\":");
         push_u64(out, u64::from(delta.choice));
-        match self.api {
-            Api::Text => {
-                out.extend_from_slice(b",\"text\":");
+        if self.api == Api::Text {
+            out.extend_from_slice(b",\"text\":");
+            push_string(out, delta.text);
+        } else {
+            out.extend_from_slice(b",\"delta\":{");
+            if delta.is_first {
+                out.extend_from_slice(b"\"role\":\"assistant\",");
+            }
+            if delta.is_first || !delta.text.is_empty() || delta.finish.is_none() {
+                out.extend_from_slice(b"\"content\":");
                 push_string(out, delta.text);
             }
-            _ => {
-                out.extend_from_slice(b",\"delta\":{");
-                if delta.is_first {
-                    out.extend_from_slice(b"\"role\":\"assistant\",");
-                }
-                if delta.is_first || !delta.text.is_empty() || delta.finish.is_none() {
-                    out.extend_from_slice(b"\"content\":");
-                    push_string(out, delta.text);
-                }
-                out.push(b'}');
-            }
+            out.push(b'}');
         }
-        push_logprobs(out, self.api, delta.logprobs_json);
-        push_finish(out, delta.finish);
+        push_logprobs(out, self.api, delta.logprobs_json, 0);
+        push_end(out, delta.finish, None);
         out.extend_from_slice(b"}]}\n\n");
     }
 
@@ -121,19 +129,16 @@ impl AnswerHead {
             }
             out.extend_from_slice(b"{\"index\":");
             push_u64(out, n as u64);
-            match self.api {
-                Api::Text => {
-                    out.extend_from_slice(b",\"text\":");
-                    push_string(out, &choice.text);
-                }
-                _ => {
-                    out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
-                    push_string(out, &choice.text);
-                    out.extend_from_slice(b",\"refusal\":null}");
-                }
+            if self.api == Api::Text {
+                out.extend_from_slice(b",\"text\":");
+                push_string(out, &choice.text);
+            } else {
+                out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
+                push_string(out, &choice.text);
+                out.extend_from_slice(b",\"refusal\":null}");
             }
-            push_logprobs(out, self.api, choice.logprobs_json.as_deref());
-            push_finish(out, choice.finish);
+            push_logprobs(out, self.api, choice.logprobs_json.as_deref(), 0);
+            push_end(out, choice.finish, None);
             out.push(b'}');
         }
         out.extend_from_slice(b"],\"usage\":");
@@ -201,11 +206,12 @@ pub(in crate::dialect) fn bare_items(json: &str) -> &str {
     json.strip_prefix('[').and_then(|j| j.strip_suffix(']')).unwrap_or(json).trim_ascii()
 }
 
-fn push_logprobs(out: &mut Vec<u8>, api: Api, items: Option<&str>) {
+/// Appends `,"logprobs":…`. `offset` is how many characters of text came before these items.
+pub(crate) fn push_logprobs(out: &mut Vec<u8>, api: Api, items: Option<&str>, offset: u64) {
     out.extend_from_slice(b",\"logprobs\":");
     match (api, items.map(bare_items)) {
         (_, None) => out.extend_from_slice(b"null"),
-        (Api::Text, Some(items)) => push_text_logprobs(out, items),
+        (Api::Text, Some(items)) => push_text_logprobs(out, items, offset),
         (_, Some(items)) => {
             out.extend_from_slice(b"{\"content\":[");
             out.extend_from_slice(items.as_bytes());
@@ -214,8 +220,9 @@ fn push_logprobs(out: &mut Vec<u8>, api: Api, items: Option<&str>) {
     }
 }
 
-/// The legacy form: parallel arrays instead of one object per token.
-fn push_text_logprobs(out: &mut Vec<u8>, items: &str) {
+/// The legacy form: parallel arrays instead of one object per token. Offsets count characters of the answer's
+/// own text, from 0.
+fn push_text_logprobs(out: &mut Vec<u8>, items: &str, offset: u64) {
     #[derive(Deserialize)]
     struct Item {
         token: String,
@@ -236,20 +243,31 @@ fn push_text_logprobs(out: &mut Vec<u8>, items: &str) {
             .collect::<serde_json::Map<_, _>>()
             .into()
     };
+    let mut next = offset;
+    let mut offsets = Vec::with_capacity(items.len());
+    for item in &items {
+        offsets.push(next);
+        next += item.token.chars().count() as u64;
+    }
     let json = serde_json::json!({
         "tokens": items.iter().map(|i| i.token.as_str()).collect::<Vec<_>>(),
         "token_logprobs": items.iter().map(|i| i.logprob).collect::<Vec<_>>(),
         "top_logprobs": items.iter().map(top).collect::<Vec<_>>(),
-        "text_offset": serde_json::Value::Array(Vec::new()),
+        "text_offset": offsets,
     });
     out.extend_from_slice(json.to_string().as_bytes());
 }
 
-fn push_finish(out: &mut Vec<u8>, finish: Option<Finish>) {
+/// Appends `,"finish_reason":…`, and the seller's own word for the end where there is one.
+pub(crate) fn push_end(out: &mut Vec<u8>, finish: Option<Finish>, native: Option<&str>) {
     out.extend_from_slice(b",\"finish_reason\":");
     match finish {
         Some(finish) => push_string(out, buyer_word(finish)),
         None => out.extend_from_slice(b"null"),
+    }
+    if let Some(native) = native {
+        out.extend_from_slice(b",\"native_finish_reason\":");
+        push_string(out, native);
     }
 }
 

@@ -225,6 +225,7 @@ fn our_own_plain_answers_are_golden() {
     assert_eq!(chat["object"], "chat.completion");
     let text = write(Api::Text);
     assert_eq!(text["choices"][0]["text"], "ab");
+    assert_eq!(text["choices"][0]["logprobs"]["text_offset"], serde_json::json!([0, 1]));
     assert_eq!(text["choices"][0]["logprobs"]["tokens"], serde_json::json!(["a", "b"]));
     assert_eq!(text["choices"][0]["logprobs"]["top_logprobs"], serde_json::json!([{}, {"c": -2.0}]));
 }
