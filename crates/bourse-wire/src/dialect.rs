@@ -16,11 +16,11 @@ pub mod ollama;
 pub mod openai;
 pub mod responses;
 
+pub(crate) use answer::{AnswerHead, DONE_EVENT, finish_of_word, push_end, push_logprobs, without_usage};
 pub use answer::{
-    AnswerHead, ChoiceText, ChunkView, DONE_EVENT, DeltaText, PlainView, SellerUsage, push_cost_members,
-    push_usage, push_usd, read_usage, splice_usage, without_usage,
+    ChoiceText, ChunkView, PlainView, SellerUsage, push_cost_members, push_usage, push_usd, read_usage,
+    splice_usage,
 };
-pub(crate) use answer::{finish_of_word, push_end, push_logprobs};
 pub use fields::{Preferences, Routing, SortBy, StreamFailure};
 
 use crate::json::{JsonError, Walk};

@@ -9,9 +9,9 @@
 
 mod ours;
 
+pub use ours::ChoiceText;
 pub(super) use ours::bare_items;
-pub use ours::{AnswerHead, ChoiceText, DONE_EVENT, DeltaText};
-pub(crate) use ours::{push_end, push_logprobs};
+pub(crate) use ours::{AnswerHead, DONE_EVENT, push_end, push_logprobs};
 
 use super::Api;
 use crate::json::{JsonError, Walk, push_u64};
@@ -99,26 +99,28 @@ impl ChunkView {
         Ok(())
     }
 
-    /// Bytes of content in a `delta` or `message`.
+    /// Bytes of content in a `delta` or `message`. Thoughts that stand under several names count once.
     fn message(&mut self, walk: &mut Walk<'_>) -> Result<u64, JsonError> {
-        let mut bytes = 0;
+        let (mut bytes, mut shown, mut details) = (0, 0, 0);
         walk.members::<JsonError>(|walk, key| {
-            match (walk.text(key), walk.peek()) {
-                ("tool_calls", b'[') => bytes += self.calls(walk)?,
-                ("role", _) => {
-                    walk.value()?;
-                }
-                _ => {
-                    let value = walk.value()?;
-                    let text = walk.text(value);
-                    if !matches!(text, "null" | "false" | "true") {
-                        bytes += text.len().saturating_sub(2) as u64;
-                    }
-                }
+            let name = walk.text(key);
+            if name == "tool_calls" && walk.peek() == b'[' {
+                bytes += self.calls(walk)?;
+                return Ok(());
+            }
+            let value = walk.value()?;
+            let text = walk.text(value);
+            let is_text = !matches!(text, "null" | "false" | "true");
+            let inside = if is_text { text.len().saturating_sub(2) as u64 } else { 0 };
+            match name {
+                "role" => {}
+                "reasoning" | "reasoning_content" | "thinking" => shown = inside.max(shown),
+                "reasoning_details" => details = inside,
+                _ => bytes += inside,
             }
             Ok(())
         })?;
-        Ok(bytes)
+        Ok(bytes + if shown > 0 { shown } else { details })
     }
 
     /// Bytes of names and arguments; a call that begins without them counts one.
@@ -424,7 +426,7 @@ pub fn splice_usage(body: &[u8], view: &PlainView, usage: &[u8], more: &[u8]) ->
 
 /// An event with its usage set to null, for sellers that count in every event. Only the first payload
 /// line is supported; `None` otherwise.
-pub fn without_usage(raw: &[u8], data: &str, usage: &Range<usize>) -> Option<Bytes> {
+pub(crate) fn without_usage(raw: &[u8], data: &str, usage: &Range<usize>) -> Option<Bytes> {
     let start = memchr::memmem::find(raw, data.as_bytes())?;
     let mut out = Vec::with_capacity(raw.len());
     out.extend_from_slice(&raw[..start + usage.start]);

@@ -1,4 +1,4 @@
-//! Answers that the market writes itself: those of our own nodes, and the ends of broken streams.
+//! What the market writes itself: what chunks begin and end with, and the ends of streams.
 //!
 //! Every chunk of one stream begins with the same bytes, so they are made once ([`AnswerHead`]); a chunk is
 //! that head and what is new. Nothing is escaped twice and nothing goes through a JSON tree but the legacy
@@ -14,7 +14,7 @@ use serde::Deserialize;
 /// The members that every chunk of one stream begins with, as raw JSON without the opening brace's
 /// `choices`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AnswerHead {
+pub(crate) struct AnswerHead {
     api: Api,
     /// `{"id":…,…,` up to where `"choices"` follows.
     text: Vec<u8>,
@@ -32,7 +32,14 @@ impl AnswerHead {
     }
 
     /// The head of an answer that the market itself writes.
-    pub fn ours(api: Api, streamed: bool, id: &str, created_s: u64, model: &str, provider: &str) -> Self {
+    pub(crate) fn ours(
+        api: Api,
+        streamed: bool,
+        id: &str,
+        created_s: u64,
+        model: &str,
+        provider: &str,
+    ) -> Self {
         let mut text = Vec::with_capacity(192);
         text.extend_from_slice(b"{\"id\":");
         push_string(&mut text, id);
@@ -49,7 +56,7 @@ impl AnswerHead {
     }
 
     /// The head of a seller's stream, from its first event, so that our last events look like its own.
-    pub fn of_chunk(api: Api, data: &str) -> Option<Self> {
+    pub(crate) fn of_chunk(api: Api, data: &str) -> Option<Self> {
         let mut text = Vec::with_capacity(192);
         text.push(b'{');
         let mut walk = Walk::new(data);
@@ -66,33 +73,8 @@ impl AnswerHead {
         Some(Self { api, text })
     }
 
-    /// Appends one event with a piece of an answer.
-    pub fn push_delta(&self, out: &mut Vec<u8>, delta: &DeltaText<'_>) {
-        out.extend_from_slice(b"data: ");
-        out.extend_from_slice(&self.text);
-        out.extend_from_slice(b"\"choices\":[{\"index\":");
-        push_u64(out, u64::from(delta.choice));
-        if self.api == Api::Text {
-            out.extend_from_slice(b",\"text\":");
-            push_string(out, delta.text);
-        } else {
-            out.extend_from_slice(b",\"delta\":{");
-            if delta.is_first {
-                out.extend_from_slice(b"\"role\":\"assistant\",");
-            }
-            if delta.is_first || !delta.text.is_empty() || delta.finish.is_none() {
-                out.extend_from_slice(b"\"content\":");
-                push_string(out, delta.text);
-            }
-            out.push(b'}');
-        }
-        push_logprobs(out, self.api, delta.logprobs_json, 0);
-        push_end(out, delta.finish, None);
-        out.extend_from_slice(b"}]}\n\n");
-    }
-
     /// Appends the event that carries the usage. `more` is raw text with a leading comma.
-    pub fn push_usage_event(&self, out: &mut Vec<u8>, usage: &[u8], more: &[u8]) {
+    pub(crate) fn push_usage_event(&self, out: &mut Vec<u8>, usage: &[u8], more: &[u8]) {
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(&self.text);
         out.extend_from_slice(b"\"choices\":[],\"usage\":");
@@ -103,7 +85,7 @@ impl AnswerHead {
 
     /// Appends the event of a stream that failed after content: a top-level error, the finish reason
     /// `error`, and the usage that was billed.
-    pub fn push_error_event(&self, out: &mut Vec<u8>, error: &ApiError, usage: &[u8], more: &[u8]) {
+    pub(crate) fn push_error_event(&self, out: &mut Vec<u8>, error: &ApiError, usage: &[u8], more: &[u8]) {
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(&self.text);
         out.extend_from_slice(b"\"error\":");
@@ -118,53 +100,10 @@ impl AnswerHead {
         out.extend_from_slice(more);
         out.extend_from_slice(b"}\n\n");
     }
-
-    /// Appends a whole answer. `more` is raw text with a leading comma.
-    pub fn push_plain(&self, out: &mut Vec<u8>, choices: &[ChoiceText], usage: &[u8], more: &[u8]) {
-        out.extend_from_slice(&self.text);
-        out.extend_from_slice(b"\"choices\":[");
-        for (n, choice) in choices.iter().enumerate() {
-            if n > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(b"{\"index\":");
-            push_u64(out, n as u64);
-            if self.api == Api::Text {
-                out.extend_from_slice(b",\"text\":");
-                push_string(out, &choice.text);
-            } else {
-                out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
-                push_string(out, &choice.text);
-                out.extend_from_slice(b",\"refusal\":null}");
-            }
-            push_logprobs(out, self.api, choice.logprobs_json.as_deref(), 0);
-            push_end(out, choice.finish, None);
-            out.push(b'}');
-        }
-        out.extend_from_slice(b"],\"usage\":");
-        out.extend_from_slice(usage);
-        out.extend_from_slice(more);
-        out.push(b'}');
-    }
 }
 
 /// The end marker of a stream.
-pub const DONE_EVENT: &[u8] = b"data: [DONE]\n\n";
-
-/// A piece of an answer of our own nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeltaText<'a> {
-    /// Which choice, from 0.
-    pub choice: u32,
-    /// Whether it is the first of its choice.
-    pub is_first: bool,
-    /// The text.
-    pub text: &'a str,
-    /// Items of OpenAI's `logprobs.content`, with or without brackets.
-    pub logprobs_json: Option<&'a str>,
-    /// Set on the last piece.
-    pub finish: Option<Finish>,
-}
+pub(crate) const DONE_EVENT: &[u8] = b"data: [DONE]\n\n";
 
 /// One whole choice of our own nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
