@@ -17,9 +17,10 @@ pub mod openai;
 pub mod passthrough;
 pub mod responses;
 
+pub(crate) use answer::{AnswerHead, DONE_EVENT, finish_of_word, push_end, push_logprobs, without_usage};
 pub use answer::{
-    AnswerHead, ChoiceText, ChunkView, DONE_EVENT, DeltaText, PlainView, SellerUsage, push_cost_members,
-    push_usage, push_usd, read_usage, splice_usage, without_usage,
+    ChoiceText, ChunkView, PlainView, SellerUsage, push_cost_members, push_usage, push_usd, read_usage,
+    splice_usage,
 };
 pub use fields::{Preferences, Routing, SortBy, StreamFailure};
 

@@ -9,8 +9,9 @@
 
 mod ours;
 
+pub use ours::ChoiceText;
 pub(super) use ours::bare_items;
-pub use ours::{AnswerHead, ChoiceText, DONE_EVENT, DeltaText};
+pub(crate) use ours::{AnswerHead, DONE_EVENT, push_end, push_logprobs};
 
 use super::Api;
 use crate::json::{JsonError, Walk, push_u64};
@@ -98,26 +99,28 @@ impl ChunkView {
         Ok(())
     }
 
-    /// Bytes of content in a `delta` or `message`.
+    /// Bytes of content in a `delta` or `message`. Thoughts that stand under several names count once.
     fn message(&mut self, walk: &mut Walk<'_>) -> Result<u64, JsonError> {
-        let mut bytes = 0;
+        let (mut bytes, mut shown, mut details) = (0, 0, 0);
         walk.members::<JsonError>(|walk, key| {
-            match (walk.text(key), walk.peek()) {
-                ("tool_calls", b'[') => bytes += self.calls(walk)?,
-                ("role", _) => {
-                    walk.value()?;
-                }
-                _ => {
-                    let value = walk.value()?;
-                    let text = walk.text(value);
-                    if !matches!(text, "null" | "false" | "true") {
-                        bytes += text.len().saturating_sub(2) as u64;
-                    }
-                }
+            let name = walk.text(key);
+            if name == "tool_calls" && walk.peek() == b'[' {
+                bytes += self.calls(walk)?;
+                return Ok(());
+            }
+            let value = walk.value()?;
+            let text = walk.text(value);
+            let is_text = !matches!(text, "null" | "false" | "true");
+            let inside = if is_text { text.len().saturating_sub(2) as u64 } else { 0 };
+            match name {
+                "role" => {}
+                "reasoning" | "reasoning_content" | "thinking" => shown = inside.max(shown),
+                "reasoning_details" => details = inside,
+                _ => bytes += inside,
             }
             Ok(())
         })?;
-        Ok(bytes)
+        Ok(bytes + if shown > 0 { shown } else { details })
     }
 
     /// Bytes of names and arguments; a call that begins without them counts one.
@@ -149,18 +152,25 @@ impl ChunkView {
     }
 
     fn finish_reason(&mut self, raw: &str) {
-        self.finish = match raw {
-            "null" | "\"\"" => return,
-            "\"length\"" => Some(Finish::Length),
-            "\"tool_calls\"" | "\"function_call\"" => Some(Finish::ToolCalls),
-            "\"content_filter\"" => Some(Finish::ContentFilter),
-            "\"error\"" => {
-                self.finish_error = true;
-                Some(Finish::SellerError)
-            }
-            _ => Some(Finish::Stop),
-        };
+        let word = raw.trim_matches('"');
+        if word.is_empty() || raw == "null" {
+            return;
+        }
+        let finish = finish_of_word(word);
+        self.finish_error |= finish == Finish::SellerError;
+        self.finish = Some(finish);
         self.finishes += 1;
+    }
+}
+
+/// What a seller's word for an end means. Words that nobody knows are ordinary ends.
+pub(crate) fn finish_of_word(word: &str) -> Finish {
+    match word {
+        "length" | "max_tokens" | "model_length" => Finish::Length,
+        "tool_calls" | "function_call" | "tool_use" => Finish::ToolCalls,
+        "content_filter" | "safety" => Finish::ContentFilter,
+        "error" => Finish::SellerError,
+        _ => Finish::Stop,
     }
 }
 
@@ -326,6 +336,18 @@ pub(super) fn push_cost_members_as(out: &mut Vec<u8>, charge: &Charge, words: [&
 /// Appends a usage object: what was billed and what it cost. Members of the seller's own object that say
 /// something else (details of reasoning, say) are kept; its amounts of money are not.
 pub fn push_usage(out: &mut Vec<u8>, billed: &Usage, charge: &Charge, seller: Option<(&str, SellerUsage)>) {
+    push_usage_claimed(out, billed, charge, seller.map(|(_, claim)| claim), seller.map(|(raw, _)| raw));
+}
+
+/// As [`push_usage`]; a claim without its text comes from a seller that speaks another grammar, and tells how
+/// much of the completion was reasoning.
+pub(crate) fn push_usage_claimed(
+    out: &mut Vec<u8>,
+    billed: &Usage,
+    charge: &Charge,
+    claim: Option<SellerUsage>,
+    raw: Option<&str>,
+) {
     out.extend_from_slice(b"{\"prompt_tokens\":");
     push_u64(out, billed.prompt.0);
     out.extend_from_slice(b",\"completion_tokens\":");
@@ -336,9 +358,15 @@ pub fn push_usage(out: &mut Vec<u8>, billed: &Usage, charge: &Charge, seller: Op
         (claim.prompt, claim.cached, claim.cache_write, claim.completion)
             == (billed.prompt.0, billed.cached_prompt.0, billed.cache_write.0, billed.completion.0)
     };
-    let mut details = false;
-    if let Some((raw, _)) = seller.filter(|(_, claim)| billed_as_claimed(*claim)) {
-        details = push_seller_members(out, raw);
+    let claim = claim.filter(|claim| billed_as_claimed(*claim));
+    let details = match (claim, raw) {
+        (Some(_), Some(raw)) => push_seller_members(out, raw),
+        _ => false,
+    };
+    if let (Some(claim), None) = (claim.filter(|claim| claim.reasoning > 0), raw) {
+        out.extend_from_slice(b",\"completion_tokens_details\":{\"reasoning_tokens\":");
+        push_u64(out, claim.reasoning);
+        out.push(b'}');
     }
     if !details {
         out.extend_from_slice(b",\"prompt_tokens_details\":{\"cached_tokens\":");
@@ -398,7 +426,7 @@ pub fn splice_usage(body: &[u8], view: &PlainView, usage: &[u8], more: &[u8]) ->
 
 /// An event with its usage set to null, for sellers that count in every event. Only the first payload
 /// line is supported; `None` otherwise.
-pub fn without_usage(raw: &[u8], data: &str, usage: &Range<usize>) -> Option<Bytes> {
+pub(crate) fn without_usage(raw: &[u8], data: &str, usage: &Range<usize>) -> Option<Bytes> {
     let start = memchr::memmem::find(raw, data.as_bytes())?;
     let mut out = Vec::with_capacity(raw.len());
     out.extend_from_slice(&raw[..start + usage.start]);

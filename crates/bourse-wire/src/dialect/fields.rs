@@ -89,7 +89,9 @@ pub(crate) fn logit_bias(raw: &str) -> Result<Vec<(u32, f32)>, ApiError> {
         let token = token.parse().map_err(|_| want())?;
         if (-100.0..=100.0).contains(&bias) { Ok((token, bias)) } else { Err(want()) }
     };
-    map.into_iter().map(entry).collect()
+    let mut list = map.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    list.sort_unstable_by_key(|(token, _)| *token);
+    Ok(list)
 }
 
 /// The span of the one string in `"text"` or `["text"]`.
@@ -160,25 +162,42 @@ pub(crate) fn unescaped(key: &str) -> Cow<'_, str> {
 /// Whether JSON text holds an escape that is half of a surrogate pair. Such text is no Unicode: readers
 /// disagree about it, and most refuse it.
 pub(crate) fn has_lone_surrogate(raw: &str) -> bool {
+    next_lone_surrogate(raw, 0).is_some()
+}
+
+/// The same text with U+FFFD in place of each half.
+pub(crate) fn without_lone_surrogates(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut at = 0;
+    while let Some(half) = next_lone_surrogate(raw, at) {
+        out.push_str(&raw[at..half]);
+        out.push_str("\\ufffd");
+        at = half + UNIT_BYTES;
+    }
+    out.push_str(&raw[at..]);
+    out
+}
+
+/// Bytes of `\uXXXX`.
+const UNIT_BYTES: usize = 6;
+
+/// Where the first half pair at or behind `at` is, which must not be within an escape.
+fn next_lone_surrogate(raw: &str, mut at: usize) -> Option<usize> {
     let bytes = raw.as_bytes();
     let unit = |at: usize| {
-        let digits = raw.get(at + 2..at + 6).filter(|_| bytes[at..].starts_with(b"\\u"))?;
+        let digits = raw.get(at + 2..at + UNIT_BYTES).filter(|_| bytes[at..].starts_with(b"\\u"))?;
         u16::from_str_radix(digits, 16).ok()
     };
-    let mut at = 0;
-    while let Some(found) = memchr::memchr(b'\\', &bytes[at..]) {
+    while let Some(found) = memchr::memchr(b'\\', bytes.get(at..)?) {
         at += found;
-        match unit(at) {
-            Some(0xd800..=0xdbff) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => at += 12,
-            Some(0xd800..=0xdfff) => return true,
-            Some(_) => at += 6,
-            None => at += 2,
-        }
-        if at >= bytes.len() {
-            break;
-        }
+        at += match unit(at) {
+            Some(0xd800..=0xdbff) if matches!(unit(at + UNIT_BYTES), Some(0xdc00..=0xdfff)) => 2 * UNIT_BYTES,
+            Some(0xd800..=0xdfff) => return Some(at),
+            Some(_) => UNIT_BYTES,
+            None => 2,
+        };
     }
-    false
+    None
 }
 
 /// The known word that is most like `word`, if one is much like it.
@@ -230,6 +249,7 @@ mod tests {
             let raw = format!("\"{text}\"");
             let refused = serde_json::from_str::<String>(&raw).is_err();
             proptest::prop_assert_eq!(has_lone_surrogate(&raw), refused, "{}", raw);
+            proptest::prop_assert!(serde_json::from_str::<String>(&without_lone_surrogates(&raw)).is_ok());
         }
     }
 

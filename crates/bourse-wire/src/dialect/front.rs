@@ -71,15 +71,15 @@ pub fn push_answer(
     }
 }
 
-/// The grammar that sellers of this shape are spoken to in. Legacy completions and endpoints that pass
-/// through have no neutral form; their errors are those of chat.
+/// The grammar that sellers of this shape are spoken to in; for chat that of ordinary servers, see [`chat::Chat`] for
+/// the others. Legacy completions and endpoints that pass through have no neutral form; their errors are those of chat.
 pub fn dialect(shape: Shape) -> &'static dyn Dialect {
     match shape {
         Shape::Responses => &responses::Responses,
         Shape::Messages => &messages::Messages,
         Shape::Gemini => &gemini::Gemini,
         Shape::Ollama => &ollama::Ollama,
-        _ => &chat::Chat,
+        _ => &chat::Chat::Server,
     }
 }
 

@@ -1,10 +1,11 @@
-//! Answers that the market writes itself: those of our own nodes, and the ends of broken streams.
+//! What the market writes itself: what chunks begin and end with, and the ends of streams.
 //!
 //! Every chunk of one stream begins with the same bytes, so they are made once ([`AnswerHead`]); a chunk is
 //! that head and what is new. Nothing is escaped twice and nothing goes through a JSON tree but the legacy
 //! form of log-probabilities.
 
 use crate::dialect::Api;
+use crate::dialect::grammar::Head;
 use crate::error::ApiError;
 use crate::json::{JsonError, Walk, push_string, push_u64};
 use crate::receipt::Finish;
@@ -13,15 +14,32 @@ use serde::Deserialize;
 /// The members that every chunk of one stream begins with, as raw JSON without the opening brace's
 /// `choices`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AnswerHead {
+pub(crate) struct AnswerHead {
     api: Api,
     /// `{"id":…,…,` up to where `"choices"` follows.
     text: Vec<u8>,
 }
 
 impl AnswerHead {
+    /// As [`AnswerHead::ours`].
+    pub(crate) fn of(api: Api, streamed: bool, head: &Head) -> Self {
+        Self::ours(api, streamed, &head.id, head.created_s, &head.model, &head.provider)
+    }
+
+    /// What every chunk begins with, up to where `"choices"` follows.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// The head of an answer that the market itself writes.
-    pub fn ours(api: Api, streamed: bool, id: &str, created_s: u64, model: &str, provider: &str) -> Self {
+    pub(crate) fn ours(
+        api: Api,
+        streamed: bool,
+        id: &str,
+        created_s: u64,
+        model: &str,
+        provider: &str,
+    ) -> Self {
         let mut text = Vec::with_capacity(192);
         text.extend_from_slice(b"{\"id\":");
         push_string(&mut text, id);
@@ -38,7 +56,7 @@ impl AnswerHead {
     }
 
     /// The head of a seller's stream, from its first event, so that our last events look like its own.
-    pub fn of_chunk(api: Api, data: &str) -> Option<Self> {
+    pub(crate) fn of_chunk(api: Api, data: &str) -> Option<Self> {
         let mut text = Vec::with_capacity(192);
         text.push(b'{');
         let mut walk = Walk::new(data);
@@ -55,36 +73,8 @@ impl AnswerHead {
         Some(Self { api, text })
     }
 
-    /// Appends one event with a piece of an answer.
-    pub fn push_delta(&self, out: &mut Vec<u8>, delta: &DeltaText<'_>) {
-        out.extend_from_slice(b"data: ");
-        out.extend_from_slice(&self.text);
-        out.extend_from_slice(b"\"choices\":[{\"index\":");
-        push_u64(out, u64::from(delta.choice));
-        match self.api {
-            Api::Text => {
-                out.extend_from_slice(b",\"text\":");
-                push_string(out, delta.text);
-            }
-            _ => {
-                out.extend_from_slice(b",\"delta\":{");
-                if delta.is_first {
-                    out.extend_from_slice(b"\"role\":\"assistant\",");
-                }
-                if delta.is_first || !delta.text.is_empty() || delta.finish.is_none() {
-                    out.extend_from_slice(b"\"content\":");
-                    push_string(out, delta.text);
-                }
-                out.push(b'}');
-            }
-        }
-        push_logprobs(out, self.api, delta.logprobs_json);
-        push_finish(out, delta.finish);
-        out.extend_from_slice(b"}]}\n\n");
-    }
-
     /// Appends the event that carries the usage. `more` is raw text with a leading comma.
-    pub fn push_usage_event(&self, out: &mut Vec<u8>, usage: &[u8], more: &[u8]) {
+    pub(crate) fn push_usage_event(&self, out: &mut Vec<u8>, usage: &[u8], more: &[u8]) {
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(&self.text);
         out.extend_from_slice(b"\"choices\":[],\"usage\":");
@@ -95,7 +85,7 @@ impl AnswerHead {
 
     /// Appends the event of a stream that failed after content: a top-level error, the finish reason
     /// `error`, and the usage that was billed.
-    pub fn push_error_event(&self, out: &mut Vec<u8>, error: &ApiError, usage: &[u8], more: &[u8]) {
+    pub(crate) fn push_error_event(&self, out: &mut Vec<u8>, error: &ApiError, usage: &[u8], more: &[u8]) {
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(&self.text);
         out.extend_from_slice(b"\"error\":");
@@ -110,56 +100,10 @@ impl AnswerHead {
         out.extend_from_slice(more);
         out.extend_from_slice(b"}\n\n");
     }
-
-    /// Appends a whole answer. `more` is raw text with a leading comma.
-    pub fn push_plain(&self, out: &mut Vec<u8>, choices: &[ChoiceText], usage: &[u8], more: &[u8]) {
-        out.extend_from_slice(&self.text);
-        out.extend_from_slice(b"\"choices\":[");
-        for (n, choice) in choices.iter().enumerate() {
-            if n > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(b"{\"index\":");
-            push_u64(out, n as u64);
-            match self.api {
-                Api::Text => {
-                    out.extend_from_slice(b",\"text\":");
-                    push_string(out, &choice.text);
-                }
-                _ => {
-                    out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
-                    push_string(out, &choice.text);
-                    out.extend_from_slice(b",\"refusal\":null}");
-                }
-            }
-            push_logprobs(out, self.api, choice.logprobs_json.as_deref());
-            push_finish(out, choice.finish);
-            out.push(b'}');
-        }
-        out.extend_from_slice(b"],\"usage\":");
-        out.extend_from_slice(usage);
-        out.extend_from_slice(more);
-        out.push(b'}');
-    }
 }
 
 /// The end marker of a stream.
-pub const DONE_EVENT: &[u8] = b"data: [DONE]\n\n";
-
-/// A piece of an answer of our own nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeltaText<'a> {
-    /// Which choice, from 0.
-    pub choice: u32,
-    /// Whether it is the first of its choice.
-    pub is_first: bool,
-    /// The text.
-    pub text: &'a str,
-    /// Items of OpenAI's `logprobs.content`, with or without brackets.
-    pub logprobs_json: Option<&'a str>,
-    /// Set on the last piece.
-    pub finish: Option<Finish>,
-}
+pub(crate) const DONE_EVENT: &[u8] = b"data: [DONE]\n\n";
 
 /// One whole choice of our own nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -201,11 +145,12 @@ pub(in crate::dialect) fn bare_items(json: &str) -> &str {
     json.strip_prefix('[').and_then(|j| j.strip_suffix(']')).unwrap_or(json).trim_ascii()
 }
 
-fn push_logprobs(out: &mut Vec<u8>, api: Api, items: Option<&str>) {
+/// Appends `,"logprobs":…`. `offset` is how many characters of text came before these items.
+pub(crate) fn push_logprobs(out: &mut Vec<u8>, api: Api, items: Option<&str>, offset: u64) {
     out.extend_from_slice(b",\"logprobs\":");
     match (api, items.map(bare_items)) {
         (_, None) => out.extend_from_slice(b"null"),
-        (Api::Text, Some(items)) => push_text_logprobs(out, items),
+        (Api::Text, Some(items)) => push_text_logprobs(out, items, offset),
         (_, Some(items)) => {
             out.extend_from_slice(b"{\"content\":[");
             out.extend_from_slice(items.as_bytes());
@@ -214,8 +159,9 @@ fn push_logprobs(out: &mut Vec<u8>, api: Api, items: Option<&str>) {
     }
 }
 
-/// The legacy form: parallel arrays instead of one object per token.
-fn push_text_logprobs(out: &mut Vec<u8>, items: &str) {
+/// The legacy form: parallel arrays instead of one object per token. Offsets count characters of the answer's
+/// own text, from 0.
+fn push_text_logprobs(out: &mut Vec<u8>, items: &str, offset: u64) {
     #[derive(Deserialize)]
     struct Item {
         token: String,
@@ -236,20 +182,31 @@ fn push_text_logprobs(out: &mut Vec<u8>, items: &str) {
             .collect::<serde_json::Map<_, _>>()
             .into()
     };
+    let mut next = offset;
+    let mut offsets = Vec::with_capacity(items.len());
+    for item in &items {
+        offsets.push(next);
+        next += item.token.chars().count() as u64;
+    }
     let json = serde_json::json!({
         "tokens": items.iter().map(|i| i.token.as_str()).collect::<Vec<_>>(),
         "token_logprobs": items.iter().map(|i| i.logprob).collect::<Vec<_>>(),
         "top_logprobs": items.iter().map(top).collect::<Vec<_>>(),
-        "text_offset": serde_json::Value::Array(Vec::new()),
+        "text_offset": offsets,
     });
     out.extend_from_slice(json.to_string().as_bytes());
 }
 
-fn push_finish(out: &mut Vec<u8>, finish: Option<Finish>) {
+/// Appends `,"finish_reason":…`, and the seller's own word for the end where there is one.
+pub(crate) fn push_end(out: &mut Vec<u8>, finish: Option<Finish>, native: Option<&str>) {
     out.extend_from_slice(b",\"finish_reason\":");
     match finish {
         Some(finish) => push_string(out, buyer_word(finish)),
         None => out.extend_from_slice(b"null"),
+    }
+    if let Some(native) = native {
+        out.extend_from_slice(b",\"native_finish_reason\":");
+        push_string(out, native);
     }
 }
 

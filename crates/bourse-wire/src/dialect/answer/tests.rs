@@ -104,6 +104,14 @@ fn content_is_told_from_ceremony() {
 }
 
 #[test]
+fn thoughts_under_several_names_count_once() {
+    let bytes = |delta: &str| view(&format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#)).content_bytes;
+    assert_eq!(bytes(r#"{"content":"ab","reasoning":"hmm","reasoning_content":"hmm"}"#), 5);
+    assert_eq!(bytes(r#"{"content":"","reasoning":"hmm","reasoning_details":[{"text":"hmm"}]}"#), 3);
+    assert_eq!(bytes(r#"{"reasoning_details":[{"text":"hmm"}]}"#), 14);
+}
+
+#[test]
 fn tool_calls_count_their_text() {
     let call = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"ab","arguments":"cde"}}]}}]}"#;
     let view = view(call);
@@ -149,35 +157,15 @@ fn usage_in_a_content_event_is_taken_out() {
 }
 
 #[test]
-fn our_own_stream_is_golden() {
+fn the_ends_of_our_own_streams_are_golden() {
     let head = AnswerHead::ours(Api::Chat, true, "gen-1", 7, "a/b", "local");
     let mut out = Vec::new();
-    head.push_delta(
-        &mut out,
-        &DeltaText { choice: 0, is_first: true, text: "He\"y", logprobs_json: None, finish: None },
-    );
-    head.push_delta(
-        &mut out,
-        &DeltaText {
-            choice: 0,
-            is_first: false,
-            text: "",
-            logprobs_json: None,
-            finish: Some(Finish::Length),
-        },
-    );
     head.push_usage_event(&mut out, b"{}", b"");
     let error = ApiError::new(ErrorType::ProviderUnavailable, "gone");
     head.push_error_event(&mut out, &error, b"{}", b"");
     out.extend_from_slice(DONE_EVENT);
     let start = r#"{"id":"gen-1","object":"chat.completion.chunk","created":7,"model":"a/b","provider":"local","system_fingerprint":null,"#;
     let want = [
-        format!(
-            r#"data: {start}"choices":[{{"index":0,"delta":{{"role":"assistant","content":"He\"y"}},"logprobs":null,"finish_reason":null}}]}}"#
-        ),
-        format!(
-            r#"data: {start}"choices":[{{"index":0,"delta":{{}},"logprobs":null,"finish_reason":"length"}}]}}"#
-        ),
         format!(r#"data: {start}"choices":[],"usage":{{}}}}"#),
         format!(
             r#"data: {start}"error":{{"code":502,"message":"gone","type":"server_error","param":null,"metadata":{{"error_type":"provider_unavailable"}}}},"choices":[{{"index":0,"delta":{{"content":""}},"logprobs":null,"finish_reason":"error"}}],"usage":{{}}}}"#
@@ -201,30 +189,24 @@ fn our_last_events_look_like_the_sellers() {
 }
 
 #[test]
-fn our_own_plain_answers_are_golden() {
+fn pieces_of_a_choice_are_put_together() {
     let mut one = ChoiceText::default();
     one.add("a", Some(r#"[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[]}]"#));
+    one.add("b", None);
     one.add(
-        "b",
-        Some(r#"{"token":"b","logprob":-1.5,"bytes":[98],"top_logprobs":[{"token":"c","logprob":-2.0}]}"#),
+        "c",
+        Some(r#"{"token":"c","logprob":-1.5,"bytes":[98],"top_logprobs":[{"token":"d","logprob":-2.0}]}"#),
     );
-    one.finish = Some(Finish::Stop);
-    let write = |api| {
+    assert_eq!(one.text, "abc");
+    let logprobs = |api| {
         let mut out = Vec::new();
-        AnswerHead::ours(api, false, "gen-1", 7, "a/b", "local").push_plain(
-            &mut out,
-            &[one.clone()],
-            b"{}",
-            b"",
-        );
-        serde_json::from_slice::<serde_json::Value>(&out).unwrap()
+        push_logprobs(&mut out, api, one.logprobs_json.as_deref(), 7);
+        let text = String::from_utf8(out).unwrap();
+        serde_json::from_str::<serde_json::Value>(text.strip_prefix(",\"logprobs\":").unwrap()).unwrap()
     };
-    let chat = write(Api::Chat);
-    assert_eq!(chat["choices"][0]["message"]["content"], "ab");
-    assert_eq!(chat["choices"][0]["logprobs"]["content"].as_array().unwrap().len(), 2);
-    assert_eq!(chat["object"], "chat.completion");
-    let text = write(Api::Text);
-    assert_eq!(text["choices"][0]["text"], "ab");
-    assert_eq!(text["choices"][0]["logprobs"]["tokens"], serde_json::json!(["a", "b"]));
-    assert_eq!(text["choices"][0]["logprobs"]["top_logprobs"], serde_json::json!([{}, {"c": -2.0}]));
+    assert_eq!(logprobs(Api::Chat)["content"].as_array().unwrap().len(), 2);
+    let text = logprobs(Api::Text);
+    assert_eq!(text["tokens"], serde_json::json!(["a", "c"]));
+    assert_eq!(text["text_offset"], serde_json::json!([7, 8]));
+    assert_eq!(text["top_logprobs"], serde_json::json!([{}, {"d": -2.0}]));
 }

@@ -7,7 +7,7 @@
 
 mod streams;
 
-pub(crate) use streams::{answer, answer_of, events, merged, normal_answer, of_choice};
+pub(crate) use streams::{answer, answer_of, bill, choice_of, events, merged, normal_answer, of_choice};
 
 use super::{
     CacheMark, Effort, Media, Message, Origin, Part, RawJson, Reasoning, Request, ResponseFormat, Role,

@@ -1,6 +1,6 @@
 //! Writing a job for a seller: the body of a hosted API, the prompt of a node.
 
-use crate::dialect::{Api, Job, MemberRule, chat, front, messages, responses};
+use crate::dialect::{Api, Job, MemberRule, chat, fields, front, messages, responses};
 use crate::error::ApiError;
 use crate::json::{push_string, push_u64};
 use crate::node::Prompt;
@@ -72,16 +72,20 @@ impl Job {
         Bytes::from(out)
     }
 
-    /// The prompt for a node. An error names the field that a node cannot be asked.
+    /// The prompt for a node. An error names the field that no chat can say.
     pub fn node_prompt(&self) -> Result<Prompt, ApiError> {
-        Ok(match self.api {
-            Api::Text => Prompt::Text(serde_json::from_str(self.text(&self.prompt)).unwrap_or_default()),
-            Api::Chat => Prompt::Chat {
+        match self.api {
+            Api::Text => {
+                let text = serde_json::from_str(self.text(&self.prompt));
+                text.map(Prompt::Text)
+                    .map_err(|_| fields::wrong("prompt", "text without half surrogate pairs"))
+            }
+            Api::Chat => Ok(Prompt::Chat {
                 messages_json: self.text(&self.prompt).to_owned(),
                 tools_json: self.tools.as_ref().map(|span| self.text(span).to_owned()),
-            },
-            _ => chat::node_prompt(&front::read(self)?)?,
-        })
+            }),
+            _ => chat::node_prompt(&front::read(self)?),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{arguments, normal_parts, text, thought};
 use crate::dialect::neutral::{Answer, Choice, Origin, Part, StreamEvent};
 use crate::receipt::Finish;
+use bourse_types::{Charge, NanoUsd, Usage};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::borrow::Cow;
@@ -232,4 +233,10 @@ pub(crate) fn normal_answer(mut answer: Answer) -> Answer {
         choice.native_finish = None;
     }
     Answer { choices: answer.choices, ..Answer::default() }
+}
+
+/// A small bill with every count different.
+pub(crate) fn bill() -> (Usage, Charge) {
+    let (prompt, completion, total) = (NanoUsd(1), NanoUsd(2), NanoUsd(3));
+    (Usage::of_tokens(3, 1, 2), Charge { prompt, completion, total, ..Charge::ZERO })
 }

@@ -1,0 +1,126 @@
+//! A seller's stream to a buyer of the same grammar: the seller's own bytes, less what the market says itself.
+//!
+//! Held back are the usage (the market sends its own, with the price) and `[DONE]` (which waits for the
+//! books). Everything else passes as it came. What ends a stream well is a finish reason; that is for the caller to
+//! judge, from [`Seen::finishes`] and [`StreamNews::is_last`].
+
+use super::errors;
+use crate::dialect::grammar::{Billed, Head, Passage, Seen, SellerError, Sink, StreamNews};
+use crate::dialect::{AnswerHead, Api, ChunkView, DONE_EVENT, read_usage, without_usage};
+use crate::error::ApiError;
+use crate::sse::Event;
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// One stream.
+pub(super) struct ChatPassage {
+    api: Api,
+    /// Of the seller's first event, so that the market's last ones look like its own.
+    head: Option<AnswerHead>,
+    /// When no event came.
+    ours: Head,
+    /// The last usage object that could be read, on one line.
+    usage: Option<String>,
+}
+
+impl ChatPassage {
+    pub(super) fn new(api: Api, head: &Head) -> Self {
+        Self { api, head: None, ours: head.clone(), usage: None }
+    }
+
+    fn with_head(&self, write: impl FnOnce(&AnswerHead)) {
+        match &self.head {
+            Some(head) => write(head),
+            None => write(&AnswerHead::of(self.api, true, &self.ours)),
+        }
+    }
+
+    fn usage_event(
+        &mut self,
+        event: &Event,
+        text: &str,
+        span: &Range<usize>,
+        view: &ChunkView,
+        sink: &mut dyn Sink,
+    ) -> StreamNews {
+        let raw = &text[span.clone()];
+        let claim = read_usage(raw);
+        self.usage = claim.map(|_| on_one_line(raw).into_owned());
+        if !view.no_choices {
+            sink.push(without_usage(&event.raw, text, span).unwrap_or_else(|| rewritten(text, span)));
+        }
+        StreamNews { usage: Some(claim), is_last: false }
+    }
+}
+
+impl Passage for ChatPassage {
+    fn event(&mut self, event: &Event, sink: &mut dyn Sink) -> Result<Seen, SellerError> {
+        let Some(bytes) = event.data() else {
+            sink.push(event.raw.clone());
+            return Ok(Seen::default());
+        };
+        if event.is_done() {
+            return Ok(Seen { news: StreamNews { usage: None, is_last: true }, ..Seen::default() });
+        }
+        let view = std::str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| Some((text, ChunkView::read(self.api, text).ok()?)));
+        let Some((text, view)) = view else {
+            return Err(SellerError::cut("the stream was cut inside an event"));
+        };
+        if let Some(error) = &view.error {
+            return Err(errors::of_raw(&text[error.clone()]));
+        }
+        if view.finish_error || event.named_error {
+            return Err(errors::of_raw(text));
+        }
+        if self.head.is_none() {
+            self.head = AnswerHead::of_chunk(self.api, &on_one_line(text));
+        }
+        let news = if let Some(span) = &view.usage {
+            self.usage_event(event, text, span, &view, sink)
+        } else {
+            sink.push(event.raw.clone());
+            StreamNews::default()
+        };
+        let ChunkView { content_bytes, tool_calls, finishes, finish, .. } = view;
+        Ok(Seen { content_bytes, tool_calls, finishes, finish, news })
+    }
+
+    fn end(&mut self, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>) {
+        let mut usage = Vec::with_capacity(384);
+        super::push_usage(billed, &mut usage);
+        self.with_head(|head| head.push_usage_event(out, &usage, more));
+        out.extend_from_slice(DONE_EVENT);
+    }
+
+    fn fail(&mut self, error: &ApiError, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>) {
+        let mut usage = Vec::with_capacity(384);
+        super::push_usage(billed, &mut usage);
+        self.with_head(|head| head.push_error_event(out, error, &usage, more));
+        out.extend_from_slice(DONE_EVENT);
+    }
+
+    fn raw_usage(&self) -> Option<&str> {
+        self.usage.as_deref()
+    }
+}
+
+/// JSON without line ends, which can only stand between its tokens.
+fn on_one_line(json: &str) -> Cow<'_, str> {
+    if json.contains(['\n', '\r']) {
+        Cow::Owned(json.replace(['\n', '\r'], " "))
+    } else {
+        Cow::Borrowed(json)
+    }
+}
+
+/// An event of several data lines, as one line without its usage.
+fn rewritten(text: &str, usage: &Range<usize>) -> Bytes {
+    let (before, after) = (on_one_line(&text[..usage.start]), on_one_line(&text[usage.end..]));
+    Bytes::from(format!("data: {before}null{after}\n\n"))
+}
+
+#[cfg(test)]
+mod tests;
