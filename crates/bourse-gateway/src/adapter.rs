@@ -5,8 +5,9 @@
 //! grammar of its own in `bourse-wire` when it speaks none of those that are there.
 
 use crate::secret::Secret;
-use bourse_wire::dialect::Api;
-use bourse_wire::dialect::grammar::Shape;
+use bourse_wire::dialect::chat::Chat;
+use bourse_wire::dialect::grammar::{Dialect, Shape};
+use bourse_wire::dialect::{Api, front};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// One kind of hosted API.
@@ -16,6 +17,10 @@ pub trait ProviderAdapter: Send + Sync + 'static {
     /// The grammar in which it is asked for what a front asks; none when it cannot serve that front. A grammar
     /// equal to the front's own means that bytes pass unchanged.
     fn shape(&self, api: Api) -> Option<Shape>;
+    /// The grammar of that shape as this kind speaks it.
+    fn dialect(&self, shape: Shape) -> &'static dyn Dialect {
+        front::dialect(shape)
+    }
     /// The path of a call below the base URL, with its leading slash and its query.
     fn path(&self, shape: Shape, upstream_id: &str, stream: bool) -> String;
     /// Headers that every call carries, with the key where there is one. `None` when the key cannot be written in a
@@ -41,6 +46,8 @@ struct Row {
     headers: &'static [(&'static str, &'static str)],
     /// Grammars that it speaks, the one for translated fronts first.
     speaks: &'static [Shape],
+    /// How it speaks chat.
+    chat: &'static Chat,
 }
 
 /// What servers with an OpenAI-compatible API speak. Whether one has a certain endpoint for a certain model is told by
@@ -55,33 +62,35 @@ const OPENAI_SHAPES: &[Shape] = &[
     Shape::Transcription,
 ];
 
-const ROWS: [Row; 7] = [
+/// The same, and the API for responses.
+const OPENAI_OWN_SHAPES: &[Shape] = &[
+    Shape::Chat,
+    Shape::Text,
+    Shape::Responses,
+    Shape::Embeddings,
+    Shape::Rerank,
+    Shape::Images,
+    Shape::Speech,
+    Shape::Transcription,
+];
+
+const fn row(kind: &'static str, speaks: &'static [Shape], chat: &'static Chat) -> Row {
+    Row { kind, key: KeyHeader::Bearer, headers: &[], speaks, chat }
+}
+
+const ROWS: [Row; 8] = [
+    row("openai", OPENAI_OWN_SHAPES, &Chat::Strict),
+    row("openai-compatible", OPENAI_SHAPES, &Chat::Server),
+    row("openrouter", OPENAI_SHAPES, &Chat::Router),
+    row("vllm", OPENAI_SHAPES, &Chat::Server),
+    row("llama.cpp", OPENAI_SHAPES, &Chat::Server),
+    row("ollama", &[Shape::Ollama], &Chat::Server),
+    Row { key: KeyHeader::Named("x-goog-api-key"), ..row("gemini", &[Shape::Gemini], &Chat::Strict) },
     Row {
-        kind: "openai",
-        key: KeyHeader::Bearer,
-        headers: &[],
-        speaks: &[
-            Shape::Chat,
-            Shape::Text,
-            Shape::Responses,
-            Shape::Embeddings,
-            Shape::Rerank,
-            Shape::Images,
-            Shape::Speech,
-            Shape::Transcription,
-        ],
-    },
-    Row { kind: "openai-compatible", key: KeyHeader::Bearer, headers: &[], speaks: OPENAI_SHAPES },
-    Row { kind: "vllm", key: KeyHeader::Bearer, headers: &[], speaks: OPENAI_SHAPES },
-    Row { kind: "llama.cpp", key: KeyHeader::Bearer, headers: &[], speaks: OPENAI_SHAPES },
-    Row {
-        kind: "anthropic",
         key: KeyHeader::Named("x-api-key"),
         headers: &[("anthropic-version", "2023-06-01")],
-        speaks: &[Shape::Messages],
+        ..row("anthropic", &[Shape::Messages], &Chat::Strict)
     },
-    Row { kind: "gemini", key: KeyHeader::Named("x-goog-api-key"), headers: &[], speaks: &[Shape::Gemini] },
-    Row { kind: "ollama", key: KeyHeader::Bearer, headers: &[], speaks: &[Shape::Ollama] },
 ];
 
 /// The adapter of a configured kind.
@@ -105,6 +114,10 @@ impl ProviderAdapter for Row {
             return Some(own);
         }
         self.speaks.first().copied().filter(|_| api.is_conversation())
+    }
+
+    fn dialect(&self, shape: Shape) -> &'static dyn Dialect {
+        if shape == Shape::Chat { self.chat } else { front::dialect(shape) }
     }
 
     fn path(&self, shape: Shape, upstream_id: &str, stream: bool) -> String {

@@ -107,7 +107,7 @@ impl Attempt<'_> {
     }
 
     /// The body of a call: the buyer's own where both speak the same grammar.
-    fn body(&mut self, shape: Shape, upstream_id: &str) -> Result<Bytes, Failure> {
+    fn body(&mut self, provider: &Provider, shape: Shape, upstream_id: &str) -> Result<Bytes, Failure> {
         if shape == self.job.api.shape() && self.resume.is_none() {
             return Ok(self.job.rebuild(upstream_id, self.cap));
         }
@@ -118,7 +118,7 @@ impl Attempt<'_> {
             None => request,
         };
         let call = Call { upstream_id, stream: self.job.stream, max_tokens: self.cap };
-        let written = front::dialect(shape).write(&request, &call).map_err(untranslatable)?;
+        let written = provider.adapter.dialect(shape).write(&request, &call).map_err(untranslatable)?;
         self.notices = written.notices;
         Ok(written.body)
     }
@@ -131,7 +131,7 @@ impl Attempt<'_> {
         shape: Shape,
         until: Instant,
     ) -> Result<Exchange, Failure> {
-        let body = self.body(shape, &upstream.id)?;
+        let body = self.body(provider, shape, &upstream.id)?;
         let connect_within = self.timeouts().connect;
         let how = (shape, self.job.stream);
         let call = provider.call(&*self.shared.ports.connect, connect_within, upstream, how, body);

@@ -243,7 +243,8 @@ impl<'a> Legs<'a> {
         if market.may_hedge()
             && let Some(second) = self.start()?
         {
-            return Ok(self.race(running, first, second).await);
+            // Rare, and large: it must not make every request's future larger.
+            return Ok(Box::pin(self.race(running, first, second)).await);
         }
         let result = first.await;
         Ok(self.finish(running, result))
