@@ -83,7 +83,7 @@ fn wrong_fields() -> Vec<Case> {
         case(with(r#""logit_bias":[]"#), 400, "logit_bias"),
         case(with(r#""response_format":7"#), 400, "response_format"),
         case(with(r#""provider":"openai""#), 400, "provider"),
-        case(with(r#""provider":{"order":5}"#), 400, "provider"),
+        case(with(r#""provider":{"order":5}"#), 400, "provider.order"),
         case(with(r#""prompt":"x""#), 400, "prompt"),
     ]
 }
