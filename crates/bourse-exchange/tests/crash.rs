@@ -7,7 +7,7 @@ mod support;
 
 use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, check, hash_key};
 use bourse_types::{KeyHash, NanoUsd, UnixMs};
-use bourse_wire::funds::{Funds, KeyGrant, Records};
+use bourse_wire::funds::{ActivityQuery, Funds, GenerationNote, KeyGrant, NoteText, Records};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -20,6 +20,8 @@ const DIR: &str = "BOURSE_CRASH_TEST_DIR";
 const KEY: &str = "BOURSE_CRASH_TEST_KEY";
 const ROUND: &str = "BOURSE_CRASH_TEST_ROUND";
 const CHARGE: u64 = 777;
+/// Of the key, for each day: never reached.
+const LIMIT: NanoUsd = NanoUsd::from_usd(900);
 
 fn config() -> ExchangeConfig {
     // Snapshots often, so that some kills fall between a group and its snapshot.
@@ -61,10 +63,17 @@ fn serve_for_ever(exchange: &Exchange, grant: KeyGrant, round: u64, caller: u64)
             // Some requests are in flight when the end comes.
             continue;
         }
-        let settled = exchange.settle(settlement(id, grant, CHARGE, now)).unwrap();
+        let mut ended = settlement(id, grant, CHARGE, now);
+        ended.note = note(number);
+        let settled = exchange.settle(ended).unwrap();
         block_on(exchange.durable(settled.ticket)).unwrap();
         println!("\nacknowledged {number}");
     }
+}
+
+/// What a request's generation record shows beside its receipt.
+fn note(number: u64) -> GenerationNote {
+    GenerationNote { session_id: NoteText::clip(&number.to_string()), ..GenerationNote::default() }
 }
 
 fn start_writer(dir: &Path, key: &KeyHash, round: u64) -> Child {
@@ -99,7 +108,12 @@ fn kill_after(mut writer: Child, count: usize) -> Vec<u64> {
 /// Begins a market and returns its first key.
 fn begin(dir: &Path) -> KeyHash {
     let exchange = Exchange::open(dir, config(), START).unwrap();
-    let create = AdminRequest::CreateKey(NewKey { label: "crash".to_owned(), ..NewKey::default() });
+    let create = AdminRequest::CreateKey(NewKey {
+        label: "crash".to_owned(),
+        limit_usd: Some(LIMIT.to_usd_string()),
+        reset: Some("daily".to_owned()),
+        ..NewKey::default()
+    });
     let AdminReply::KeyCreated { secret, .. } = exchange.admin(create, START).unwrap() else { panic!() };
     hash_key(&secret.0)
 }
@@ -150,9 +164,9 @@ fn acknowledged_posts_survive_kills_and_orphaned_holds_are_released() {
     let exchange = Exchange::open(dir.path(), config(), START).unwrap();
     assert_eq!(exchange.open_holds(), 0);
     for number in &acknowledged {
-        let document = exchange.receipt(request(*number, START)).unwrap();
-        let document = document.unwrap_or_else(|| panic!("request {number} was acknowledged and is lost"));
-        assert_eq!(document.receipt.charge.total, NanoUsd(CHARGE));
+        let found = exchange.generation(request(*number, START)).unwrap();
+        let found = found.unwrap_or_else(|| panic!("request {number} was acknowledged and is lost"));
+        assert_eq!((found.receipt.charge.total, found.note), (NanoUsd(CHARGE), note(*number)));
     }
     let receipts = exchange.checkpoint().unwrap().size;
     let status = exchange.key_status(&key, START).unwrap();
@@ -161,7 +175,13 @@ fn acknowledged_posts_survive_kills_and_orphaned_holds_are_released() {
         NanoUsd(receipts * CHARGE),
         "every receipt was paid once, and nothing else"
     );
-    assert_eq!(status.held, NanoUsd::ZERO);
+    assert_eq!((status.key.usage.daily, status.held), (status.key.usage.total, NanoUsd::ZERO));
+    assert_eq!(status.key.limit_remaining, Some(NanoUsd(LIMIT.0 - status.key.usage.daily.0)));
+    let query = ActivityQuery::default();
+    let tomorrow = UnixMs(START.0 + 86_400_000);
+    let rows = exchange.activity(bourse_exchange::OPERATOR, &query, tomorrow).unwrap();
+    let [row] = rows.as_slice() else { panic!("one day, model and seller: {rows:?}") };
+    assert_eq!((row.sums.requests, row.sums.cost), (receipts, status.key.usage.total));
     exchange.close().unwrap();
     let report = check(dir.path(), START).unwrap();
     assert!(report.is_clean(), "{report:?}");

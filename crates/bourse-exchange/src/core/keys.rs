@@ -79,6 +79,7 @@ impl Core {
 
     pub(crate) fn revoke_key(&mut self, hash: &KeyHash, now: UnixMs) -> Result<(), FundsError> {
         self.running()?;
+        self.room_for(0)?;
         let mut row = self.keys.get(hash).ok_or(FundsError::UnknownKey)?.row.clone();
         row.revoked.get_or_insert(now);
         self.put_key(row);
@@ -92,7 +93,7 @@ impl Core {
         policy: Option<PolicyText>,
     ) -> Result<Option<PolicyId>, FundsError> {
         self.running()?;
-        policy.as_ref().map_or(Ok(()), |text| self.room_for_policy(text))?;
+        policy.as_ref().map_or(self.room_for(0), |text| self.room_for_policy(text))?;
         let id = policy.map(|text| self.keep_policy(text));
         record::put_account_policy(&mut self.group.bytes, account, id);
         self.policies.set_account(account, id).expect("a policy is kept before an account has it");
@@ -102,6 +103,7 @@ impl Core {
     /// Fills the allowance up when `now` is beyond its window. Cheap when it is not.
     pub(super) fn renew_allowance(&mut self, hash: &KeyHash, now: UnixMs) -> Result<(), FundsError> {
         let Some(key) = self.keys.get(hash).filter(|key| now >= key.window_ends) else { return Ok(()) };
+        self.room_for(0)?;
         let mut row = key.row.clone();
         let id = renewal_id(hash, row.reset.window_start(now), now);
         self.fit_allowance(&mut row, id, now)?;
@@ -117,8 +119,9 @@ impl Core {
         id: TransferId,
         now: UnixMs,
     ) -> Result<(), FundsError> {
-        if let Change::Set(Some(text)) = &patch.policy {
-            self.room_for_policy(text)?;
+        match &patch.policy {
+            Change::Set(Some(text)) => self.room_for_policy(text)?,
+            _ => self.room_for(0)?,
         }
         let was_unlimited = row.limit.is_none();
         set(&mut row.label, patch.name);

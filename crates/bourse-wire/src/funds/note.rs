@@ -259,6 +259,23 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_are_these() {
+        let seller = SellerName::parse("oak").unwrap();
+        let asked = ProviderResponse { seller, status: 429, latency_ms: None, is_byok: true };
+        let note = GenerationNote {
+            byok_cost: Some(NanoUsd(258)),
+            provider_responses: vec![asked],
+            api_type: NoteText::clip("chat"),
+            preset: NoteText::clip("é"),
+            ..GenerationNote::default()
+        };
+        let hex = bytes(&note).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let head = "01 01 0201000000000000 00 00 01 03000000 6f616b ad010000 00 01";
+        let texts = "00 0400 63686174 0b 0200 c3a9";
+        assert_eq!(hex, format!("{head}{texts}").replace(' ', ""));
+    }
+
+    #[test]
     fn texts_are_clipped_between_characters() {
         let clip = |text: &str| NoteText::clip(text).map(|text| text.as_str().len());
         assert_eq!(clip(""), None);
