@@ -327,6 +327,7 @@ async fn models_are_listed_as_each_vendor_does() {
     assert_eq!((&anthropic["data"][0]["type"], &anthropic["last_id"]), (&json!("model"), &json!(MODEL)));
     let gemini = get(ModelList::OpenAi, "/v1beta/models", none).await;
     assert_eq!(gemini["models"][0]["name"], format!("models/{MODEL}"));
+    assert_eq!(get(ModelList::OpenAi, models, &[("x-goog-api-key", "k")]).await, gemini);
     let ollama = get(ModelList::OpenAi, "/api/tags", none).await;
     assert_eq!(ollama["models"][0]["model"], MODEL);
     let chat_only = Seller::start(SellerConfig::new("beta", MODEL)).await.unwrap();

@@ -66,7 +66,8 @@ impl Default for FaultTiming {
 }
 
 /// Which fault meets which request. A request may override it: by the header `x-sim-fault`, by
-/// `metadata.sim_fault` in the body, or by a model name that ends in `@fault-name`, in this order.
+/// `metadata.sim_fault` in the body (where the shape's metadata is free: not Anthropic's), or by a model
+/// name that ends in `@fault-name`, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum FaultScript {
     /// An honest seller.

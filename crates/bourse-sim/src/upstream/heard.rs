@@ -201,6 +201,10 @@ impl Heard {
                 &said["reasoning_content"]
             });
             self.refusal.push_str(said["refusal"].as_str().unwrap_or_default());
+            for detail in said["reasoning_details"].as_array().into_iter().flatten() {
+                let sealed = detail["signature"].as_str().or_else(|| detail["data"].as_str());
+                self.signatures.extend(sealed.map(str::to_owned));
+            }
             for call in said["tool_calls"].as_array().into_iter().flatten() {
                 self.chat_call(call);
             }
@@ -310,3 +314,6 @@ fn arrived(body: &str) -> Vec<Arrived> {
     let event = |block: &str| Arrived { name: field(block, "event:"), data: field(block, "data:") };
     whole.split("\n\n").map(event).filter(|event| !event.data.is_empty()).collect()
 }
+
+#[cfg(test)]
+mod tests;

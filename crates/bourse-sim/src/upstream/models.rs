@@ -11,7 +11,7 @@ use crate::seed::digest;
 use serde_json::{Value, json};
 use std::time::SystemTime;
 
-/// How `GET /v1/models` is answered to a client that does not speak Anthropic's.
+/// How `GET /v1/models` is answered to a client that is neither Anthropic's nor Google's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ModelList {
     /// With context length and prices.
@@ -65,6 +65,7 @@ pub(super) fn answer(http: &HttpRequest, config: &SellerConfig) -> Option<String
         "/v1/models" if speaks(Shape::Messages) && http.header("anthropic-version").is_some() => {
             anthropic(config)
         }
+        "/v1/models" if speaks(Shape::Gemini) && http.header("x-goog-api-key").is_some() => gemini(config),
         "/v1/models" => openai(config),
         "/v1beta/models" if speaks(Shape::Gemini) => gemini(config),
         "/api/tags" if speaks(Shape::Ollama) => ollama(config),

@@ -18,7 +18,8 @@ pub enum Shape {
     Messages,
     /// OpenAI responses: `POST /v1/responses`.
     Responses,
-    /// Google Gemini: `POST /v1beta/models/{id}:generateContent`, `:streamGenerateContent`, `:countTokens`.
+    /// Google Gemini: `POST /v1beta/models/{id}:generateContent`, `:streamGenerateContent`, `:countTokens`;
+    /// the same below `/v1`, where Google's own clients have moved.
     Gemini,
     /// Ollama chat: `POST /api/chat`, streamed as lines of JSON unless told otherwise.
     Ollama,
@@ -175,7 +176,8 @@ pub(super) fn route(http: &HttpRequest, shapes: &[Shape]) -> Option<Route> {
 }
 
 fn gemini_route(path: &str) -> Option<Route> {
-    let (model, method) = path.strip_prefix("/v1beta/models/")?.rsplit_once(':')?;
+    let below = path.strip_prefix("/v1beta/models/").or_else(|| path.strip_prefix("/v1/models/"))?;
+    let (model, method) = below.rsplit_once(':')?;
     let action = match method {
         "generateContent" => Action::Answer,
         "streamGenerateContent" => Action::Stream,
@@ -212,5 +214,7 @@ mod tests {
         let found = at("/v1beta/models/a%2Fb:streamGenerateContent?alt=sse", &[Shape::Gemini]).unwrap();
         assert_eq!((found.action, found.model.as_deref()), (Action::Stream, Some("a/b")));
         assert_eq!(at("/v1beta/models/a:batchEmbed", &[Shape::Gemini]), None);
+        let stable = at("/v1/models/a/b:countTokens", &[Shape::Gemini]).unwrap();
+        assert_eq!((stable.action, stable.model.as_deref()), (Action::CountTokens, Some("a/b")));
     }
 }
