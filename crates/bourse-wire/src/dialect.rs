@@ -185,13 +185,13 @@ pub struct Job {
     /// What a seller must be able to do.
     pub needs: Needs,
     /// The buyer's routing rules.
-    pub preferences: Preferences,
+    pub preferences: Box<Preferences>,
     /// Span of the `provider` object, as written.
     pub preferences_span: Option<Range<usize>>,
     /// Span of the session id within its quotes.
     pub session: Option<Range<usize>>,
     /// What else the request says to the market.
-    pub routing: Routing,
+    pub routing: Box<Routing>,
     /// What only requests have that pass through.
     pub passed: Option<Box<Passed>>,
 }
@@ -284,10 +284,10 @@ impl Job {
             prompt,
             tools: None,
             needs: Needs::default(),
-            preferences: Preferences::default(),
+            preferences: Box::default(),
             preferences_span: None,
             session: None,
-            routing: Routing::default(),
+            routing: Box::default(),
             passed: None,
         }
     }

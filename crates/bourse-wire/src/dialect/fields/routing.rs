@@ -106,11 +106,11 @@ pub struct Routing {
 pub(crate) struct Routed {
     pub(crate) model: ModelSlug,
     pub(crate) fallbacks: Vec<ModelSlug>,
-    pub(crate) preferences: Preferences,
+    pub(crate) preferences: Box<Preferences>,
     pub(crate) preferences_span: Option<Range<usize>>,
     /// Within its quotes.
     pub(crate) session: Option<Range<usize>>,
-    pub(crate) routing: Routing,
+    pub(crate) routing: Box<Routing>,
 }
 
 /// Collects the members that all fronts share.
@@ -120,11 +120,11 @@ pub(crate) struct RoutingDraft {
     models: Vec<ModelRef>,
     fallbacks: Vec<ModelRef>,
     partition: Option<Partition>,
-    preferences: Option<Preferences>,
+    preferences: Option<Box<Preferences>>,
     preferences_span: Option<Range<usize>>,
     session: Option<Range<usize>>,
     effort: Option<Effort>,
-    routing: Routing,
+    routing: Box<Routing>,
 }
 
 impl RoutingDraft {
@@ -182,7 +182,7 @@ impl RoutingDraft {
             "models" => self.models = models("models", raw)?,
             "fallbacks" => self.fallbacks = models("fallbacks", raw)?,
             "provider" => {
-                self.preferences = Some(preferences::preferences(raw)?);
+                self.preferences = Some(Box::new(preferences::preferences(raw)?));
                 self.preferences_span = Some(span.clone());
             }
             "route" => {
