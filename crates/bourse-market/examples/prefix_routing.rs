@@ -10,13 +10,8 @@
 //! least load.
 #![expect(clippy::disallowed_methods, reason = "an example reads its arguments and its trace")]
 
-use bourse_market::{
-    BlockHash, Offer, PrefixIndex, PromptBound, Quantization, Served, Session, StickyKey, StickyTable,
-    Supports,
-};
-use bourse_types::{
-    Digest32, ModelSlug, NanoUsd, PicoUsdPerToken, PicoUsdPerUnit, PriceSchedule, SellerName, UnixMs,
-};
+use bourse_market::{BlockHash, Offer, PrefixIndex, Served, Session, StickyKey, StickyTable};
+use bourse_types::{Digest32, ModelSlug, PicoUsdPerToken, PriceSchedule, SellerName, UnixMs};
 use std::collections::HashSet;
 use std::error::Error;
 
@@ -108,25 +103,11 @@ fn replay(
 }
 
 fn offer(model: &ModelSlug, seller: &SellerName) -> Offer {
-    Offer {
-        model: model.clone(),
-        seller: seller.clone(),
-        prices: Some(PriceSchedule {
-            prompt: PicoUsdPerToken(2),
-            cached_prompt: PicoUsdPerToken(1),
-            cache_write: PicoUsdPerToken(2),
-            completion: PicoUsdPerToken(2),
-            request: NanoUsd(0),
-            unit: PicoUsdPerUnit::ZERO,
-        }),
-        context_tokens_max: 1 << 20,
-        completion_tokens_max: None,
-        supports: Supports::NONE,
-        capacity: None,
-        prompt_bound: PromptBound::CAUTIOUS,
-        quantization: Quantization::Unknown,
-        region: None,
-    }
+    let prices = PriceSchedule {
+        cached_prompt: PicoUsdPerToken(1),
+        ..PriceSchedule::per_token(PicoUsdPerToken(2), PicoUsdPerToken(2))
+    };
+    Offer::new(model.clone(), seller.clone(), Some(prices), 1 << 20)
 }
 
 fn least_loaded(caches: &PrefixIndex, now: UnixMs) -> Option<SellerName> {
