@@ -36,7 +36,7 @@ use bourse_types::{Digest32, RequestId, UnixMs};
 #[derive(Debug, Clone)]
 pub enum DecisionEvent {
     /// Another book is in force; health is carried over by name.
-    Book(MarketSnapshot),
+    Book(Box<MarketSnapshot>),
     /// The health at this moment: the first one is where a replay starts, later ones are compared.
     Checkpoint(Box<HealthTable>),
     /// An attempt started.

@@ -277,7 +277,7 @@ fn a_journal_must_start_with_book_and_health() {
     let started = DecisionEvent::Started(OfferIndex(0));
     assert_eq!(Replayer::default().feed(started), Err(ReplayError::NoStart));
     let mut replayer = Replayer::default();
-    replayer.feed(DecisionEvent::Book(MarketSnapshot::empty())).unwrap();
+    replayer.feed(DecisionEvent::Book(Box::new(MarketSnapshot::empty()))).unwrap();
     let health = HealthTable::new(&MarketSnapshot::new(vec![offer("m", "a")], Digest32::default()).unwrap());
     let other = replayer.feed(DecisionEvent::Checkpoint(Box::new(health)));
     assert_eq!(other, Err(ReplayError::AnotherBook { health: 1, book: 0 }));
