@@ -132,7 +132,7 @@ impl Lottery {
         row
     }
 
-    fn take(&mut self, slot: u32, weights: &impl Fn(usize) -> Weights) {
+    pub(super) fn take(&mut self, slot: u32, weights: &impl Fn(usize) -> Weights) {
         let block = slot as usize / BLOCK;
         self.taken.push(slot);
         self.counts[block] -= 1;

@@ -239,6 +239,9 @@ impl<'a> Field<'a> {
                 }
             }
             let weights = if count == 0 { [0.0; BLOCK] } else { self.block(start, verdicts) };
+            if !self.warm.is_empty() {
+                pool.heaviest = weights.iter().fold(pool.heaviest, |most, weight| most.max(*weight));
+            }
             pool.lottery.push(&weights, count);
         }
     }
@@ -276,6 +279,7 @@ impl<'a> Field<'a> {
         random: &mut Random,
         attempts: &mut Vec<OfferIndex>,
     ) {
+        let favourite = self.favourite(pool, spans).filter(|_| room > 0);
         let Pool { lottery, segments, .. } = pool;
         let segment = |block: usize| {
             let at = segments.partition_point(|(from, _)| *from <= block).saturating_sub(1);
@@ -287,11 +291,34 @@ impl<'a> Field<'a> {
             let verdicts = &span.verdicts[offset..span.verdicts.len().min(offset + BLOCK)];
             self.block(span.first as usize + offset, verdicts)
         };
-        for _ in 0..room {
-            let Some(slot) = lottery.draw(random, weights) else { break };
+        if let Some(slot) = favourite {
+            lottery.take(slot, &weights);
+        }
+        let drawn =
+            (0..room).map_while(|n| favourite.filter(|_| n == 0).or_else(|| lottery.draw(random, weights)));
+        for slot in drawn {
             let (span, offset) = segment(slot as usize / BLOCK);
             attempts.push(OfferIndex(span.first + (offset + slot as usize % BLOCK) as u32));
         }
+    }
+
+    /// The slot of a warm offer that its cache makes cheaper than everybody in the pool: it is not drawn
+    /// but goes first. A draw among it and many cold ones would send most conversations away from what
+    /// they saved.
+    fn favourite(&self, pool: &Pool, spans: &[Span]) -> Option<u32> {
+        let slot = |at: usize| {
+            let segment = |(from, place): &(usize, usize)| {
+                let span = &spans[*place];
+                let offset = at.checked_sub(span.first as usize)?;
+                (span.verdicts.get(offset) == Some(&0)).then_some((from * BLOCK + offset) as u32)
+            };
+            pool.segments.iter().find_map(segment)
+        };
+        let cheapest = |(at, cost): &(usize, f64)| {
+            let saves = *cost < self.cold_cost(*at);
+            if saves && weight(*cost) >= pool.heaviest { slot(*at) } else { None }
+        };
+        self.warm.iter().find_map(cheapest)
     }
 
     fn draw_from_list(
@@ -358,9 +385,14 @@ impl<'a> Field<'a> {
 
     /// What a good answer should cost at an offer.
     fn cost(&self, at: usize) -> f64 {
-        if let Ok(warm) = self.warm.binary_search_by_key(&at, |(at, _)| *at) {
-            return self.warm[warm].1;
+        match self.warm.binary_search_by_key(&at, |(at, _)| *at) {
+            Ok(warm) => self.warm[warm].1,
+            Err(_) => self.cold_cost(at),
         }
+    }
+
+    /// The same where nothing of the prompt was seen before.
+    fn cold_cost(&self, at: usize) -> f64 {
         let prices = &self.snapshot.columns().weighed[at];
         burdened(self.list_price_of(prices) + self.units_price(at), self.vitals[at].burden)
     }
@@ -391,12 +423,14 @@ impl<'a> Field<'a> {
 struct Pool {
     group: u16,
     lottery: Lottery,
+    /// The largest weight in it; 0 where nobody is warm.
+    heaviest: f64,
     /// Block from which on slots are those of a span, and its place.
     segments: Vec<(usize, usize)>,
 }
 
 impl Pool {
     fn new(group: u16, members: usize) -> Self {
-        Self { group, lottery: Lottery::with_capacity(members), segments: Vec::new() }
+        Self { group, lottery: Lottery::with_capacity(members), heaviest: 0.0, segments: Vec::new() }
     }
 }

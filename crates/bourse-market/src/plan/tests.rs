@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 
 mod draws;
 mod groups;
+mod warmth;
 
 const NOW: UnixMs = UnixMs(1_000_000);
 
