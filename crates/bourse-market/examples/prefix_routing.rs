@@ -1,5 +1,5 @@
 //! Replays a trace of prompts over several nodes and prints how much of their prefixes was cached where
-//! they were sent, for random, sticky and prefix-cost routing.
+//! they were sent, for random, sticky and prefix-cost routing and for the market's own plans.
 //!
 //! `cargo run --release -p bourse-market --example prefix_routing -- --trace FILE [--nodes N] [--blocks N]`
 //!
@@ -11,12 +11,10 @@
 #![expect(clippy::disallowed_methods, reason = "an example reads its arguments and its trace")]
 
 use bourse_market::{
-    BlockHash, Offer, PrefixIndex, PromptBound, Quantization, Served, Session, StickyKey, StickyTable,
-    Supports,
+    BlockHash, Demand, HealthTable, MarketSnapshot, Offer, Preferences, PrefixIndex, Served, Session,
+    StickyKey, StickyTable, plan,
 };
-use bourse_types::{
-    Digest32, ModelSlug, NanoUsd, PicoUsdPerToken, PicoUsdPerUnit, PriceSchedule, SellerName, UnixMs,
-};
+use bourse_types::{Digest32, ModelSlug, PicoUsdPerToken, PriceSchedule, SellerName, UnixMs};
 use std::collections::HashSet;
 use std::error::Error;
 
@@ -108,25 +106,11 @@ fn replay(
 }
 
 fn offer(model: &ModelSlug, seller: &SellerName) -> Offer {
-    Offer {
-        model: model.clone(),
-        seller: seller.clone(),
-        prices: Some(PriceSchedule {
-            prompt: PicoUsdPerToken(2),
-            cached_prompt: PicoUsdPerToken(1),
-            cache_write: PicoUsdPerToken(2),
-            completion: PicoUsdPerToken(2),
-            request: NanoUsd(0),
-            unit: PicoUsdPerUnit::ZERO,
-        }),
-        context_tokens_max: 1 << 20,
-        completion_tokens_max: None,
-        supports: Supports::NONE,
-        capacity: None,
-        prompt_bound: PromptBound::CAUTIOUS,
-        quantization: Quantization::Unknown,
-        region: None,
-    }
+    let prices = PriceSchedule {
+        cached_prompt: PicoUsdPerToken(1),
+        ..PriceSchedule::per_token(PicoUsdPerToken(2), PicoUsdPerToken(2))
+    };
+    Offer::new(model.clone(), seller.clone(), Some(prices), 1 << 20)
 }
 
 fn least_loaded(caches: &PrefixIndex, now: UnixMs) -> Option<SellerName> {
@@ -177,6 +161,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     replay("prefix cost", &prompts, &nodes, blocks, bound, &mut |caches, prompt| {
         caches.cheapest(&prompt.blocks, prompt.now).map(|found| found.seller)
+    });
+    let book =
+        MarketSnapshot::new(nodes.iter().map(|node| offer(&model, node)).collect(), Digest32::default())?;
+    let health = HealthTable::new(&book);
+    let wishes = Preferences::default();
+    let mut seed = 0;
+    replay("plan", &prompts, &nodes, blocks, bound, &mut |caches, prompt| {
+        seed += 1;
+        let warmth = caches.warmth(&prompt.blocks, BLOCK_TOKENS, model.as_str(), &book, prompt.now);
+        let prompt_bytes = prompt.blocks.len() as u64 * u64::from(BLOCK_TOKENS) * 4;
+        let demand = Demand { prompt_bytes, warmth: &warmth, ..Demand::new(model.as_str(), &wishes) };
+        let made = plan(&book, &health, &demand, prompt.now, seed).ok()?;
+        Some(book.offer(*made.attempts.first()?)?.seller.clone())
     });
     Ok(())
 }

@@ -78,6 +78,14 @@ pub(crate) fn put_len(len: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&(len as u32).to_le_bytes());
 }
 
+/// Appends a list.
+pub(crate) fn put_list<T: Canonical>(list: &[T], out: &mut Vec<u8>) {
+    put_len(list.len(), out);
+    for value in list {
+        value.put(out);
+    }
+}
+
 /// Appends a text.
 pub(crate) fn put_text(text: &str, out: &mut Vec<u8>) {
     put_len(text.len(), out);
@@ -220,10 +228,7 @@ impl<T: Canonical> Canonical for Option<T> {
 /// Entries take at least a byte each.
 impl<T: Canonical> Canonical for Vec<T> {
     fn put(&self, out: &mut Vec<u8>) {
-        put_len(self.len(), out);
-        for value in self {
-            value.put(out);
-        }
+        put_list(self, out);
     }
     fn read(from: &mut Bytes<'_>) -> Result<Self, CanonicalError> {
         let len = from.len()?;

@@ -36,7 +36,7 @@ use bourse_types::{Digest32, RequestId, UnixMs};
 #[derive(Debug, Clone)]
 pub enum DecisionEvent {
     /// Another book is in force; health is carried over by name.
-    Book(MarketSnapshot),
+    Book(Box<MarketSnapshot>),
     /// The health at this moment: the first one is where a replay starts, later ones are compared.
     Checkpoint(Box<HealthTable>),
     /// An attempt started.
@@ -70,7 +70,7 @@ pub struct DecisionRecord {
 }
 
 /// Domain of the digest of a failure to plan.
-const NO_PLAN_DOMAIN: &[u8] = b"bourse/no-plan/1";
+const NO_PLAN_DOMAIN: &[u8] = b"bourse/no-plan/2";
 
 /// BLAKE3 of the canonical bytes of a plan, or of the reasons why there is none.
 pub fn plan_digest(made: &Result<Plan, PlanError>) -> Digest32 {
@@ -79,10 +79,7 @@ pub fn plan_digest(made: &Result<Plan, PlanError>) -> Digest32 {
         Err(PlanError::ModelNotFound) => NO_PLAN_DOMAIN.to_vec(),
         Err(PlanError::NoOffers { rejected }) => {
             let mut bytes = NO_PLAN_DOMAIN.to_vec();
-            for (index, reason) in rejected {
-                bytes.extend_from_slice(&index.0.to_le_bytes());
-                bytes.push(reason.number());
-            }
+            rejected.put_bytes(&mut bytes);
             bytes
         }
     };

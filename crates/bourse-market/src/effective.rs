@@ -49,7 +49,13 @@ pub fn effective_cost_pico(prices: &PriceSchedule, tokens: ExpectedTokens, vital
     let price = tokens.prompt * prices.prompt.0 as f64 + tokens.completion * prices.completion.0 as f64
         - cache_saving_pico(prices, tokens, vital)
         + prices.request.0 as f64 * 1_000.0;
-    price.max(COST_PICO_MIN) * f64::from(vital.burden)
+    burdened(price, vital.burden)
+}
+
+/// What a good answer costs at a price, in pico-dollars, by the burden of who gives it.
+#[inline]
+pub(crate) fn burdened(price_pico: f64, burden: f32) -> f64 {
+    price_pico.max(COST_PICO_MIN) * f64::from(burden)
 }
 
 /// What the offer's cache should save of that, in pico-dollars before the burden: the price of sending

@@ -280,4 +280,6 @@ fn moved(mean: f32, sample: f32) -> f32 {
 }
 
 #[cfg(test)]
+mod feedback_tests;
+#[cfg(test)]
 mod tests;

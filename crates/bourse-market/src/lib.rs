@@ -9,7 +9,9 @@
 mod canonical;
 mod decision;
 mod demand;
+mod diagnosis;
 mod effective;
+mod execution;
 mod flags;
 mod health;
 mod hedge;
@@ -17,6 +19,7 @@ mod lru;
 mod meter;
 mod offer;
 mod plan;
+mod preferences;
 mod prefix;
 mod quote;
 mod rejection;
@@ -29,11 +32,12 @@ pub use decision::{
     REQUESTS_NAMED_MAX, RecordedDemand, Redecided, ReplayError, ReplayPolicy, ReplayReport, Replayed,
     Replayer, plan_digest,
 };
-pub use demand::{
-    BYTES_PER_TOKEN_MOST, Demand, MaxPrice, PREFERENCE_NAMES_MAX, Preferences, PreferencesError,
-    QuantizationSet, Sort,
+pub use demand::{BYTES_PER_TOKEN_MOST, Demand, MODELS_MAX};
+pub use diagnosis::{
+    Availability, Change, DIAGNOSED_OFFERS_MAX, Diagnosis, RuleReport, diagnose, diagnose_rejected,
 };
 pub use effective::{COST_PICO_MIN, ExpectedTokens, cache_saving_pico, effective_cost_pico};
+pub use execution::{Execution, execution};
 pub use health::{
     BREAKER_FAILURES_IN_A_ROW, BREAKER_OUTCOMES_MIN, Bars, Breaker, COOLDOWN_MS_MAX, COOLDOWN_MS_MIN,
     CacheCounts, Conversation, Counts, HealthTable, Outcome, Percentiles, Quality, RETRY_AFTER_MS_MAX, Rest,
@@ -44,8 +48,14 @@ pub use hedge::{ATTEMPTS_PER_HEDGE, HEDGES_SAVED_MAX, HedgeBudget};
 pub use meter::{
     Basis, Bill, CLAIM_TOKENS_MAX, ClaimedUsage, Counting, Doubts, Meter, MeterError, MeterRules, StreamEnd,
 };
-pub use offer::{Offer, OfferIndex, PromptBound, Quantization, Supports};
-pub use plan::{ATTEMPTS_MAX, EXPLORATION_SHARE, Plan, PlanError, plan};
+pub use offer::{
+    DataPolicy, Offer, OfferIndex, Operations, PromptBound, Quantization, ServiceTier, Supports, Unit,
+};
+pub use plan::{ATTEMPTS_MAX, EXPLORATION_SHARE, Plan, PlanError, Rejections, plan};
+pub use preferences::{
+    Cutoffs, MaxPrice, PREFERENCE_NAMES_MAX, Partition, Policy, PolicyRule, Preferences, PreferencesError,
+    QuantizationSet, Sort, TierWish,
+};
 pub use prefix::{
     BlockHash, LOAD_HALF_LIFE_MS, LOAD_WEIGHT, PREFIX_BLOCKS_MAX, PREFIX_SELLERS_MAX, PROMPT_BLOCKS_MAX,
     PrefixIndex, PrefixIndexFull, PrefixMatch, WARMTHS_MAX, prefix_cost,

@@ -35,12 +35,105 @@ flags! {
         MIN_P = 8, "min_p";
         /// `repetition_penalty`.
         REPETITION_PENALTY = 9, "repetition_penalty";
-        /// Plain text completion (`/v1/completions`).
-        TEXT_COMPLETION = 10, "text_completion";
+        /// Reasoning: `reasoning` and `reasoning_effort`.
+        REASONING = 10, "reasoning";
         /// Bills reasoning tokens that it does not show. Declared, because the market cannot count them.
         HIDDEN_REASONING = 11, "hidden_reasoning";
         /// Parts of a message that are not text, such as images.
         MEDIA = 12, "media";
+        /// `response_format` with a JSON schema that is enforced.
+        STRUCTURED_OUTPUTS = 13, "structured_outputs";
+        /// `parallel_tool_calls`.
+        PARALLEL_TOOLS = 14, "parallel_tool_calls";
+        /// `verbosity`.
+        VERBOSITY = 15, "verbosity";
+        /// `top_a`.
+        TOP_A = 16, "top_a";
+    }
+}
+
+flags! {
+    /// What an offer serves, one member for each kind of request; equally, what a request is.
+    Operations {
+        /// Chats.
+        CHAT = 0, "chat";
+        /// Plain text completion.
+        TEXT = 1, "text_completion";
+        /// Embeddings.
+        EMBEDDINGS = 2, "embeddings";
+        /// Ranking of documents.
+        RERANK = 3, "rerank";
+        /// Pictures.
+        IMAGES = 4, "images";
+        /// Speech from text.
+        SPEECH = 5, "speech";
+        /// Text from speech.
+        TRANSCRIPTION = 6, "transcription";
+    }
+}
+
+flags! {
+    /// What a seller promises about prompts and answers; what is not promised is not so. The market
+    /// repeats these declarations, it cannot see into other houses.
+    DataPolicy {
+        /// Nothing is kept beyond the request, but for what is needed to serve it.
+        NO_RETENTION = 0, "no_retention";
+        /// Nothing is used for training.
+        NO_TRAINING = 1, "no_training";
+        /// Zero data retention by contract. Implies the other two.
+        ZDR = 2, "zdr";
+    }
+}
+
+impl DataPolicy {
+    /// What `data_collection: "deny"` demands.
+    pub const NO_COLLECTION: Self = Self::NO_RETENTION.with(Self::NO_TRAINING);
+
+    /// The set with everything that its members imply.
+    #[must_use]
+    pub const fn closed(self) -> Self {
+        if self.contains(Self::ZDR) { self.with(Self::NO_COLLECTION) } else { self }
+    }
+}
+
+/// How fast and how dear an offer is served, where a seller makes a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum ServiceTier {
+    /// The ordinary service.
+    #[default]
+    Default = 0,
+    /// Faster and dearer.
+    Priority = 1,
+    /// Slower and cheaper.
+    Flex = 2,
+}
+
+impl ServiceTier {
+    /// The field's word for it.
+    pub fn as_str(self) -> &'static str {
+        ["default", "priority", "flex"][self as usize]
+    }
+}
+
+/// What one unit of an offer is, where it does not sell by tokens alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Unit {
+    /// A picture.
+    Image = 0,
+    /// A second of audio.
+    Second = 1,
+    /// A character of text.
+    Character = 2,
+    /// A search.
+    Search = 3,
+}
+
+impl Unit {
+    /// The field's word for it.
+    pub fn as_str(self) -> &'static str {
+        ["image", "second", "character", "search"][self as usize]
     }
 }
 
@@ -67,11 +160,17 @@ pub enum Quantization {
     Bf16 = 7,
     /// IEEE single precision.
     Fp32 = 8,
+    /// Four-bit floats with shared scales by the OCP rule.
+    Mxfp4 = 9,
+    /// Four-bit floats with shared scales by NVIDIA's rule.
+    Nvfp4 = 10,
+    /// Eight-bit floats with shared scales by the OCP rule.
+    Mxfp8 = 11,
 }
 
 impl Quantization {
     /// All values in order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Unknown,
         Self::Int4,
         Self::Int8,
@@ -81,11 +180,17 @@ impl Quantization {
         Self::Fp16,
         Self::Bf16,
         Self::Fp32,
+        Self::Mxfp4,
+        Self::Nvfp4,
+        Self::Mxfp8,
     ];
 
     /// The field's word for it.
     pub fn as_str(self) -> &'static str {
-        ["unknown", "int4", "int8", "fp4", "fp6", "fp8", "fp16", "bf16", "fp32"][self as usize]
+        const WORDS: [&str; 12] = [
+            "unknown", "int4", "int8", "fp4", "fp6", "fp8", "fp16", "bf16", "fp32", "mxfp4", "nvfp4", "mxfp8",
+        ];
+        WORDS[self as usize]
     }
 
     /// Reads [`Quantization::as_str`].
@@ -120,7 +225,7 @@ impl PromptBound {
 pub struct Offer {
     /// The model as buyers name it.
     pub model: ModelSlug,
-    /// Who serves. Unique per model.
+    /// Who serves, with its variant, region or tier after a `/`. Unique per model.
     pub seller: SellerName,
     /// What is asked; none when it is not known, and then nobody is sent there.
     pub prices: Option<PriceSchedule>,
@@ -136,8 +241,50 @@ pub struct Offer {
     pub prompt_bound: PromptBound,
     /// How the weights are stored.
     pub quantization: Quantization,
-    /// Where it runs, in the seller's words.
+    /// Where it runs, in the seller's words, such as `us-east5`.
     pub region: Option<Arc<str>>,
+    /// Which kinds of requests it serves.
+    pub operations: Operations,
+    /// How fast and how dear.
+    pub tier: ServiceTier,
+    /// What its seller promises about prompts and answers.
+    pub data: DataPolicy,
+    /// What one unit is, where it does not sell by tokens alone.
+    pub unit: Option<Unit>,
+    /// Whether the model's author allows training on its answers.
+    pub is_distillable: bool,
+    /// Whether it is a free variant, with limits of its own.
+    pub is_free: bool,
+}
+
+impl Offer {
+    /// An ordinary offer of chats and text completions: nothing promised, no limit but the context, and
+    /// all capabilities but hidden reasoning.
+    pub fn new(
+        model: ModelSlug,
+        seller: SellerName,
+        prices: Option<PriceSchedule>,
+        context_tokens_max: u64,
+    ) -> Self {
+        Self {
+            model,
+            seller,
+            prices,
+            context_tokens_max,
+            completion_tokens_max: None,
+            supports: Supports::ALL.without(Supports::HIDDEN_REASONING),
+            capacity: None,
+            prompt_bound: PromptBound::CAUTIOUS,
+            quantization: Quantization::Unknown,
+            region: None,
+            operations: Operations::CHAT.with(Operations::TEXT),
+            tier: ServiceTier::Default,
+            data: DataPolicy::NONE,
+            unit: None,
+            is_distillable: false,
+            is_free: false,
+        }
+    }
 }
 
 /// Position of an offer in its [`MarketSnapshot`](crate::MarketSnapshot).
@@ -162,7 +309,13 @@ mod tests {
         assert_eq!(set.to_string(), "tools, seed");
         assert!(Supports::ALL.contains(set) && !set.contains(Supports::ALL));
         assert_eq!(set.without(Supports::TOOLS), Supports::SEED);
-        assert_eq!(Supports::ALL.members().count(), 13);
+        assert_eq!(Supports::ALL.members().count(), 17);
+    }
+
+    #[test]
+    fn zero_retention_implies_the_rest() {
+        assert_eq!(DataPolicy::ZDR.closed(), DataPolicy::ALL);
+        assert_eq!(DataPolicy::NO_TRAINING.closed(), DataPolicy::NO_TRAINING);
     }
 
     #[test]

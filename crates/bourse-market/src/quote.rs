@@ -46,6 +46,7 @@ pub fn quote(offer: &Offer, demand: &Demand<'_>, generated_so_far: u64) -> Resul
 pub struct HoldWindow {
     prices: PriceSchedule,
     prompt_tokens: u64,
+    units: u64,
     limit_tokens: u64,
     step_tokens: u64,
     margin_tokens: u64,
@@ -123,6 +124,7 @@ impl HoldWindow {
         Ok(Self {
             prices,
             prompt_tokens: offer.prompt_bound.tokens_max(demand.prompt_bytes, demand.messages),
+            units: demand.units_max,
             limit_tokens: completion_tokens_max(offer, demand),
             step_tokens: HOLD_STEP_TOKENS * choices,
             margin_tokens: HOLD_MARGIN_TOKENS * choices,
@@ -142,7 +144,7 @@ impl HoldWindow {
     }
 
     fn bound(&self, completion_tokens: u64) -> Result<NanoUsd, QuoteError> {
-        let usage = Usage::of_tokens(self.prompt_tokens, 0, completion_tokens);
+        let usage = Usage { units: self.units, ..Usage::of_tokens(self.prompt_tokens, 0, completion_tokens) };
         Ok(self.prices.charge(&usage).map_err(QuoteError::Bound)?.total)
     }
 }

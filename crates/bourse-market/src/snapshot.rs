@@ -1,12 +1,15 @@
 //! The immutable picture of the market that a plan is made from.
 //!
 //! Offers are sorted by model and seller, so that an [`OfferIndex`] does not depend on the order in
-//! which offers were gathered and all offers of a model are neighbours. The digest is the caller's: it
-//! names this picture in receipts.
+//! which offers were gathered and all offers of a model are neighbours. What plans read of every offer is
+//! kept as columns, computed once here. The digest is the caller's: it names this picture in receipts.
 
 use crate::offer::{Offer, OfferIndex};
 use bourse_types::{Digest32, ModelSlug, SellerName};
+use columns::{Columns, Totals};
 use std::ops::Range;
+
+pub(crate) mod columns;
 
 /// Most offers in one snapshot.
 pub const OFFERS_MAX: usize = 100_000;
@@ -31,8 +34,17 @@ pub enum SnapshotError {
 #[derive(Debug, Clone)]
 pub struct MarketSnapshot {
     offers: Vec<Offer>,
-    models: Vec<(ModelSlug, Range<u32>)>,
+    models: Vec<Model>,
+    columns: Columns,
     digest: Digest32,
+}
+
+/// The offers of one model.
+#[derive(Debug, Clone)]
+struct Model {
+    slug: ModelSlug,
+    range: Range<u32>,
+    totals: Totals,
 }
 
 impl MarketSnapshot {
@@ -46,19 +58,26 @@ impl MarketSnapshot {
         if let Some([Offer { model, seller, .. }, ..]) = twin {
             return Err(SnapshotError::Duplicate { model: model.clone(), seller: seller.clone() });
         }
-        let mut models: Vec<(ModelSlug, Range<u32>)> = Vec::new();
-        for (n, offer) in (0u32..).zip(&offers) {
-            match models.last_mut() {
-                Some((model, range)) if *model == offer.model => range.end = n + 1,
-                _ => models.push((offer.model.clone(), n..n + 1)),
-            }
+        let columns = Columns::of(&offers);
+        let mut models = Vec::new();
+        let mut start = 0;
+        for chunk in offers.chunk_by(|a, b| a.model == b.model) {
+            let end = start + chunk.len();
+            let range = start as u32..end as u32;
+            models.push(Model { slug: chunk[0].model.clone(), range, totals: columns.totals(start..end) });
+            start = end;
         }
-        Ok(Self { offers, models, digest })
+        Ok(Self { offers, models, columns, digest })
     }
 
     /// A market without offers.
     pub fn empty() -> Self {
-        Self { offers: Vec::new(), models: Vec::new(), digest: Digest32::default() }
+        Self {
+            offers: Vec::new(),
+            models: Vec::new(),
+            columns: Columns::default(),
+            digest: Digest32::default(),
+        }
     }
 
     /// The name that the caller gave this picture.
@@ -78,7 +97,7 @@ impl MarketSnapshot {
 
     /// The models on offer, sorted.
     pub fn models(&self) -> impl ExactSizeIterator<Item = &ModelSlug> {
-        self.models.iter().map(|(model, _)| model)
+        self.models.iter().map(|model| &model.slug)
     }
 
     /// The offers of a model with their positions; none when nobody offers it.
@@ -97,8 +116,17 @@ impl MarketSnapshot {
     }
 
     fn range_of(&self, model: &str) -> Option<Range<u32>> {
-        let at = self.models.binary_search_by(|(slug, _)| slug.as_str().cmp(model)).ok()?;
-        Some(self.models[at].1.clone())
+        self.model(model).map(|(range, _)| range)
+    }
+
+    /// The positions of a model's offers, and what holds for all of them.
+    pub(crate) fn model(&self, model: &str) -> Option<(Range<u32>, Totals)> {
+        let at = self.models.binary_search_by(|m| m.slug.as_str().cmp(model)).ok()?;
+        Some((self.models[at].range.clone(), self.models[at].totals))
+    }
+
+    pub(crate) fn columns(&self) -> &Columns {
+        &self.columns
     }
 }
 

@@ -3,11 +3,15 @@
 use crate::canonical::{
     Bytes, Canonical, CanonicalError, canonical_enum, canonical_newtype, canonical_struct, put_len,
 };
-use crate::offer::{Offer, OfferIndex, PromptBound, Quantization, Supports};
+use crate::offer::{
+    DataPolicy, Offer, OfferIndex, Operations, PromptBound, Quantization, ServiceTier, Supports, Unit,
+};
 use crate::snapshot::MarketSnapshot;
 use bourse_types::Digest32;
 
-canonical_newtype!(OfferIndex, Supports);
+canonical_newtype!(OfferIndex, Supports, Operations, DataPolicy);
+canonical_enum!(ServiceTier { Default = 0, Priority = 1, Flex = 2 });
+canonical_enum!(Unit { Image = 0, Second = 1, Character = 2, Search = 3 });
 canonical_enum!(Quantization {
     Unknown = 0,
     Int4 = 1,
@@ -17,7 +21,10 @@ canonical_enum!(Quantization {
     Fp8 = 5,
     Fp16 = 6,
     Bf16 = 7,
-    Fp32 = 8
+    Fp32 = 8,
+    Mxfp4 = 9,
+    Nvfp4 = 10,
+    Mxfp8 = 11
 });
 canonical_struct!(PromptBound { bytes_per_token_min, per_message_tokens });
 canonical_struct!(Offer {
@@ -30,7 +37,13 @@ canonical_struct!(Offer {
     capacity,
     prompt_bound,
     quantization,
-    region
+    region,
+    operations,
+    tier,
+    data,
+    unit,
+    is_distillable,
+    is_free
 });
 
 /// The digest that the caller gave it, then the offers in their order.

@@ -205,7 +205,7 @@ impl Iterator for JournalReader<'_> {
 fn event(payload: &[u8]) -> Result<DecisionEvent, CanonicalError> {
     let mut from = Bytes::new(payload);
     let event = match u8::read(&mut from)? {
-        BOOK => DecisionEvent::Book(Canonical::read(&mut from)?),
+        BOOK => DecisionEvent::Book(Box::new(Canonical::read(&mut from)?)),
         CHECKPOINT => DecisionEvent::Checkpoint(Box::new(Canonical::read(&mut from)?)),
         STARTED => DecisionEvent::Started(Canonical::read(&mut from)?),
         OUTCOME => DecisionEvent::Outcome {

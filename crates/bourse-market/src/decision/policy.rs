@@ -3,11 +3,12 @@
 //! Every policy keeps the hard filters and the buyer's own `order` and `sort`; what differs is only how
 //! the free choice is made.
 
-use crate::demand::{Demand, Sort};
+use crate::demand::Demand;
 use crate::effective::{ExpectedTokens, effective_cost_pico};
 use crate::health::HealthTable;
 use crate::offer::OfferIndex;
 use crate::plan::{Plan, PlanError, plan};
+use crate::preferences::Sort;
 use crate::snapshot::MarketSnapshot;
 use bourse_types::UnixMs;
 
@@ -86,7 +87,9 @@ impl Choice {
     }
 }
 
-fn expected(demand: &Demand<'_>, _offer: OfferIndex) -> ExpectedTokens {
-    let (prompt, completion) = demand.tokens_expected();
-    ExpectedTokens { prompt, completion, known: 0.0 }
+fn expected(demand: &Demand<'_>, offer: OfferIndex) -> ExpectedTokens {
+    let usage = demand.usage_expected();
+    let warm = demand.warmth.iter().find(|warmth| warmth.offer == offer);
+    let known = warm.map_or(0.0, |warmth| f64::from(warmth.tokens));
+    ExpectedTokens { prompt: usage.prompt.0 as f64, completion: usage.completion.0 as f64, known }
 }

@@ -82,7 +82,7 @@ impl Replayer {
                     Some((before, Some(health))) => Some(health.carried(&before, &book)),
                     _ => None,
                 };
-                self.market = Some((book, health));
+                self.market = Some((*book, health));
                 Ok(Replayed::Applied)
             }
             DecisionEvent::Checkpoint(checkpoint) => self.check(*checkpoint),

@@ -1,11 +1,13 @@
 use super::*;
 use crate::canonical::{Bytes, Canonical};
-use crate::demand::{Demand, MaxPrice, Preferences, Sort};
+use crate::demand::Demand;
 use crate::health::{Conversation, Served, ToolCalls};
 use crate::offer::{Offer, Supports};
 use crate::plan::plan;
+use crate::preferences::{Cutoffs, MaxPrice, Policy, Preferences, Sort, TierWish};
 use crate::snapshot::tests::offer;
-use bourse_types::{DurationMs, PicoUsdPerToken, SellerName};
+use crate::sticky::Warmth;
+use bourse_types::{DurationMs, ModelSlug, PicoUsdPerToken, SellerName};
 use proptest::prelude::*;
 
 struct Dice(u64);
@@ -45,6 +47,14 @@ fn wishes(dice: &mut Dice) -> Preferences {
             let max_price = MaxPrice { prompt, ..MaxPrice::default() };
             Preferences { max_price, ..Preferences::default() }
         }
+        4 => {
+            let policy = Policy { allowed: vec![names(&["s1", "s2", "s3"])], ..Policy::default() };
+            let regions = vec!["us".into()];
+            let max_latency = Cutoffs { p90: Some(1_500), ..Cutoffs::default() };
+            let tier = TierWish::AlsoFlex;
+            let wishes = Preferences { max_latency, tier, ..Preferences::default() };
+            if dice.roll(4) == 0 { Preferences { regions, ..wishes } } else { wishes.tightened_by(&policy) }
+        }
         _ => Preferences::default(),
     }
 }
@@ -79,18 +89,20 @@ fn recorded(seed: u64, decisions: u64) -> Vec<u8> {
     let mut writer = JournalWriter::begin(&snapshot, &health, &mut out);
     let mut open: Vec<SellerName> = Vec::new();
     let mut now = UnixMs(1_700_000_000_000);
+    let fallbacks = [ModelSlug::parse("n").unwrap()];
+    let warmth = [Warmth { offer: OfferIndex(1), tokens: 900 }];
     for n in 0..decisions {
         now = now.plus(DurationMs(dice.roll(400)));
         let preferences = wishes(&mut dice);
         let demand = Demand {
-            model: ["m", "m", "n", "nobody"][dice.roll(4) as usize],
             prompt_bytes: dice.roll(20_000),
             messages: dice.roll(9) as u32,
             max_tokens: (dice.roll(2) == 0).then(|| 1 + dice.roll(500)),
             choices: 1 + dice.roll(2) as u32,
-            needs: Supports::NONE,
             prefers: Supports::TOOLS,
-            preferences: &preferences,
+            fallbacks: &fallbacks[..dice.roll(2) as usize],
+            warmth: &warmth[..dice.roll(2) as usize],
+            ..Demand::new(["m", "m", "n", "nobody"][dice.roll(4) as usize], &preferences)
         };
         let seed = dice.roll(1 << 31);
         let made = plan(&snapshot, &health, &demand, now, seed);
@@ -265,7 +277,7 @@ fn a_journal_must_start_with_book_and_health() {
     let started = DecisionEvent::Started(OfferIndex(0));
     assert_eq!(Replayer::default().feed(started), Err(ReplayError::NoStart));
     let mut replayer = Replayer::default();
-    replayer.feed(DecisionEvent::Book(MarketSnapshot::empty())).unwrap();
+    replayer.feed(DecisionEvent::Book(Box::new(MarketSnapshot::empty()))).unwrap();
     let health = HealthTable::new(&MarketSnapshot::new(vec![offer("m", "a")], Digest32::default()).unwrap());
     let other = replayer.feed(DecisionEvent::Checkpoint(Box::new(health)));
     assert_eq!(other, Err(ReplayError::AnotherBook { health: 1, book: 0 }));

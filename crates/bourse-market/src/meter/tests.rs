@@ -1,5 +1,5 @@
 use super::*;
-use crate::demand::Preferences;
+use crate::preferences::Preferences;
 use crate::snapshot::tests::offer;
 use bourse_types::PicoUsdPerToken;
 use proptest::prelude::*;
@@ -7,16 +7,8 @@ use proptest::prelude::*;
 /// 80 bytes of prompt: 10 tokens at least, 128 at most; 100 tokens of answer at most.
 fn rules(counting: Counting) -> MeterRules {
     let preferences = Preferences::default();
-    let demand = Demand {
-        model: "m",
-        prompt_bytes: 80,
-        messages: 1,
-        max_tokens: Some(100),
-        choices: 1,
-        needs: Supports::NONE,
-        prefers: Supports::NONE,
-        preferences: &preferences,
-    };
+    let demand =
+        Demand { prompt_bytes: 80, messages: 1, max_tokens: Some(100), ..Demand::new("m", &preferences) };
     MeterRules::new(&offer("m", "s"), &demand, counting)
 }
 

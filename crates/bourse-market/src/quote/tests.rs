@@ -1,19 +1,11 @@
 use super::*;
-use crate::demand::Preferences;
+use crate::preferences::Preferences;
 use crate::snapshot::tests::offer;
+use bourse_types::{PicoUsdPerToken, PicoUsdPerUnit};
 use proptest::prelude::*;
 
 fn demand(preferences: &Preferences, max_tokens: Option<u64>, choices: u32) -> Demand<'_> {
-    Demand {
-        model: "m",
-        prompt_bytes: 100,
-        messages: 1,
-        max_tokens,
-        choices,
-        needs: Supports::NONE,
-        prefers: Supports::NONE,
-        preferences,
-    }
+    Demand { prompt_bytes: 100, messages: 1, max_tokens, choices, ..Demand::new("m", preferences) }
 }
 
 /// The prompt of `demand` bounds to 100 + 3 × 16 tokens at 1,000 nano-dollars; a completion token is 2,000.
@@ -28,6 +20,20 @@ fn the_first_hold_covers_the_prompt_and_one_step() {
     let short = HoldWindow::first(&offer("m", "s"), &demand(&wishes, Some(10), 3)).unwrap();
     assert_eq!(short.held(), NanoUsd(PROMPT_NANO + 30 * 2_000));
     assert_eq!(short.extension(30), Ok(None));
+}
+
+#[test]
+fn units_and_the_dearest_prompt_are_held() {
+    let wishes = Preferences::default();
+    let mut dear = offer("m", "s");
+    dear.prices = dear.prices.map(|p| PriceSchedule {
+        cache_write: PicoUsdPerToken(1_250_000),
+        unit: PicoUsdPerUnit(40_000_000),
+        ..p
+    });
+    let demand = Demand { units_max: 2, ..demand(&wishes, Some(10), 1) };
+    let window = HoldWindow::whole(&dear, &demand).unwrap();
+    assert_eq!(window.held(), NanoUsd(PROMPT_NANO * 5 / 4 + 10 * 2_000 + 2 * 40_000));
 }
 
 #[test]

@@ -1,24 +1,14 @@
 use super::*;
-use crate::offer::{PromptBound, Quantization, Supports};
 use bourse_types::{PicoUsdPerToken, PriceSchedule};
 
 /// An offer without limits at 1 µUSD per prompt token and 2 per completion token.
 pub(crate) fn offer(model: &str, seller: &str) -> Offer {
-    Offer {
-        model: ModelSlug::parse(model).unwrap(),
-        seller: SellerName::parse(seller).unwrap(),
-        prices: Some(PriceSchedule {
-            cached_prompt: PicoUsdPerToken(500_000),
-            ..PriceSchedule::per_token(PicoUsdPerToken(1_000_000), PicoUsdPerToken(2_000_000))
-        }),
-        context_tokens_max: 8_192,
-        completion_tokens_max: None,
-        supports: Supports::ALL.without(Supports::HIDDEN_REASONING),
-        capacity: None,
-        prompt_bound: PromptBound::CAUTIOUS,
-        quantization: Quantization::Unknown,
-        region: None,
-    }
+    let prices = PriceSchedule {
+        cached_prompt: PicoUsdPerToken(500_000),
+        ..PriceSchedule::per_token(PicoUsdPerToken(1_000_000), PicoUsdPerToken(2_000_000))
+    };
+    let (model, seller) = (ModelSlug::parse(model).unwrap(), SellerName::parse(seller).unwrap());
+    Offer::new(model, seller, Some(prices), 8_192)
 }
 
 #[test]
