@@ -34,6 +34,8 @@ enum Command {
     Verify(cmd::verify::Args),
     /// Fetch and keep a receipt with its proofs.
     Receipt(cmd::receipt::Args),
+    /// Explain a routing decision, or replay all of them.
+    Route(cmd::route::Args),
     /// Explain the configuration.
     Config(cmd::config::Args),
     /// Print completions for a shell.
@@ -68,6 +70,7 @@ pub fn run() -> Result<ExitCode, Failure> {
         Command::Node(args) => cmd::node::run(&args, &environment),
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Receipt(args) => cmd::receipt::run(&args, &environment),
+        Command::Route(args) => cmd::route::run(&args, &environment),
         Command::Config(args) => cmd::config::run(&args, &environment),
         Command::Completions(args) => cmd::completions::run(&args),
     }

@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod models;
 pub mod node;
 pub mod receipt;
+pub mod route;
 pub mod up;
 pub mod verify;
 

@@ -85,6 +85,8 @@ pub struct GatewaySection {
     pub idle_timeout_ms: u64,
     /// Most time that open answers get when the market is told to stop.
     pub drain_timeout_ms: u64,
+    /// Most bytes of the journal of decisions; 0 keeps none.
+    pub decisions_bytes_max: u64,
 }
 
 /// When an answer counts as settled.

@@ -110,6 +110,11 @@ impl DataDir {
         self.root.join("bourse.toml")
     }
 
+    /// The journal of decisions.
+    pub fn decisions(&self) -> PathBuf {
+        self.root.join("decisions")
+    }
+
     /// What the local node keeps: its key.
     pub fn node(&self) -> PathBuf {
         self.root.join("node")

@@ -14,7 +14,7 @@ use crate::supervise::{ChildState, NodeProcess, Supervisor};
 use crate::wiring::{self, LOCAL_SELLER, WiringError};
 use bourse_exchange::{AdminReply, AdminRequest, Exchange, NewKey, OPERATOR_NAME, hash_key};
 use bourse_gateway::{
-    Clock as _, Entropy, Gateway, GatewayConfig, NetConnect, NodeAdmission, Ports, Secret, SystemClock,
+    Clock as _, Entropy, Gateway, GatewayConfig, NetConnect, NodeAdmission, Ports, Recorder, Secret, SystemClock,
 };
 use bourse_types::{Digest32, NodeId, SellerName};
 use bourse_wire::funds::Funds as _;
@@ -108,6 +108,8 @@ pub struct RunningMarket {
     data_dir: DataDir,
     gateway: Gateway,
     exchange: Arc<Exchange>,
+    /// Keeps the journal of decisions, unless none is wanted.
+    recorder: Option<Recorder>,
     stop_serving: watch::Sender<bool>,
     stop_nodes: watch::Sender<bool>,
     serving: Option<JoinHandle<std::io::Result<()>>>,
@@ -137,6 +139,7 @@ impl Market {
             gateway_config.nodes.push(admission(&config, node)?);
         }
         let gateway = gateway(gateway_config, &exchange, entropy)?;
+        let recorder = recorder(&gateway, &data_dir, config.gateway.decisions_bytes_max)?;
         let (stop_serving, stopping) = watch::channel(false);
         let serving = tokio::spawn({
             let gateway = gateway.clone();
@@ -149,6 +152,7 @@ impl Market {
             data_dir,
             gateway,
             exchange,
+            recorder,
             stop_serving,
             stop_nodes,
             serving: Some(serving),
@@ -231,6 +235,8 @@ impl RunningMarket {
         if let Some(nodes) = self.nodes {
             let _ = nodes.await;
         }
+        // Joins a thread that writes to the disk.
+        let _ = tokio::task::spawn_blocking(move || drop(self.recorder)).await;
         let exchange = self.exchange;
         let closed = tokio::task::spawn_blocking(move || exchange.close()).await;
         match closed {
@@ -297,6 +303,22 @@ fn gateway(config: GatewayConfig, exchange: &Arc<Exchange>, entropy: Entropy) ->
             .because(error)
             .hint("`bourse config explain` shows what was read, and from where")
             .into()
+    })
+}
+
+fn recorder(
+    gateway: &Gateway,
+    data_dir: &DataDir,
+    bytes_max: u64,
+) -> Result<Option<Recorder>, StartError> {
+    if bytes_max == 0 {
+        return Ok(None);
+    }
+    let folder = data_dir.decisions();
+    let started = Recorder::start(gateway, &folder, bytes_max);
+    started.map(Some).map_err(|error| {
+        let plain = Plain::new(format!("the journal of decisions cannot be kept in {}", folder.display()));
+        plain.because(error).hint("gateway.decisions_bytes_max = 0 goes without it").into()
     })
 }
 

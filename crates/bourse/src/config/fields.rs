@@ -90,6 +90,13 @@ pub const FIELDS: &[Field] = &[
         "most time that open answers get after the market was told to stop",
     ),
     field(
+        "gateway.decisions_bytes_max",
+        "BOURSE_GATEWAY_DECISIONS_BYTES_MAX",
+        Kind::Number,
+        "bytes",
+        "most bytes of the journal of decisions, which `bourse route` replays; the oldest go first, 0 keeps none",
+    ),
+    field(
         "exchange.fee_bps",
         "BOURSE_EXCHANGE_FEE_BPS",
         Kind::Number,
