@@ -269,10 +269,11 @@ mod tests {
             preset: NoteText::clip("é"),
             ..GenerationNote::default()
         };
-        let hex = bytes(&note).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let head = "01 01 0201000000000000 00 00 01 03000000 6f616b ad010000 00 01";
         let texts = "00 0400 63686174 0b 0200 c3a9";
-        assert_eq!(hex, format!("{head}{texts}").replace(' ', ""));
+        let want = format!("{head}{texts}").replace(' ', "");
+        let pairs = (0..want.len()).step_by(2).map(|at| u8::from_str_radix(&want[at..at + 2], 16).unwrap());
+        assert_eq!(bytes(&note), pairs.collect::<Vec<u8>>());
     }
 
     #[test]
