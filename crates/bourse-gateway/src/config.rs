@@ -1,7 +1,7 @@
 //! What a gateway is told at its start, and the bounds that nobody can configure away.
 
 use crate::secret::Secret;
-use bourse_market::{Quantization, Supports};
+use bourse_market::{DataPolicy, Operations, Quantization, ServiceTier, Supports, Unit};
 use bourse_types::{DurationMs, ModelSlug, NodeId, PriceSchedule, SellerName};
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,6 +130,18 @@ pub struct ProviderModel {
     pub capacity: Option<u32>,
     /// How its weights are stored.
     pub quantization: Quantization,
+    /// Where it runs, such as `us-east5`.
+    pub region: Option<Arc<str>>,
+    /// Which kinds of requests it serves.
+    pub operations: Operations,
+    /// How fast and how dear.
+    pub tier: ServiceTier,
+    /// What the provider promises about prompts and answers.
+    pub data: DataPolicy,
+    /// What one unit is, where it does not sell by tokens alone.
+    pub unit: Option<Unit>,
+    /// Whether the model's author allows training on its answers.
+    pub is_distillable: bool,
 }
 
 impl ProviderModel {
@@ -147,6 +159,12 @@ impl ProviderModel {
             supports: Supports::ALL.without(Supports::HIDDEN_REASONING),
             capacity: None,
             quantization: Quantization::Unknown,
+            region: None,
+            operations: Operations::CHAT.with(Operations::TEXT),
+            tier: ServiceTier::Default,
+            data: DataPolicy::NONE,
+            unit: None,
+            is_distillable: false,
         }
     }
 }

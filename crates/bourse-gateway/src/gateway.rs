@@ -175,12 +175,14 @@ impl Gateway {
         let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
         let seed = u64::from_le_bytes(std::array::from_fn(|n| random[16 + n]));
         let refused = |error| Refused { error, request: Some(request) };
-        let route = route(&shared.market, request, &job, (now, seed)).map_err(refused)?;
+        let conversation = Conversation::of(&job, headers, grant.account_digest);
+        let route =
+            route(&shared.market, request, &job, (now, seed), conversation.as_ref()).map_err(refused)?;
         let total = DurationMs(u64::try_from(shared.config.timeouts.total.as_millis()).unwrap_or(u64::MAX));
         let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));
         let draft = Draft::new(&job, &route, now);
         let mut open = Open::new(Arc::clone(shared), held, draft, started);
-        open.conversation = Conversation::of(&job, headers, grant.account_digest).map(Box::new);
+        open.conversation = conversation.map(Box::new);
         let wants_plan = headers.get(EXPLAIN_HEADER).is_some_and(|v| v.as_bytes() == b"1");
         let span = tracing::debug_span!("request", %request);
         match dispatch(&mut open, &job, &route, None).instrument(span).await {
@@ -195,7 +197,8 @@ impl Gateway {
             }
             Err(error) => {
                 open.give_back(Finish::NoSeller);
-                let error = if wants_plan { error.with_metadata(explain::metadata(&route)) } else { error };
+                let error =
+                    if wants_plan { error.with_metadata(explain::metadata(&job, &route)) } else { error };
                 Err(refused(error))
             }
         }
@@ -212,7 +215,7 @@ impl Gateway {
     ) -> Result<(Response<Body>, Option<CommitTicket>), ApiError> {
         open.draft.first_content_ms = Some(open.elapsed_ms());
         let seller = open.draft.seller.as_ref().map(|s| s.as_str().to_owned());
-        let more = if wants_plan { explain::member(&route, seller.as_deref()) } else { Vec::new() };
+        let more = if wants_plan { explain::member(&job, &route, seller.as_deref()) } else { Vec::new() };
         let is_stream = job.stream;
         let request = open.held.request;
         let (content_type, body, ticket) = match answer {

@@ -9,18 +9,17 @@ use crate::decisions::{Anew, Journal, Taken};
 use crate::node::NodeHandle;
 use crate::provider::{Provider, ProviderError, Upstream};
 use bourse_market::{
-    Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome, Plan, PlanError,
-    PromptBound, Served, SnapshotError, StickyTable, Window, plan, plan_digest,
+    Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome, Plan, PlanError, Served,
+    SnapshotError, StickyTable, Window, plan, plan_digest,
 };
 use bourse_types::{Digest32, ModelSlug, RequestId, UnixMs};
-use bourse_wire::canonical::Writer;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Domain of a book's digest.
-const BOOK_DOMAIN: &str = "bourse/book/2";
+const BOOK_DOMAIN: &str = "bourse/book/3";
 
 /// Why there is no market.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,22 +66,10 @@ impl Book {
 }
 
 fn digest_of(offers: &[Offer]) -> Digest32 {
-    let mut w = Writer::default();
-    w.text(BOOK_DOMAIN);
-    for offer in offers {
-        w.text(offer.model.as_str());
-        w.text(offer.seller.as_str());
-        w.option(offer.prices, |w, p| {
-            for price in
-                [p.prompt.0, p.cached_prompt.0, p.cache_write.0, p.completion.0, p.request.0, p.unit.0]
-            {
-                w.u64(price);
-            }
-        });
-        w.u64(offer.context_tokens_max);
-        w.option(offer.completion_tokens_max, Writer::u64);
-    }
-    Digest32(*blake3::hash(&w.bytes).as_bytes())
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(BOOK_DOMAIN.as_bytes());
+    hasher.update(&Offer::canonical_bytes(offers));
+    Digest32(*hasher.finalize().as_bytes())
 }
 
 /// A first content that is later than this many times the seller's 99th percentile is a stall.
@@ -115,17 +102,19 @@ impl Market {
         for config in configs {
             let provider = Arc::new(Provider::new(config)?);
             for model in &config.models {
+                let (slug, context) = (model.model.clone(), model.context_tokens_max);
                 let offer = Offer {
-                    model: model.model.clone(),
-                    seller: config.name.clone(),
-                    prices: model.prices,
-                    context_tokens_max: model.context_tokens_max,
                     completion_tokens_max: model.completion_tokens_max,
                     supports: model.supports,
                     capacity: model.capacity,
-                    prompt_bound: PromptBound::CAUTIOUS,
                     quantization: model.quantization,
-                    region: None,
+                    region: model.region.clone(),
+                    operations: model.operations,
+                    tier: model.tier,
+                    data: model.data,
+                    unit: model.unit,
+                    is_distillable: model.is_distillable,
+                    ..Offer::new(slug, config.name.clone(), model.prices, context)
                 };
                 let upstream = Arc::new(provider.upstream(&config.name, &model.upstream_id)?);
                 providers.push((offer, Seller::Provider(Arc::clone(&provider), upstream)));
@@ -176,11 +165,15 @@ impl Market {
         request: RequestId,
         demand: &Demand<'_>,
         (now, seed): (UnixMs, u64),
+        conversation: Option<&Conversation>,
     ) -> (Arc<Book>, Result<Plan, PlanError>, Digest32) {
         let mut state = self.state.lock();
-        let plan = plan(&state.book.snapshot, &state.health, demand, now, seed);
+        let warmth = conversation
+            .and_then(|conversation| self.sticky.lock().warmth(&conversation.key, &state.book.snapshot, now));
+        let demand = Demand { warmth: warmth.as_slice(), ..*demand };
+        let plan = plan(&state.book.snapshot, &state.health, &demand, now, seed);
         let digest = plan_digest(&plan);
-        state.journal.decision(request, (now, seed), demand, digest);
+        state.journal.decision(request, (now, seed), &demand, digest);
         (Arc::clone(&state.book), plan, digest)
     }
 

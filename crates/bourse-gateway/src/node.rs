@@ -23,7 +23,12 @@ const NODE_SUPPORTS: Supports = Supports::ALL
     .without(Supports::TOOLS)
     .without(Supports::RESPONSE_FORMAT)
     .without(Supports::HIDDEN_REASONING)
-    .without(Supports::MEDIA);
+    .without(Supports::MEDIA)
+    .without(Supports::REASONING)
+    .without(Supports::STRUCTURED_OUTPUTS)
+    .without(Supports::PARALLEL_TOOLS)
+    .without(Supports::VERBOSITY)
+    .without(Supports::TOP_A);
 
 /// One thing that was said about a job.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,12 +128,9 @@ impl NodeHandle {
 
     /// What the node offers.
     pub(crate) fn offer(&self) -> Offer {
+        let (model, seller) = (self.card.model.clone(), self.seller.clone());
+        let (prices, context) = (self.admission.prices, u64::from(self.card.context_tokens_max));
         Offer {
-            model: self.card.model.clone(),
-            seller: self.seller.clone(),
-            prices: Some(self.admission.prices),
-            context_tokens_max: u64::from(self.card.context_tokens_max),
-            completion_tokens_max: None,
             supports: NODE_SUPPORTS,
             capacity: Some(self.card.jobs_in_flight_max),
             prompt_bound: PromptBound {
@@ -136,7 +138,7 @@ impl NodeHandle {
                 per_message_tokens: self.card.template_tokens_max,
             },
             quantization: Quantization::Int8,
-            region: None,
+            ..Offer::new(model, seller, Some(prices), context)
         }
     }
 

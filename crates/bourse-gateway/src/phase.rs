@@ -10,3 +10,4 @@ pub(crate) mod prove;
 pub(crate) mod relay;
 pub(crate) mod settle;
 pub(crate) mod take_up;
+pub(crate) mod wishes;

@@ -12,8 +12,9 @@
 use super::admit;
 use super::attempt::{Attempt, Content, Won};
 use super::hold::{HoldError, cover_stream, cover_whole};
-use super::plan::{Leg, Route, demand};
+use super::plan::{Leg, Route};
 use super::settle::Open;
+use super::wishes::demand;
 use crate::deadline;
 use crate::failure::{Failure, FailureClass, all_failed};
 use crate::market::{self, Seller};

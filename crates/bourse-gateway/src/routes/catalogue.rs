@@ -96,7 +96,7 @@ fn parameters(supports: Supports) -> Vec<&'static str> {
             Supports::TOOLS => names.extend(["tools", "tool_choice"]),
             Supports::LOGPROBS => names.extend(["logprobs", "top_logprobs"]),
             Supports::PENALTIES => names.extend(["presence_penalty", "frequency_penalty"]),
-            Supports::TEXT_COMPLETION | Supports::HIDDEN_REASONING | Supports::MEDIA => {}
+            Supports::HIDDEN_REASONING | Supports::MEDIA => {}
             other => names.extend(other.names()),
         }
     }

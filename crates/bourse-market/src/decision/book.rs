@@ -1,7 +1,7 @@
 //! The canonical bytes of a book: every offer with all its fields.
 
 use crate::canonical::{
-    Bytes, Canonical, CanonicalError, canonical_enum, canonical_newtype, canonical_struct, put_len,
+    Bytes, Canonical, CanonicalError, canonical_enum, canonical_newtype, canonical_struct, put_list,
 };
 use crate::offer::{
     DataPolicy, Offer, OfferIndex, Operations, PromptBound, Quantization, ServiceTier, Supports, Unit,
@@ -46,14 +46,20 @@ canonical_struct!(Offer {
     is_free
 });
 
+impl Offer {
+    /// Canonical bytes of offers, all their fields: for the digest that names a book.
+    pub fn canonical_bytes(offers: &[Self]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put_list(offers, &mut bytes);
+        bytes
+    }
+}
+
 /// The digest that the caller gave it, then the offers in their order.
 impl Canonical for MarketSnapshot {
     fn put(&self, out: &mut Vec<u8>) {
         self.digest().put(out);
-        put_len(self.offers().len(), out);
-        for offer in self.offers() {
-            offer.put(out);
-        }
+        put_list(self.offers(), out);
     }
 
     fn read(from: &mut Bytes<'_>) -> Result<Self, CanonicalError> {

@@ -3,7 +3,7 @@
 use super::performance::Speed;
 use crate::seed::{Random, mix};
 use crate::upstream::FaultScript;
-use bourse_market::{MarketSnapshot, Offer, PromptBound, Quantization, Supports};
+use bourse_market::{MarketSnapshot, Offer, Supports};
 use bourse_types::{Digest32, ModelSlug, NanoUsd, PicoUsdPerToken, PriceSchedule, SellerName, SlugError};
 
 /// Models on sale.
@@ -67,15 +67,9 @@ fn offer(random: &mut Random, model: ModelSlug, seller: SellerName, priced: bool
         ..PriceSchedule::per_token(PicoUsdPerToken(prompt), PicoUsdPerToken(0))
     };
     Offer {
-        model,
-        seller,
-        prices: priced.then_some(prices),
-        context_tokens_max: 32_768,
         completion_tokens_max: random.permille(300).then_some(900),
         supports: Supports::CHOICES,
         capacity: random.permille(300).then_some(64),
-        prompt_bound: PromptBound::CAUTIOUS,
-        quantization: Quantization::Unknown,
-        region: None,
+        ..Offer::new(model, seller, priced.then_some(prices), 32_768)
     }
 }

@@ -38,14 +38,12 @@ impl Order {
     /// As the market sees it.
     pub(super) fn demand(&self) -> Demand<'_> {
         Demand {
-            model: self.model,
             prompt_bytes: self.prompt_bytes,
             messages: self.messages,
             max_tokens: self.max_tokens,
             choices: self.choices,
             needs: if self.choices > 1 { Supports::CHOICES } else { Supports::NONE },
-            prefers: Supports::NONE,
-            preferences: &self.preferences,
+            ..Demand::new(self.model, &self.preferences)
         }
     }
 
