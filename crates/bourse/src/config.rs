@@ -187,6 +187,7 @@ impl Default for GatewaySection {
             first_content_timeout_ms: 120_000,
             idle_timeout_ms: 120_000,
             drain_timeout_ms: 10_000,
+            decisions_bytes_max: 1024 * 1024 * 1024,
         }
     }
 }
