@@ -5,12 +5,12 @@
 
 use super::breaker::{Bucket, Fuse};
 use super::cap::Cap;
-use super::histogram::{BINS, Histogram};
+use super::histogram::{BINS, Histogram, Percentiles};
 use super::outcome::{Conversation, Outcome, Served, ToolCalls};
 use super::peers::{Pace, Peers};
 use super::quality::Bars;
 use super::ring::Ring;
-use super::statistics::{CacheCounts, Counts, Speeds, Statistics, ToolCounts};
+use super::statistics::{CacheCounts, Counts, Recent, Speeds, Statistics, ToolCounts};
 use super::vital::{Quality, Standing, Vital};
 use super::{Cold, HealthTable};
 use crate::canonical::{Bytes, Canonical, CanonicalError, canonical_enum, canonical_struct, put_len};
@@ -58,7 +58,19 @@ canonical_struct!(Counts { good, failed, broken, limited, forbidden });
 canonical_struct!(ToolCounts { requests, invalid_json, unknown_tool, schema_mismatch });
 canonical_struct!(CacheCounts { continued, cached });
 canonical_struct!(Speeds { minutes, half_hour });
-canonical_struct!(Statistics { ttft, throughput, inter_token, minutes, half_hour, day, tools, cache });
+canonical_struct!(Percentiles { p50, p75, p90, p99 });
+canonical_struct!(Recent { at, ttft, throughput });
+canonical_struct!(Statistics {
+    ttft,
+    throughput,
+    inter_token,
+    minutes,
+    half_hour,
+    day,
+    tools,
+    cache,
+    recent
+});
 canonical_struct!(Cold { fuse, cap, pace, statistics });
 canonical_struct!(Bars { tool_success, throughput, until });
 canonical_struct!(Peers { active, reference_ms, looked_at, cursor, bars });

@@ -21,6 +21,10 @@ const _: () = assert!(size_of::<Statistics>() <= STATISTICS_BYTES_MAX);
 const MINUTE_MS: u64 = 60_000;
 /// Outcomes below which an uptime says nothing.
 pub const UPTIME_OUTCOMES_MIN: u32 = 100;
+/// How old percentiles of five minutes may be, in milliseconds.
+pub(super) const RECENT_MS: u64 = 30_000;
+/// How often good answers renew them, in milliseconds.
+const REFRESH_MS: u64 = 1_000;
 /// Milli-tokens per second in one unit of a throughput's histogram: it reaches 16,777 tokens a second.
 const THROUGHPUT_UNIT_MILLI: u64 = 32;
 /// Microseconds in one unit of the histogram of times between tokens: it reaches 16 seconds.
@@ -148,6 +152,22 @@ impl Speeds {
     }
 }
 
+/// Percentiles of the last five minutes as they were at a moment: a plan that sorts by speed looks at
+/// many offers at once and should not add up their histograms each time.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Recent {
+    /// The moment; none before the first good answer.
+    pub(super) at: Option<UnixMs>,
+    pub(super) ttft: Option<Percentiles>,
+    pub(super) throughput: Option<Percentiles>,
+}
+
+impl Recent {
+    fn is_younger_than(&self, age_ms: u64, now: UnixMs) -> bool {
+        self.at.is_some_and(|at| now.since(at).0 < age_ms)
+    }
+}
+
 /// Rolling statistics of one offer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Statistics {
@@ -159,16 +179,25 @@ pub struct Statistics {
     pub(super) day: Ring<Counts, 24, { 60 * MINUTE_MS }>,
     pub(super) tools: Ring<ToolCounts, 8, { 15 * MINUTE_MS }>,
     pub(super) cache: Ring<CacheCounts, 6, { 5 * MINUTE_MS }>,
+    pub(super) recent: Recent,
 }
 
 impl Statistics {
-    /// Time to the first content, in milliseconds; none without good answers in the window.
+    /// Time to the first content, in milliseconds; none without good answers in the window. Figures of
+    /// five minutes may be half a minute old.
     pub fn ttft_ms(&self, window: Window, now: UnixMs) -> Option<Percentiles> {
+        if window == Window::FiveMinutes && self.recent.is_younger_than(RECENT_MS, now) {
+            return self.recent.ttft;
+        }
         self.ttft.percentiles(window, now, Better::Lower, 1.0)
     }
 
-    /// Output tokens per second of the whole time from dispatch to the end.
+    /// Output tokens per second of the whole time from dispatch to the end. Figures of five minutes may be
+    /// half a minute old.
     pub fn throughput_tokens_per_s(&self, window: Window, now: UnixMs) -> Option<Percentiles> {
+        if window == Window::FiveMinutes && self.recent.is_younger_than(RECENT_MS, now) {
+            return self.recent.throughput;
+        }
         self.throughput.percentiles(window, now, Better::Higher, THROUGHPUT_UNIT_MILLI as f32 / 1_000.0)
     }
 
@@ -219,6 +248,14 @@ impl Statistics {
         }
         if let Some(gap_us) = served.inter_token_us() {
             self.inter_token.record(now, gap_us / INTER_TOKEN_UNIT_US);
+        }
+        if !self.recent.is_younger_than(REFRESH_MS, now) {
+            self.recent = Recent::default();
+            self.recent = Recent {
+                at: Some(now),
+                ttft: self.ttft_ms(Window::FiveMinutes, now),
+                throughput: self.throughput_tokens_per_s(Window::FiveMinutes, now),
+            };
         }
         if served.conversation == Conversation::Continued {
             let cache = self.cache.at(now);
@@ -283,6 +320,23 @@ mod tests {
         assert_eq!(statistics.tool_counts(minutes(120)).success(), None);
         assert_eq!(counted(UptimeWindow::Day, minutes(24 * 60 - 1)), 1);
         assert_eq!(counted(UptimeWindow::Day, minutes(24 * 60)), 0);
+    }
+
+    #[test]
+    fn recent_percentiles_follow_within_their_age() {
+        let mut statistics = Statistics::default();
+        statistics.on_served(UnixMs(0), &served(100, 200, 9));
+        let p50 = |statistics: &Statistics, now| {
+            statistics.ttft_ms(Window::FiveMinutes, UnixMs(now)).map(|p| p.p50)
+        };
+        for _ in 0..9 {
+            statistics.on_served(UnixMs(REFRESH_MS - 1), &served(900, 1_000, 9));
+        }
+        assert!(p50(&statistics, REFRESH_MS).unwrap() < 120.0, "renewed once a second");
+        assert!(p50(&statistics, RECENT_MS).unwrap() > 800.0, "added up when too old");
+        statistics.on_served(UnixMs(REFRESH_MS), &served(900, 1_000, 9));
+        assert!(p50(&statistics, REFRESH_MS).unwrap() > 800.0);
+        assert_eq!(p50(&statistics, REFRESH_MS + 5 * MINUTE_MS), None);
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     /// A hidden limit of requests at once is found, and held from just below.
     #[test]
