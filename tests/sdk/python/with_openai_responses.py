@@ -6,8 +6,7 @@ from pydantic import BaseModel
 
 from market import *
 
-client = openai.OpenAI(timeout=WITHIN_S, _strict_response_validation=True)
-once = client.with_options(max_retries=0)
+client = openai.OpenAI(timeout=WITHIN_S, max_retries=0, _strict_response_validation=True)
 responses = client.responses
 ASKED = "Say hello to a sailor in one short sentence."
 WEATHER = {"type": "function", "name": "weather", "description": "Weather of a city", "parameters": CITY, "strict": True}
@@ -150,14 +149,14 @@ def a_structure_is_parsed_from_a_response(dialect):
 # ---- errors and cancelling ---------------------------------------------------------------------------------
 @check
 def responses_tell_a_wrong_key():
-    stranger = once.with_options(api_key="sk-bourse-nobody")
+    stranger = client.with_options(api_key="sk-bourse-nobody")
     error = raised(openai.AuthenticationError, lambda: stranger.responses.create(model=LOCAL, input=ASKED))
     assert_told(error, "key")
 
 
 @check
 def responses_tell_an_unknown_model():
-    error = raised(openai.NotFoundError, lambda: once.responses.create(model="no/such-model", input=ASKED))
+    error = raised(openai.NotFoundError, lambda: client.responses.create(model="no/such-model", input=ASKED))
     assert_told(error, "no/such-model")
 
 
@@ -166,7 +165,7 @@ def bad_responses_name_the_field_and_are_free():
     before = balance()
     for field, wrong in {"input": [], "temperature": -1, "max_output_tokens": -5, "tools": [{"type": "function"}]}.items():
         arguments = {"model": SHORT["chat"], "input": ASKED, field: wrong}
-        error = raised(openai.BadRequestError, lambda: once.responses.create(**arguments))
+        error = raised(openai.BadRequestError, lambda: client.responses.create(**arguments))
         assert error.param and field in error.param, (field, error.param)
         assert_told(error, field)
     assert balance() == before
@@ -175,7 +174,7 @@ def bad_responses_name_the_field_and_are_free():
 @each_dialect
 def a_response_that_breaks_off_is_told_and_free(dialect):
     before = balance()
-    raw = once.responses.with_raw_response.create(model=DYING[dialect], input=ASKED, stream=True)
+    raw = client.responses.with_raw_response.create(model=DYING[dialect], input=ASKED, stream=True)
     last = list(raw.parse())[-1]
     assert last.type in ("error", "response.failed"), last
     message = last.message if last.type == "error" else last.response.error.message
@@ -186,7 +185,7 @@ def a_response_that_breaks_off_is_told_and_free(dialect):
 @each_dialect
 def a_cancelled_response_is_charged_for_what_was_delivered(dialect):
     async def cancel():
-        async with openai.AsyncOpenAI(timeout=WITHIN_S) as asynchronous:
+        async with openai.AsyncOpenAI(timeout=WITHIN_S, max_retries=0) as asynchronous:
             raw = await asynchronous.responses.with_raw_response.create(
                 model=LONG[dialect], input=ASKED, max_output_tokens=LONG_TOKENS, stream=True)
             stream = raw.parse()
