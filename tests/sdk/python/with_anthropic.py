@@ -215,7 +215,7 @@ def bad_messages_name_the_field_and_are_free():
     wrongs = {"messages": [], "temperature": -1, "max_tokens": -5, "tools": [{"name": "x"}]}
     for field, wrong in wrongs.items():
         arguments = {"model": SHORT["chat"], "max_tokens": 8, "messages": HELLO, "extra_body": {field: wrong}}
-        error = raised(anthropic.BadRequestError, lambda: client.messages.create(**arguments))
+        error = raised(anthropic.BadRequestError, lambda: client.messages.create(**arguments), f"for {field} = {wrong}")
         assert_typed(error, "invalid_request_error", field)
     assert balance() == before
 
