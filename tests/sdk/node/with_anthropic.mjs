@@ -8,8 +8,7 @@ const { default: Anthropic } = await market.client("@anthropic-ai/sdk");
 const { zodOutputFormat } = await market.client("@anthropic-ai/sdk/helpers/zod");
 const { z } = await market.client("zod");
 
-const { messages } = new Anthropic({ timeout: market.withinMs });
-const once = new Anthropic({ timeout: market.withinMs, maxRetries: 0 }).messages;
+const { messages } = new Anthropic({ timeout: market.withinMs, maxRetries: 0 });
 const asked = { max_tokens: 64, messages: market.hello };
 const tool = (name) => ({ name, description: `The ${name} of a city`, input_schema: market.city });
 const both = {
@@ -134,7 +133,7 @@ check("errors of messages are typed", async () => {
 });
 
 eachDialect("a message that breaks off is told and free", async (dialect) => {
-  const { data, response } = await once.create({ ...asked, model: dying[dialect], stream: true }).withResponse();
+  const { data, response } = await messages.create({ ...asked, model: dying[dialect], stream: true }).withResponse();
   const read = async () => {
     for await (const event of data) void event;
   };

@@ -8,8 +8,7 @@ const { default: OpenAI } = await market.client("openai");
 const { zodResponseFormat } = await market.client("openai/helpers/zod");
 const { z } = await market.client("zod");
 
-const chat = new OpenAI({ timeout: market.withinMs }).chat.completions;
-const once = new OpenAI({ timeout: market.withinMs, maxRetries: 0 }).chat.completions;
+const chat = new OpenAI({ timeout: market.withinMs, maxRetries: 0 }).chat.completions;
 const tool = (name) => ({ type: "function", function: { name, description: `The ${name} of a city`, parameters: market.city } });
 const both = { tools: [tool("weather"), tool("clock")], parallel_tool_calls: true };
 const Person = z.object({ name: z.string(), age: z.number().int() });
@@ -124,7 +123,7 @@ eachDialect("bad requests name the field", async (dialect) => {
 
 eachDialect("an answer that breaks off is told and free", async (dialect) => {
   const body = { model: dying[dialect], messages: hello, stream: true };
-  const { data, response } = await once.create(body).withResponse();
+  const { data, response } = await chat.create(body).withResponse();
   const read = async () => {
     for await (const chunk of data) void chunk;
   };

@@ -5,7 +5,7 @@ import * as market from "./market.mjs";
 
 const { check, local, short, sold } = market;
 const { default: OpenAI, toFile } = await market.client("openai");
-const client = new OpenAI({ timeout: market.withinMs });
+const client = new OpenAI({ timeout: market.withinMs, maxRetries: 0 });
 
 /** What the books say that this answer cost. */
 async function charged(response, apiType) {

@@ -8,8 +8,7 @@ const { default: OpenAI } = await market.client("openai");
 const { zodTextFormat } = await market.client("openai/helpers/zod");
 const { z } = await market.client("zod");
 
-const { responses } = new OpenAI({ timeout: market.withinMs });
-const once = new OpenAI({ timeout: market.withinMs, maxRetries: 0 }).responses;
+const { responses } = new OpenAI({ timeout: market.withinMs, maxRetries: 0 });
 const input = market.hello[0].content;
 const weather = { type: "function", name: "weather", description: "Weather of a city", parameters: market.city, strict: true };
 const Person = z.object({ name: z.string(), age: z.number().int() });
@@ -95,7 +94,7 @@ check("errors of responses are typed", async () => {
 });
 
 eachDialect("a response that breaks off is told and free", async (dialect) => {
-  const { data, response } = await once.create({ model: dying[dialect], input, stream: true }).withResponse();
+  const { data, response } = await responses.create({ model: dying[dialect], input, stream: true }).withResponse();
   const read = async () => {
     let last;
     for await (const event of data) last = event;

@@ -14,8 +14,10 @@ LOCAL = SOLD["local"]
 # cancelled in its middle, a dying one breaks off after some content, a parallel one calls two tools at once, a
 # thinking one reasons first.
 SHORT, LONG, DYING, PARALLEL, THINKING = (SOLD[name] for name in ("short", "long", "dying", "parallel", "thinking"))
-# This dialect counts reasoning, but not apart.
-COUNTS_NO_REASONING = "ollama"
+# Sellers of these dialects count reasoning, but not apart.
+COUNT_NO_REASONING = {"messages", "ollama"}
+# A seller of this dialect says what it was asked by itself, as far as it does; others are spoken for.
+ECHOES_BY_ITSELF = "responses"
 # One model that every seller sells, and the sellers' names by dialect.
 SHARED, SELLERS = SOLD["shared"], SOLD["sellers"]
 DIALECTS = sorted(SHORT)
@@ -134,12 +136,12 @@ def assert_told(error, *words):
     assert not missing and len(text.split()) >= 5, f"{text!r} does not tell {missing or 'what to do'}"
 
 
-def raised(kind, call):
+def raised(kind, call, why=""):
     try:
         call()
     except kind as error:
         return error
-    raise AssertionError(f"no {getattr(kind, '__name__', kind)} was raised")
+    raise AssertionError(f"no {getattr(kind, '__name__', kind)} was raised {why}")
 
 
 # ---- the runner --------------------------------------------------------------------------------------------

@@ -6,8 +6,7 @@ from pydantic import BaseModel
 
 from market import *
 
-client = openai.OpenAI(timeout=WITHIN_S, _strict_response_validation=True)
-once = client.with_options(max_retries=0)
+client = openai.OpenAI(timeout=WITHIN_S, max_retries=0, _strict_response_validation=True)
 responses = client.responses
 ASKED = "Say hello to a sailor in one short sentence."
 WEATHER = {"type": "function", "name": "weather", "description": "Weather of a city", "parameters": CITY, "strict": True}
@@ -61,7 +60,8 @@ def the_real_model_responds_in_a_stream():
 def a_plain_response(dialect):
     answer, generation = plain(model=SHORT[dialect], input=ASKED, instructions="Be brief.", metadata={"a": "b"})
     assert answer.status == "completed" and answer.output_text.strip() and answer.error is None, answer
-    assert answer.instructions == "Be brief." and answer.metadata == {"a": "b"}, answer
+    if dialect != ECHOES_BY_ITSELF:
+        assert answer.instructions == "Be brief." and answer.metadata == {"a": "b"}, answer
     assert_recorded(generation, answer.usage, streamed=False, finish_reason="stop")
     assert_simulated_price(*counts(answer.usage))
 
@@ -108,7 +108,8 @@ def called(answer):
 def a_tool_is_called_and_told_in_responses(dialect):
     answer = responses.create(model=SHORT[dialect], input=ASKED, tools=[WEATHER])
     call = called(answer)
-    assert answer.tools[0].name == "weather" and answer.tool_choice == "auto", answer
+    if dialect != ECHOES_BY_ITSELF:
+        assert answer.tools[0].name == "weather" and answer.tool_choice == "auto", answer
     told = [{"role": "user", "content": ASKED}, *(item.to_dict() for item in answer.output),
             {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}]
     after, generation = plain(model=SHORT[dialect], input=told, tools=[WEATHER])
@@ -130,7 +131,7 @@ def reasoning_is_an_item_and_may_be_sent_back(dialect):
     arguments = {"model": THINKING[dialect], "tools": [WEATHER], "reasoning": {"effort": "low", "summary": "auto"}}
     answer = responses.create(input=ASKED, **arguments)
     assert [item.type for item in answer.output] == ["reasoning", "function_call"], answer.output
-    if dialect != COUNTS_NO_REASONING:
+    if dialect not in COUNT_NO_REASONING:
         assert answer.usage.output_tokens_details.reasoning_tokens > 0, answer.usage
     reasoned = answer.output[0]
     assert [part.text for part in [*reasoned.summary, *(reasoned.content or [])]], reasoned
@@ -150,14 +151,14 @@ def a_structure_is_parsed_from_a_response(dialect):
 # ---- errors and cancelling ---------------------------------------------------------------------------------
 @check
 def responses_tell_a_wrong_key():
-    stranger = once.with_options(api_key="sk-bourse-nobody")
+    stranger = client.with_options(api_key="sk-bourse-nobody")
     error = raised(openai.AuthenticationError, lambda: stranger.responses.create(model=LOCAL, input=ASKED))
     assert_told(error, "key")
 
 
 @check
 def responses_tell_an_unknown_model():
-    error = raised(openai.NotFoundError, lambda: once.responses.create(model="no/such-model", input=ASKED))
+    error = raised(openai.NotFoundError, lambda: client.responses.create(model="no/such-model", input=ASKED))
     assert_told(error, "no/such-model")
 
 
@@ -166,7 +167,7 @@ def bad_responses_name_the_field_and_are_free():
     before = balance()
     for field, wrong in {"input": [], "temperature": -1, "max_output_tokens": -5, "tools": [{"type": "function"}]}.items():
         arguments = {"model": SHORT["chat"], "input": ASKED, field: wrong}
-        error = raised(openai.BadRequestError, lambda: once.responses.create(**arguments))
+        error = raised(openai.BadRequestError, lambda: client.responses.create(**arguments), f"for {field} = {wrong}")
         assert error.param and field in error.param, (field, error.param)
         assert_told(error, field)
     assert balance() == before
@@ -175,7 +176,7 @@ def bad_responses_name_the_field_and_are_free():
 @each_dialect
 def a_response_that_breaks_off_is_told_and_free(dialect):
     before = balance()
-    raw = once.responses.with_raw_response.create(model=DYING[dialect], input=ASKED, stream=True)
+    raw = client.responses.with_raw_response.create(model=DYING[dialect], input=ASKED, stream=True)
     last = list(raw.parse())[-1]
     assert last.type in ("error", "response.failed"), last
     message = last.message if last.type == "error" else last.response.error.message
@@ -186,7 +187,7 @@ def a_response_that_breaks_off_is_told_and_free(dialect):
 @each_dialect
 def a_cancelled_response_is_charged_for_what_was_delivered(dialect):
     async def cancel():
-        async with openai.AsyncOpenAI(timeout=WITHIN_S) as asynchronous:
+        async with openai.AsyncOpenAI(timeout=WITHIN_S, max_retries=0) as asynchronous:
             raw = await asynchronous.responses.with_raw_response.create(
                 model=LONG[dialect], input=ASKED, max_output_tokens=LONG_TOKENS, stream=True)
             stream = raw.parse()

@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{LOCAL_MODEL, Program};
@@ -27,7 +27,7 @@ struct Dialect {
     name: &'static str,
     /// The word for it in the market's configuration.
     kind: &'static str,
-    /// What its base URL ends in.
+    /// What its base URL ends in behind the origin.
     base_path: &'static str,
     /// What the simulator calls the shapes that such a seller speaks.
     shapes: &'static [&'static str],
@@ -57,7 +57,7 @@ const FAMILIES: [Family; 5] = [
     // Breaks off after some content.
     Family { name: "dying", upstream_id: "sim/words@error-after-tokens", arguments: &["--words", "12"] },
     // Calls two tools at once, where it may.
-    Family { name: "parallel", upstream_id: "sim/words", arguments: &["--words", "12", "--say", "calls:2"] },
+    Family { name: "parallel", upstream_id: "sim/words", arguments: &["--words", "12", "--tool-calls", "2"] },
     // Reasons before it answers.
     Family {
         name: "thinking",
@@ -97,7 +97,7 @@ impl Sellers {
         let shapes: Vec<&str> = DIALECTS.iter().flat_map(|dialect| dialect.shapes.iter().copied()).collect();
         for family in &FAMILIES {
             let program = started(simulator, family.arguments, &shapes)?;
-            let root = root(&program)?;
+            let origin = program.ready("/sellers/0/origin")?;
             for dialect in &DIALECTS {
                 let slug = format!("simulator/{}-{}", family.name, dialect.name);
                 let mut models = vec![model(&slug, family.upstream_id, "")];
@@ -113,7 +113,7 @@ impl Sellers {
                     &mut config,
                     &name,
                     dialect.kind,
-                    &format!("{root}{}", dialect.base_path),
+                    &format!("{origin}{}", dialect.base_path),
                     &models,
                 )?;
             }
@@ -127,7 +127,8 @@ impl Sellers {
             models.push(model(&slug, "sim/words", price));
             sold[name] = json!(slug);
         }
-        push_provider(&mut config, "sim-media", "openai", &format!("{}/v1", root(&program)?), &models)?;
+        let base_url = format!("{}/v1", program.ready("/sellers/0/origin")?);
+        push_provider(&mut config, "sim-media", "openai", &base_url, &models)?;
         programs.push(program);
         Ok(Self { _programs: programs, config, sold })
     }
@@ -140,13 +141,6 @@ fn started(simulator: &std::path::Path, arguments: &[&str], shapes: &[&str]) -> 
         command.args(["--shape", shape]);
     }
     Program::start(&mut command)
-}
-
-/// A simulator's address without the base path of any one shape.
-fn root(program: &Program) -> Result<String> {
-    let base = program.ready("/sellers/0/base_url")?;
-    let (scheme, rest) = base.split_once("://").with_context(|| format!("`{base}` is no URL"))?;
-    Ok(format!("{scheme}://{}", rest.split('/').next().unwrap_or(rest)))
 }
 
 fn model(slug: &str, upstream_id: &str, further: &str) -> String {
