@@ -15,7 +15,8 @@
 //! | complete, valid claim | claim, at most its bound | claim, at most *most* and `max_tokens` | claim, `claim_exceeds` when cut |
 //! | complete, no claim | least | least | delivered, `usage_unknown` |
 //! | complete, only invalid claims | least | least | delivered, `claim_invalid`, `usage_unknown` |
-//! | cut by seller, buyer, budget or market | claim at most its bound, else least | least, at most the claim | delivered |
+//! | broken by the seller or the market, and taken up by nobody | 0 | 0, no request fee | nothing |
+//! | cut by buyer or budget, or taken up by another seller | claim at most its bound, else least | least, at most the claim | delivered |
 //! | the same, counted exactly | as counted | as counted | counted |
 //! | any of these above the hold | cut to the hold | cut to the hold first | `hold_exceeded` |
 //!
@@ -57,13 +58,15 @@ pub enum Counting {
 pub enum StreamEnd {
     /// With a finish reason of the model's own.
     Complete,
-    /// The seller failed or the stream was cut.
+    /// The seller failed or the stream was cut: a failed answer costs nothing, whatever the seller claims.
     SellerFailed,
+    /// The same, and another seller goes on from there: what was delivered is part of a good answer.
+    TakenUp,
     /// The buyer went away.
     Cancelled,
     /// The hold could not be extended.
     Budget,
-    /// The market stopped.
+    /// The market stopped, or its deadline passed: its own failure, and nothing is charged for it.
     Market,
 }
 
@@ -287,6 +290,9 @@ impl Meter {
     }
 
     fn is_billable(&self, end: StreamEnd, claim: Option<ClaimedUsage>) -> bool {
+        if matches!(end, StreamEnd::SellerFailed | StreamEnd::Market) {
+            return false;
+        }
         let complete = end == StreamEnd::Complete;
         self.has_content()
             || complete && self.rules.counting == Counting::Exact && self.tokens > 0

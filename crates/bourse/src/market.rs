@@ -14,7 +14,8 @@ use crate::supervise::{ChildState, NodeProcess, Supervisor};
 use crate::wiring::{self, LOCAL_SELLER, WiringError};
 use bourse_exchange::{AdminReply, AdminRequest, Exchange, NewKey, OPERATOR_NAME, hash_key};
 use bourse_gateway::{
-    Clock as _, Entropy, Gateway, GatewayConfig, NetConnect, NodeAdmission, Ports, Recorder, Secret, SystemClock,
+    Clock as _, Entropy, Gateway, GatewayConfig, NetConnect, NodeAdmission, Ports, Recorder, Secret,
+    SystemClock,
 };
 use bourse_types::{Digest32, NodeId, SellerName};
 use bourse_wire::funds::Funds as _;
@@ -306,11 +307,7 @@ fn gateway(config: GatewayConfig, exchange: &Arc<Exchange>, entropy: Entropy) ->
     })
 }
 
-fn recorder(
-    gateway: &Gateway,
-    data_dir: &DataDir,
-    bytes_max: u64,
-) -> Result<Option<Recorder>, StartError> {
+fn recorder(gateway: &Gateway, data_dir: &DataDir, bytes_max: u64) -> Result<Option<Recorder>, StartError> {
     if bytes_max == 0 {
         return Ok(None);
     }

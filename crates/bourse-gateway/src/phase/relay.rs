@@ -49,8 +49,8 @@ pub(crate) struct Relay {
     /// What another seller needs to take the stream up; none where the buyer did not ask for that.
     again: Option<Arc<Again>>,
     next_leg: usize,
-    /// What the parts before this one cost together.
-    earlier: Option<Bill>,
+    /// The parts before this one, each a generation of its own. At most as many as there are attempts.
+    earlier: Vec<Open>,
     end: Option<SourceEnd>,
     deadline: Instant,
     /// When something was last read, to the next tick.
@@ -64,9 +64,8 @@ pub(crate) struct Relay {
 
 enum Stage {
     Streaming,
-    /// The part that was delivered is settled; another seller is asked for the rest. With what ends the stream when
-    /// there is none.
-    TakingUp(Pin<Box<TakingUp>>, Option<Wait>, Ending),
+    /// Another seller is asked for the rest. With what ends the stream when there is none.
+    TakingUp(Pin<Box<TakingUp>>, Ending),
     /// The books are written; the terminal waits for the disk, if there is anything to wait for.
     Settling(Option<Wait>, Bytes),
     Ended,
@@ -100,7 +99,7 @@ impl Relay {
             explain,
             again,
             next_leg,
-            earlier: None,
+            earlier: Vec::new(),
             end,
             deadline,
             last_read,
@@ -222,32 +221,51 @@ impl Relay {
         None
     }
 
-    /// Settles what was delivered. Then the terminal, or the rest from somebody else.
+    /// The terminal, or the rest from somebody else. Nothing is settled while the rest may still come: what an answer
+    /// costs depends on how it ends.
     fn stage_after(&mut self, ending: Ending) -> Stage {
-        let resume = self.resume(&ending);
-        let (end, finish, error) = self.verdict(&ending);
+        let Some((again, resume)) = self.resume(&ending) else { return self.settle(&ending) };
+        self.end_attempt(&ending, None);
+        let held = &self.open.held;
+        let (grant, expires, deadline) = (held.grant, held.expires, self.deadline);
+        let handover = Handover { grant, expires, deadline, resume, next_leg: self.next_leg };
+        let shared = Arc::clone(&self.open.shared);
+        Stage::TakingUp(Box::pin(take_up(shared, again, handover)), ending)
+    }
+
+    /// Settles all parts of the answer and writes its end.
+    fn settle(&mut self, ending: &Ending) -> Stage {
+        let (end, finish, error) = self.verdict(ending);
         if let Some(done) = self.source.take_done() {
             self.open.draft.node = Some(done.statement);
         }
+        let Ok(earlier) = self.settle_earlier(end) else { return ended(self.failed_books()) };
         let bill = self.open.bill(end);
-        self.end_attempt(&ending, bill.as_ref().ok());
+        self.end_attempt(ending, bill.as_ref().ok());
         let Ok(bill) = bill else {
             self.open.give_back(Finish::Bourse);
             return ended(self.failed_books());
         };
         let Ok(settled) = self.open.settle(&bill, finish) else { return ended(self.failed_books()) };
-        let Ok(bill) = together(self.earlier.as_ref(), &bill) else { return ended(self.failed_books()) };
-        let shared = Arc::clone(&self.open.shared);
-        let durable = Some(shared.durable.wait(&shared.ports.funds, settled.ticket));
-        let Some((again, resume)) = resume else {
-            let terminal = self.terminal(&bill, error.as_ref());
-            return Stage::Settling(durable, terminal);
+        let Ok(bill) = together(earlier.as_ref(), &bill) else { return ended(self.failed_books()) };
+        let terminal = self.terminal(&bill, error.as_ref());
+        let shared = &self.open.shared;
+        Stage::Settling(Some(shared.durable.wait(&shared.ports.funds, settled.ticket)), terminal)
+    }
+
+    /// Settles the parts that other sellers took up: they cost what they delivered if the whole did not fail.
+    fn settle_earlier(&mut self, end: StreamEnd) -> Result<Option<Bill>, FundsError> {
+        let part = match end {
+            StreamEnd::SellerFailed | StreamEnd::Market => end,
+            _ => StreamEnd::TakenUp,
         };
-        self.earlier = Some(bill);
-        let held = &self.open.held;
-        let (grant, expires, deadline) = (held.grant, held.expires, self.deadline);
-        let handover = Handover { grant, expires, deadline, resume, next_leg: self.next_leg };
-        Stage::TakingUp(Box::pin(take_up(shared, again, handover)), durable, ending)
+        let mut sum: Option<Bill> = None;
+        for mut open in self.earlier.drain(..) {
+            let bill = open.bill(part).unwrap_or_else(|_| nothing());
+            open.settle(&bill, Finish::SellerError)?;
+            sum = Some(together(sum.as_ref(), &bill).unwrap_or(bill));
+        }
+        Ok(sum)
     }
 
     /// What another seller needs to go on, where the buyer wants that and the seller is to blame.
@@ -259,19 +277,15 @@ impl Relay {
         is_left.then(|| Some((Arc::clone(again), self.source.resume(meter)?)))?
     }
 
-    /// Goes on with the rest, or ends as the first part did when nobody has it.
+    /// Goes on with the rest, or ends as the part before did when nobody has it.
     fn taken_up(&mut self, rest: Result<(Open, Box<Begun>), ApiError>) -> Stage {
-        let Stage::TakingUp(_, durable, ending) = std::mem::replace(&mut self.stage, Stage::Ended) else {
+        let Stage::TakingUp(_, ending) = std::mem::replace(&mut self.stage, Stage::Ended) else {
             return Stage::Ended;
         };
-        let Ok((open, begun)) = rest else {
-            let (_, _, error) = self.verdict(&ending);
-            let bill = self.earlier.take().unwrap_or_else(nothing);
-            return Stage::Settling(durable, self.terminal(&bill, error.as_ref()));
-        };
+        let Ok((open, begun)) = rest else { return self.settle(&ending) };
         self.explain.extend_from_slice(format!(",\"continued_by\":\"{}\"", open.held.request).as_bytes());
         let Begun { source, window, out, attempt, ttft, asked, end, next_leg } = *begun;
-        self.open = open;
+        self.earlier.push(std::mem::replace(&mut self.open, open));
         self.source = source;
         self.window = window;
         self.out = out;
@@ -294,7 +308,7 @@ impl Relay {
                     ErrorType::ProviderUnavailable
                 };
                 let message = format!(
-                    "seller `{seller}` broke off: {}; you pay for what was delivered",
+                    "seller `{seller}` broke off: {}; nothing was charged: ask again",
                     failure.reason
                 );
                 (StreamEnd::SellerFailed, Finish::SellerError, Some(ApiError::new(kind, message)))
@@ -305,12 +319,11 @@ impl Relay {
             }
             Ending::Late => {
                 let seconds = self.open.shared.config.timeouts.total.as_secs();
-                let message =
-                    format!("the answer took longer than {seconds} s; you pay for what was delivered");
+                let message = format!("the answer took longer than {seconds} s; nothing was charged");
                 (StreamEnd::Market, Finish::Bourse, Some(ApiError::new(ErrorType::Timeout, message)))
             }
             Ending::Closing => {
-                let message = "the market is closing; you pay for what was delivered";
+                let message = "the market is closing; nothing was charged: ask again in a moment";
                 (StreamEnd::Market, Finish::Bourse, Some(ApiError::new(ErrorType::Server, message)))
             }
         }

@@ -1,7 +1,8 @@
 //! Taking up a stream that broke: another seller goes on from where it stopped.
 //!
-//! The part that was delivered is settled first, with its own receipt. The rest is a generation of its own: another id,
-//! another hold, the legs that were not asked yet, the deadline of the whole request.
+//! The rest is a generation of its own: another id, another hold, another receipt, the legs that were not asked yet, the
+//! deadline of the whole request. All parts are settled together at the end, because a failed answer costs nothing: what
+//! the first part delivered is charged only if the whole comes to a good end.
 
 use super::dispatch::{Answer, Begun, dispatch};
 use super::hold::Held;

@@ -49,8 +49,18 @@ fn check(meter: &Meter, end: StreamEnd, want: (u64, u64, u64), basis: Basis, dou
     assert_eq!(bill.charge.total.0, charged);
 }
 
-const EARLY: [StreamEnd; 4] =
-    [StreamEnd::SellerFailed, StreamEnd::Cancelled, StreamEnd::Budget, StreamEnd::Market];
+/// Ends before the answer's own, of which what was delivered counts.
+const EARLY: [StreamEnd; 3] = [StreamEnd::TakenUp, StreamEnd::Cancelled, StreamEnd::Budget];
+/// Ends by which an answer has failed.
+const FAILED: [StreamEnd; 2] = [StreamEnd::SellerFailed, StreamEnd::Market];
+
+#[test]
+fn row_failed_answers_cost_nothing() {
+    for end in FAILED {
+        check(&with(stream(10), &[claim(30, 10, 12)]), end, (0, 0, 0), Basis::Nothing, Doubts::NONE);
+        check(&frames(7), end, (0, 0, 0), Basis::Nothing, Doubts::NONE);
+    }
+}
 
 #[test]
 fn row_nothing_delivered() {
@@ -226,7 +236,7 @@ fn hidden_reasoning_is_believed_of_those_who_declared_it() {
 fn any_meter() -> impl Strategy<Value = (Meter, StreamEnd)> {
     let claims = proptest::collection::vec((0u64..300, 0u64..300, 0u64..200, 0u64..300, 0u64..50), 0..3);
     let content = proptest::collection::vec((0u64..20, 0u64..4), 0..40);
-    (0usize..3, 0usize..5, claims, content, proptest::option::of((0u64..200, 0u64..200))).prop_map(
+    (0usize..3, 0usize..6, claims, content, proptest::option::of((0u64..200, 0u64..200))).prop_map(
         |(counting, end, claims, content, prompt)| {
             let counting = [Counting::Exact, Counting::Streamed, Counting::Whole][counting];
             let mut meter = Meter::new(rules(counting));
@@ -243,7 +253,7 @@ fn any_meter() -> impl Strategy<Value = (Meter, StreamEnd)> {
             for (prompt, cached, cache_write, completion, reasoning) in claims {
                 meter.on_claim(ClaimedUsage { prompt, cached, cache_write, completion, reasoning });
             }
-            let ends = [EARLY[0], EARLY[1], EARLY[2], EARLY[3], StreamEnd::Complete];
+            let ends = [EARLY[0], EARLY[1], EARLY[2], FAILED[0], FAILED[1], StreamEnd::Complete];
             (meter, ends[end])
         },
     )

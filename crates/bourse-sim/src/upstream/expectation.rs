@@ -1,8 +1,8 @@
 //! What a market should make of each fault, as data.
 //!
 //! Three classes, told apart by what the buyer already has: nothing (another seller is tried, and only
-//! when none is left does the buyer see a status), some content (an explicit error terminal, delivered
-//! tokens charged), or a whole answer (success, with a rule for which usage counts). The table is the
+//! when none is left does the buyer see a status), some content (an explicit error terminal, nothing
+//! charged), or a whole answer (success, with a rule for which usage counts). The table is the
 //! simulator's statement of the contract; the gateway's tests hold the gateway to it.
 
 use super::fault::Fault;
@@ -46,7 +46,7 @@ pub enum Expectation {
         status: u16,
     },
     /// Content reached the buyer, then the seller broke off: exactly one explicit error terminal, and
-    /// only delivered tokens are charged.
+    /// nothing is charged.
     BreaksOff,
     /// A whole answer.
     Answers {

@@ -377,7 +377,7 @@ impl World {
         if finish != Finish::NoSeller {
             let outcome = match end {
                 StreamEnd::Complete => Outcome::success(DurationMs(1)),
-                StreamEnd::SellerFailed => Outcome::Failure,
+                StreamEnd::SellerFailed | StreamEnd::TakenUp => Outcome::Failure,
                 StreamEnd::Cancelled | StreamEnd::Budget | StreamEnd::Market => Outcome::Neutral,
             };
             self.end_attempt(now, number, 200, outcome)?;

@@ -95,7 +95,9 @@ fn explain(json: bool, data_dir: &DataDir, text: &str) -> Result<ExitCode, Failu
             };
             let before = demand.as_ref().and_then(|_| replayer.market().map(|(book, _)| book.clone()));
             let replayed = replayer.feed(event).map_err(|error| unreplayable(path, error))?;
-            let (Replayed::Decision(decision), Some(demand), Some(book)) = (replayed, demand, before) else { continue };
+            let (Replayed::Decision(decision), Some(demand), Some(book)) = (replayed, demand, before) else {
+                continue;
+            };
             let digest = bourse_market::plan_digest(&decision.plan);
             let found = Found {
                 request,
@@ -165,9 +167,8 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// The events of one file. A tail that was cut by a crash ends them; damage is an error.
 fn events<'a>(bytes: &'a [u8], path: &'a Path) -> Result<Vec<DecisionEvent>, Failure> {
-    let damaged = |error: JournalError| {
-        Plain::new(format!("{} is damaged", path.display())).because(error).boxed()
-    };
+    let damaged =
+        |error: JournalError| Plain::new(format!("{} is damaged", path.display())).because(error).boxed();
     let mut events = Vec::new();
     for event in JournalReader::new(bytes).map_err(damaged)? {
         match event {
@@ -224,7 +225,8 @@ impl Found<'_> {
 
     fn text(&self) -> String {
         let mut out = String::new();
-        let identical = if self.is_identical { "the same to the bit" } else { "NOT the one that was recorded" };
+        let identical =
+            if self.is_identical { "the same to the bit" } else { "NOT the one that was recorded" };
         let _ = writeln!(out, "{}: the plan made again is {identical}", self.request);
         let _ = writeln!(out, "  plan {}", self.digest);
         match self.is_sealed {
@@ -236,7 +238,9 @@ impl Found<'_> {
             let _ = writeln!(out, "  seed {}, book {}", plan.seed, plan.snapshot);
         }
         for (number, one) in (1..).zip(self.compared()) {
-            let expected = one.expected.map_or_else(|| "at an unknown price".to_owned(), |usd| format!("{usd} expected"));
+            let expected = one
+                .expected
+                .map_or_else(|| "at an unknown price".to_owned(), |usd| format!("{usd} expected"));
             let _ = write!(out, "  {number}. {}: {expected}", self.seller(one.offer));
             match one.next_best {
                 Some((other, usd)) => {
@@ -247,7 +251,8 @@ impl Found<'_> {
         }
         if let Err(error) = self.plan {
             let _ = writeln!(out, "  {error}");
-            for change in diagnose(self.book, error, &self.demand).nearest.map(|(_, c)| c).unwrap_or_default() {
+            for change in diagnose(self.book, error, &self.demand).nearest.map(|(_, c)| c).unwrap_or_default()
+            {
                 let _ = writeln!(out, "  smallest change: {change}");
             }
         }
@@ -268,9 +273,10 @@ impl Found<'_> {
                 })),
             })
         });
-        let rejected = self.rejected().into_iter().map(|(seller, code, reason)| {
-            json!({ "offer": seller, "code": code, "reason": reason })
-        });
+        let rejected = self
+            .rejected()
+            .into_iter()
+            .map(|(seller, code, reason)| json!({ "offer": seller, "code": code, "reason": reason }));
         json!({
             "request": self.request.to_string(),
             "identical": self.is_identical,
