@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::node::hub::Hub;
 use crate::phase::dispatch::{Answer, Plain, PlainContent, dispatch};
 use crate::phase::hold::Held;
+use crate::phase::note::note_of;
 use crate::phase::plan::{Route, route};
 use crate::phase::prove::Draft;
 use crate::phase::relay::Relay;
@@ -18,10 +19,11 @@ use crate::phase::settle::Open;
 use crate::phase::take_up::Again;
 use crate::phase::{admit, parse};
 use crate::ports::Ports;
+use crate::recent::Recent;
 use crate::routes::{self, Endpoint};
 use crate::source::billed;
 use bourse_market::StreamEnd;
-use bourse_types::{DurationMs, RequestId};
+use bourse_types::{DurationMs, RequestId, TokenCount};
 use bourse_wire::dialect::{Api, Job, StreamFailure, front, splice_usage};
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::CommitTicket;
@@ -56,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) metrics: Metrics,
     pub(crate) durable: Arc<Durable>,
+    pub(crate) recent: Recent,
     pub(crate) born: Instant,
     /// Milliseconds after `born` at which open streams are ended; none while nobody closes.
     drain_at_ms: AtomicU64,
@@ -106,6 +109,7 @@ impl Gateway {
             hub,
             metrics: Metrics::default(),
             durable: Arc::default(),
+            recent: Recent::default(),
             born: Instant::now(),
             drain_at_ms: AtomicU64::new(NEVER),
         })))
@@ -180,7 +184,8 @@ impl Gateway {
             route(&shared.market, request, &job, (now, seed), conversation.as_ref()).map_err(refused)?;
         let total = DurationMs(u64::try_from(shared.config.timeouts.total.as_millis()).unwrap_or(u64::MAX));
         let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));
-        let draft = Draft::new(&job, &route, now);
+        let mut draft = Draft::new(&job, &route, now);
+        *draft.note = note_of(&job, headers, &route.preferences);
         let mut open = Open::new(Arc::clone(shared), held, draft, started);
         open.conversation = conversation.map(Box::new);
         let wants_plan = headers.get(EXPLAIN_HEADER).is_some_and(|v| v.as_bytes() == b"1");
@@ -256,10 +261,14 @@ fn settle_plain(
         PlainContent::Body(body, view, claim) => {
             let raw = view.chunk.usage.clone().and_then(|span| std::str::from_utf8(body.get(span)?).ok());
             front::push_usage(api, &billed(&bill, *claim, raw), &mut usage);
-            splice_usage(body, view, &usage, more)
+            open.draft.upstream_id(view.id(body));
+            open.draft.note.reasoning_tokens = claim.map(|claim| TokenCount(claim.reasoning));
+            splice_usage(api, std::str::from_utf8(body).unwrap_or_default(), view, &usage, more)
         }
         PlainContent::Answer(head, answer) => {
             let mut out = Vec::with_capacity(1024);
+            open.draft.upstream_id(answer.id.as_deref());
+            open.draft.note.reasoning_tokens = answer.usage.map(|claim| TokenCount(claim.reasoning));
             front::push_answer(api, head, answer, &billed(&bill, answer.usage, None), more, &mut out);
             Bytes::from(out)
         }

@@ -29,6 +29,7 @@ mod phase;
 mod ports;
 mod provider;
 mod quality;
+mod recent;
 mod resume;
 mod routes;
 mod secret;
@@ -51,6 +52,7 @@ pub use market::MarketError;
 pub use node::hub::NodeLinkError;
 pub use ports::{AdminPort, Clock, Connect, Entropy, Ports, SystemClock, Target};
 pub use provider::ProviderError;
+pub use recent::RECENT_MAX;
 pub use secret::Secret;
 
 #[cfg(test)]

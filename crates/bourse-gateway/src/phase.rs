@@ -4,6 +4,7 @@ pub(crate) mod admit;
 pub(crate) mod attempt;
 pub(crate) mod dispatch;
 pub(crate) mod hold;
+pub(crate) mod note;
 pub(crate) mod parse;
 pub(crate) mod plan;
 pub(crate) mod prove;

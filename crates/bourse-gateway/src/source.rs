@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::quality::Watch;
 use crate::resume::Resume;
 use bourse_market::{Bill, Meter, ToolCalls};
+use bourse_types::TokenCount;
 use bourse_wire::dialect::SellerUsage;
 use bourse_wire::dialect::grammar::Billed;
 use bourse_wire::error::ApiError;
@@ -137,6 +138,22 @@ impl Source {
         let Self::Provider(source) = self else { return None };
         let (writer, said) = (source.writer.clone()?, source.passage.said()?.to_owned());
         Some(Resume { writer, said, generated: meter.generated() })
+    }
+
+    /// The seller's id of the answer.
+    pub(crate) fn upstream_id(&self) -> Option<&str> {
+        match self {
+            Self::Provider(source) => source.passage.upstream_id(),
+            Self::Node(_) => None,
+        }
+    }
+
+    /// How much of the answer was reasoning, where the seller said so.
+    pub(crate) fn reasoning_tokens(&self) -> Option<TokenCount> {
+        match self {
+            Self::Provider(source) => source.claim.map(|claim| TokenCount(claim.reasoning)),
+            Self::Node(_) => None,
+        }
     }
 
     /// What came of the tool calls so far.

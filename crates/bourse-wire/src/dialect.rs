@@ -17,7 +17,7 @@ pub mod openai;
 pub mod passthrough;
 pub mod responses;
 
-pub(crate) use answer::{AnswerHead, DONE_EVENT, finish_of_word, push_end, push_logprobs, without_usage};
+pub(crate) use answer::{AnswerHead, DONE_EVENT, edited_event, finish_of_word, push_end, push_logprobs};
 pub use answer::{
     ChoiceText, ChunkView, PlainView, SellerUsage, push_cost_members, push_usage, push_usd, read_usage,
     splice_usage,

@@ -138,6 +138,10 @@ struct Legs<'a> {
     failures: Vec<(String, Failure)>,
 }
 
+fn elapsed_ms(since: Instant) -> u32 {
+    u32::try_from(since.elapsed().as_millis()).unwrap_or(u32::MAX)
+}
+
 /// Walks the route.
 pub(crate) async fn dispatch(
     open: &mut Open,
@@ -274,7 +278,7 @@ impl<'a> Legs<'a> {
             // The other is cancelled with its future; who was slow is told, and who was asked stands in the receipt.
             let outcome = if is_first { Outcome::Neutral } else { Outcome::Failure };
             other.guard.end(self.open.shared.ports.clock.now(), outcome);
-            self.open.draft.attempt(&lost.seller, HEDGED_STATUS);
+            self.open.draft.attempt(&lost.seller, HEDGED_STATUS, elapsed_ms(other.asked));
             return Some(answer);
         }
         let result = if is_first { second.await } else { first.await };
@@ -286,7 +290,7 @@ impl<'a> Legs<'a> {
         let Running { offer, prices, window, guard, asked, .. } = running;
         match result {
             Ok(won) => {
-                self.open.draft.attempt(&offer.seller, 200);
+                self.open.draft.attempt(&offer.seller, 200, elapsed_ms(asked));
                 self.open.draft.seller = Some(offer.seller.clone());
                 self.open.draft.node = won.node;
                 self.open.notices = won.notices;
@@ -295,7 +299,7 @@ impl<'a> Legs<'a> {
             }
             Err(failure) => {
                 guard.end(self.open.shared.ports.clock.now(), failure.outcome());
-                self.open.draft.attempt(&offer.seller, failure.status);
+                self.open.draft.attempt(&offer.seller, failure.status, elapsed_ms(asked));
                 self.failed(offer, failure);
                 None
             }

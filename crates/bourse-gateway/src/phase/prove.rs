@@ -7,7 +7,7 @@ use super::plan::Route;
 use bourse_market::Bill;
 use bourse_types::{Digest32, ModelSlug, NanoUsd, RequestId, SellerName, UnixMs};
 use bourse_wire::dialect::Job;
-use bourse_wire::funds::KeyGrant;
+use bourse_wire::funds::{GenerationNote, KeyGrant, NoteText, ProviderResponse};
 use bourse_wire::receipt::{ATTEMPTS_MAX, AttemptRecord, Finish, Receipt, SignedNodeStatement};
 use sha2::{Digest as _, Sha256};
 
@@ -24,6 +24,8 @@ pub(crate) struct Draft {
     streamed: bool,
     pub(crate) created: UnixMs,
     pub(crate) first_content_ms: Option<u64>,
+    /// What the generation record shows beside the receipt.
+    pub(crate) note: Box<GenerationNote>,
 }
 
 impl Draft {
@@ -41,14 +43,23 @@ impl Draft {
             streamed: job.stream,
             created,
             first_content_ms: None,
+            note: Box::default(),
         }
     }
 
     /// Notes that a seller was asked and what came back.
-    pub(crate) fn attempt(&mut self, seller: &SellerName, status: u16) {
+    pub(crate) fn attempt(&mut self, seller: &SellerName, status: u16, latency_ms: u32) {
         if self.attempts.len() < ATTEMPTS_MAX {
             self.attempts.push(AttemptRecord { seller: seller.clone(), status });
+            let latency_ms = Some(latency_ms);
+            let response = ProviderResponse { seller: seller.clone(), status, latency_ms, is_byok: false };
+            self.note.provider_responses.push(response);
         }
+    }
+
+    /// How the seller called its answer.
+    pub(crate) fn upstream_id(&mut self, id: Option<&str>) {
+        self.note.upstream_id = id.and_then(NoteText::clip);
     }
 
     /// The whole record.

@@ -239,6 +239,8 @@ impl Relay {
         if let Some(done) = self.source.take_done() {
             self.open.draft.node = Some(done.statement);
         }
+        self.open.draft.upstream_id(self.source.upstream_id());
+        self.open.draft.note.reasoning_tokens = self.source.reasoning_tokens();
         let Ok(earlier) = self.settle_earlier(end) else { return ended(self.failed_books()) };
         let bill = self.open.bill(end);
         self.end_attempt(ending, bill.as_ref().ok());

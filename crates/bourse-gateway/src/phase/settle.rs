@@ -119,7 +119,11 @@ impl Open {
         let (request, grant) = (self.held.request, self.held.grant);
         let receipt = self.draft.receipt(request, &grant, bill, finish, response_hash, total_ms);
         let now = self.shared.ports.clock.now();
-        let settled = self.shared.ports.funds.settle(Settlement::new(receipt, now));
+        let note = *std::mem::take(&mut self.draft.note);
+        if let Some(id) = &note.upstream_id {
+            self.shared.recent.put(&grant.account_digest, id.as_str(), request);
+        }
+        let settled = self.shared.ports.funds.settle(Settlement { note, ..Settlement::new(receipt, now) });
         self.shared.metrics.settled(bill, finish, total_ms);
         if let Err(error) = &settled {
             // The hold gives itself back when it expires; the market bears what was delivered.

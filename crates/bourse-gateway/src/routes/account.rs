@@ -60,8 +60,9 @@ pub(super) fn own_receipt(
     id: &str,
 ) -> Result<ReceiptDocument, ApiError> {
     let grant = admit::admit(&*shared.ports.funds, headers, shared.ports.clock.now())?;
-    let request =
-        RequestId::parse(id).map_err(|e| ApiError::field("id", format!("`id` is not a generation: {e}")))?;
+    let bad = |e| ApiError::field("id", format!("`id` is not a generation: {e}"));
+    let known = shared.recent.find(&grant.account_digest, id);
+    let request = known.map_or_else(|| RequestId::parse(id).map_err(bad), Ok)?;
     let found = shared.ports.records.receipt(request).map_err(|e| admit::refusal(&e))?;
     found.filter(|document| document.receipt.account_digest == grant.account_digest).ok_or_else(|| {
         ApiError::new(

@@ -4,11 +4,14 @@
 //! whether there is content) and the bytes go on as they are. Only the `usage` object is written anew,
 //! because it carries the price. Answers of our own nodes are written here from the start.
 //!
-//! `usage.cost` is the one authoritative amount. `cost_details` holds `prompt`, `completion`, `request`,
-//! `units` and `rounding`, which add up to it exactly; there is no second amount that a client could add by mistake.
+//! `usage.cost` is the one authoritative amount. `cost_details` holds the cost of prompt and completion under the
+//! field's names, `request`, `units` and `rounding`, which add up to it exactly; there is no second whole amount that a
+//! client could add by mistake.
 
+mod edit;
 mod ours;
 
+pub(crate) use edit::{Change, Edit, push_edited};
 pub use ours::ChoiceText;
 pub(super) use ours::bare_items;
 pub(crate) use ours::{AnswerHead, DONE_EVENT, push_end, push_logprobs};
@@ -44,21 +47,52 @@ pub struct ChunkView {
     pub no_choices: bool,
     /// The value of a top-level `error`, unless it is null.
     pub error: Option<Range<usize>>,
+    /// The seller's id of the answer, within its quotes.
+    pub(crate) id: Option<Range<usize>>,
+    /// What must differ before it passes on.
+    pub(crate) edits: Vec<Edit>,
+    /// The edit that takes the usage out, and its place among the others.
+    pub(crate) usage_edit: Option<(usize, Edit)>,
+    /// Whether there is a `system_fingerprint`, be it null.
+    pub(crate) has_fingerprint: bool,
 }
 
 impl ChunkView {
-    /// Looks at one payload.
+    /// Looks at one payload of a stream.
     pub fn read(api: Api, data: &str) -> Result<Self, JsonError> {
+        Self::look(api, data, Whole::No)
+    }
+
+    fn look(api: Api, data: &str, whole: Whole) -> Result<Self, JsonError> {
         let mut view = Self { no_choices: true, ..Self::default() };
         let mut walk = Walk::new(data);
         walk.members::<JsonError>(|walk, key| {
-            match walk.text(key) {
+            match walk.text(key.clone()) {
                 "choices" if walk.peek() == b'[' => walk.items(|walk| {
                     view.no_choices = false;
                     view.choice(api, walk)
                 })?,
-                "usage" => view.usage = non_null(walk)?,
+                "usage" => {
+                    let value = walk.value()?;
+                    if walk.text(value.clone()) == "null" {
+                        view.edits.push(Edit::new(&key, value, Change::Remove));
+                    } else {
+                        view.usage = Some(value.clone());
+                        view.usage_edit = Some((view.edits.len(), Edit::new(&key, value, Change::Remove)));
+                    }
+                }
                 "error" => view.error = non_null(walk)?,
+                "id" if walk.peek() == b'"' => {
+                    let value = walk.value()?;
+                    view.id = Some(value.start + 1..value.end - 1);
+                }
+                "system_fingerprint" => {
+                    view.has_fingerprint = true;
+                    let value = walk.value()?;
+                    if whole == Whole::No && walk.text(value.clone()) == "null" {
+                        view.edits.push(Edit::new(&key, value, Change::Remove));
+                    }
+                }
                 _ => {
                     walk.value()?;
                 }
@@ -102,14 +136,27 @@ impl ChunkView {
     /// Bytes of content in a `delta` or `message`. Thoughts that stand under several names count once.
     fn message(&mut self, walk: &mut Walk<'_>) -> Result<u64, JsonError> {
         let (mut bytes, mut shown, mut details) = (0, 0, 0);
+        let mut renamed = None;
+        let mut has_reasoning = false;
         walk.members::<JsonError>(|walk, key| {
-            let name = walk.text(key);
+            let name = walk.text(key.clone());
             if name == "tool_calls" && walk.peek() == b'[' {
                 bytes += self.calls(walk)?;
                 return Ok(());
             }
             let value = walk.value()?;
-            let text = walk.text(value);
+            let text = walk.text(value.clone());
+            match name {
+                "tool_calls" | "reasoning_details" | "role" | "function_call" | "audio" if text == "null" => {
+                    self.edits.push(Edit::new(&key, value, Change::Remove));
+                }
+                "reasoning_content" if text != "null" => {
+                    // Its place in the order of edits; filled when it turns out to be the only name.
+                    renamed = Some((self.edits.len(), Edit::new(&key, value, Change::Rename("reasoning"))));
+                }
+                "reasoning" => has_reasoning = true,
+                _ => {}
+            }
             let is_text = !matches!(text, "null" | "false" | "true");
             let inside = if is_text { text.len().saturating_sub(2) as u64 } else { 0 };
             match name {
@@ -120,6 +167,9 @@ impl ChunkView {
             }
             Ok(())
         })?;
+        if let Some((place, edit)) = renamed.filter(|_| !has_reasoning) {
+            self.edits.insert(place, edit);
+        }
         Ok(bytes + if shown > 0 { shown } else { details })
     }
 
@@ -174,6 +224,13 @@ pub(crate) fn finish_of_word(word: &str) -> Finish {
     }
 }
 
+/// Whether a payload is a whole answer or an event of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    Yes,
+    No,
+}
+
 /// What a seller's whole answer says. Spans point into the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlainView {
@@ -186,7 +243,12 @@ pub struct PlainView {
 impl PlainView {
     /// Looks at one body.
     pub fn read(api: Api, body: &str) -> Result<Self, JsonError> {
-        ChunkView::read(api, body).map(|chunk| Self::of(chunk, body))
+        ChunkView::look(api, body, Whole::Yes).map(|chunk| Self::of(chunk, body))
+    }
+
+    /// The seller's id of the answer.
+    pub fn id<'a>(&self, body: &'a [u8]) -> Option<&'a str> {
+        std::str::from_utf8(body.get(self.chunk.id.clone()?)?).ok()
     }
 
     /// What another grammar found in a body that is one object.
@@ -309,7 +371,11 @@ pub fn push_usd(out: &mut Vec<u8>, amount: NanoUsd) {
 
 /// Appends `"cost":…,"cost_details":{…}`.
 pub fn push_cost_members(out: &mut Vec<u8>, charge: &Charge) {
-    push_cost_members_as(out, charge, ["prompt", "completion"]);
+    push_cost_members_as(
+        out,
+        charge,
+        ["upstream_inference_prompt_cost", "upstream_inference_completions_cost"],
+    );
 }
 
 /// As [`push_cost_members`], with a grammar's own words for the cost of prompt and completion.
@@ -408,31 +474,62 @@ fn push_seller_members(out: &mut Vec<u8>, seller: &str) -> bool {
 
 /// A seller's whole answer with its usage object replaced, and members added at its end when there are any
 /// (raw text with a leading comma).
-pub fn splice_usage(body: &[u8], view: &PlainView, usage: &[u8], more: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(body.len() + usage.len() + more.len() + 16);
+pub fn splice_usage(api: Api, body: &str, view: &PlainView, usage: &[u8], more: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(body.len() + usage.len() + more.len() + 32);
+    let edits = view.chunk.edits.as_slice();
     if let Some(span) = &view.chunk.usage {
-        out.extend_from_slice(&body[..span.start]);
+        let place = view.chunk.usage_edit.as_ref().map_or(edits.len(), |(place, _)| *place);
+        let (before, after) = edits.split_at(place);
+        push_edited(&body[..span.start], before, &mut out);
         out.extend_from_slice(usage);
-        out.extend_from_slice(&body[span.end..view.end]);
+        let moved = |edit: &Edit| edit.moved_back(span.end);
+        let after: Vec<Edit> = after.iter().map(moved).collect();
+        push_edited(&body[span.end..view.end], &after, &mut out);
     } else {
-        out.extend_from_slice(&body[..view.end]);
-        out.extend_from_slice(b",\"usage\":");
+        push_edited(&body[..view.end], edits, &mut out);
+        if !out.ends_with(b"{") {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"usage\":");
         out.extend_from_slice(usage);
+    }
+    if matches!(api, Api::Chat | Api::Text) && !view.chunk.has_fingerprint {
+        out.extend_from_slice(b",\"system_fingerprint\":null");
     }
     out.extend_from_slice(more);
     out.push(b'}');
     Bytes::from(out)
 }
 
-/// An event with its usage set to null, for sellers that count in every event. Only the first payload
-/// line is supported; `None` otherwise.
-pub(crate) fn without_usage(raw: &[u8], data: &str, usage: &Range<usize>) -> Option<Bytes> {
-    let start = memchr::memmem::find(raw, data.as_bytes())?;
-    let mut out = Vec::with_capacity(raw.len());
-    out.extend_from_slice(&raw[..start + usage.start]);
-    out.extend_from_slice(b"null");
-    out.extend_from_slice(&raw[start + usage.end..]);
-    Some(Bytes::from(out))
+impl ChunkView {
+    /// Takes the usage out too, for sellers that count in events with content.
+    pub(crate) fn without_usage(&mut self) {
+        if let Some((place, edit)) = self.usage_edit.take() {
+            self.edits.insert(place, edit);
+        }
+    }
+}
+
+/// An event of a stream with its edits, as one event of one line.
+pub(crate) fn edited_event(raw: &[u8], data: &str, edits: &[Edit]) -> Bytes {
+    let mut out = Vec::with_capacity(raw.len() + 16);
+    let place = memchr::memmem::find(raw, data.as_bytes()).filter(|_| !data.contains(['\n', '\r']));
+    if let Some(start) = place {
+        out.extend_from_slice(&raw[..start]);
+        push_edited(data, edits, &mut out);
+        out.extend_from_slice(&raw[start + data.len()..]);
+    } else {
+        // Line ends can only stand between the tokens of its JSON.
+        out.extend_from_slice(b"data: ");
+        push_edited(data, edits, &mut out);
+        for byte in &mut out {
+            if matches!(byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
+        }
+        out.extend_from_slice(b"\n\n");
+    }
+    Bytes::from(out)
 }
 
 #[cfg(test)]

@@ -182,6 +182,10 @@ pub trait Passage: Send {
     fn raw_usage(&self) -> Option<&str> {
         None
     }
+    /// The seller's id of the answer, where it has told one.
+    fn upstream_id(&self) -> Option<&str> {
+        None
+    }
     /// What the answer said so far, when another seller can take it up there.
     fn said(&self) -> Option<&str> {
         None

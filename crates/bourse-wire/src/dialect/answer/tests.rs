@@ -46,7 +46,7 @@ fn cost_details_sum_to_cost_and_sellers_money_is_left_out() {
     let text = String::from_utf8(out).unwrap();
     assert_eq!(
         text,
-        r#"{"prompt_tokens":1000,"completion_tokens":50,"total_tokens":1050,"prompt_tokens_details":{"cached_tokens":100,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":7},"cost":0.000172522,"cost_details":{"prompt":0.0001425,"completion":0.000030016,"request":0.000000005,"units":0,"rounding":0.000000001}}"#
+        r#"{"prompt_tokens":1000,"completion_tokens":50,"total_tokens":1050,"prompt_tokens_details":{"cached_tokens":100,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":7},"cost":0.000172522,"cost_details":{"upstream_inference_prompt_cost":0.0001425,"upstream_inference_completions_cost":0.000030016,"request":0.000000005,"units":0,"rounding":0.000000001}}"#
     );
 }
 
@@ -137,23 +137,52 @@ fn ends_errors_and_usage_are_seen_wherever_they_stand() {
 fn usage_is_spliced_into_the_sellers_bytes() {
     let check = |body: &str, want: &str| {
         let view = PlainView::read(Api::Chat, body).unwrap();
-        let out = splice_usage(body.as_bytes(), &view, b"{\"cost\":1}", b",\"bourse\":{}");
+        let out = splice_usage(Api::Chat, body, &view, b"{\"cost\":1}", b",\"bourse\":{}");
         assert_eq!(std::str::from_utf8(&out).unwrap(), want);
     };
     check(
         r#"{"id":"x", "usage" : {"a":1} , "choices":[] } "#,
-        r#"{"id":"x", "usage" : {"cost":1} , "choices":[] ,"bourse":{}}"#,
+        r#"{"id":"x", "usage" : {"cost":1} , "choices":[] ,"system_fingerprint":null,"bourse":{}}"#,
     );
-    check(r#"{"id":"x"}"#, r#"{"id":"x","usage":{"cost":1},"bourse":{}}"#);
+    check(r#"{"id":"x"}"#, r#"{"id":"x","usage":{"cost":1},"system_fingerprint":null,"bourse":{}}"#);
+    check(
+        r#"{"usage":null,"system_fingerprint":"f","choices":[{"message":{"tool_calls":null,"reasoning_content":"a"}}]}"#,
+        r#"{"system_fingerprint":"f","choices":[{"message":{"reasoning":"a"}}],"usage":{"cost":1},"bourse":{}}"#,
+    );
+    check(
+        r#"{"choices":[{"message":{"reasoning_content":"a"}}],"usage":{"a":1},"system_fingerprint":null}"#,
+        r#"{"choices":[{"message":{"reasoning":"a"}}],"usage":{"cost":1},"system_fingerprint":null,"bourse":{}}"#,
+    );
 }
 
 #[test]
 fn usage_in_a_content_event_is_taken_out() {
     let data = r#"{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":1}}"#;
     let raw = format!("data: {data}\n\n");
-    let usage = view(data).usage.unwrap();
-    let out = without_usage(raw.as_bytes(), data, &usage).unwrap();
-    assert_eq!(out, "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"usage\":null}\n\n".as_bytes());
+    let mut view = view(data);
+    view.without_usage();
+    let out = edited_event(raw.as_bytes(), data, &view.edits);
+    assert_eq!(out, "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n".as_bytes());
+}
+
+#[test]
+fn what_strict_clients_refuse_is_taken_out_of_a_stream() {
+    let check = |data: &str, want: &str| {
+        let raw = format!("data: {data}\r\n\r\n");
+        let out = edited_event(raw.as_bytes(), data, &view(data).edits);
+        assert_eq!(std::str::from_utf8(&out).unwrap(), format!("data: {want}\r\n\r\n"));
+    };
+    check(
+        r#"{"usage":null,"choices":[{"delta":{"role":null,"content":null,"tool_calls":null}}],"system_fingerprint":null}"#,
+        r#"{"choices":[{"delta":{"content":null}}]}"#,
+    );
+    check(
+        r#"{"choices":[{"delta":{"reasoning_content":"x"}}]}"#,
+        r#"{"choices":[{"delta":{"reasoning":"x"}}]}"#,
+    );
+    let both = r#"{"choices":[{"delta":{"reasoning_content":"x","reasoning":"x"}}]}"#;
+    check(both, both);
+    assert!(view(r#"{"choices":[{"delta":{"content":"x"}}],"system_fingerprint":"f"}"#).edits.is_empty());
 }
 
 #[test]

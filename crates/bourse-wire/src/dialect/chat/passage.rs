@@ -6,12 +6,10 @@
 
 use super::errors;
 use crate::dialect::grammar::{Billed, Head, Passage, Seen, SellerError, Sink, StreamNews};
-use crate::dialect::{AnswerHead, Api, ChunkView, DONE_EVENT, read_usage, without_usage};
+use crate::dialect::{AnswerHead, Api, ChunkView, DONE_EVENT, edited_event, read_usage};
 use crate::error::ApiError;
 use crate::sse::Event;
-use bytes::Bytes;
 use std::borrow::Cow;
-use std::ops::Range;
 
 /// One stream.
 pub(super) struct ChatPassage {
@@ -22,11 +20,13 @@ pub(super) struct ChatPassage {
     ours: Head,
     /// The last usage object that could be read, on one line.
     usage: Option<String>,
+    /// The seller's id, of its first event.
+    id: Option<String>,
 }
 
 impl ChatPassage {
     pub(super) fn new(api: Api, head: &Head) -> Self {
-        Self { api, head: None, ours: head.clone(), usage: None }
+        Self { api, head: None, ours: head.clone(), usage: None, id: None }
     }
 
     fn with_head(&self, write: impl FnOnce(&AnswerHead)) {
@@ -34,23 +34,6 @@ impl ChatPassage {
             Some(head) => write(head),
             None => write(&AnswerHead::of(self.api, true, &self.ours)),
         }
-    }
-
-    fn usage_event(
-        &mut self,
-        event: &Event,
-        text: &str,
-        span: &Range<usize>,
-        view: &ChunkView,
-        sink: &mut dyn Sink,
-    ) -> StreamNews {
-        let raw = &text[span.clone()];
-        let claim = read_usage(raw);
-        self.usage = claim.map(|_| on_one_line(raw).into_owned());
-        if !view.no_choices {
-            sink.push(without_usage(&event.raw, text, span).unwrap_or_else(|| rewritten(text, span)));
-        }
-        StreamNews { usage: Some(claim), is_last: false }
     }
 }
 
@@ -66,7 +49,7 @@ impl Passage for ChatPassage {
         let view = std::str::from_utf8(bytes)
             .ok()
             .and_then(|text| Some((text, ChunkView::read(self.api, text).ok()?)));
-        let Some((text, view)) = view else {
+        let Some((text, mut view)) = view else {
             return Err(SellerError::cut("the stream was cut inside an event"));
         };
         if let Some(error) = &view.error {
@@ -77,13 +60,22 @@ impl Passage for ChatPassage {
         }
         if self.head.is_none() {
             self.head = AnswerHead::of_chunk(self.api, &on_one_line(text));
+            self.id = view.id.clone().map(|span| text[span].to_owned());
         }
-        let news = if let Some(span) = &view.usage {
-            self.usage_event(event, text, span, &view, sink)
-        } else {
+        let mut news = StreamNews::default();
+        let is_usage_alone = view.no_choices && view.usage.is_some();
+        if let Some(span) = &view.usage {
+            let raw = &text[span.clone()];
+            let claim = read_usage(raw);
+            self.usage = claim.map(|_| on_one_line(raw).into_owned());
+            news.usage = Some(claim);
+            view.without_usage();
+        }
+        if view.edits.is_empty() {
             sink.push(event.raw.clone());
-            StreamNews::default()
-        };
+        } else if !is_usage_alone {
+            sink.push(edited_event(&event.raw, text, &view.edits));
+        }
         let ChunkView { content_bytes, tool_calls, finishes, finish, .. } = view;
         Ok(Seen { content_bytes, tool_calls, finishes, finish, news })
     }
@@ -105,6 +97,10 @@ impl Passage for ChatPassage {
     fn raw_usage(&self) -> Option<&str> {
         self.usage.as_deref()
     }
+
+    fn upstream_id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
 }
 
 /// JSON without line ends, which can only stand between its tokens.
@@ -114,12 +110,6 @@ fn on_one_line(json: &str) -> Cow<'_, str> {
     } else {
         Cow::Borrowed(json)
     }
-}
-
-/// An event of several data lines, as one line without its usage.
-fn rewritten(text: &str, usage: &Range<usize>) -> Bytes {
-    let (before, after) = (on_one_line(&text[..usage.start]), on_one_line(&text[usage.end..]));
-    Bytes::from(format!("data: {before}null{after}\n\n"))
 }
 
 #[cfg(test)]

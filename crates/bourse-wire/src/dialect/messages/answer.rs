@@ -133,6 +133,10 @@ pub(in crate::dialect) fn view(body: &str) -> Result<PlainView, JsonError> {
                 let span = Some(walk.value()?);
                 *(if name == "usage" { &mut chunk.usage } else { &mut chunk.error }) = span;
             }
+            ("id", b'"') => {
+                let value = walk.value()?;
+                chunk.id = Some(value.start + 1..value.end - 1);
+            }
             ("stop_reason", b'"') => {
                 let word = walk.string()?;
                 chunk.finish = Some(finish_of(walk.text(word)));

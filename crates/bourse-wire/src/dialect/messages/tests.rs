@@ -40,7 +40,7 @@ fn with_billed<T>(raw: Option<&str>, run: impl FnOnce(&Billed<'_>) -> T) -> T {
 }
 
 /// What was billed, as every usage object here ends.
-const COST: &str = r#""cost":0.00000002,"cost_details":{"prompt":0.00000001,"completion":0.00000001,"request":0,"units":0,"rounding":0}}"#;
+const COST: &str = r#""cost":0.00000002,"cost_details":{"upstream_inference_prompt_cost":0.00000001,"upstream_inference_completions_cost":0.00000001,"request":0,"units":0,"rounding":0}}"#;
 
 fn text(out: Vec<u8>) -> String {
     String::from_utf8(out).unwrap()

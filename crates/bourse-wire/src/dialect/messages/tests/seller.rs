@@ -332,7 +332,7 @@ fn an_answer_passes_with_its_price() {
             r#"{{"input_tokens":5,"cache_creation_input_tokens":2,"cache_read_input_tokens":3,"output_tokens":5,"output_tokens_details":{{"thinking_tokens":4}},"service_tier":"standard",{COST}"#
         )
     );
-    let spliced = splice_usage(ANSWER.as_bytes(), &view, usage.as_bytes(), b",\"x\":1");
+    let spliced = splice_usage(crate::dialect::Api::Messages, ANSWER, &view, usage.as_bytes(), b",\"x\":1");
     let json: serde_json::Value = serde_json::from_slice(&spliced).unwrap();
     assert_eq!((json["usage"]["cost"].as_f64(), json["x"].as_i64()), (Some(0.000_000_02), Some(1)));
 }
