@@ -24,6 +24,7 @@ const OFF_TIER: u16 = 1 << 1;
 const LOWER: u16 = 1;
 
 /// What the choice is made from.
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 pub(super) struct Field<'a> {
     snapshot: &'a MarketSnapshot,
     health: &'a HealthTable,
@@ -189,7 +190,9 @@ impl<'a> Field<'a> {
                 self.fill(pool, place, span, &mut later);
             }
         }
-        pools.iter_mut().for_each(|pool| pool.lottery.close());
+        for pool in &mut pools {
+            pool.lottery.close();
+        }
         later.sort_unstable();
         let mut attempts = Vec::with_capacity(budget);
         let mut resting_from = None;
