@@ -5,7 +5,7 @@
 use crate::offer::{Operations, Supports};
 use crate::preferences::Preferences;
 use crate::sticky::Warmth;
-use bourse_types::{ModelSlug, PriceSchedule, Usage};
+use bourse_types::{ModelSlug, Usage};
 
 /// Bytes of text that a token stands for at most, on average over a text: what is divided by it is a
 /// count of tokens that no ordinary text stays below (English has 4 to 5 bytes per token).
@@ -95,12 +95,4 @@ impl<'a> Demand<'a> {
     pub(crate) fn answer_tokens(&self) -> u64 {
         self.max_tokens.unwrap_or(1)
     }
-}
-
-/// The list price of an expected usage in pico-dollars, in floats: for weighing only.
-pub(crate) fn list_price_pico(prices: &PriceSchedule, usage: &Usage) -> f64 {
-    usage.prompt.0 as f64 * prices.prompt.0 as f64
-        + usage.completion.0 as f64 * prices.completion.0 as f64
-        + prices.request.0 as f64 * 1_000.0
-        + usage.units as f64 * prices.unit.0 as f64
 }

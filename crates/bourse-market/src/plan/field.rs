@@ -3,7 +3,7 @@
 use super::draw::{BLOCK, Lottery, Random, Weights, weight};
 use super::rank::{Best, Key};
 use super::{LATER, Span, sieve};
-use crate::demand::{Demand, list_price_pico};
+use crate::demand::Demand;
 use crate::effective::{ExpectedTokens, burdened, effective_cost_pico};
 use crate::health::{HealthTable, Quality, Standing, Statistics, Vital, Window};
 use crate::offer::{OfferIndex, ServiceTier, Supports};
@@ -382,8 +382,7 @@ impl<'a> Field<'a> {
 
     /// The list price of the expected usage.
     fn list_price(&self, at: usize) -> f64 {
-        let prices = self.snapshot.offers()[at].prices;
-        prices.map_or(f64::INFINITY, |prices| list_price_pico(&prices, &self.usage))
+        self.list_price_of(&self.snapshot.columns().weighed[at]) + self.units_price(at)
     }
 
     /// What a good answer should cost at an offer.
@@ -396,11 +395,14 @@ impl<'a> Field<'a> {
 
     /// The same where nothing of the prompt was seen before.
     fn cold_cost(&self, at: usize) -> f64 {
-        let prices = &self.snapshot.columns().weighed[at];
-        burdened(self.list_price_of(prices) + self.units_price(at), self.vitals[at].burden)
+        burdened(self.list_price(at), self.vitals[at].burden)
     }
 
+    /// Units are rare, so that their price has no column.
     fn units_price(&self, at: usize) -> f64 {
+        if self.usage.units == 0 {
+            return 0.0;
+        }
         let price = self.snapshot.offers()[at].prices.map_or(0, |prices| prices.unit.0);
         self.usage.units as f64 * price as f64
     }
