@@ -96,3 +96,28 @@ impl<'a> Demand<'a> {
         self.max_tokens.unwrap_or(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_models_named_are_bounded() {
+        let wishes = Preferences::default();
+        let fallbacks: Vec<_> =
+            (0..MODELS_MAX).map(|n| ModelSlug::parse(&format!("m{n}")).unwrap()).collect();
+        let named = |count: usize| Demand { fallbacks: &fallbacks[..count], ..Demand::new("m", &wishes) };
+        assert_eq!(named(MODELS_MAX - 1).models().count(), MODELS_MAX);
+        let past = named(MODELS_MAX);
+        assert_eq!((past.models().count(), past.models().last()), (MODELS_MAX, Some("m14")));
+    }
+
+    #[test]
+    fn what_is_expected_follows_what_was_asked() {
+        let wishes = Preferences::default();
+        let demand = Demand { prompt_bytes: 400, choices: 2, units_max: 3, ..Demand::new("m", &wishes) };
+        assert_eq!(demand.usage_expected(), Usage { units: 3, ..Usage::of_tokens(100, 0, 512) });
+        let short = Demand { prompt_bytes: 0, max_tokens: Some(5), ..demand };
+        assert_eq!(short.usage_expected(), Usage { units: 3, ..Usage::of_tokens(1, 0, 10) });
+    }
+}
