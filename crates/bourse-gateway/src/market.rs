@@ -72,6 +72,9 @@ fn digest_of(offers: &[Offer]) -> Digest32 {
     Digest32(*hasher.finalize().as_bytes())
 }
 
+/// How the name of a free variant ends.
+const FREE_SUFFIX: &str = ":free";
+
 /// A first content that is later than this many times the seller's 99th percentile is a stall.
 const STALL_FACTOR: f64 = 1.5;
 /// No seller is suspected earlier.
@@ -114,6 +117,7 @@ impl Market {
                     data: model.data,
                     unit: model.unit,
                     is_distillable: model.is_distillable,
+                    is_free: slug.as_str().ends_with(FREE_SUFFIX),
                     ..Offer::new(slug, config.name.clone(), model.prices, context)
                 };
                 let upstream = Arc::new(provider.upstream(&config.name, &model.upstream_id)?);

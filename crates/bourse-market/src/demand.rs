@@ -5,7 +5,7 @@
 use crate::offer::{Operations, Supports};
 use crate::preferences::Preferences;
 use crate::sticky::Warmth;
-use bourse_types::{ModelSlug, PriceSchedule, Usage};
+use bourse_types::{ModelSlug, Usage};
 
 /// Bytes of text that a token stands for at most, on average over a text: what is divided by it is a
 /// count of tokens that no ordinary text stays below (English has 4 to 5 bytes per token).
@@ -97,10 +97,27 @@ impl<'a> Demand<'a> {
     }
 }
 
-/// The list price of an expected usage in pico-dollars, in floats: for weighing only.
-pub(crate) fn list_price_pico(prices: &PriceSchedule, usage: &Usage) -> f64 {
-    usage.prompt.0 as f64 * prices.prompt.0 as f64
-        + usage.completion.0 as f64 * prices.completion.0 as f64
-        + prices.request.0 as f64 * 1_000.0
-        + usage.units as f64 * prices.unit.0 as f64
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_models_named_are_bounded() {
+        let wishes = Preferences::default();
+        let fallbacks: Vec<_> =
+            (0..MODELS_MAX).map(|n| ModelSlug::parse(&format!("m{n}")).unwrap()).collect();
+        let named = |count: usize| Demand { fallbacks: &fallbacks[..count], ..Demand::new("m", &wishes) };
+        assert_eq!(named(MODELS_MAX - 1).models().count(), MODELS_MAX);
+        let past = named(MODELS_MAX);
+        assert_eq!((past.models().count(), past.models().last()), (MODELS_MAX, Some("m14")));
+    }
+
+    #[test]
+    fn what_is_expected_follows_what_was_asked() {
+        let wishes = Preferences::default();
+        let demand = Demand { prompt_bytes: 400, choices: 2, units_max: 3, ..Demand::new("m", &wishes) };
+        assert_eq!(demand.usage_expected(), Usage { units: 3, ..Usage::of_tokens(100, 0, 512) });
+        let short = Demand { prompt_bytes: 0, max_tokens: Some(5), ..demand };
+        assert_eq!(short.usage_expected(), Usage { units: 3, ..Usage::of_tokens(1, 0, 10) });
+    }
 }

@@ -43,6 +43,11 @@ macro_rules! flags {
                 Self::MEMBERS.iter().map(|(member, _)| *member).filter(move |member| self.contains(*member))
             }
 
+            /// Reads the name of one member.
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::MEMBERS.iter().find(|(_, name)| *name == text).map(|(member, _)| *member)
+            }
+
             /// The members' names, in the order of their bits.
             pub fn names(self) -> impl Iterator<Item = &'static str> {
                 Self::MEMBERS.iter().filter(move |(member, _)| self.contains(*member)).map(|(_, name)| *name)

@@ -114,6 +114,11 @@ impl ServiceTier {
     pub fn as_str(self) -> &'static str {
         ["default", "priority", "flex"][self as usize]
     }
+
+    /// Reads [`ServiceTier::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Default, Self::Priority, Self::Flex].into_iter().find(|tier| tier.as_str() == text)
+    }
 }
 
 /// What one unit of an offer is, where it does not sell by tokens alone.
@@ -134,6 +139,11 @@ impl Unit {
     /// The field's word for it.
     pub fn as_str(self) -> &'static str {
         ["image", "second", "character", "search"][self as usize]
+    }
+
+    /// Reads [`Unit::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Image, Self::Second, Self::Character, Self::Search].into_iter().find(|u| u.as_str() == text)
     }
 }
 
@@ -307,6 +317,9 @@ mod tests {
     fn sets_name_their_members() {
         let set = Supports::TOOLS.with(Supports::SEED);
         assert_eq!(set.to_string(), "tools, seed");
+        assert_eq!((Supports::parse("seed"), Supports::parse("sed")), (Some(Supports::SEED), None));
+        assert_eq!((ServiceTier::parse("flex"), ServiceTier::parse("flux")), (Some(ServiceTier::Flex), None));
+        assert_eq!((Unit::parse("search"), Unit::parse("")), (Some(Unit::Search), None));
         assert!(Supports::ALL.contains(set) && !set.contains(Supports::ALL));
         assert_eq!(set.without(Supports::TOOLS), Supports::SEED);
         assert_eq!(Supports::ALL.members().count(), 17);

@@ -14,8 +14,9 @@
 //!
 //! Within a group offers are drawn without replacement with weight 1/cost², where cost is what a good
 //! answer to *this* request really costs there (see [`effective_cost_pico`](crate::effective_cost_pico)),
-//! mixed with [`EXPLORATION_SHARE`] of an even draw so that no eligible offer starves. `order` and `sort`
-//! replace the draw by a fixed order. At most [`ATTEMPTS_MAX`] offers are tried; the rest is rejected as
+//! mixed with [`EXPLORATION_SHARE`] of an even draw so that no eligible offer starves; only an offer whose
+//! warm cache makes it the cheapest of its group goes first without a draw. `order` and `sort` replace
+//! the draw by a fixed order. At most [`ATTEMPTS_MAX`] offers are tried; the rest is rejected as
 //! beyond the budget, so that every offer of every model named is either an attempt or has a reason.
 //!
 //! The plan is a function of its arguments. Weights are floats made by +, ×, ÷ in a fixed order, which

@@ -172,9 +172,36 @@ pub struct ProviderModelSection {
     /// USD per request; nothing when left out.
     #[serde(default)]
     pub price_request: Option<String>,
+    /// What is sold beside tokens: image, second, character or search.
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// USD per unit, a decimal string.
+    #[serde(default)]
+    pub price_unit: Option<String>,
     /// Longest context in tokens, where known.
     #[serde(default)]
     pub context_tokens: Option<u32>,
+    /// Longest answer in tokens, where that is less.
+    #[serde(default)]
+    pub completion_tokens: Option<u32>,
+    /// Which kinds of requests it serves; chats and text completions when left out.
+    #[serde(default)]
+    pub operations: Vec<String>,
+    /// default, priority or flex.
+    #[serde(default)]
+    pub service_tier: Option<String>,
+    /// What the provider promises about prompts: no_retention, no_training, zdr.
+    #[serde(default)]
+    pub data_policy: Vec<String>,
+    /// Where it runs, such as `us-east5`.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// How the weights are stored, such as `fp8`.
+    #[serde(default)]
+    pub quantization: Option<String>,
+    /// Whether the model's author allows training on its answers.
+    #[serde(default)]
+    pub distillable: bool,
 }
 
 impl Default for GatewaySection {

@@ -4,8 +4,10 @@ use crate::config::{self, Config, ConfigError, Environment, ProviderModelSection
 use bourse_exchange::{ByokTerms, ExchangeConfig};
 use bourse_gateway::adapter::adapter_of_kind;
 use bourse_gateway::{Durability, GatewayConfig, ProviderConfig, ProviderModel, Secret, Timeouts};
-use bourse_types::{ModelSlug, PriceSchedule, SellerName};
+use bourse_market::{DataPolicy, Operations, Quantization, ServiceTier, Unit};
+use bourse_types::{ModelSlug, PicoUsdPerUnit, PriceSchedule, SellerName};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the seller on this machine is called in plans, receipts and books.
@@ -45,6 +47,19 @@ pub enum WiringError {
         /// What was written.
         kind: String,
     },
+    /// A word that a list or choice does not know.
+    #[error("{field} does not know `{word}`")]
+    #[diagnostic(help("`bourse config explain` lists its words"))]
+    Word {
+        /// Which field.
+        field: String,
+        /// What was written.
+        word: String,
+    },
+    /// A unit without a price, or the other way round.
+    #[error("{0}: unit and price_unit go together")]
+    #[diagnostic(help("say both what a unit is and what it costs, or neither"))]
+    HalfAUnit(String),
     /// The variable that should hold a key is not set.
     #[error("provider `{provider}` needs its key in the environment variable {variable}")]
     #[diagnostic(help("set it before `bourse up`, or remove api_key_env when the API asks for no key"))]
@@ -171,11 +186,53 @@ fn provider_model(
     if let Some(text) = &section.price_request {
         prices.request = config::amount(&format!("{place}.price_request"), text)?;
     }
-    let mut model = ProviderModel::new(slug, upstream_id, prices);
+    let unit = match (&section.unit, &section.price_unit) {
+        (None, None) => None,
+        (Some(unit), Some(price)) => {
+            prices.unit = PicoUsdPerUnit(config::price(&format!("{place}.price_unit"), price)?.0);
+            Some(word(&place, "unit", unit, Unit::parse)?)
+        }
+        _ => return Err(WiringError::HalfAUnit(place)),
+    };
+    let mut model = ProviderModel { unit, ..ProviderModel::new(slug, upstream_id, prices) };
     if let Some(context_tokens) = section.context_tokens {
         model.context_tokens_max = context_tokens.into();
     }
+    model.completion_tokens_max = section.completion_tokens.map(Into::into);
+    facts(&mut model, section, &place)?;
     Ok(model)
+}
+
+/// What buyers' rules look at.
+fn facts(model: &mut ProviderModel, section: &ProviderModelSection, place: &str) -> Result<(), WiringError> {
+    if !section.operations.is_empty() {
+        model.operations = Operations::NONE;
+    }
+    for name in &section.operations {
+        model.operations = model.operations.with(word(place, "operations", name, Operations::parse)?);
+    }
+    for name in &section.data_policy {
+        model.data = model.data.with(word(place, "data_policy", name, DataPolicy::parse)?);
+    }
+    if let Some(tier) = &section.service_tier {
+        model.tier = word(place, "service_tier", tier, ServiceTier::parse)?;
+    }
+    if let Some(stored) = &section.quantization {
+        model.quantization = word(place, "quantization", stored, Quantization::parse)?;
+    }
+    model.region = section.region.as_deref().map(Arc::from);
+    model.is_distillable = section.distillable;
+    Ok(())
+}
+
+fn word<T>(
+    place: &str,
+    field: &str,
+    text: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<T, WiringError> {
+    let unknown = || WiringError::Word { field: format!("{place}.{field}"), word: text.to_owned() };
+    parse(text).ok_or_else(unknown)
 }
 
 fn prices(place: &str, prompt: &str, completion: &str) -> Result<PriceSchedule, WiringError> {
@@ -234,6 +291,30 @@ mod tests {
     }
 
     #[test]
+    fn what_rules_look_at_is_read_word_by_word() {
+        let model = |more: &str| {
+            let wired =
+                gateway(&parsed(&format!("{MAPLE}{more}")), &Environment::of(&[("MAPLE", "sk-maple")]));
+            wired.unwrap().providers[0].models[0].clone()
+        };
+        let plain = model("");
+        assert_eq!((plain.tier, plain.data, plain.unit), (ServiceTier::Default, DataPolicy::NONE, None));
+        let full = model(
+            "unit = \"image\"\nprice_unit = \"0.04\"\noperations = [\"images\", \"chat\"]\nservice_tier = \"flex\"\n\
+             data_policy = [\"no_training\"]\nregion = \"us-east5\"\nquantization = \"mxfp4\"\ndistillable = true\n\
+             completion_tokens = 900\n",
+        );
+        assert_eq!(
+            (full.unit, full.prices.unwrap().unit),
+            (Some(Unit::Image), PicoUsdPerUnit(40_000_000_000))
+        );
+        assert_eq!(full.operations, Operations::CHAT.with(Operations::IMAGES));
+        assert_eq!((full.tier, full.data), (ServiceTier::Flex, DataPolicy::NO_TRAINING));
+        assert_eq!((full.region.as_deref(), full.quantization), (Some("us-east5"), Quantization::Mxfp4));
+        assert_eq!((full.is_distillable, full.completion_tokens_max), (true, Some(900)));
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named() {
         let check = |from: &str, to: &str, want: &str| {
             assert_eq!(refusal(&MAPLE.replace(from, to)), format!("error: {want}"));
@@ -244,6 +325,15 @@ mod tests {
         check("\"maple\"", "\"ma ple\"", "provider name `ma ple` is not a name");
         let request = "provider `maple`: model `a/b`.price_request is not an amount";
         check("price_prompt", "price_request = \"-1\"\nprice_prompt", request);
+        let more = |text: &str| format!("{text}\nprice_prompt");
+        let place = "provider `maple`: model `a/b`";
+        check(
+            "price_prompt",
+            &more("unit = \"image\""),
+            &format!("{place}: unit and price_unit go together"),
+        );
+        let unknown = format!("{place}.data_policy does not know `private`");
+        check("price_prompt", &more("data_policy = [\"private\"]"), &unknown);
         check("\"0.1\"", "\"free\"", "provider `maple`: model `a/b`.price_prompt is not a price");
         assert_eq!(refusal(&format!("{MAPLE}{MAPLE}")), "error: two sellers are called `maple`");
     }

@@ -2,8 +2,8 @@
 //!
 //! Shares are those of the first draw, 1/cost² mixed with an even part, and each further draw divides what
 //! is left of them. Weights are summed in blocks of [`BLOCK`] and in rows of blocks, so that a draw looks at
-//! three short rows instead of one long one; the weights themselves are not kept but computed again for the
-//! one block that a draw falls into. Every sum adds in one fixed order, in [`LANES`] lanes, so that it can
+//! three short rows instead of one long one; the weights themselves are not kept, but for those of one block,
+//! and are computed again where a draw falls into another. Every sum adds in one fixed order, in [`LANES`] lanes, so that it can
 //! use a processor's vectors and still comes out the same on every machine.
 
 use super::EXPLORATION_SHARE;
@@ -45,7 +45,7 @@ pub(super) fn weight(cost: f64) -> f64 {
 }
 
 /// Who takes part in a draw, as sums of weights.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lottery {
     blocks: Vec<f64>,
     rows: Vec<f64>,
@@ -55,16 +55,30 @@ pub(super) struct Lottery {
     members: u32,
     members_left: u32,
     total: f64,
+    /// The block whose weights are at hand, and what is left of them.
+    open: (usize, Weights),
 }
 
 impl Lottery {
     pub(super) fn with_capacity(members: usize) -> Self {
         let blocks = members.div_ceil(BLOCK) + 1;
-        Self { blocks: Vec::with_capacity(blocks), counts: Vec::with_capacity(blocks), ..Self::default() }
+        Self {
+            blocks: Vec::with_capacity(blocks),
+            rows: Vec::new(),
+            counts: Vec::with_capacity(blocks),
+            taken: Vec::new(),
+            members: 0,
+            members_left: 0,
+            total: 0.0,
+            open: (0, [0.0; BLOCK]),
+        }
     }
 
     /// Adds a block of which `count` weights are above zero.
     pub(super) fn push(&mut self, weights: &Weights, count: u32) {
+        if self.blocks.is_empty() {
+            self.open = (0, *weights);
+        }
         self.blocks.push(sum(weights));
         self.counts.push(count);
         self.members += count;
@@ -103,17 +117,17 @@ impl Lottery {
     }
 
     /// The slot in which `target` falls when the weights are laid end to end.
-    fn at_weight(&self, target: f64, weights: &impl Fn(usize) -> Weights) -> u32 {
+    fn at_weight(&mut self, target: f64, weights: &impl Fn(usize) -> Weights) -> u32 {
         let (row, target) = find(&self.rows, target);
         let blocks = &self.blocks[row * BLOCK..self.blocks.len().min((row + 1) * BLOCK)];
         let (block, target) = find(blocks, target);
         let block = row * BLOCK + block;
-        let (lane, _) = find(&self.left_of(block, weights), target);
+        let (lane, _) = find(self.left_of(block, weights), target);
         (block * BLOCK + lane) as u32
     }
 
     /// The slot of the member that `n` others that are left stand before.
-    fn nth(&self, mut n: u32, weights: &impl Fn(usize) -> Weights) -> u32 {
+    fn nth(&mut self, mut n: u32, weights: &impl Fn(usize) -> Weights) -> u32 {
         let mut block = 0;
         while n >= self.counts[block] {
             n -= self.counts[block];
@@ -124,12 +138,16 @@ impl Lottery {
         (block * BLOCK + members.nth(n as usize).unwrap_or(0)) as u32
     }
 
-    fn left_of(&self, block: usize, weights: &impl Fn(usize) -> Weights) -> Weights {
-        let mut row = weights(block);
-        for slot in self.taken.iter().map(|slot| *slot as usize).filter(|slot| slot / BLOCK == block) {
-            row[slot % BLOCK] = 0.0;
+    /// Opens a block: its weights, without those of who was taken.
+    fn left_of(&mut self, block: usize, weights: &impl Fn(usize) -> Weights) -> &mut Weights {
+        if self.open.0 != block {
+            let mut row = weights(block);
+            for slot in self.taken.iter().map(|slot| *slot as usize).filter(|slot| slot / BLOCK == block) {
+                row[slot % BLOCK] = 0.0;
+            }
+            self.open = (block, row);
         }
-        row
+        &mut self.open.1
     }
 
     pub(super) fn take(&mut self, slot: u32, weights: &impl Fn(usize) -> Weights) {
@@ -137,8 +155,10 @@ impl Lottery {
         self.taken.push(slot);
         self.counts[block] -= 1;
         self.members_left -= 1;
+        let left = self.left_of(block, weights);
+        left[slot as usize % BLOCK] = 0.0;
         // Summed again rather than subtracted: an empty block must weigh exactly nothing.
-        self.blocks[block] = sum(&self.left_of(block, weights));
+        self.blocks[block] = sum(left);
         let row = block / BLOCK;
         self.rows[row] = sum(&self.blocks[row * BLOCK..self.blocks.len().min((row + 1) * BLOCK)]);
     }

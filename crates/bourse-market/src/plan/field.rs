@@ -3,7 +3,7 @@
 use super::draw::{BLOCK, Lottery, Random, Weights, weight};
 use super::rank::{Best, Key};
 use super::{LATER, Span, sieve};
-use crate::demand::{Demand, list_price_pico};
+use crate::demand::Demand;
 use crate::effective::{ExpectedTokens, burdened, effective_cost_pico};
 use crate::health::{HealthTable, Quality, Standing, Statistics, Vital, Window};
 use crate::offer::{OfferIndex, ServiceTier, Supports};
@@ -24,6 +24,7 @@ const OFF_TIER: u16 = 1 << 1;
 const LOWER: u16 = 1;
 
 /// What the choice is made from.
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 pub(super) struct Field<'a> {
     snapshot: &'a MarketSnapshot,
     health: &'a HealthTable,
@@ -189,7 +190,9 @@ impl<'a> Field<'a> {
                 self.fill(pool, place, span, &mut later);
             }
         }
-        pools.iter_mut().for_each(|pool| pool.lottery.close());
+        for pool in &mut pools {
+            pool.lottery.close();
+        }
         later.sort_unstable();
         let mut attempts = Vec::with_capacity(budget);
         let mut resting_from = None;
@@ -379,8 +382,7 @@ impl<'a> Field<'a> {
 
     /// The list price of the expected usage.
     fn list_price(&self, at: usize) -> f64 {
-        let prices = self.snapshot.offers()[at].prices;
-        prices.map_or(f64::INFINITY, |prices| list_price_pico(&prices, &self.usage))
+        self.list_price_of(&self.snapshot.columns().weighed[at]) + self.units_price(at)
     }
 
     /// What a good answer should cost at an offer.
@@ -393,11 +395,14 @@ impl<'a> Field<'a> {
 
     /// The same where nothing of the prompt was seen before.
     fn cold_cost(&self, at: usize) -> f64 {
-        let prices = &self.snapshot.columns().weighed[at];
-        burdened(self.list_price_of(prices) + self.units_price(at), self.vitals[at].burden)
+        burdened(self.list_price(at), self.vitals[at].burden)
     }
 
+    /// Units are rare, so that their price has no column.
     fn units_price(&self, at: usize) -> f64 {
+        if self.usage.units == 0 {
+            return 0.0;
+        }
         let price = self.snapshot.offers()[at].prices.map_or(0, |prices| prices.unit.0);
         self.usage.units as f64 * price as f64
     }

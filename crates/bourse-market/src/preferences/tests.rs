@@ -280,9 +280,9 @@ proptest! {
             wishes.clone().tightened_by(&one).tightened_by(&two),
         ];
         let judged = bounds.each_ref().map(|wishes| refused(&snapshot, &Demand::new("m", wishes)));
-        for n in 0..snapshot.offers().len() {
-            prop_assert!(judged[0][n].is_none() || judged[1][n].is_some());
-            prop_assert!(judged[1][n].is_none() || judged[2][n].is_some());
+        for (looser, tighter) in judged.iter().zip(&judged[1..]) {
+            let mut pairs = looser.iter().zip(tighter);
+            prop_assert!(pairs.all(|(looser, tighter)| looser.is_none() || tighter.is_some()));
         }
         let other_way = wishes.tightened_by(&two).tightened_by(&one);
         let other_way = refused(&snapshot, &Demand::new("m", &other_way));

@@ -115,3 +115,31 @@ fn a_warm_cache_draws_its_conversation_back() {
     let warm = firsts(&[Warmth { offer: OfferIndex(1), tokens: 10_000 }]);
     assert!(cold < 700 && warm > 950, "{cold} {warm}");
 }
+
+/// The same bytes on every machine, in every build: sums and draws over many blocks, failing sellers, two models.
+#[test]
+fn the_plan_is_golden() {
+    let offers = (0..500u64).map(|n| {
+        let offer = priced(&format!("s{n:03}"), 100_000 + 7_919 * (n % 89));
+        let model = ModelSlug::parse(if n % 5 == 0 { "n" } else { "m" }).unwrap();
+        Offer { model, supports: if n % 11 == 0 { Supports::NONE } else { Supports::ALL }, ..offer }
+    });
+    let snapshot = market(offers.collect());
+    let mut health = HealthTable::new(&snapshot);
+    for n in (0..500).step_by(3) {
+        health.on_start(OfferIndex(n));
+        let ttft = DurationMs(50 + u64::from(n));
+        let outcome = if n % 9 == 0 { Outcome::Failure } else { Outcome::success(ttft) };
+        health.on_outcome(OfferIndex(n), NOW, outcome);
+    }
+    let wishes = Preferences { partition: Partition::None, ..Preferences::default() };
+    let fallbacks = [ModelSlug::parse("n").unwrap()];
+    let demand = Demand { fallbacks: &fallbacks, needs: Supports::TOOLS, ..demand(&wishes) };
+    let made = plan(&snapshot, &health, &demand, NOW, 42);
+    let attempts: Vec<u32> = made.as_ref().unwrap().attempts.iter().map(|index| index.0).collect();
+    assert_eq!(attempts, [366, 73, 143, 161, 3, 439, 92, 405, 163, 298, 85, 238, 271, 284, 356, 82]);
+    assert_eq!(
+        crate::plan_digest(&made).to_string(),
+        "b71341b287cf358304aa4a48b4698243848880aeac82bc6d3b86042d77d66133"
+    );
+}

@@ -192,7 +192,7 @@ fn promises_regions_and_policies_are_hard() {
         let demand = demand(&wishes);
         match want {
             None => {
-                assert!(plan(&market(vec![us.clone()]), &HealthTable::default(), &demand, NOW, 1).is_ok())
+                assert!(plan(&market(vec![us.clone()]), &HealthTable::default(), &demand, NOW, 1).is_ok());
             }
             Some((reason, words)) => {
                 check_rejected(us.clone(), &demand, reason);
