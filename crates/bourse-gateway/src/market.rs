@@ -103,6 +103,7 @@ impl Market {
             let provider = Arc::new(Provider::new(config)?);
             for model in &config.models {
                 let (slug, context) = (model.model.clone(), model.context_tokens_max);
+                let seller = model.seller.as_ref().unwrap_or(&config.name).clone();
                 let offer = Offer {
                     completion_tokens_max: model.completion_tokens_max,
                     supports: model.supports,
@@ -114,9 +115,10 @@ impl Market {
                     data: model.data,
                     unit: model.unit,
                     is_distillable: model.is_distillable,
-                    ..Offer::new(slug, config.name.clone(), model.prices, context)
+                    is_free: model.is_free,
+                    ..Offer::new(slug, seller, model.prices, context)
                 };
-                let upstream = Arc::new(provider.upstream(&config.name, &model.upstream_id)?);
+                let upstream = Arc::new(provider.upstream(&config.name, model)?);
                 providers.push((offer, Seller::Provider(Arc::clone(&provider), upstream)));
             }
         }
