@@ -116,6 +116,8 @@ pub struct ProviderConfig {
 pub struct ProviderModel {
     /// The slug that buyers write.
     pub model: ModelSlug,
+    /// The seller's name where it is not the provider's, such as `spruce/priority` or `spruce/us-east5`.
+    pub seller: Option<SellerName>,
     /// The name that the provider knows.
     pub upstream_id: Arc<str>,
     /// What it asks; none keeps the offer visible and unrouted.
@@ -136,12 +138,16 @@ pub struct ProviderModel {
     pub operations: Operations,
     /// How fast and how dear.
     pub tier: ServiceTier,
+    /// The `service_tier` that a call names, where the API takes one.
+    pub tier_word: Option<&'static str>,
     /// What the provider promises about prompts and answers.
     pub data: DataPolicy,
     /// What one unit is, where it does not sell by tokens alone.
     pub unit: Option<Unit>,
     /// Whether the model's author allows training on its answers.
     pub is_distillable: bool,
+    /// Whether it is a free variant, with limits of its own.
+    pub is_free: bool,
 }
 
 impl ProviderModel {
@@ -152,6 +158,7 @@ impl ProviderModel {
     pub fn new(model: ModelSlug, upstream_id: &str, prices: PriceSchedule) -> Self {
         Self {
             model,
+            seller: None,
             upstream_id: Arc::from(upstream_id),
             prices: Some(prices),
             context_tokens_max: Self::CONTEXT_TOKENS_DEFAULT,
@@ -162,9 +169,11 @@ impl ProviderModel {
             region: None,
             operations: Operations::CHAT.with(Operations::TEXT),
             tier: ServiceTier::Default,
+            tier_word: None,
             data: DataPolicy::NONE,
             unit: None,
             is_distillable: false,
+            is_free: false,
         }
     }
 }

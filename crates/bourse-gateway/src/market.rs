@@ -72,9 +72,6 @@ fn digest_of(offers: &[Offer]) -> Digest32 {
     Digest32(*hasher.finalize().as_bytes())
 }
 
-/// How the name of a free variant ends.
-const FREE_SUFFIX: &str = ":free";
-
 /// A first content that is later than this many times the seller's 99th percentile is a stall.
 const STALL_FACTOR: f64 = 1.5;
 /// No seller is suspected earlier.
@@ -106,6 +103,7 @@ impl Market {
             let provider = Arc::new(Provider::new(config)?);
             for model in &config.models {
                 let (slug, context) = (model.model.clone(), model.context_tokens_max);
+                let seller = model.seller.as_ref().unwrap_or(&config.name).clone();
                 let offer = Offer {
                     completion_tokens_max: model.completion_tokens_max,
                     supports: model.supports,
@@ -117,10 +115,10 @@ impl Market {
                     data: model.data,
                     unit: model.unit,
                     is_distillable: model.is_distillable,
-                    is_free: slug.as_str().ends_with(FREE_SUFFIX),
-                    ..Offer::new(slug, config.name.clone(), model.prices, context)
+                    is_free: model.is_free,
+                    ..Offer::new(slug, seller, model.prices, context)
                 };
-                let upstream = Arc::new(provider.upstream(&config.name, &model.upstream_id)?);
+                let upstream = Arc::new(provider.upstream(&config.name, model)?);
                 providers.push((offer, Seller::Provider(Arc::clone(&provider), upstream)));
             }
         }

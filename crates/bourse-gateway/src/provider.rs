@@ -1,7 +1,7 @@
 //! A hosted API as a seller: its address, its headers, its connections.
 
 use crate::adapter::{ProviderAdapter, adapter_of_kind};
-use crate::config::ProviderConfig;
+use crate::config::{ProviderConfig, ProviderModel};
 use crate::ports::{Connect, Target};
 use crate::upstream::{Exchange, Pool, UpstreamError, send};
 use bourse_types::SellerName;
@@ -50,8 +50,21 @@ pub(crate) struct Provider {
 /// One model of a hosted API: its name there, and where to ask for it.
 pub(crate) struct Upstream {
     pub(crate) id: Arc<str>,
+    /// The `service_tier` that a call names.
+    tier_word: Option<&'static str>,
     /// For every grammar that is spoken: where whole answers and streams are asked for.
     uris: Vec<(Shape, [Uri; 2])>,
+}
+
+impl Upstream {
+    /// The body of a call with the tier that the offer is of. `body` is one JSON object that names no tier.
+    pub(crate) fn tiered(&self, shape: Shape, body: Bytes) -> Bytes {
+        let takes = matches!(shape, Shape::Chat | Shape::Text | Shape::Responses);
+        let (Some(word), Some(inside)) = (self.tier_word.filter(|_| takes), body.strip_suffix(b"}")) else {
+            return body;
+        };
+        Bytes::from([inside, b",\"service_tier\":\"", word.as_bytes(), b"\"}"].concat())
+    }
 }
 
 impl Provider {
@@ -90,7 +103,12 @@ impl Provider {
     }
 
     /// Finds out where to ask for a model.
-    pub(crate) fn upstream(&self, name: &SellerName, id: &Arc<str>) -> Result<Upstream, ProviderError> {
+    pub(crate) fn upstream(
+        &self,
+        name: &SellerName,
+        model: &ProviderModel,
+    ) -> Result<Upstream, ProviderError> {
+        let id = &model.upstream_id;
         let uri = |shape, stream| {
             let path = self.adapter.path(shape, id, stream);
             let reason = "a model's name does not fit into its path";
@@ -103,7 +121,7 @@ impl Provider {
                 uris.push((shape, [uri(shape, false)?, uri(shape, true)?]));
             }
         }
-        Ok(Upstream { id: Arc::clone(id), uris })
+        Ok(Upstream { id: Arc::clone(id), tier_word: model.tier_word, uris })
     }
 
     /// Sends a body and waits for the head of the answer.
@@ -133,6 +151,7 @@ impl Provider {
 mod tests {
     use super::*;
     use crate::secret::Secret;
+    use bourse_types::{ModelSlug, PicoUsdPerToken, PriceSchedule};
 
     fn provider(base_url: &str) -> Result<Provider, ProviderError> {
         Provider::new(&ProviderConfig {
@@ -144,12 +163,31 @@ mod tests {
         })
     }
 
+    fn model() -> ProviderModel {
+        let prices = PriceSchedule::per_token(PicoUsdPerToken(1), PicoUsdPerToken(1));
+        ProviderModel::new(ModelSlug::parse("a/m").unwrap(), "m", prices)
+    }
+
+    #[test]
+    fn an_offer_of_a_tier_is_asked_for_as_such() {
+        let p = provider("https://x/v1").unwrap();
+        let check = |tier_word, shape, want: &str| {
+            let upstream =
+                p.upstream(&SellerName::parse("p").unwrap(), &ProviderModel { tier_word, ..model() });
+            assert_eq!(upstream.unwrap().tiered(shape, Bytes::from_static(b"{\"a\":1}")), want);
+        };
+        check(None, Shape::Chat, r#"{"a":1}"#);
+        check(Some("flex"), Shape::Chat, r#"{"a":1,"service_tier":"flex"}"#);
+        check(Some("priority"), Shape::Responses, r#"{"a":1,"service_tier":"priority"}"#);
+        check(Some("priority"), Shape::Embeddings, r#"{"a":1}"#);
+    }
+
     #[test]
     fn base_urls_become_targets() {
         let p = provider("https://api.example.com/v1/").unwrap();
         assert_eq!(p.target, Target { tls: true, host: "api.example.com".into(), port: 443 });
         let uri = |p: &Provider, shape| {
-            let upstream = p.upstream(&SellerName::parse("p").unwrap(), &Arc::from("m")).unwrap();
+            let upstream = p.upstream(&SellerName::parse("p").unwrap(), &model()).unwrap();
             upstream.uris.into_iter().find(|(s, _)| *s == shape).unwrap().1[0].clone()
         };
         assert_eq!(uri(&p, Shape::Chat), "/v1/chat/completions");

@@ -3,18 +3,21 @@
 //! Later layers win: built-in defaults, the file, `BOURSE_*` variables, flags. A field nobody knows is an
 //! error, not a shrug, because a misspelled limit that silently keeps its default is a defect found on the
 //! worst day. Every value remembers the layer it came from, for `bourse config explain`. Secrets are not
-//! configuration: a provider names the environment variable that holds its key, and only the start of the
-//! market reads it.
+//! configuration: a provider names the environment variable or the file that holds its key, and only the start of
+//! the market reads it.
 
 mod explain;
 mod fields;
+pub mod kinds;
 mod layers;
+mod sellers;
 #[cfg(test)]
 mod tests;
 
 pub use explain::Explained;
 pub use fields::{FIELDS, Field};
 pub use layers::{ConfigError, Flag, Layers, Loaded};
+pub use sellers::{ProviderModelSection, ProviderSection};
 
 use bourse_types::{NanoUsd, PicoUsdPerToken};
 use serde::{Deserialize, Serialize};
@@ -130,78 +133,6 @@ pub struct NodeSection {
     pub price_prompt: String,
     /// What the local node asks per generated token, in USD.
     pub price_completion: String,
-}
-
-/// One hosted API that this market resells.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProviderSection {
-    /// The seller's name in plans, receipts and books.
-    pub name: String,
-    /// The dialect it speaks, such as `openai`; the gateway knows which there are.
-    pub kind: String,
-    /// Its API, up to and including the version, such as `https://api.example.com/v1`.
-    pub base_url: String,
-    /// The environment variable that holds its key. None: the API asks for none.
-    #[serde(default)]
-    pub api_key_env: Option<String>,
-    /// What it sells.
-    #[serde(default)]
-    pub model: Vec<ProviderModelSection>,
-}
-
-/// One model of a provider.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProviderModelSection {
-    /// The slug that buyers write.
-    pub id: String,
-    /// The name that the provider knows; the slug itself when left out.
-    #[serde(default)]
-    pub upstream_id: Option<String>,
-    /// USD per prompt token, a decimal string.
-    pub price_prompt: String,
-    /// USD per generated token, a decimal string.
-    pub price_completion: String,
-    /// USD per prompt token read from a cache; as `price_prompt` when left out.
-    #[serde(default)]
-    pub price_cached: Option<String>,
-    /// USD per prompt token written into a cache; as `price_prompt` when left out.
-    #[serde(default)]
-    pub price_cache_write: Option<String>,
-    /// USD per request; nothing when left out.
-    #[serde(default)]
-    pub price_request: Option<String>,
-    /// What is sold beside tokens: image, second, character or search.
-    #[serde(default)]
-    pub unit: Option<String>,
-    /// USD per unit, a decimal string.
-    #[serde(default)]
-    pub price_unit: Option<String>,
-    /// Longest context in tokens, where known.
-    #[serde(default)]
-    pub context_tokens: Option<u32>,
-    /// Longest answer in tokens, where that is less.
-    #[serde(default)]
-    pub completion_tokens: Option<u32>,
-    /// Which kinds of requests it serves; chats and text completions when left out.
-    #[serde(default)]
-    pub operations: Vec<String>,
-    /// default, priority or flex.
-    #[serde(default)]
-    pub service_tier: Option<String>,
-    /// What the provider promises about prompts: no_retention, no_training, zdr.
-    #[serde(default)]
-    pub data_policy: Vec<String>,
-    /// Where it runs, such as `us-east5`.
-    #[serde(default)]
-    pub region: Option<String>,
-    /// How the weights are stored, such as `fp8`.
-    #[serde(default)]
-    pub quantization: Option<String>,
-    /// Whether the model's author allows training on its answers.
-    #[serde(default)]
-    pub distillable: bool,
 }
 
 impl Default for GatewaySection {

@@ -1,13 +1,15 @@
 //! From configuration to what each role is told: the last place where text is parsed.
 
-use crate::config::{self, Config, ConfigError, Environment, ProviderModelSection, ProviderSection};
+mod key;
+mod sellers;
+
+pub use sellers::MODELS_MAX;
+
+use crate::config::{self, Config, ConfigError, Environment};
 use bourse_exchange::{ByokTerms, ExchangeConfig};
-use bourse_gateway::adapter::adapter_of_kind;
-use bourse_gateway::{Durability, GatewayConfig, ProviderConfig, ProviderModel, Secret, Timeouts};
-use bourse_market::{DataPolicy, Operations, Quantization, ServiceTier, Unit};
-use bourse_types::{ModelSlug, PicoUsdPerUnit, PriceSchedule, SellerName};
+use bourse_gateway::{Durability, GatewayConfig, ProviderConfig, Timeouts};
+use bourse_types::{ModelSlug, PriceSchedule, SellerName};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What the seller on this machine is called in plans, receipts and books.
@@ -38,36 +40,108 @@ pub enum WiringError {
     #[error("two sellers are called `{0}`")]
     #[diagnostic(help("give each [[provider]] its own name; `{LOCAL_SELLER}` is the node on this machine"))]
     Twice(String),
+    /// One seller offers one model twice.
+    #[error("`{seller}` offers `{model}` twice")]
+    #[diagnostic(help(
+        "give one of them a `variant`, such as its region: the seller is then called `name/variant`"
+    ))]
+    OfferTwice {
+        /// Who.
+        seller: SellerName,
+        /// What.
+        model: ModelSlug,
+    },
     /// A dialect that nobody speaks.
     #[error("provider `{provider}` speaks `{kind}`, which this market does not")]
-    #[diagnostic(help("kind = \"openai\" fits every server with an OpenAI-compatible API"))]
+    #[diagnostic(help(
+        "it speaks {known}; kind = \"openai-compatible\" fits every server with an OpenAI-compatible API"
+    ))]
     Kind {
         /// Whose.
         provider: String,
         /// What was written.
         kind: String,
+        /// What could be.
+        known: String,
     },
-    /// A word that a list or choice does not know.
-    #[error("{field} does not know `{word}`")]
-    #[diagnostic(help("`bourse config explain` lists its words"))]
+    /// An endpoint that the dialect does not have.
+    #[error("provider `{provider}` of kind `{kind}` cannot be asked for `{operation}`")]
+    #[diagnostic(help("leave it out of `operations`, or choose the kind whose API has it"))]
+    Unspoken {
+        /// Whose.
+        provider: String,
+        /// Its kind.
+        kind: &'static str,
+        /// What was written.
+        operation: String,
+    },
+    /// A word that is none of those that are known.
+    #[error("{field} knows no `{word}`")]
+    #[diagnostic(help("it knows {known}"))]
     Word {
         /// Which field.
         field: String,
         /// What was written.
         word: String,
+        /// What could be.
+        known: String,
     },
-    /// A unit without a price, or the other way round.
-    #[error("{0}: unit and price_unit go together")]
-    #[diagnostic(help("say both what a unit is and what it costs, or neither"))]
-    HalfAUnit(String),
+    /// A field that cannot be left out.
+    #[error("{field} is missing{when}")]
+    #[diagnostic(help("`bourse config explain` shows what it means"))]
+    Missing {
+        /// Which field.
+        field: String,
+        /// Why it is needed; empty where it always is.
+        when: &'static str,
+    },
+    /// Names and changes of names in one list.
+    #[error("{field} mixes names with changes")]
+    #[diagnostic(help("write all names, or only names with + and - that change what the kind usually can"))]
+    MixedList {
+        /// Which field.
+        field: String,
+    },
+    /// Zero data retention, and what it excludes.
+    #[error("{place} promises zero data retention and retains or trains")]
+    #[diagnostic(help("remove `zdr`, or `retains_prompts` and `trains_on_prompts`"))]
+    Contradiction {
+        /// Whose.
+        place: String,
+    },
+    /// Free, with a price.
+    #[error("{place} is free and has a price")]
+    #[diagnostic(help("remove `free`, or the prices"))]
+    FreeAndPriced {
+        /// Whose.
+        place: String,
+    },
     /// The variable that should hold a key is not set.
-    #[error("provider `{provider}` needs its key in the environment variable {variable}")]
+    #[error("{place} needs its key in the environment variable {variable}")]
     #[diagnostic(help("set it before `bourse up`, or remove api_key_env when the API asks for no key"))]
     NoKey {
         /// Whose.
-        provider: String,
+        place: String,
         /// Which variable.
         variable: String,
+    },
+    /// A key in a variable and in a file.
+    #[error("{place} has api_key_env and api_key_file")]
+    #[diagnostic(help("keep one"))]
+    TwoKeys {
+        /// Whose.
+        place: String,
+    },
+    /// The file that should hold a key does not do.
+    #[error("{place}: the file {path} with its key {why}")]
+    #[diagnostic(help("a key file holds the key alone and may be read by its owner only"))]
+    KeyFile {
+        /// Whose.
+        place: String,
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
     },
     /// A number out of its range.
     #[error("{field} is {value}, at most {max} is possible")]
@@ -134,105 +208,22 @@ fn providers(config: &Config, environment: &Environment) -> Result<Vec<ProviderC
             return Err(WiringError::Twice(section.name.clone()));
         }
     }
-    config.provider.iter().map(|section| provider(section, environment)).collect()
+    config.provider.iter().map(|section| sellers::provider(section, environment)).collect()
 }
 
-fn provider(section: &ProviderSection, environment: &Environment) -> Result<ProviderConfig, WiringError> {
-    let field = |name: &str| format!("provider `{}`: {name}", section.name);
-    let name = SellerName::parse(&section.name)
-        .map_err(|source| WiringError::Name { field: format!("provider name `{}`", section.name), source })?;
-    if adapter_of_kind(&section.kind).is_none() {
-        return Err(WiringError::Kind { provider: section.name.clone(), kind: section.kind.clone() });
-    }
-    let api_key = match &section.api_key_env {
-        None => None,
-        Some(variable) => match environment.get(variable) {
-            Some(key) => Some(Secret::new(key)),
-            None => {
-                return Err(WiringError::NoKey {
-                    provider: section.name.clone(),
-                    variable: variable.clone(),
-                });
-            }
-        },
-    };
-    let models = section.model.iter().map(|model| provider_model(model, &field)).collect::<Result<_, _>>()?;
-    Ok(ProviderConfig {
-        name,
-        kind: section.kind.clone(),
-        base_url: section.base_url.clone(),
-        api_key,
-        models,
-    })
-}
-
-fn provider_model(
-    section: &ProviderModelSection,
-    field: &dyn Fn(&str) -> String,
-) -> Result<ProviderModel, WiringError> {
-    let slug = ModelSlug::parse(&section.id).map_err(|source| WiringError::Name {
-        field: field(&format!("model id `{}`", section.id)),
-        source,
-    })?;
-    let upstream_id = section.upstream_id.as_deref().unwrap_or(&section.id);
-    let place = field(&format!("model `{}`", section.id));
-    let mut prices = prices(&place, &section.price_prompt, &section.price_completion)?;
-    if let Some(text) = &section.price_cached {
-        prices.cached_prompt = config::price(&format!("{place}.price_cached"), text)?;
-    }
-    if let Some(text) = &section.price_cache_write {
-        prices.cache_write = config::price(&format!("{place}.price_cache_write"), text)?;
-    }
-    if let Some(text) = &section.price_request {
-        prices.request = config::amount(&format!("{place}.price_request"), text)?;
-    }
-    let unit = match (&section.unit, &section.price_unit) {
-        (None, None) => None,
-        (Some(unit), Some(price)) => {
-            prices.unit = PicoUsdPerUnit(config::price(&format!("{place}.price_unit"), price)?.0);
-            Some(word(&place, "unit", unit, Unit::parse)?)
-        }
-        _ => return Err(WiringError::HalfAUnit(place)),
-    };
-    let mut model = ProviderModel { unit, ..ProviderModel::new(slug, upstream_id, prices) };
-    if let Some(context_tokens) = section.context_tokens {
-        model.context_tokens_max = context_tokens.into();
-    }
-    model.completion_tokens_max = section.completion_tokens.map(Into::into);
-    facts(&mut model, section, &place)?;
-    Ok(model)
-}
-
-/// What buyers' rules look at.
-fn facts(model: &mut ProviderModel, section: &ProviderModelSection, place: &str) -> Result<(), WiringError> {
-    if !section.operations.is_empty() {
-        model.operations = Operations::NONE;
-    }
-    for name in &section.operations {
-        model.operations = model.operations.with(word(place, "operations", name, Operations::parse)?);
-    }
-    for name in &section.data_policy {
-        model.data = model.data.with(word(place, "data_policy", name, DataPolicy::parse)?);
-    }
-    if let Some(tier) = &section.service_tier {
-        model.tier = word(place, "service_tier", tier, ServiceTier::parse)?;
-    }
-    if let Some(stored) = &section.quantization {
-        model.quantization = word(place, "quantization", stored, Quantization::parse)?;
-    }
-    model.region = section.region.as_deref().map(Arc::from);
-    model.is_distillable = section.distillable;
-    Ok(())
-}
-
-fn word<T>(
+/// The value that a word of a closed list stands for.
+fn word<T: Copy>(
     place: &str,
     field: &str,
     text: &str,
-    parse: impl Fn(&str) -> Option<T>,
+    all: &[T],
+    name: impl Fn(T) -> &'static str,
 ) -> Result<T, WiringError> {
-    let unknown = || WiringError::Word { field: format!("{place}.{field}"), word: text.to_owned() };
-    parse(text).ok_or_else(unknown)
+    all.iter().copied().find(|value| name(*value) == text).ok_or_else(|| WiringError::Word {
+        field: format!("{place}.{field}"),
+        word: text.to_owned(),
+        known: all.iter().map(|value| name(*value)).collect::<Vec<_>>().join(", "),
+    })
 }
 
 fn prices(place: &str, prompt: &str, completion: &str) -> Result<PriceSchedule, WiringError> {
@@ -244,7 +235,7 @@ fn prices(place: &str, prompt: &str, completion: &str) -> Result<PriceSchedule, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bourse_types::NanoUsd;
+    use crate::config::ProviderSection;
 
     fn parsed(providers: &str) -> Config {
         let folder = tempfile::tempdir().unwrap();
@@ -274,47 +265,6 @@ mod tests {
     }
 
     #[test]
-    fn prices_of_caches_and_requests_are_optional() {
-        let prices = |more: &str| {
-            let wired =
-                gateway(&parsed(&format!("{MAPLE}{more}")), &Environment::of(&[("MAPLE", "sk-maple")]));
-            wired.unwrap().providers[0].models[0].prices.unwrap()
-        };
-        let plain = prices("");
-        assert_eq!((plain.cached_prompt, plain.cache_write), (plain.prompt, plain.prompt));
-        assert_eq!(plain.request, NanoUsd::ZERO);
-        let full =
-            prices("price_cached = \"0.01\"\nprice_cache_write = \"0.125\"\nprice_request = \"0.5\"\n");
-        assert_eq!(full.cached_prompt.to_usd_per_token_string(), "0.01");
-        assert_eq!(full.cache_write.to_usd_per_token_string(), "0.125");
-        assert_eq!((full.prompt, full.request), (plain.prompt, NanoUsd(500_000_000)));
-    }
-
-    #[test]
-    fn what_rules_look_at_is_read_word_by_word() {
-        let model = |more: &str| {
-            let wired =
-                gateway(&parsed(&format!("{MAPLE}{more}")), &Environment::of(&[("MAPLE", "sk-maple")]));
-            wired.unwrap().providers[0].models[0].clone()
-        };
-        let plain = model("");
-        assert_eq!((plain.tier, plain.data, plain.unit), (ServiceTier::Default, DataPolicy::NONE, None));
-        let full = model(
-            "unit = \"image\"\nprice_unit = \"0.04\"\noperations = [\"images\", \"chat\"]\nservice_tier = \"flex\"\n\
-             data_policy = [\"no_training\"]\nregion = \"us-east5\"\nquantization = \"mxfp4\"\ndistillable = true\n\
-             completion_tokens = 900\n",
-        );
-        assert_eq!(
-            (full.unit, full.prices.unwrap().unit),
-            (Some(Unit::Image), PicoUsdPerUnit(40_000_000_000))
-        );
-        assert_eq!(full.operations, Operations::CHAT.with(Operations::IMAGES));
-        assert_eq!((full.tier, full.data), (ServiceTier::Flex, DataPolicy::NO_TRAINING));
-        assert_eq!((full.region.as_deref(), full.quantization), (Some("us-east5"), Quantization::Mxfp4));
-        assert_eq!((full.is_distillable, full.completion_tokens_max), (true, Some(900)));
-    }
-
-    #[test]
     fn what_cannot_be_used_is_named() {
         let check = |from: &str, to: &str, want: &str| {
             assert_eq!(refusal(&MAPLE.replace(from, to)), format!("error: {want}"));
@@ -325,15 +275,6 @@ mod tests {
         check("\"maple\"", "\"ma ple\"", "provider name `ma ple` is not a name");
         let request = "provider `maple`: model `a/b`.price_request is not an amount";
         check("price_prompt", "price_request = \"-1\"\nprice_prompt", request);
-        let more = |text: &str| format!("{text}\nprice_prompt");
-        let place = "provider `maple`: model `a/b`";
-        check(
-            "price_prompt",
-            &more("unit = \"image\""),
-            &format!("{place}: unit and price_unit go together"),
-        );
-        let unknown = format!("{place}.data_policy does not know `private`");
-        check("price_prompt", &more("data_policy = [\"private\"]"), &unknown);
         check("\"0.1\"", "\"free\"", "provider `maple`: model `a/b`.price_prompt is not a price");
         assert_eq!(refusal(&format!("{MAPLE}{MAPLE}")), "error: two sellers are called `maple`");
     }

@@ -131,7 +131,7 @@ impl Attempt<'_> {
         shape: Shape,
         until: Instant,
     ) -> Result<Exchange, Failure> {
-        let body = self.body(provider, shape, &upstream.id)?;
+        let body = upstream.tiered(shape, self.body(provider, shape, &upstream.id)?);
         let connect_within = self.timeouts().connect;
         let how = (shape, self.job.stream);
         let call = provider.call(&*self.shared.ports.connect, connect_within, upstream, how, body);

@@ -1,13 +1,14 @@
 //! Every value with its origin, unit and meaning: what `bourse config explain` prints.
 
-use super::fields::{FIELDS, PROVIDER_FIELDS};
+use super::fields::{FIELDS, TABLE_FIELDS};
+use super::kinds;
 use super::layers::Loaded;
 use figment::value::Value;
 
 /// One line of the explanation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
-    /// Dotted path; providers carry their index, as in `provider[0].name`.
+    /// Dotted path; tables that may stand many times carry their index, as in `provider[0].name`.
     pub path: String,
     /// The value as it would be written.
     pub value: String,
@@ -38,37 +39,34 @@ impl Loaded {
                 }
             })
             .collect();
-        if let Ok(Value::Array(_, providers)) = self.layers.find_value("provider") {
-            for (index, provider) in providers.iter().enumerate() {
-                self.explain_table(&format!("provider[{index}]"), "", provider, &mut lines);
+        for table in TABLES {
+            if let Ok(Value::Array(_, items)) = self.layers.find_value(table) {
+                for (index, item) in items.iter().enumerate() {
+                    self.explain_table(&format!("{table}[{index}]"), table, item, &mut lines);
+                    if table == "provider" {
+                        usual(&format!("{table}[{index}]"), item, &mut lines);
+                    }
+                }
             }
         }
         lines
     }
 
-    /// Walks one `[[provider]]`; `below` is the path inside it, by which its meaning is looked up.
+    /// Walks one table; `below` is its path without positions, by which its meaning is looked up.
     fn explain_table(&self, at: &str, below: &str, table: &Value, lines: &mut Vec<Explained>) {
         let Some(entries) = table.as_dict() else { return };
         for (key, value) in entries {
-            let below = if below.is_empty() { key.clone() } else { format!("{below}.{key}") };
-            if let Value::Array(_, items) = value {
+            let below = format!("{below}.{key}");
+            if let Value::Array(_, items) = value
+                && items.iter().all(|item| item.as_dict().is_some())
+            {
                 for (index, item) in items.iter().enumerate() {
                     self.explain_table(&format!("{at}.{key}[{index}]"), &below, item, lines);
                 }
                 continue;
             }
-            let (unit, doc) = PROVIDER_FIELDS
-                .iter()
-                .find(|(path, _, _)| *path == below)
-                .map_or(("", ""), |(_, unit, doc)| (*unit, *doc));
-            lines.push(Explained {
-                path: format!("{at}.{key}"),
-                value: plain(value),
-                origin: self.origin(Some(value)),
-                unit,
-                doc,
-                env: None,
-            });
+            let origin = self.origin(Some(value));
+            lines.push(table_line(format!("{at}.{key}"), &below, plain(value), origin));
         }
     }
 
@@ -78,6 +76,42 @@ impl Loaded {
             // Serialized defaults carry the name of the struct; a reader wants the plain word.
             Some(metadata) if !metadata.name.contains("Config") => metadata.name.clone().into_owned(),
             _ => "default".to_owned(),
+        }
+    }
+}
+
+/// Tables that may stand many times, in the order in which they are explained.
+const TABLES: [&str; 1] = ["provider"];
+
+fn table_line(path: String, below: &str, value: String, origin: String) -> Explained {
+    let known = TABLE_FIELDS.iter().find(|(path, _, _)| *path == below);
+    let (unit, doc) = known.map_or(("", ""), |(_, unit, doc)| (*unit, *doc));
+    Explained { path, value, origin, unit, doc, env: None }
+}
+
+/// What a provider's kind usually does, where the provider and its models say nothing.
+fn usual(at: &str, provider: &Value, lines: &mut Vec<Explained>) {
+    let said = |table: &Value, name: &str| table.find_ref(name).is_some();
+    let Some(kind) = provider.find_ref("kind").and_then(Value::as_str).and_then(kinds::of_word) else {
+        return;
+    };
+    let mut tell = |path: String, below: &str, value: String| {
+        lines.push(table_line(path, below, value, format!("kind {}", kind.word)));
+    };
+    if let Some(base_url) = kind.base_url.filter(|_| !said(provider, "base_url")) {
+        tell(format!("{at}.base_url"), "provider.base_url", format!("\"{base_url}\""));
+    }
+    let names = |names: Vec<&'static str>| serde_json::Value::from(names).to_string();
+    let models = provider.find_ref("model").and_then(Value::as_array).unwrap_or_default();
+    for (index, model) in models.iter().enumerate() {
+        let at = format!("{at}.model[{index}]");
+        if !said(model, "operations") {
+            let value = names(kind.operations.names().collect());
+            tell(format!("{at}.operations"), "provider.model.operations", value);
+        }
+        if !said(model, "supports") && !said(provider, "supports") {
+            let value = names(kind.supports.names().collect());
+            tell(format!("{at}.supports"), "provider.model.supports", value);
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Every field that a person may set outside `[[provider]]`: its name, kind, unit and meaning.
+//! Every field that a person may set: its name, kind, unit and meaning.
 //!
 //! One table serves the environment layer (which names exist, how their text is read) and
-//! `bourse config explain`; a test holds it against the structs, so none can be forgotten.
+//! `bourse config explain`; a second one has the tables that may stand many times, which no variable sets. A test holds
+//! both against the structs, so none can be forgotten.
 
 /// How the text of a variable or flag becomes a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,35 +169,68 @@ pub const FIELDS: &[Field] = &[
     ),
 ];
 
-/// Fields of each `[[provider]]` and `[[provider.model]]`: path below the table, unit, meaning.
-pub(super) const PROVIDER_FIELDS: &[(&str, &str, &str)] = &[
-    ("name", "", "the seller's name in plans, receipts and books"),
-    ("kind", "openai", "the dialect it speaks"),
-    ("base_url", "URL", "its API, up to and including the version"),
-    ("api_key_env", "variable", "the environment variable that holds its key"),
-    ("model.id", "slug", "the name that buyers write"),
-    ("model.upstream_id", "", "the name that the provider knows"),
-    ("model.price_prompt", "USD per token", "price of reading"),
-    ("model.price_completion", "USD per token", "price of writing"),
+/// Fields of the tables that may stand many times: path with its table, unit, meaning. What a provider's kind usually
+/// does is shown beside them.
+pub(super) const TABLE_FIELDS: &[(&str, &str, &str)] = &[
+    ("provider.name", "", "the seller's name in plans, receipts and books"),
+    ("provider.kind", "word", "the dialect it speaks"),
+    ("provider.base_url", "URL", "its API, up to and including the version; the kind's own when left out"),
+    ("provider.api_key_env", "variable", "the environment variable that holds its key"),
+    ("provider.api_key_file", "path", "a file that holds its key and that only its owner may read"),
+    ("provider.region", "", "where it runs, such as us-east5"),
     (
-        "model.price_cached",
+        "provider.retains_prompts",
+        "true or false",
+        "whether it keeps prompts; false promises that it does not",
+    ),
+    (
+        "provider.trains_on_prompts",
+        "true or false",
+        "whether it trains on prompts; false promises that it does not",
+    ),
+    ("provider.zdr", "true or false", "whether it promises zero data retention by contract"),
+    (
+        "provider.supports",
+        "words",
+        "what its models can do; names, or changes with + and - of what the kind can",
+    ),
+    ("provider.model.id", "slug", "the name that buyers write"),
+    ("provider.model.upstream_id", "", "the name that the provider knows; the slug when left out"),
+    ("provider.model.variant", "", "tells it from other offers of the same model: sold by name/variant"),
+    (
+        "provider.model.tier",
+        "default, priority or flex",
+        "how fast and how dear; its variant is the tier when left out",
+    ),
+    ("provider.model.price_prompt", "USD per token", "price of reading"),
+    ("provider.model.price_completion", "USD per token", "price of writing"),
+    (
+        "provider.model.price_cached",
         "USD per token",
         "price of what is read from a cache; as price_prompt when left out",
     ),
     (
-        "model.price_cache_write",
+        "provider.model.price_cache_write",
         "USD per token",
         "price of what is put into a cache; as price_prompt when left out",
     ),
-    ("model.price_request", "USD", "price of each request beside its tokens; nothing when left out"),
-    ("model.unit", "image, second, character or search", "what is sold beside tokens, if anything"),
-    ("model.price_unit", "USD per unit", "price of each unit"),
-    ("model.context_tokens", "tokens", "longest context, where known"),
-    ("model.completion_tokens", "tokens", "longest answer, where that is less"),
-    ("model.operations", "list", "kinds of requests it serves; chat and text_completion when left out"),
-    ("model.service_tier", "default, priority or flex", "how fast and how dear; default when left out"),
-    ("model.data_policy", "list", "promises about prompts: no_retention, no_training, zdr"),
-    ("model.region", "", "where it runs, such as us-east5"),
-    ("model.quantization", "", "how the weights are stored, such as fp8"),
-    ("model.distillable", "true or false", "whether the author allows training on answers"),
+    ("provider.model.price_request", "USD", "price of each request beside its tokens; nothing when left out"),
+    ("provider.model.price_unit", "USD per unit", "price of what is not counted in tokens"),
+    ("provider.model.unit", "image, second, character or search", "what one unit is"),
+    ("provider.model.free", "true or false", "whether it is a free variant, with limits of its own"),
+    ("provider.model.context_tokens", "tokens", "longest context, where known"),
+    ("provider.model.completion_tokens", "tokens", "longest answer, where less than the context"),
+    ("provider.model.capacity", "requests", "requests in flight at most"),
+    ("provider.model.operations", "words", "which kinds of requests it serves"),
+    ("provider.model.supports", "words", "what it can do; names, or changes with + and -"),
+    ("provider.model.quantization", "word", "how its weights are stored, such as fp8 or bf16"),
+    ("provider.model.region", "", "where it runs, if elsewhere than the provider says"),
+    ("provider.model.retains_prompts", "true or false", "as the provider's, for this model"),
+    ("provider.model.trains_on_prompts", "true or false", "as the provider's, for this model"),
+    ("provider.model.zdr", "true or false", "as the provider's, for this model"),
+    (
+        "provider.model.is_distillable",
+        "true or false",
+        "whether the model's author allows training on its answers",
+    ),
 ];

@@ -85,7 +85,9 @@ fn variables_of_ours_are_checked_and_others_left_alone() {
 fn the_table_has_every_field_and_no_other() {
     let value = Value::serialize(Config::default()).unwrap();
     let mut want: Vec<String> = Vec::new();
-    for (section, fields) in value.into_dict().unwrap().into_iter().filter(|(name, _)| name != "provider") {
+    for (section, fields) in
+        value.into_dict().unwrap().into_iter().filter(|(_, fields)| fields.as_dict().is_some())
+    {
         want.extend(fields.into_dict().unwrap().into_keys().map(|field| format!("{section}.{field}")));
     }
     let mut got: Vec<String> = FIELDS.iter().map(|field| field.path.to_owned()).collect();
@@ -93,6 +95,98 @@ fn the_table_has_every_field_and_no_other() {
     got.sort();
     assert_eq!(got, want);
     assert!(FIELDS.iter().all(|field| field.env.starts_with("BOURSE_") && !field.doc.is_empty()));
+}
+
+/// A value with every field set, so that its serialised form names them all.
+fn full_provider() -> ProviderSection {
+    let text = || Some(String::new());
+    let model = ProviderModelSection {
+        id: String::new(),
+        upstream_id: text(),
+        variant: text(),
+        tier: text(),
+        price_prompt: text(),
+        price_completion: text(),
+        price_cached: text(),
+        price_cache_write: text(),
+        price_request: text(),
+        price_unit: text(),
+        unit: text(),
+        free: Some(false),
+        context_tokens: Some(0),
+        completion_tokens: Some(0),
+        capacity: Some(0),
+        operations: Some(Vec::new()),
+        supports: Some(Vec::new()),
+        quantization: text(),
+        region: text(),
+        retains_prompts: Some(false),
+        trains_on_prompts: Some(false),
+        zdr: Some(false),
+        is_distillable: Some(false),
+    };
+    ProviderSection {
+        name: String::new(),
+        kind: String::new(),
+        base_url: text(),
+        api_key_env: text(),
+        api_key_file: Some("k".into()),
+        region: text(),
+        retains_prompts: Some(false),
+        trains_on_prompts: Some(false),
+        zdr: Some(false),
+        supports: Some(Vec::new()),
+        model: vec![model],
+    }
+}
+
+/// Paths of all fields of a table, those of tables inside included.
+fn paths(at: &str, table: &Value, out: &mut Vec<String>) {
+    for (key, value) in table.as_dict().unwrap() {
+        let path = format!("{at}.{key}");
+        match value {
+            Value::Array(_, items) if items.first().is_some_and(|item| item.as_dict().is_some()) => {
+                paths(&path, &items[0], out);
+            }
+            _ => out.push(path),
+        }
+    }
+}
+
+#[test]
+fn the_tables_that_may_stand_many_times_are_documented_whole() {
+    let config = Config { provider: vec![full_provider()], ..Config::default() };
+    let value = Value::serialize(config).unwrap();
+    let mut want = Vec::new();
+    for (name, items) in value.as_dict().unwrap() {
+        if let Value::Array(_, items) = items {
+            paths(name, &items[0], &mut want);
+        }
+    }
+    let mut got: Vec<String> = fields::TABLE_FIELDS.iter().map(|(path, _, _)| (*path).to_owned()).collect();
+    want.sort();
+    got.sort();
+    assert_eq!(got, want);
+    assert!(fields::TABLE_FIELDS.iter().all(|(_, _, doc)| !doc.is_empty()));
+}
+
+#[test]
+fn what_a_kind_usually_does_is_explained() {
+    let file = "[[provider]]\nname = \"a\"\nkind = \"anthropic\"\n[[provider.model]]\nid = \"m\"\n\
+                [[provider.model]]\nid = \"n\"\nsupports = [\"tools\"]";
+    let explained = load(Some(file), &[], Vec::new()).unwrap().explain();
+    let of = |path: &str| {
+        let line = explained.iter().find(|line| line.path == path).unwrap_or_else(|| panic!("{path}"));
+        assert!(!line.doc.is_empty(), "{path}");
+        (line.value.clone(), line.origin.clone())
+    };
+    let kind = || "kind anthropic".to_owned();
+    assert_eq!(of("provider[0].base_url"), ("\"https://api.anthropic.com/v1\"".to_owned(), kind()));
+    assert_eq!(of("provider[0].model[0].operations"), ("[\"chat\"]".to_owned(), kind()));
+    assert!(of("provider[0].model[0].supports").0.starts_with("[\"tools\",\"response_format\",\"top_k\""));
+    let (value, origin) = of("provider[0].model[1].supports");
+    assert_eq!(value, "[\"tools\"]");
+    assert!(origin.ends_with("bourse.toml"), "{origin}");
 }
 
 #[test]
