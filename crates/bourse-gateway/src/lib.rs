@@ -35,6 +35,7 @@ mod secret;
 mod server;
 mod source;
 mod stall;
+mod traces;
 mod upstream;
 
 pub use body::Body;
@@ -52,6 +53,7 @@ pub use node::hub::NodeLinkError;
 pub use ports::{AdminPort, Clock, Connect, Entropy, Ports, SystemClock, Target};
 pub use provider::ProviderError;
 pub use secret::Secret;
+pub use traces::{SPAN_TARGET, TraceContext};
 
 #[cfg(test)]
 mod tests;
