@@ -1,6 +1,7 @@
 //! What a gateway is told at its start, and the bounds that nobody can configure away.
 
 use crate::secret::Secret;
+use crate::traces::TraceContext;
 use bourse_market::{DataPolicy, Operations, Quantization, ServiceTier, Supports, Unit};
 use bourse_types::{DurationMs, ModelSlug, NodeId, PriceSchedule, SellerName};
 use std::sync::Arc;
@@ -94,6 +95,8 @@ pub struct GatewayConfig {
     pub nodes: Vec<NodeAdmission>,
     /// What `POST /admin` asks for; none closes it.
     pub admin_token: Option<Secret>,
+    /// Who keeps the spans; none where nobody does.
+    pub traces: Option<Arc<dyn TraceContext>>,
 }
 
 /// One hosted API.

@@ -35,9 +35,15 @@ pub(crate) struct Journal {
     /// The pending bytes begin a file.
     begins: bool,
     dropped: u64,
+    dropped_ever: u64,
 }
 
 impl Journal {
+    /// Bytes that wait, and that were dropped since the start.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.pending.len() as u64, self.dropped_ever)
+    }
+
     /// Begins a file with the market as it is. What waits for the file before is kept for one more [`Journal::take`].
     fn begin(&mut self, snapshot: &MarketSnapshot, health: &HealthTable) {
         self.pending.clear();
@@ -72,6 +78,7 @@ impl Journal {
         if self.pending.len() > PENDING_BYTES_MAX {
             // The recorder finds no writer and begins anew.
             self.dropped += self.pending.len() as u64;
+            self.dropped_ever += self.pending.len() as u64;
             self.pending = Vec::new();
             self.writer = None;
             return;
@@ -114,6 +121,13 @@ pub(crate) struct Taken {
     bytes: Vec<u8>,
     /// Bytes that were dropped since the last time.
     dropped: u64,
+}
+
+#[cfg(test)]
+impl Taken {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Writes the journal of a gateway into a folder until it is dropped.

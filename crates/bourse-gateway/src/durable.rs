@@ -39,6 +39,11 @@ impl Durable {
         Wait { durable: Arc::clone(self), funds: Arc::clone(funds), ticket, asking: None, asleep: None }
     }
 
+    /// How many wait, but for the one that asks.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().asleep.len()
+    }
+
     /// Whoever asked has an answer, or has gone: everybody looks again.
     fn asked(&self, reached: Option<CommitTicket>) {
         let mut waiting = self.0.lock();

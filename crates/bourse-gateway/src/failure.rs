@@ -29,6 +29,36 @@ pub enum FailureClass {
     Untranslatable,
 }
 
+impl FailureClass {
+    /// All, in the order of their declaration.
+    pub const ALL: [Self; 9] = [
+        Self::BadRequest,
+        Self::ContextLength,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::Timeout,
+        Self::Unavailable,
+        Self::ContentPolicy,
+        Self::Unaffordable,
+        Self::Untranslatable,
+    ];
+
+    /// The word for it in metrics and spans.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::ContextLength => "context_length",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
+            Self::ContentPolicy => "content_policy",
+            Self::Unaffordable => "unaffordable",
+            Self::Untranslatable => "untranslatable",
+        }
+    }
+}
+
 /// One failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {

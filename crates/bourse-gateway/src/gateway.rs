@@ -22,6 +22,7 @@ use crate::ports::Ports;
 use crate::recent::Recent;
 use crate::routes::{self, Endpoint};
 use crate::source::billed;
+use crate::traces::RequestTrace;
 use bourse_market::StreamEnd;
 use bourse_types::{DurationMs, RequestId, TokenCount};
 use bourse_wire::dialect::{Api, Job, StreamFailure, front, splice_usage};
@@ -35,7 +36,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 /// Names the generation on every answer to a request for one.
 pub const GENERATION_HEADER: HeaderName = HeaderName::from_static("x-generation-id");
@@ -165,15 +166,34 @@ impl Gateway {
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
+        let mut trace = Some(RequestTrace::begin(&self.0, api, headers, Instant::now()));
+        let answer = self.generation(&mut trace, api, headers, body).await;
+        // A stream has taken its trace along.
+        if let (Some(trace), Err(refused)) = (&mut trace, &answer) {
+            trace.refused(refused.error.kind);
+        }
+        answer
+    }
+
+    /// Leaves the trace where it finds it, but for a stream's, which goes with the stream.
+    async fn generation<B>(
+        &self,
+        trace: &mut Option<RequestTrace>,
+        api: Api,
+        headers: &HeaderMap,
+        body: B,
+    ) -> Result<Response<Body>, Refused>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
         let shared = &self.0;
-        let started = Instant::now();
         if shared.is_closing() {
             let closing =
                 ApiError::new(ErrorType::ProviderOverloaded, "the market is closing: try again in a moment");
             return Err(ApiError { retry_after_s: Some(1), ..closing }.into());
         }
         let grant = admit::admit(&*shared.ports.funds, headers, shared.ports.clock.now())?;
-        let job = parse::parse(api, headers, body, shared.config.timeouts.body).await?;
+        let (job, read) = parse::parse(api, headers, body, shared.config.timeouts.body).await?;
         let now = shared.ports.clock.now();
         let random = shared.ports.entropy.draw();
         let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
@@ -186,14 +206,20 @@ impl Gateway {
         let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));
         let mut draft = Draft::new(&job, &route, now);
         *draft.note = note_of(&job, headers, &route.preferences);
+        let span = trace.as_mut().map_or_else(Span::none, |trace| {
+            trace.read(read);
+            trace.routed(request, &job, conversation.as_ref());
+            trace.span()
+        });
+        let started = trace.as_ref().map_or_else(Instant::now, RequestTrace::started);
         let mut open = Open::new(Arc::clone(shared), held, draft, started);
+        open.trace = trace.take();
         open.conversation = conversation.map(Box::new);
         let wants_plan = headers.get(EXPLAIN_HEADER).is_some_and(|v| v.as_bytes() == b"1");
-        let span = tracing::debug_span!("request", %request);
         match dispatch(&mut open, &job, &route, None).instrument(span).await {
             Ok(answer) => {
-                let (response, ticket) =
-                    self.answer(open, job, route, answer, wants_plan).map_err(refused)?;
+                let answer = self.answer((open, &mut *trace), job, route, answer, wants_plan);
+                let (response, ticket) = answer.map_err(refused)?;
                 if let Some(ticket) = ticket {
                     let durable = shared.durable.wait(&shared.ports.funds, ticket).await;
                     durable.map_err(|_| refused(books_failed()))?;
@@ -202,6 +228,7 @@ impl Gateway {
             }
             Err(error) => {
                 open.give_back(Finish::NoSeller);
+                *trace = open.trace.take();
                 let error =
                     if wants_plan { error.with_metadata(explain::metadata(&job, &route)) } else { error };
                 Err(refused(error))
@@ -209,10 +236,10 @@ impl Gateway {
         }
     }
 
-    /// The answer, and what must be on disk before it goes out.
+    /// The answer, and what must be on disk before it goes out. A stream keeps the trace, others put it back.
     fn answer(
         &self,
-        mut open: Open,
+        (mut open, trace): (Open, &mut Option<RequestTrace>),
         job: Job,
         route: Route,
         answer: Answer,
@@ -225,12 +252,17 @@ impl Gateway {
         let request = open.held.request;
         let (content_type, body, ticket) = match answer {
             Answer::Stream(begun) => {
+                if let Some(trace) = &mut open.trace {
+                    trace.stream_begun();
+                }
                 let goes_on = job.routing.stream_failure == StreamFailure::Continue;
                 let again = goes_on.then(|| Arc::new(Again { job, route }));
                 ("text/event-stream", Body::relay(Relay::new(open, *begun, more, again)), None)
             }
             Answer::Plain(plain) => {
-                let (bytes, ticket) = settle_plain(&mut open, job.api, plain, &more)?;
+                let settled = settle_plain(&mut open, job.api, plain, &more);
+                *trace = open.trace.take();
+                let (bytes, ticket) = settled?;
                 let is_strict = self.0.config.durability == Durability::Strict;
                 ("application/json", Body::whole(bytes), is_strict.then_some(ticket))
             }

@@ -36,6 +36,7 @@ mod secret;
 mod server;
 mod source;
 mod stall;
+mod traces;
 mod upstream;
 
 pub use body::Body;
@@ -54,6 +55,7 @@ pub use ports::{AdminPort, Clock, Connect, Entropy, Ports, SystemClock, Target};
 pub use provider::ProviderError;
 pub use recent::RECENT_MAX;
 pub use secret::Secret;
+pub use traces::{SPAN_TARGET, TraceContext};
 
 #[cfg(test)]
 mod tests;

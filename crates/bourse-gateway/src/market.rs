@@ -6,13 +6,16 @@
 use crate::config::ProviderConfig;
 use crate::conversation::Conversation;
 use crate::decisions::{Anew, Journal, Taken};
+use crate::failure::Failure;
+use crate::metrics::{OFFERS_LABELLED_MAX, Tallies, Tally};
 use crate::node::NodeHandle;
 use crate::provider::{Provider, ProviderError, Upstream};
+use crate::traces::AttemptTrace;
 use bourse_market::{
-    Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome, Plan, PlanError, Served,
-    SnapshotError, StickyTable, Window, plan, plan_digest,
+    Breaker, Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome, Percentiles, Plan,
+    PlanError, Served, SnapshotError, StickyTable, UptimeWindow, Window, plan, plan_digest,
 };
-use bourse_types::{Digest32, ModelSlug, RequestId, UnixMs};
+use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, UnixMs};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -41,14 +44,25 @@ pub(crate) enum Seller {
     Node(Arc<NodeHandle>),
 }
 
+impl Seller {
+    /// See [`Provider::without_key`].
+    pub(crate) fn without_key(&self, failure: Failure) -> Failure {
+        match self {
+            Self::Provider(provider, _) => provider.without_key(failure),
+            Self::Node(_) => failure,
+        }
+    }
+}
+
 /// All offers at one moment, with their sellers.
 pub(crate) struct Book {
     pub(crate) snapshot: MarketSnapshot,
     sellers: Vec<Seller>,
+    tallies: Vec<Arc<Tally>>,
 }
 
 impl Book {
-    fn new(offers: Vec<(Offer, Seller)>) -> Result<Self, SnapshotError> {
+    fn new(offers: Vec<(Offer, Seller)>, tallies: &Tallies) -> Result<Self, SnapshotError> {
         let mut by_name: HashMap<_, _> =
             offers.iter().map(|(o, s)| ((o.model.clone(), o.seller.clone()), s.clone())).collect();
         let mut offers: Vec<Offer> = offers.into_iter().map(|(offer, _)| offer).collect();
@@ -57,7 +71,8 @@ impl Book {
         let snapshot = MarketSnapshot::new(offers, digest)?;
         let find = |o: &Offer| by_name.remove(&(o.model.clone(), o.seller.clone()));
         let sellers = snapshot.offers().iter().filter_map(find).collect();
-        Ok(Self { snapshot, sellers })
+        let tallies = snapshot.offers().iter().map(|offer| tallies.of(offer)).collect();
+        Ok(Self { snapshot, sellers, tallies })
     }
 
     pub(crate) fn seller(&self, index: OfferIndex) -> Option<(&Offer, &Seller)> {
@@ -94,6 +109,28 @@ pub(crate) struct Market {
     state: Mutex<State>,
     hedges: Mutex<HedgeBudget>,
     sticky: Mutex<StickyTable>,
+    pub(crate) tallies: Tallies,
+}
+
+/// The health of one offer, for those who operate the market.
+pub(crate) struct OfferHealth {
+    offer: (SellerName, ModelSlug),
+    /// Of the last five minutes, as all that follows where it has a time.
+    pub(crate) uptime: Option<f32>,
+    pub(crate) first_content_ms: Option<Percentiles>,
+    /// The median.
+    pub(crate) tokens_per_s: Option<f32>,
+    pub(crate) breaker: Breaker,
+    pub(crate) in_flight: u32,
+    /// `u32::MAX` where no cap was learned.
+    pub(crate) in_flight_max: u32,
+}
+
+impl OfferHealth {
+    /// Seller and model.
+    pub(crate) fn names(&self) -> [&str; 2] {
+        [self.offer.0.as_str(), self.offer.1.as_str()]
+    }
 }
 
 impl Market {
@@ -122,7 +159,8 @@ impl Market {
                 providers.push((offer, Seller::Provider(Arc::clone(&provider), upstream)));
             }
         }
-        let book = Book::new(providers.clone())?;
+        let tallies = Tallies::default();
+        let book = Book::new(providers.clone(), &tallies)?;
         let health = HealthTable::new(&book.snapshot);
         Ok(Self {
             providers,
@@ -134,6 +172,7 @@ impl Market {
             }),
             hedges: Mutex::default(),
             sticky: Mutex::default(),
+            tallies,
         })
     }
 
@@ -145,7 +184,7 @@ impl Market {
     pub(crate) fn set_nodes(&self, nodes: &[Arc<NodeHandle>]) -> Result<(), SnapshotError> {
         let mut offers = self.providers.clone();
         offers.extend(nodes.iter().map(|node| (node.offer(), Seller::Node(Arc::clone(node)))));
-        let book = Arc::new(Book::new(offers)?);
+        let book = Arc::new(Book::new(offers, &self.tallies)?);
         let mut state = self.state.lock();
         state.health = std::mem::take(&mut state.health).carried(&state.book.snapshot, &book.snapshot);
         state.journal.book(&book.snapshot);
@@ -179,6 +218,46 @@ impl Market {
         (Arc::clone(&state.book), plan, digest)
     }
 
+    /// The health of the offers that have series of their own and have been asked. The lock is taken for each of them
+    /// anew, so that no plan waits for more than one; a book that is replaced meanwhile leaves the rest out.
+    pub(crate) fn health(&self, now: UnixMs) -> Vec<OfferHealth> {
+        let book = self.book();
+        let labelled = (0u32..).zip(&book.tallies).filter(|(_, tally)| tally.is_labelled());
+        labelled
+            .take(OFFERS_LABELLED_MAX)
+            .filter_map(|(index, _)| self.health_of(&book, OfferIndex(index), now))
+            .collect()
+    }
+
+    /// None when nobody has asked the offer, or the book is not in force any more.
+    fn health_of(&self, book: &Arc<Book>, index: OfferIndex, now: UnixMs) -> Option<OfferHealth> {
+        let offer = book.snapshot.offer(index)?;
+        let state = self.state.lock();
+        if !Arc::ptr_eq(&state.book, book) {
+            return None;
+        }
+        let vital = state.health.vital(index);
+        let statistics = state.health.statistics(index);
+        if statistics.is_none() && vital.in_flight == 0 {
+            return None;
+        }
+        let window = Window::FiveMinutes;
+        Some(OfferHealth {
+            offer: (offer.seller.clone(), offer.model.clone()),
+            uptime: statistics.and_then(|s| s.counts(UptimeWindow::FiveMinutes, now).uptime()),
+            first_content_ms: statistics.and_then(|s| s.ttft_ms(window, now)),
+            tokens_per_s: statistics.and_then(|s| Some(s.throughput_tokens_per_s(window, now)?.p50)),
+            breaker: vital.breaker(now),
+            in_flight: vital.in_flight,
+            in_flight_max: vital.in_flight_max,
+        })
+    }
+
+    /// Bytes of the journal of decisions that wait, and that were dropped since the start.
+    pub(crate) fn decision_bytes(&self) -> (u64, u64) {
+        self.state.lock().journal.bytes()
+    }
+
     /// The events of the journal that wait.
     pub(crate) fn take_decisions(&self, anew: Anew) -> Taken {
         let State { book, health, journal, .. } = &mut *self.state.lock();
@@ -203,7 +282,8 @@ impl Market {
 
     /// Notes that an attempt starts.
     pub(crate) fn start(self: &Arc<Self>, book: &Arc<Book>, index: OfferIndex) -> Attempt {
-        let attempt = Attempt { market: Arc::clone(self), book: Arc::clone(book), index, is_open: true };
+        let (market, trace) = (Arc::clone(self), AttemptTrace::default());
+        let attempt = Attempt { market, book: Arc::clone(book), index, is_open: true, trace };
         attempt.with_health(|state, index| {
             state.health.on_start(index);
             state.journal.started(index);
@@ -219,9 +299,23 @@ pub(crate) struct Attempt {
     book: Arc<Book>,
     index: OfferIndex,
     is_open: bool,
+    pub(crate) trace: AttemptTrace,
 }
 
 impl Attempt {
+    /// Whom it asks; always there, since the book is the one that it was planned on.
+    pub(crate) fn offer(&self) -> Option<&Offer> {
+        self.book.snapshot.offer(self.index)
+    }
+
+    /// See [`Provider::without_key`].
+    pub(crate) fn without_key(&self, failure: Failure) -> Failure {
+        match self.book.seller(self.index) {
+            Some((_, seller)) => seller.without_key(failure),
+            None => failure,
+        }
+    }
+
     pub(crate) fn end(mut self, now: UnixMs, outcome: Outcome) {
         self.finish(now, outcome);
     }
@@ -240,6 +334,10 @@ impl Attempt {
 
     fn finish(&mut self, now: UnixMs, outcome: Outcome) {
         if std::mem::take(&mut self.is_open) {
+            self.trace.ended(&outcome);
+            if let Some(tally) = self.book.tallies.get(self.index.0 as usize) {
+                tally.ended(&outcome);
+            }
             self.with_health(|state, index| {
                 state.health.on_outcome(index, now, outcome);
                 state.journal.outcome(index, now, &outcome);

@@ -1,11 +1,26 @@
-//! Counters and histograms, as Prometheus text.
+//! Counters, gauges and histograms, as Prometheus text.
 //!
-//! Plain atomics: a request touches a dozen of them, which costs tens of nanoseconds. Labels come from
-//! closed sets.
+//! Plain atomics, without locks and without allocation: a request touches about twenty of them. What can be read when
+//! somebody asks is not counted on the way: the health of offers, queues, what is open now. Labels come from closed
+//! sets or from a bounded one ([`OFFERS_LABELLED_MAX`]); amounts are told of all buyers together and of none alone.
 
-use bourse_market::{Bill, Doubts};
+mod exposition;
+mod families;
+mod histogram;
+mod offers;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub(crate) use offers::{OFFERS_LABELLED_MAX, Tallies, Tally, word_of};
+
+use crate::failure::FailureClass;
+use crate::market::OfferHealth;
+use crate::traces::{AttemptReason, RequestOutcome, front_word};
+use bourse_market::{Bill, Breaker, Doubts};
+use bourse_wire::dialect::Api;
 use bourse_wire::receipt::Finish;
-use std::fmt::Write as _;
+use exposition::Exposition;
+use histogram::Histogram;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that only grows.
@@ -17,45 +32,72 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Upper ends of the buckets of durations, in milliseconds.
-const BUCKETS_MS: [u64; 10] = [1, 5, 20, 100, 500, 1_000, 5_000, 20_000, 60_000, 300_000];
+/// The kinds of tokens that are counted.
+const TOKEN_KINDS: [&str; 4] = ["prompt", "cached_prompt", "cache_write", "completion"];
 
-#[derive(Default)]
-struct Histogram {
-    buckets: [Counter; BUCKETS_MS.len()],
-    count: Counter,
-    sum_ms: Counter,
+/// Everything that is counted on the way of a request.
+pub(crate) struct Metrics {
+    answers: [Counter; 6],
+    requests: [[Counter; RequestOutcome::ALL.len()]; Api::ALL.len()],
+    pub(crate) requests_begun: Counter,
+    pub(crate) streams_begun: Counter,
+    pub(crate) streams_ended: Counter,
+    finishes: [Counter; Finish::ALL.len()],
+    doubts: [Counter; 5],
+    tokens: [Counter; TOKEN_KINDS.len()],
+    charged_nano_usd: Counter,
+    attempts_started: [Counter; AttemptReason::ALL.len()],
+    attempt_failures: [Counter; FailureClass::ALL.len()],
+    pub(crate) durations: Histogram,
+    pub(crate) first_content: Histogram,
+    pub(crate) output_token: Histogram,
+    pub(crate) overhead: Histogram,
+    pub(crate) hedges_won: Counter,
+    pub(crate) continuations: Counter,
+    pub(crate) settle_failures: Counter,
+    pub(crate) connections_refused: Counter,
 }
 
-impl Histogram {
-    fn observe(&self, ms: u64) {
-        if let Some(at) = BUCKETS_MS.iter().position(|end| ms <= *end) {
-            self.buckets[at].add(1);
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            answers: Default::default(),
+            requests: Default::default(),
+            requests_begun: Counter::default(),
+            streams_begun: Counter::default(),
+            streams_ended: Counter::default(),
+            finishes: Default::default(),
+            doubts: Default::default(),
+            tokens: Default::default(),
+            charged_nano_usd: Counter::default(),
+            attempts_started: Default::default(),
+            attempt_failures: Default::default(),
+            durations: Histogram::new(&histogram::DURATIONS_US),
+            first_content: Histogram::new(&histogram::FIRST_CONTENT_US),
+            output_token: Histogram::new(&histogram::OUTPUT_TOKEN_US),
+            overhead: Histogram::new(&histogram::OVERHEAD_US),
+            hedges_won: Counter::default(),
+            continuations: Counter::default(),
+            settle_failures: Counter::default(),
+            connections_refused: Counter::default(),
         }
-        self.count.add(1);
-        self.sum_ms.add(ms);
     }
 }
 
-/// Everything that is counted.
-#[derive(Default)]
-pub(crate) struct Metrics {
-    answers: [Counter; 6],
-    finishes: [Counter; Finish::ALL.len()],
-    doubts: [Counter; 5],
-    prompt_tokens: Counter,
-    completion_tokens: Counter,
-    charged_nano_usd: Counter,
-    durations: Histogram,
-    pub(crate) attempt_failures: Counter,
-    pub(crate) hedges: Counter,
-    pub(crate) settle_failures: Counter,
-    pub(crate) connections_refused: Counter,
+/// What is read when somebody asks.
+pub(crate) struct Readings {
+    pub(crate) offers: u64,
+    pub(crate) nodes: u64,
+    pub(crate) durable_waiting: u64,
+    pub(crate) decisions_pending_bytes: u64,
+    pub(crate) decisions_dropped_bytes: u64,
+    /// Of offers that have series of their own.
+    pub(crate) health: Vec<OfferHealth>,
 }
 
 impl Metrics {
@@ -63,12 +105,26 @@ impl Metrics {
         self.answers[usize::from(status / 100).min(5)].add(1);
     }
 
-    pub(crate) fn settled(&self, bill: &Bill, finish: Finish, total_ms: u64) {
+    pub(crate) fn ended(&self, api: Api, outcome: RequestOutcome) {
+        self.requests[api as usize][outcome as usize].add(1);
+    }
+
+    pub(crate) fn asked(&self, reason: AttemptReason) {
+        self.attempts_started[reason as usize].add(1);
+    }
+
+    pub(crate) fn attempt_failed(&self, class: FailureClass) {
+        self.attempt_failures[class as usize].add(1);
+    }
+
+    pub(crate) fn settled(&self, bill: &Bill, finish: Finish) {
         self.finishes[finish as usize].add(1);
-        self.prompt_tokens.add(bill.usage.prompt.0);
-        self.completion_tokens.add(bill.usage.completion.0);
+        let usage = &bill.usage;
+        let kinds = [usage.prompt, usage.cached_prompt, usage.cache_write, usage.completion];
+        for (counter, tokens) in self.tokens.iter().zip(kinds).filter(|(_, tokens)| tokens.0 > 0) {
+            counter.add(tokens.0);
+        }
         self.charged_nano_usd.add(bill.charge.total.0);
-        self.durations.observe(total_ms);
     }
 
     pub(crate) fn doubts(&self, doubts: Doubts) {
@@ -77,93 +133,116 @@ impl Metrics {
         }
     }
 
-    /// The exposition text. `gauges` are read by the caller.
-    pub(crate) fn text(&self, gauges: &[(&str, &str, u64)]) -> String {
-        let mut out = String::with_capacity(4 * 1024);
-        let head = |out: &mut String, name: &str, help: &str, kind: &str| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        };
-        head(&mut out, "bourse_answers_total", "Answers by class of status.", "counter");
-        for (class, counter) in self.answers.iter().enumerate().skip(1) {
-            let _ = writeln!(out, "bourse_answers_total{{class=\"{class}xx\"}} {}", counter.get());
+    /// The exposition text.
+    pub(crate) fn text(&self, tallies: &Tallies, readings: &Readings) -> String {
+        let mut out = Exposition::default();
+        self.push_requests(&mut out);
+        self.push_money(&mut out);
+        self.push_attempts(&mut out, tallies);
+        out.value(&families::CONNECTIONS_REFUSED, self.connections_refused.get());
+        out.value(&families::OFFERS, readings.offers);
+        out.value(&families::NODES, readings.nodes);
+        push_health(&mut out, &readings.health);
+        out.value(&families::DURABLE_WAITING, readings.durable_waiting);
+        out.value(&families::DECISIONS_PENDING, readings.decisions_pending_bytes);
+        out.value(&families::DECISIONS_DROPPED, readings.decisions_dropped_bytes);
+        out.text()
+    }
+
+    fn push_requests(&self, out: &mut Exposition) {
+        let mut ended = 0;
+        let mut requests = out.family(&families::REQUESTS);
+        for (api, counters) in Api::ALL.iter().zip(&self.requests) {
+            for (outcome, counter) in RequestOutcome::ALL.iter().zip(counters) {
+                requests.sample(&[front_word(*api), outcome.as_str()], counter.get());
+                ended += counter.get();
+            }
         }
-        head(&mut out, "bourse_settlements_total", "Settled requests by how they ended.", "counter");
+        let mut answers = out.family(&families::ANSWERS);
+        for (class, counter) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(self.answers.iter().skip(1)) {
+            answers.sample(&[class], counter.get());
+        }
+        // Begun is read after ended, so that what lies between is never less than nothing.
+        out.value(&families::REQUESTS_OPEN, self.requests_begun.get().saturating_sub(ended));
+        let ended = self.streams_ended.get();
+        out.value(&families::STREAMS_OPEN, self.streams_begun.get().saturating_sub(ended));
+        out.histogram(&families::REQUEST_DURATION, &self.durations);
+        out.histogram(&families::FIRST_CONTENT, &self.first_content);
+        out.histogram(&families::OUTPUT_TOKEN, &self.output_token);
+        out.histogram(&families::OVERHEAD, &self.overhead);
+    }
+
+    fn push_money(&self, out: &mut Exposition) {
+        let mut settlements = out.family(&families::SETTLEMENTS);
         for (finish, counter) in Finish::ALL.iter().zip(&self.finishes) {
-            let _ =
-                writeln!(out, "bourse_settlements_total{{finish=\"{}\"}} {}", finish.as_str(), counter.get());
+            settlements.sample(&[finish.as_str()], counter.get());
         }
-        head(&mut out, "bourse_usage_doubts_total", "Usages that were odd, by what was odd.", "counter");
+        out.value(&families::SETTLE_FAILURES, self.settle_failures.get());
+        let mut tokens = out.family(&families::TOKENS);
+        for (kind, counter) in TOKEN_KINDS.iter().zip(&self.tokens) {
+            tokens.sample(&[kind], counter.get());
+        }
+        out.value(&families::CHARGED, self.charged_nano_usd.get());
+        let mut doubts = out.family(&families::DOUBTS);
         for (counter, one) in self.doubts.iter().zip(Doubts::ALL.members()) {
-            let _ = writeln!(out, "bourse_usage_doubts_total{{doubt=\"{one}\"}} {}", counter.get());
+            doubts.sample(&[&one.to_string()], counter.get());
         }
-        for (name, help, counter) in [
-            ("bourse_prompt_tokens_total", "Prompt tokens billed.", &self.prompt_tokens),
-            ("bourse_completion_tokens_total", "Completion tokens billed.", &self.completion_tokens),
-            ("bourse_charged_nanodollars_total", "Nano-dollars charged.", &self.charged_nano_usd),
-            ("bourse_attempt_failures_total", "Attempts at sellers that failed.", &self.attempt_failures),
-            (
-                "bourse_hedges_total",
-                "Streams for which a second seller was asked beside a stalled one.",
-                &self.hedges,
-            ),
-            ("bourse_settle_failures_total", "Settlements that the exchange refused.", &self.settle_failures),
-            ("bourse_connections_refused_total", "Connections beyond the bound.", &self.connections_refused),
-        ] {
-            head(&mut out, name, help, "counter");
-            let _ = writeln!(out, "{name} {}", counter.get());
-        }
-        for (name, help, value) in gauges {
-            head(&mut out, name, help, "gauge");
-            let _ = writeln!(out, "{name} {value}");
-        }
-        self.push_durations(&mut out);
-        out
     }
 
-    fn push_durations(&self, out: &mut String) {
-        let name = "bourse_request_duration_seconds";
-        let _ = writeln!(out, "# HELP {name} From arrival to settlement.\n# TYPE {name} histogram");
-        let mut below = 0;
-        for (end, counter) in BUCKETS_MS.iter().zip(&self.durations.buckets) {
-            below += counter.get();
-            let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {below}", seconds(*end));
+    fn push_attempts(&self, out: &mut Exposition, tallies: &Tallies) {
+        let mut started = out.family(&families::ATTEMPTS_STARTED);
+        for (reason, counter) in AttemptReason::ALL.iter().zip(&self.attempts_started) {
+            started.sample(&[reason.as_str()], counter.get());
         }
-        let count = self.durations.count.get();
-        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}");
-        let _ = writeln!(out, "{name}_sum {}\n{name}_count {count}", seconds(self.durations.sum_ms.get()));
+        let mut attempts = out.family(&families::ATTEMPTS);
+        for (seller, model, tally) in tallies.list() {
+            for (outcome, count) in tally.counts() {
+                attempts.sample(&[&seller, &model, outcome], count);
+            }
+        }
+        let mut failures = out.family(&families::ATTEMPT_FAILURES);
+        for (class, counter) in FailureClass::ALL.iter().zip(&self.attempt_failures) {
+            failures.sample(&[class.as_str()], counter.get());
+        }
+        out.value(&families::HEDGES_WON, self.hedges_won.get());
+        out.value(&families::CONTINUATIONS, self.continuations.get());
     }
 }
 
-/// Milliseconds as decimal seconds.
-fn seconds(ms: u64) -> String {
-    format!("{}.{:03}", ms / 1_000, ms % 1_000)
+fn push_health(out: &mut Exposition, health: &[OfferHealth]) {
+    let seconds = |ms: f32| f64::from(ms) / 1_000.0;
+    let mut family = out.family(&families::OFFER_UPTIME);
+    for offer in health {
+        family.reading(&offer.names(), offer.uptime.map(f64::from));
+    }
+    let mut family = out.family(&families::OFFER_FIRST_CONTENT);
+    for offer in health {
+        let [seller, model] = offer.names();
+        family.reading(&[seller, model, "0.5"], offer.first_content_ms.map(|ms| seconds(ms.p50)));
+        family.reading(&[seller, model, "0.99"], offer.first_content_ms.map(|ms| seconds(ms.p99)));
+    }
+    let mut family = out.family(&families::OFFER_THROUGHPUT);
+    for offer in health {
+        family.reading(&offer.names(), offer.tokens_per_s.map(f64::from));
+    }
+    let mut family = out.family(&families::OFFER_BREAKER);
+    for offer in health {
+        family.sample(&offer.names(), breaker_number(offer.breaker));
+    }
+    let mut family = out.family(&families::OFFER_IN_FLIGHT);
+    for offer in health {
+        family.sample(&offer.names(), offer.in_flight.into());
+    }
+    let mut family = out.family(&families::OFFER_IN_FLIGHT_MAX);
+    for offer in health.iter().filter(|offer| offer.in_flight_max != u32::MAX) {
+        family.sample(&offer.names(), offer.in_flight_max.into());
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_has_every_family_once() {
-        let metrics = Metrics::default();
-        metrics.answered(200);
-        metrics.answered(503);
-        metrics.durations.observe(7);
-        metrics.durations.observe(400_000);
-        let text = metrics.text(&[("bourse_nodes", "Connected nodes.", 2)]);
-        for line in [
-            "bourse_answers_total{class=\"2xx\"} 1",
-            "bourse_answers_total{class=\"5xx\"} 1",
-            "bourse_request_duration_seconds_bucket{le=\"0.020\"} 1",
-            "bourse_request_duration_seconds_bucket{le=\"+Inf\"} 2",
-            "bourse_request_duration_seconds_sum 400.007",
-            "bourse_nodes 2",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line}");
-        }
-        let types: Vec<_> = text.lines().filter(|l| l.starts_with("# TYPE")).collect();
-        let unique: std::collections::HashSet<_> = types.iter().collect();
-        assert_eq!(types.len(), unique.len());
+fn breaker_number(breaker: Breaker) -> u64 {
+    match breaker {
+        Breaker::Closed => 0,
+        Breaker::HalfOpen => 1,
+        Breaker::Open { .. } => 2,
     }
 }

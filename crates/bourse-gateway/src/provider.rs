@@ -2,7 +2,9 @@
 
 use crate::adapter::{ProviderAdapter, adapter_of_kind};
 use crate::config::{ProviderConfig, ProviderModel};
+use crate::failure::Failure;
 use crate::ports::{Connect, Target};
+use crate::traces::TRACEPARENT;
 use crate::upstream::{Exchange, Pool, UpstreamError, send};
 use bourse_types::SellerName;
 use bourse_wire::dialect::Api;
@@ -102,6 +104,24 @@ impl Provider {
         Ok(Self { adapter, target: Target { tls, host, port }, headers, base_path, pool: Arc::default() })
     }
 
+    /// Host and port of the API.
+    pub(crate) fn address(&self) -> (&str, u16) {
+        (&self.target.host, self.target.port)
+    }
+
+    /// What the API says of a failure, without the key that it was called with: some repeat it, and it would end in
+    /// buyers' hands.
+    pub(crate) fn without_key(&self, mut failure: Failure) -> Failure {
+        for value in self.headers.values().filter(|value| value.is_sensitive()) {
+            let key = value.to_str().unwrap_or_default();
+            let key = key.strip_prefix("Bearer ").unwrap_or(key);
+            if !key.is_empty() && failure.reason.contains(key) {
+                failure.reason = failure.reason.replace(key, "***");
+            }
+        }
+        failure
+    }
+
     /// Finds out where to ask for a model.
     pub(crate) fn upstream(
         &self,
@@ -124,14 +144,14 @@ impl Provider {
         Ok(Upstream { id: Arc::clone(id), tier_word: model.tier_word, uris })
     }
 
-    /// Sends a body and waits for the head of the answer.
+    /// Sends a body, with the trace that it belongs to, and waits for the head of the answer.
     pub(crate) async fn call(
         &self,
         connect: &dyn Connect,
         connect_within: Duration,
         upstream: &Upstream,
         (shape, stream): (Shape, bool),
-        body: Bytes,
+        (body, traceparent): (Bytes, Option<&HeaderValue>),
     ) -> Result<(response::Parts, Exchange), UpstreamError> {
         let uri = upstream.uris.iter().find(|(known, _)| *known == shape);
         let request = || {
@@ -141,6 +161,9 @@ impl Provider {
                 *request.uri_mut() = uris[usize::from(stream)].clone();
             }
             *request.headers_mut() = self.headers.clone();
+            if let Some(traceparent) = traceparent {
+                request.headers_mut().insert(TRACEPARENT, traceparent.clone());
+            }
             request
         };
         send(&self.pool, connect, &self.target, connect_within, request).await

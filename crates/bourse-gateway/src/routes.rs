@@ -8,6 +8,7 @@ mod log;
 
 use crate::body::Body;
 use crate::gateway::Shared;
+use crate::metrics::Readings;
 use crate::phase::parse;
 use bourse_types::KeyHash;
 use bourse_wire::dialect::Api;
@@ -176,11 +177,16 @@ fn books_stand_still(shared: &Shared) -> bool {
 }
 
 fn metrics(shared: &Shared) -> String {
-    let book = shared.market.book();
-    shared.metrics.text(&[
-        ("bourse_offers", "Offers in the market.", book.snapshot.offers().len() as u64),
-        ("bourse_nodes", "Connected nodes.", shared.hub.connected_count() as u64),
-    ])
+    let (decisions_pending_bytes, decisions_dropped_bytes) = shared.market.decision_bytes();
+    let readings = Readings {
+        offers: shared.market.book().snapshot.offers().len() as u64,
+        nodes: shared.hub.connected_count() as u64,
+        durable_waiting: shared.durable.waiting() as u64,
+        decisions_pending_bytes,
+        decisions_dropped_bytes,
+        health: shared.market.health(shared.ports.clock.now()),
+    };
+    shared.metrics.text(&shared.market.tallies, &readings)
 }
 
 /// Passes an administrative call on. Only from this machine, and only with the token.

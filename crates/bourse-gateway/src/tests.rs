@@ -5,3 +5,5 @@ mod faults;
 mod life;
 mod nodes;
 mod socket;
+mod spans;
+mod telemetry;

@@ -26,7 +26,7 @@ use bourse_wire::dialect::{front, responses};
 use bourse_wire::node;
 use bourse_wire::receipt::{Finish, SignedNodeStatement};
 use bytes::Bytes;
-use http::{header, response};
+use http::{HeaderValue, header, response};
 use std::future::poll_fn;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -72,6 +72,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) notices: Vec<Notice>,
     /// The answer that this one goes on with.
     pub(crate) resume: Option<&'a Resume>,
+    /// What the seller is told about the trace.
+    pub(crate) traceparent: Option<Box<HeaderValue>>,
 }
 
 impl Attempt<'_> {
@@ -82,6 +84,7 @@ impl Attempt<'_> {
             (Seller::Node(node), false) => self.node_plain(node).await,
             (seller, true) => self.begin(seller).await,
         }
+        .map_err(|failure| seller.without_key(failure))
     }
 
     fn won(self, content: Content, meter: Meter, node: Option<SignedNodeStatement>) -> Won {
@@ -134,7 +137,8 @@ impl Attempt<'_> {
         let body = upstream.tiered(shape, self.body(provider, shape, &upstream.id)?);
         let connect_within = self.timeouts().connect;
         let how = (shape, self.job.stream);
-        let call = provider.call(&*self.shared.ports.connect, connect_within, upstream, how, body);
+        let told = (body, self.traceparent.as_deref());
+        let call = provider.call(&*self.shared.ports.connect, connect_within, upstream, how, told);
         let answered = deadline::by(until, call).await.ok_or_else(|| self.late("answered nothing"))?;
         let (head, mut exchange) = answered.map_err(|error| broken_off(&error, 0))?;
         let status = head.status.as_u16();

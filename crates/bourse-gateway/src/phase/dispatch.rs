@@ -20,6 +20,7 @@ use crate::failure::{Failure, FailureClass, all_failed};
 use crate::market::{self, Seller};
 use crate::resume::Resume;
 use crate::source::{Out, Source, SourceEnd};
+use crate::traces::{AttemptReason, AttemptTrace};
 use bourse_market::{Demand, HoldWindow, Offer, Outcome, ToolCalls};
 use bourse_types::{DurationMs, PriceSchedule, UnixMs};
 use bourse_wire::dialect::grammar::Head;
@@ -153,7 +154,7 @@ pub(crate) async fn dispatch(
     let (resume, next) = resume.map_or((None, 0), |(resume, next)| (Some(resume), next));
     let mut legs = Legs { open, job, route, resume, deadline, next, failures: Vec::new() };
     loop {
-        let Some(start) = legs.start()? else { return Err(all_failed(&legs.failures)) };
+        let Some(start) = legs.start(legs.reason())? else { return Err(all_failed(&legs.failures)) };
         if let Some(answer) = legs.ask(start).await? {
             return Ok(answer);
         }
@@ -161,8 +162,17 @@ pub(crate) async fn dispatch(
 }
 
 impl<'a> Legs<'a> {
+    /// Why the next leg is asked, where none is being asked.
+    fn reason(&self) -> AttemptReason {
+        match (self.failures.is_empty(), self.resume) {
+            (false, _) => AttemptReason::Retry,
+            (true, Some(_)) => AttemptReason::Continuation,
+            (true, None) => AttemptReason::First,
+        }
+    }
+
     /// Covers the next leg that can be covered and notes that it is asked. None when no leg is left.
-    fn start(&mut self) -> Result<Option<Start<'a>>, ApiError> {
+    fn start(&mut self, reason: AttemptReason) -> Result<Option<Start<'a>>, ApiError> {
         loop {
             let is_final = self.failures.last().is_some_and(|(_, f)| f.class == FailureClass::BadRequest);
             let Some(leg) = self.route.legs.get(self.next).filter(|_| !is_final) else { return Ok(None) };
@@ -189,7 +199,12 @@ impl<'a> Legs<'a> {
                     continue;
                 }
             };
-            let guard = self.open.shared.market.start(&leg.book, leg.index);
+            let mut guard = self.open.shared.market.start(&leg.book, leg.index);
+            guard.trace = AttemptTrace::begin(self.job.api, offer, seller, reason);
+            self.open.shared.metrics.asked(reason);
+            if let Some(trace) = &mut self.open.trace {
+                trace.asked(started);
+            }
             let attempt = Attempt {
                 shared: Arc::clone(&self.open.shared),
                 job: self.job,
@@ -202,6 +217,7 @@ impl<'a> Legs<'a> {
                 cap,
                 notices: Vec::new(),
                 resume: self.resume,
+                traceparent: guard.trace.traceparent(&self.open.shared),
             };
             return Ok(Some(Start {
                 running: Running { leg, offer, prices, window, guard, asked: started, now },
@@ -246,7 +262,7 @@ impl<'a> Legs<'a> {
             return Ok(self.finish(running, result));
         }
         if market.may_hedge()
-            && let Some(second) = self.start()?
+            && let Some(second) = self.start(AttemptReason::Hedge)?
         {
             // Rare, and large: it must not make every request's future larger.
             return Ok(Box::pin(self.race(running, first, second)).await);
@@ -262,7 +278,6 @@ impl<'a> Legs<'a> {
         mut first: Pin<&mut impl Future<Output = Result<Won, Failure>>>,
         second: Start<'a>,
     ) -> Option<Answer> {
-        self.open.shared.metrics.hedges.add(1);
         let Start { running: second_leg, attempt, seller } = second;
         let mut second = Box::pin(attempt.run(seller));
         let (is_first, result) = poll_fn(|cx| {
@@ -275,6 +290,7 @@ impl<'a> Legs<'a> {
         let (ended, other) = if is_first { (first_leg, second_leg) } else { (second_leg, first_leg) };
         let lost = other.offer;
         if let Some(answer) = self.finish(ended, result) {
+            self.open.shared.metrics.hedges_won.add(u64::from(!is_first));
             // The other is cancelled with its future; who was slow is told, and who was asked stands in the receipt.
             let outcome = if is_first { Outcome::Neutral } else { Outcome::Failure };
             other.guard.end(self.open.shared.ports.clock.now(), outcome);
@@ -294,10 +310,14 @@ impl<'a> Legs<'a> {
                 self.open.draft.seller = Some(offer.seller.clone());
                 self.open.draft.node = won.node;
                 self.open.notices = won.notices;
+                if let Some(trace) = &mut self.open.trace {
+                    trace.served_by(offer);
+                }
                 self.open.counting = Some((won.meter, prices));
                 Some(self.answer(won.content, (asked, won.ttft), won.tools, window, guard))
             }
             Err(failure) => {
+                guard.trace.failed(&failure);
                 guard.end(self.open.shared.ports.clock.now(), failure.outcome());
                 self.open.draft.attempt(&offer.seller, failure.status, elapsed_ms(asked));
                 self.failed(offer, failure);
@@ -337,8 +357,10 @@ impl<'a> Legs<'a> {
     }
 
     fn failed(&mut self, offer: &Offer, failure: Failure) {
-        self.open.shared.metrics.attempt_failures.add(1);
-        tracing::debug!(request = %self.open.held.request, seller = %offer.seller, ?failure, "attempt failed");
+        self.open.shared.metrics.attempt_failed(failure.class);
+        // Not the reason: it is the seller's own words, which may repeat the prompt.
+        let (class, status) = (failure.class.as_str(), failure.status);
+        tracing::debug!(request = %self.open.held.request, seller = %offer.seller, class, status, "attempt failed");
         self.failures.push((offer.seller.as_str().to_owned(), failure));
     }
 }

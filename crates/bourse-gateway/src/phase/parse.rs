@@ -8,18 +8,21 @@ use http::{HeaderMap, header};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use std::time::Duration;
+use tokio::time::Instant;
 
-/// Reads and parses a request.
+/// Reads and parses a request. With when its last byte was there.
 pub(crate) async fn parse<B>(
     api: Api,
     headers: &HeaderMap,
     body: B,
     within: Duration,
-) -> Result<Job, ApiError>
+) -> Result<(Job, Instant), ApiError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    front::parse(api, read(headers, body, BODY_BYTES_MAX, within).await?)
+    let body = read(headers, body, BODY_BYTES_MAX, within).await?;
+    let at = Instant::now();
+    Ok((front::parse(api, body)?, at))
 }
 
 /// Reads a body of at most `bytes_max`.

@@ -15,6 +15,7 @@ use crate::failure::{Failure, FailureClass};
 use crate::market::Attempt;
 use crate::resume::Resume;
 use crate::source::{Out, Progress, Source, SourceEnd};
+use crate::traces::RequestTrace;
 use bourse_market::{Bill, HoldWindow, Outcome, StreamEnd};
 use bourse_types::DurationMs;
 use bourse_wire::error::{ApiError, ErrorType};
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::Span;
 
 /// Most bytes of one piece; a stream that has more ready goes on in the next poll.
 const PIECE_BYTES_MAX: usize = 256 * 1024;
@@ -157,7 +159,10 @@ impl Relay {
             if let Some(end) = self.end.take() {
                 return Some(match end {
                     SourceEnd::Complete(finish) => Ending::Complete(finish),
-                    SourceEnd::Failed(failure) => Ending::Seller(failure),
+                    SourceEnd::Failed(failure) => Ending::Seller(match &self.attempt {
+                        Some((attempt, _)) => attempt.without_key(failure),
+                        None => failure,
+                    }),
                 });
             }
             if let Err(ending) = self.keep_covered() {
@@ -228,7 +233,8 @@ impl Relay {
         self.end_attempt(&ending, None);
         let held = &self.open.held;
         let (grant, expires, deadline) = (held.grant, held.expires, self.deadline);
-        let handover = Handover { grant, expires, deadline, resume, next_leg: self.next_leg };
+        let span = self.open.trace.as_ref().map_or_else(Span::none, RequestTrace::span);
+        let handover = Handover { grant, expires, deadline, resume, next_leg: self.next_leg, span };
         let shared = Arc::clone(&self.open.shared);
         Stage::TakingUp(Box::pin(take_up(shared, again, handover)), ending)
     }
@@ -265,6 +271,9 @@ impl Relay {
         for mut open in self.earlier.drain(..) {
             let bill = open.bill(part).unwrap_or_else(|_| nothing());
             open.settle(&bill, Finish::SellerError)?;
+            if let Some(trace) = &mut self.open.trace {
+                trace.part(&bill);
+            }
             sum = Some(together(sum.as_ref(), &bill).unwrap_or(bill));
         }
         Ok(sum)
@@ -284,9 +293,14 @@ impl Relay {
         let Stage::TakingUp(_, ending) = std::mem::replace(&mut self.stage, Stage::Ended) else {
             return Stage::Ended;
         };
-        let Ok((open, begun)) = rest else { return self.settle(&ending) };
+        let Ok((mut open, begun)) = rest else { return self.settle(&ending) };
         self.explain.extend_from_slice(format!(",\"continued_by\":\"{}\"", open.held.request).as_bytes());
         let Begun { source, window, out, attempt, ttft, asked, end, next_leg } = *begun;
+        open.shared.metrics.continuations.add(1);
+        open.trace = self.open.trace.take();
+        if let (Some(trace), Some(offer)) = (&mut open.trace, attempt.offer()) {
+            trace.served_by(offer);
+        }
         self.earlier.push(std::mem::replace(&mut self.open, open));
         self.source = source;
         self.window = window;
@@ -343,7 +357,10 @@ impl Relay {
                 }
                 Outcome::success(ttft)
             }
-            Ending::Seller(failure) => failure.outcome(),
+            Ending::Seller(failure) => {
+                attempt.trace.failed(failure);
+                failure.outcome()
+            }
             Ending::Budget | Ending::Late | Ending::Closing => Outcome::Neutral,
         };
         attempt.end(self.open.shared.ports.clock.now(), outcome);
@@ -361,6 +378,9 @@ impl Relay {
     /// The terminal of a stream whose settlement failed: the market's fault, and the market's loss.
     fn failed_books(&mut self) -> Bytes {
         let error = ApiError::new(ErrorType::Server, "the books could not be written; nothing was charged");
+        if let Some(trace) = &mut self.open.trace {
+            trace.refused(error.kind);
+        }
         self.terminal(&nothing(), Some(&error))
     }
 }

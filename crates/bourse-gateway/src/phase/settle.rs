@@ -9,6 +9,7 @@ use super::prove::{Draft, hash};
 use crate::conversation::Conversation;
 use crate::gateway::Shared;
 use crate::market::Attempt;
+use crate::traces::RequestTrace;
 use bourse_market::{Basis, Bill, Doubts, Meter, MeterError, Served, StreamEnd, ToolCalls};
 use bourse_types::{Charge, Digest32, DurationMs, NanoUsd, PriceSchedule, TokenCount, Usage};
 use bourse_wire::dialect::neutral::Notice;
@@ -36,6 +37,8 @@ pub(crate) struct Open {
     pub(crate) conversation: Option<Box<Conversation>>,
     /// What was left out of the request for the seller that answers.
     pub(crate) notices: Vec<Notice>,
+    /// The whole request's; gone where somebody else ends it.
+    pub(crate) trace: Option<RequestTrace>,
 }
 
 impl Open {
@@ -53,6 +56,7 @@ impl Open {
             is_settled: false,
             conversation: None,
             notices: Vec::new(),
+            trace: None,
         }
     }
 
@@ -124,7 +128,10 @@ impl Open {
             self.shared.recent.put(&grant.account_digest, id.as_str(), request);
         }
         let settled = self.shared.ports.funds.settle(Settlement { note, ..Settlement::new(receipt, now) });
-        self.shared.metrics.settled(bill, finish, total_ms);
+        self.shared.metrics.settled(bill, finish);
+        if let Some(trace) = &mut self.trace {
+            trace.settled(bill, finish);
+        }
         if let Err(error) = &settled {
             // The hold gives itself back when it expires; the market bears what was delivered.
             tracing::error!(%request, %error, "a request could not be settled");

@@ -19,6 +19,7 @@ use bourse_wire::funds::KeyGrant;
 use bourse_wire::receipt::Finish;
 use std::sync::Arc;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 
 /// What a request was, kept for as long as its stream may have to be taken up.
 pub(crate) struct Again {
@@ -33,6 +34,8 @@ pub(crate) struct Handover {
     pub(crate) deadline: Instant,
     pub(crate) resume: Resume,
     pub(crate) next_leg: usize,
+    /// The request's.
+    pub(crate) span: Span,
 }
 
 /// Asks the legs that are left for the rest.
@@ -41,7 +44,7 @@ pub(crate) async fn take_up(
     again: Arc<Again>,
     handover: Handover,
 ) -> Result<(Open, Box<Begun>), ApiError> {
-    let Handover { grant, expires, deadline, resume, next_leg } = handover;
+    let Handover { grant, expires, deadline, resume, next_leg, span } = handover;
     let now = shared.ports.clock.now();
     let random = shared.ports.entropy.draw();
     let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
@@ -49,7 +52,7 @@ pub(crate) async fn take_up(
     let draft = Draft::new(&again.job, &again.route, now);
     let mut open = Open::new(shared, held, draft, Instant::now());
     open.deadline = deadline;
-    match dispatch(&mut open, &again.job, &again.route, Some((&resume, next_leg))).await {
+    match dispatch(&mut open, &again.job, &again.route, Some((&resume, next_leg))).instrument(span).await {
         Ok(Answer::Stream(begun)) => {
             open.draft.first_content_ms = Some(open.elapsed_ms());
             Ok((open, begun))

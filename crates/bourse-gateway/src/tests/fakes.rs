@@ -225,6 +225,11 @@ impl FakeNet {
     pub(super) fn script(&self, host: &str, script: Vec<Act>) {
         self.scripts.lock().entry(host.to_owned()).or_default().push(script);
     }
+
+    /// From now on that script alone, on new connections.
+    pub(super) fn only(&self, host: &str, script: Vec<Act>) {
+        self.scripts.lock().insert(host.to_owned(), vec![[script, vec![Act::Close]].concat()]);
+    }
 }
 
 impl Connect for FakeNet {
