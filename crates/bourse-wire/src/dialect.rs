@@ -5,13 +5,16 @@
 //! dialect is one more module here and produces the same `Job`.
 
 mod answer;
+mod arguments;
 pub mod chat;
 pub mod fields;
 pub mod front;
+mod gather;
 pub mod gemini;
 pub mod grammar;
 pub mod messages;
 pub mod neutral;
+mod notes;
 pub mod ollama;
 pub mod openai;
 pub mod passthrough;

@@ -19,6 +19,7 @@ mod writer;
 
 pub(super) use answer::push_answer;
 pub(super) use read::read;
+pub(super) use reader::made_id;
 
 use super::answer::push_usage_claimed;
 use super::grammar::{

@@ -324,7 +324,7 @@ impl ChoiceState {
 }
 
 /// An id for a call that has none of its own: the same for the same event, another for every other.
-pub(super) fn made_id(data: &str, choice: u32, call: usize) -> String {
+pub(in crate::dialect) fn made_id(data: &str, choice: u32, call: usize) -> String {
     let digest = blake3::hash(data.as_bytes()).to_hex();
     format!("call_{}_{choice}_{call}", &digest.as_str()[..16])
 }

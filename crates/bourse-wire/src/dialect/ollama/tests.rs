@@ -1,0 +1,6 @@
+//! Golden texts and laws of the grammar.
+
+mod answers;
+mod requests;
+
+use super::*;
