@@ -52,16 +52,21 @@ pub(crate) struct Records<'a> {
     group: &'a [u8],
     at: usize,
     time: UnixMs,
+    /// The record before was a receipt, whose note may follow.
+    is_after_receipt: bool,
 }
 
 impl<'a> Records<'a> {
     pub(crate) fn new(group: &'a [u8]) -> Self {
-        Self { group, at: 0, time: UnixMs(0) }
+        Self { group, at: 0, time: UnixMs(0), is_after_receipt: false }
     }
 
     /// The next record that is no ledger event; the cheap way through a group for those who only want
     /// receipts.
     pub(crate) fn next_but_events(&mut self) -> Option<Result<Record<'a>, CodecError>> {
+        if let Err(error) = self.skip_note() {
+            return Some(Err(error));
+        }
         while self.group.get(self.at) == Some(&TAG_EVENTS) {
             let time = self.frame().and_then(|(_, _, bytes)| batch_time(bytes));
             match time {
@@ -79,10 +84,23 @@ impl<'a> Records<'a> {
 
     /// The note of the receipt that was just read; empty when there is none.
     pub(crate) fn take_note(&mut self) -> Result<&'a [u8], CodecError> {
+        self.is_after_receipt = false;
         if self.group.get(self.at) != Some(&TAG_NOTE) {
             return Ok(&[]);
         }
         self.frame().map(|(_, _, bytes)| bytes)
+    }
+
+    /// A note that nobody took belongs to the receipt before it.
+    fn skip_note(&mut self) -> Result<(), CodecError> {
+        if !self.is_after_receipt {
+            return Ok(());
+        }
+        let taken = self.take_note();
+        if taken.is_err() {
+            self.at = self.group.len();
+        }
+        taken.map(|_| ())
     }
 
     fn frame(&mut self) -> Result<(u8, usize, &'a [u8]), CodecError> {
@@ -100,10 +118,14 @@ impl<'a> Iterator for Records<'a> {
     type Item = Result<Record<'a>, CodecError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Err(error) = self.skip_note() {
+            return Some(Err(error));
+        }
         if self.at >= self.group.len() {
             return None;
         }
         let record = self.frame().and_then(|(tag, offset, bytes)| decode(tag, offset, bytes));
+        self.is_after_receipt = matches!(record, Ok(Record::Receipt { .. }));
         if record.is_err() {
             self.at = self.group.len();
         }

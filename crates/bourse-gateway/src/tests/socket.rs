@@ -145,7 +145,7 @@ async fn a_drain_ends_open_streams_explicitly() {
     let house = House::build(&["a"], 10_000_000_000, |config| {
         config.timeouts = Timeouts {
             drain: Duration::from_millis(20),
-            idle: Duration::from_millis(40),
+            idle: Duration::from_millis(400),
             ..Timeouts::default()
         };
     });
