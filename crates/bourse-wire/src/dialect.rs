@@ -310,3 +310,6 @@ fn role_of(message: &str) -> Option<&str> {
         .ok()?;
     role
 }
+
+#[cfg(test)]
+mod tests;
