@@ -14,7 +14,11 @@ pub struct LineScanner {
 impl LineScanner {
     /// Takes what was read.
     pub fn push(&mut self, bytes: Bytes) {
-        self.rest.extend_from_slice(&bytes);
+        if self.rest.is_empty() {
+            self.rest = BytesMut::from(bytes);
+        } else {
+            self.rest.extend_from_slice(&bytes);
+        }
     }
 
     /// The next whole line; `None` when more bytes are needed.

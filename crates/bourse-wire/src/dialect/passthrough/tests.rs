@@ -83,12 +83,11 @@ fn the_seller_gets_the_buyers_bytes() {
 }
 
 fn form(parts: &[(&str, &str)]) -> Bytes {
-    let mut out = String::new();
-    for (name, value) in parts {
-        out.push_str(&format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"));
-    }
-    out.push_str("--XX--\r\n");
-    Bytes::from(out)
+    let part = |(name, value): &(&str, &str)| {
+        format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let parts: String = parts.iter().map(part).collect();
+    Bytes::from(format!("{parts}--XX--\r\n"))
 }
 
 const FORM: &str = "multipart/form-data; boundary=XX";
