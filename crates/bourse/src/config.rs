@@ -88,6 +88,9 @@ pub struct GatewaySection {
     pub idle_timeout_ms: u64,
     /// Most time that open answers get when the market is told to stop.
     pub drain_timeout_ms: u64,
+    /// A collector of traces, such as `http://127.0.0.1:4318`. None: the standard variables', or nowhere.
+    #[serde(default)]
+    pub otlp_endpoint: Option<String>,
     /// Most bytes of the journal of decisions; 0 keeps none.
     pub decisions_bytes_max: u64,
 }
@@ -145,6 +148,7 @@ impl Default for GatewaySection {
             first_content_timeout_ms: 120_000,
             idle_timeout_ms: 120_000,
             drain_timeout_ms: 10_000,
+            otlp_endpoint: None,
             decisions_bytes_max: 1024 * 1024 * 1024,
         }
     }

@@ -1,14 +1,19 @@
-//! The process around a role: reactor, logs, limits of the system.
+//! The process around a role: reactor, logs, traces, limits of the system.
 //!
 //! One allowed CPU gets a single-threaded reactor, because a second thread on it only adds switches; more
 //! get one worker each, up to a bound past which a gateway is limited by the network instead. Logs go to
 //! stderr, so that stdout carries data only.
 
+pub mod traces;
+
 use crate::config::Environment;
 use std::io::IsTerminal as _;
 use std::num::NonZero;
 use tokio::runtime::{Builder, Runtime};
-use tracing_subscriber::EnvFilter;
+use traces::Traces;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// Most worker threads of a reactor.
 pub const WORKERS_MAX: usize = 16;
@@ -34,17 +39,18 @@ pub fn small_reactor() -> Result<Runtime, NoReactor> {
     Builder::new_current_thread().enable_all().build().map_err(NoReactor)
 }
 
-/// Sends logs to stderr, as `BOURSE_LOG` filters them (`warn` by default, `info` with `verbose`).
+/// Sends logs to stderr, as `BOURSE_LOG` filters them (`warn` by default, `info` with `verbose`), and spans to their
+/// collector, if there is one.
 /// A filter that cannot be read falls back to the default, which is better than no logs.
-pub fn logs(environment: &Environment, default: &str) {
+pub fn observe(environment: &Environment, default: &str, traces: Option<&Traces>) {
     let filter = environment.get("BOURSE_LOG").and_then(|text| text.parse::<EnvFilter>().ok());
     let filter = filter.unwrap_or_else(|| EnvFilter::new(default));
     // A second call (tests) finds the subscriber set and leaves it.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let logs = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .try_init();
+        .with_filter(filter);
+    let _ = tracing_subscriber::registry().with(logs).with(traces.map(Traces::layer)).try_init();
 }
 
 /// Raises the number of files this process may open to what the system allows it: every open request

@@ -6,10 +6,12 @@ mod sellers;
 pub use sellers::MODELS_MAX;
 
 use crate::config::{self, Config, ConfigError, Environment};
+use crate::runtime::traces::{self, TraceParent};
 use bourse_exchange::{ByokTerms, ExchangeConfig};
-use bourse_gateway::{Durability, GatewayConfig, ProviderConfig, Timeouts};
+use bourse_gateway::{Durability, GatewayConfig, ProviderConfig, Timeouts, TraceContext};
 use bourse_types::{ModelSlug, PriceSchedule, SellerName};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the seller on this machine is called in plans, receipts and books.
@@ -194,7 +196,9 @@ pub fn gateway(config: &Config, environment: &Environment) -> Result<GatewayConf
         ..Timeouts::default()
     };
     let providers = providers(config, environment)?;
-    Ok(GatewayConfig { durability, timeouts, providers, ..GatewayConfig::default() })
+    let traces =
+        traces::endpoint(config, environment).map(|_| Arc::new(TraceParent) as Arc<dyn TraceContext>);
+    Ok(GatewayConfig { durability, timeouts, providers, traces, ..GatewayConfig::default() })
 }
 
 fn providers(config: &Config, environment: &Environment) -> Result<Vec<ProviderConfig>, WiringError> {

@@ -41,7 +41,7 @@ pub struct Args {
 
 /// Loads, dials and serves until told to stop.
 pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    runtime::logs(environment, "warn");
+    runtime::observe(environment, "warn", None);
     let data_dir = args.place.locate(environment)?;
     let model = ModelSlug::parse(&args.slug)
         .map_err(|error| Plain::new(format!("`{}` is not the name of a model", args.slug)).because(error))?;

@@ -9,6 +9,7 @@ use crate::config::{Config, Environment, Flag};
 use crate::data_dir::DataDir;
 use crate::market::{Market, MarketConfig, NodeLaunch, RunningMarket};
 use crate::report::{Failure, Plain};
+use crate::runtime::traces::{self, Traces};
 use crate::{market, model, runtime};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -92,10 +93,12 @@ impl Ready<'_> {
 
 /// Starts the market, says so, and waits for the end.
 pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    runtime::logs(environment, if args.json { "info" } else { "warn" });
     let data_dir = args.place.locate(environment)?;
     let loaded = super::config::load(args.config.as_deref(), &data_dir, environment, args.flags())?;
     let config = loaded.config;
+    // Kept to the end: what is queued leaves when it is dropped.
+    let traces = traces::endpoint(&config, environment).map(|to| Traces::start(&to)).transpose()?;
+    runtime::observe(environment, if args.json { "info" } else { "warn" }, traces.as_ref());
     let listen = config.gateway.listen;
     if !listen.ip().is_loopback() {
         eprintln!(

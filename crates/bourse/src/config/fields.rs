@@ -91,6 +91,13 @@ pub const FIELDS: &[Field] = &[
         "most time that open answers get after the market was told to stop",
     ),
     field(
+        "gateway.otlp_endpoint",
+        "BOURSE_GATEWAY_OTLP_ENDPOINT",
+        Kind::Text,
+        "URL",
+        "a collector of traces, in OTLP over HTTP; without it OTEL_EXPORTER_OTLP_ENDPOINT counts, else there are none",
+    ),
+    field(
         "gateway.decisions_bytes_max",
         "BOURSE_GATEWAY_DECISIONS_BYTES_MAX",
         Kind::Number,
