@@ -47,7 +47,7 @@ struct Row {
     /// Grammars that it speaks, the one for translated fronts first.
     speaks: &'static [Shape],
     /// How it speaks chat.
-    chat: &'static Chat,
+    chat: Chat,
 }
 
 /// What servers with an OpenAI-compatible API speak. Whether one has a certain endpoint for a certain model is told by
@@ -74,22 +74,22 @@ const OPENAI_OWN_SHAPES: &[Shape] = &[
     Shape::Transcription,
 ];
 
-const fn row(kind: &'static str, speaks: &'static [Shape], chat: &'static Chat) -> Row {
+const fn row(kind: &'static str, speaks: &'static [Shape], chat: Chat) -> Row {
     Row { kind, key: KeyHeader::Bearer, headers: &[], speaks, chat }
 }
 
 const ROWS: [Row; 8] = [
-    row("openai", OPENAI_OWN_SHAPES, &Chat::Strict),
-    row("openai-compatible", OPENAI_SHAPES, &Chat::Server),
-    row("openrouter", OPENAI_SHAPES, &Chat::Router),
-    row("vllm", OPENAI_SHAPES, &Chat::Server),
-    row("llama.cpp", OPENAI_SHAPES, &Chat::Server),
-    row("ollama", &[Shape::Ollama], &Chat::Server),
-    Row { key: KeyHeader::Named("x-goog-api-key"), ..row("gemini", &[Shape::Gemini], &Chat::Strict) },
+    row("openai", OPENAI_OWN_SHAPES, Chat::Strict),
+    row("openai-compatible", OPENAI_SHAPES, Chat::Server),
+    row("openrouter", OPENAI_SHAPES, Chat::Router),
+    row("vllm", OPENAI_SHAPES, Chat::Server),
+    row("llama.cpp", OPENAI_SHAPES, Chat::Server),
+    row("ollama", &[Shape::Ollama], Chat::Server),
+    Row { key: KeyHeader::Named("x-goog-api-key"), ..row("gemini", &[Shape::Gemini], Chat::Strict) },
     Row {
         key: KeyHeader::Named("x-api-key"),
         headers: &[("anthropic-version", "2023-06-01")],
-        ..row("anthropic", &[Shape::Messages], &Chat::Strict)
+        ..row("anthropic", &[Shape::Messages], Chat::Strict)
     },
 ];
 
@@ -117,7 +117,11 @@ impl ProviderAdapter for Row {
     }
 
     fn dialect(&self, shape: Shape) -> &'static dyn Dialect {
-        if shape == Shape::Chat { self.chat } else { front::dialect(shape) }
+        match (shape, self.chat) {
+            (Shape::Chat, Chat::Strict) => &Chat::Strict,
+            (Shape::Chat, Chat::Router) => &Chat::Router,
+            (shape, _) => front::dialect(shape),
+        }
     }
 
     fn path(&self, shape: Shape, upstream_id: &str, stream: bool) -> String {

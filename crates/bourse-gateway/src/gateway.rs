@@ -148,10 +148,10 @@ impl Gateway {
     {
         let (head, body) = request.into_parts();
         let answer = match routes::find(&head.method, head.uri.path()) {
-            Ok(Endpoint::Generate(api)) => {
-                let answer = self.generate(api, &head.headers, body).await;
-                answer.or_else(|refused| Ok(error_answer(api, &refused)))
-            }
+            Ok(Endpoint::Generate(api)) => match self.generate(api, &head.headers, body).await {
+                Ok(answer) => Ok(answer),
+                Err(refused) => Ok(error_answer(api, &refused)),
+            },
             Ok(endpoint) => {
                 routes::answer(&self.0, &endpoint, &head, body, peer).await.map_err(Refused::from)
             }
@@ -260,7 +260,7 @@ impl Gateway {
                 ("text/event-stream", Body::relay(Relay::new(open, *begun, more, again)), None)
             }
             Answer::Plain(plain) => {
-                let settled = settle_plain(&mut open, job.api, plain, &more);
+                let settled = settle_plain(&mut open, job.api, *plain, &more);
                 *trace = open.trace.take();
                 let (bytes, ticket) = settled?;
                 let is_strict = self.0.config.durability == Durability::Strict;

@@ -41,7 +41,7 @@ const HEDGED_STATUS: u16 = 0;
 /// What a leg answered.
 pub(crate) enum Answer {
     /// In one piece.
-    Plain(Plain),
+    Plain(Box<Plain>),
     /// A stream whose first content is there.
     Stream(Box<Begun>),
 }
@@ -353,7 +353,7 @@ impl<'a> Legs<'a> {
             (Content::Answer(head, answer, finish), _) => (PlainContent::Answer(head, answer), finish),
             (Content::Stream(..), None) => unreachable!("a stream is covered by a window"),
         };
-        Answer::Plain(Plain { content, finish, attempt: guard, whole: ttft, tools })
+        Answer::Plain(Box::new(Plain { content, finish, attempt: guard, whole: ttft, tools }))
     }
 
     fn failed(&mut self, offer: &Offer, failure: Failure) {

@@ -70,10 +70,6 @@ pub(crate) async fn take_up(
 
 /// One bill for all parts of an answer, for the buyer's usage object. The books have one each.
 pub(crate) fn together(earlier: Option<&Bill>, last: &Bill) -> Result<Bill, MoneyError> {
-    let Some(earlier) = earlier else { return Ok(last.clone()) };
-    Ok(Bill {
-        usage: earlier.usage.plus(&last.usage)?,
-        charge: earlier.charge.plus(&last.charge)?,
-        ..last.clone()
-    })
+    let Some(earlier) = earlier else { return Ok(*last) };
+    Ok(Bill { usage: earlier.usage.plus(&last.usage)?, charge: earlier.charge.plus(&last.charge)?, ..*last })
 }
