@@ -149,3 +149,46 @@ impl Executions {
         self.0.lock().iter().cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn executed(n: usize) -> Executed {
+        let name = SellerName::parse("a").unwrap();
+        let ask = |seller: &str, cost: Option<u64>| Asked {
+            seller: SellerName::parse(seller).unwrap(),
+            model: ModelSlug::parse("m").unwrap(),
+            cost: cost.map(NanoUsd),
+        };
+        Executed {
+            request: RequestId(n as u128),
+            account_digest: Digest32::default(),
+            settled: UnixMs(n as u64),
+            model: ModelSlug::parse("m").unwrap(),
+            seller: name,
+            cost: NanoUsd(5),
+            reason: Reason::Drawn,
+            attempt: 1,
+            asks: [ask("a", Some(5)), ask("b", None), ask("c", Some(9)), ask("d", Some(3))].into(),
+            served: Some(0),
+            left_out: 0,
+        }
+    }
+
+    #[test]
+    fn the_ring_forgets_the_oldest() {
+        let ring = Executions::default();
+        (0..EXECUTIONS_MAX).for_each(|n| ring.push(executed(n)));
+        assert_eq!((ring.all().len(), ring.all()[0].request), (EXECUTIONS_MAX, RequestId(0)));
+        ring.push(executed(EXECUTIONS_MAX));
+        assert_eq!((ring.all().len(), ring.all()[0].request), (EXECUTIONS_MAX, RequestId(1)));
+    }
+
+    #[test]
+    fn the_next_best_is_the_cheapest_other_whose_cost_is_known() {
+        let one = executed(0);
+        assert_eq!(one.next_best().map(|ask| ask.seller.as_str()), Some("d"));
+        assert_eq!(one.cheapest(), Some(NanoUsd(3)));
+    }
+}

@@ -163,7 +163,7 @@ impl Gateway {
                 answer.unwrap_or_else(|refused| error_answer(found.speaks(), &refused))
             }
             Err(missed) => {
-                let mut answer = error_answer(Api::Chat, &missed.error.into());
+                let mut answer = error_answer(missed.speaks, &missed.error.into());
                 if let Some(allow) = missed.allow {
                     answer.headers_mut().insert(header::ALLOW, allow);
                 }

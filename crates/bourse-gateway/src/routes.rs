@@ -15,6 +15,8 @@ mod query;
 mod report;
 pub(crate) mod table;
 
+pub(crate) use catalogue::pricing;
+
 use crate::body::Body;
 use crate::gateway::Shared;
 use crate::metrics::Readings;
@@ -58,6 +60,8 @@ impl Found<'_> {
 #[derive(Debug)]
 pub(crate) struct Missed {
     pub(crate) error: ApiError,
+    /// The grammar in which it fails.
+    pub(crate) speaks: Api,
     /// What may be asked at this path, when something may.
     pub(crate) allow: Option<HeaderValue>,
 }
@@ -89,18 +93,20 @@ pub(crate) fn find<'p>(method: &Method, path: &'p str) -> Result<Found<'p>, Box<
 }
 
 fn missed(method: &Method, path: &str, allowed: &[Verb]) -> Missed {
+    let is_messages = path::below_api(path).is_some_and(|rest| rest.starts_with("/messages"));
+    let speaks = if is_messages { Api::Messages } else { Api::Chat };
     if allowed.is_empty() {
         let shown: String = path.chars().take(128).collect();
         let message = format!(
             "there is nothing at `{shown}`: the API is below /v1, and GET /openapi.json describes it"
         );
-        return Missed { error: ApiError::new(ErrorType::NotFound, message), allow: None };
+        return Missed { error: ApiError::new(ErrorType::NotFound, message), speaks, allow: None };
     }
     let also = allowed.contains(&Verb::Get).then_some("HEAD");
     let words: Vec<&str> = allowed.iter().map(|verb| verb.as_str()).chain(also).collect();
     let words = words.join(", ");
     let error = ApiError::new(ErrorType::MethodNotAllowed, format!("use {words} here instead of {method}"));
-    Missed { error, allow: HeaderValue::try_from(words).ok() }
+    Missed { error, speaks, allow: HeaderValue::try_from(words).ok() }
 }
 
 /// Answers everything but generations.

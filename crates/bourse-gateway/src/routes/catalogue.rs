@@ -4,6 +4,8 @@ mod declared;
 mod filter;
 mod shape;
 
+pub(crate) use declared::pricing;
+
 use super::query::Query;
 use super::table::Kind;
 use crate::gateway::Shared;
@@ -16,9 +18,6 @@ use bourse_wire::error::{ApiError, ErrorType};
 use filter::Entry;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// Most sellers, and offers without retention, in one answer.
-const LISTED_MAX: usize = 10_000;
 
 /// A page of the models that a query wants. `path` is where the next page is asked for.
 pub(super) fn models(shared: &Shared, query: &Query<'_>, path: &str) -> ModelList {
@@ -67,7 +66,9 @@ fn wanted<'b>(shared: &Shared, book: &'b Arc<Book>, query: &Query<'_>, policy: &
 
 fn page(query: &Query<'_>, path: &str, entries: &[Entry<'_>]) -> ModelList {
     let total = entries.len() as u64;
-    let offset: u64 = query.number("offset").unwrap_or(0);
+    let after =
+        |id: &str| entries.iter().position(|entry| entry.slug == id).map_or(total, |at| at as u64 + 1);
+    let offset = query.text("after_id").map_or_else(|| query.number("offset").unwrap_or(0), after);
     let limit = query.number("limit").unwrap_or(u64::MAX);
     let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
     let shown = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -103,22 +104,22 @@ pub(super) fn endpoints(shared: &Shared, slug: &str) -> Result<Data<ModelEndpoin
     Ok(Data { data: shape::with_endpoints(slug, &offers, shown) })
 }
 
-/// Offers whose sellers promise to keep nothing; [`LISTED_MAX`] at most.
+/// Offers whose sellers promise to keep nothing.
 pub(super) fn zdr(shared: &Shared) -> List<Endpoint> {
     let (book, now) = (shared.market.book(), shared.ports.clock.now());
     let offers = book.snapshot.offers().iter().zip(0u32..).filter(|(offer, _)| declared::is_zdr(offer));
-    let shown = offers.take(LISTED_MAX).map(|(offer, n)| {
+    let shown = offers.map(|(offer, n)| {
         let fare = shared.market.fare(&book, OfferIndex(n), now);
         shape::endpoint(offer, &fare)
     });
     List { data: shown.collect() }
 }
 
-/// Sellers, by name; [`LISTED_MAX`] at most.
+/// Sellers, by name.
 pub(super) fn providers(shared: &Shared) -> List<Provider> {
     let book = shared.market.book();
     let names: BTreeSet<&str> = book.snapshot.offers().iter().map(|offer| offer.seller.as_str()).collect();
-    List { data: names.into_iter().take(LISTED_MAX).map(shape::provider).collect() }
+    List { data: names.into_iter().map(shape::provider).collect() }
 }
 
 fn unknown(slug: &str) -> ApiError {

@@ -16,8 +16,6 @@ use std::sync::Arc;
 
 /// Generations that are listed when the call does not say.
 const LISTED_DEFAULT: usize = 100;
-/// Sellers that are listed.
-const SELLERS_MAX: usize = 256;
 /// How far back a report looks when the call does not say.
 const WINDOW_DEFAULT: DurationMs = DurationMs(86_400_000);
 
@@ -137,6 +135,5 @@ fn neutrality(within: &[Arc<Executed>]) -> Neutrality {
     }
     let mut sellers: Vec<SellerShare> = shares.into_values().collect();
     sellers.sort_by_key(|share| std::cmp::Reverse(share.eligible));
-    sellers.truncate(SELLERS_MAX);
     Neutrality { generations: within.len() as u64, sellers }
 }

@@ -213,6 +213,11 @@ const MODEL_FILTERS: &[Parameter] = &[
     PAGE[1],
     SORTED,
     OUTPUT,
+    Parameter::new(
+        "after_id",
+        NAME,
+        "The model before the page, where Anthropic's clients page; goes before `offset`.",
+    ),
     Parameter::new("q", NAME, "A part of the slug."),
     Parameter::new(
         "category",

@@ -1,8 +1,8 @@
 //! The API beside generations: what it answers is what it describes.
 
-use super::fakes::{House, KEY, MANAGEMENT_KEY, MODEL, OTHER_KEY, Reply, good_plain, prices};
-use crate::ProviderModel;
+use super::fakes::{House, KEY, MANAGEMENT_KEY, MODEL, OTHER_KEY, Reply, good_plain, prices, provider};
 use crate::routes::openapi;
+use crate::{ASKS_MAX, ProviderModel};
 use bourse_market::{DataPolicy, Operations, Supports};
 use bourse_types::ModelSlug;
 use serde_json::{Value, json};
@@ -121,6 +121,10 @@ async fn models_come_in_pages_that_end() {
         next = reply.json()["links"]["next"].as_str().map(str::to_owned);
     }
     assert_eq!((pages, all.len()), (3, 5));
+    let after = house.call("GET", &format!("/v1/models?limit=2&after_id={MODEL}"), &[], "").await;
+    assert_eq!(ids(&after), ["acme/two", "other/draw"]);
+    assert_eq!(after.json()["links"]["next"], "/v1/models?limit=2&offset=3");
+    assert_eq!(ids(&house.call("GET", "/v1/models?after_id=nobody", &[], "").await), [""; 0]);
     let beyond = house.call("GET", "/v1/models?offset=5", &[], "").await;
     assert_eq!((ids(&beyond).len(), &beyond.json()["links"]["next"]), (0, &Value::Null));
 }
@@ -352,6 +356,22 @@ async fn best_execution_shows_who_else_could_have_served() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn eligible_sellers_are_listed_up_to_their_bound() {
+    for (sellers, listed, left_out) in [(ASKS_MAX, ASKS_MAX, 0), (ASKS_MAX + 2, ASKS_MAX, 2)] {
+        let names: Vec<String> = (0..sellers).map(|n| format!("s{n}")).collect();
+        let house = House::build(&["a"], 10_000_000_000, |config| {
+            config.providers = names.iter().map(|name| provider(name, 1_000_000)).collect();
+        });
+        names.iter().for_each(|name| house.net.script(name, good_plain()));
+        assert_eq!(house.chat("").await.status, 200);
+        let report = house.call("GET", "/v1/reports/best-execution", &[], "").await.json();
+        let one = &report["data"]["generations"][0];
+        assert_eq!(one["asks"].as_array().unwrap().len(), listed);
+        assert_eq!((&one["asks_left_out"], &one["reason"]), (&json!(left_out), &json!("drawn")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn heads_and_wrong_methods_say_what_there_is() {
     let house = market();
     let (get, head) =
@@ -361,6 +381,8 @@ async fn heads_and_wrong_methods_say_what_there_is() {
     let wrong = house.call("PUT", "/v1/keys", &[], "").await;
     assert_eq!((wrong.status, wrong.headers["allow"].to_str().unwrap()), (405, "POST, GET, HEAD"));
     assert_eq!(wrong.error_type(), "method_not_allowed");
+    let anthropic = house.call("GET", "/v1/messages/count_tokens", &[], "").await;
+    assert_eq!((anthropic.status, &anthropic.json()["type"]), (405, &json!("error")));
     let missing = house.call("HEAD", "/v1/nothing", &[], "").await;
     assert_eq!((missing.status, missing.text.as_str()), (404, ""));
 }

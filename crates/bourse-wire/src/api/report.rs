@@ -106,7 +106,7 @@ pub struct Totals {
 pub struct Neutrality {
     /// Generations of all buyers in the window.
     pub generations: u64,
-    /// By seller, those with the most first; at most a bound.
+    /// By seller, those with the most first.
     pub sellers: Vec<SellerShare>,
 }
 

@@ -94,7 +94,7 @@ pub(super) fn parameters(supports: Supports) -> Vec<&'static str> {
 }
 
 /// Prices of an offer as the field publishes them. Those that are not known are `-1`, as for prices that depend.
-pub(super) fn pricing(offer: Option<&Offer>) -> Pricing {
+pub(crate) fn pricing(offer: Option<&Offer>) -> Pricing {
     let Some((offer, prices)) = offer.and_then(|offer| Some((offer, offer.prices?))) else {
         let unknown = || UNKNOWN.to_owned();
         return Pricing {
