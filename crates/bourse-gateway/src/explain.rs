@@ -1,9 +1,10 @@
 //! `X-Bourse-Explain: 1`: the plan as it was made, with every rejected offer's reason.
 
 use crate::phase::plan::{Route, demand_of_all};
+use crate::routes::pricing;
 use bourse_market::{OfferIndex, Rejection};
-use bourse_types::{ModelSlug, PriceSchedule};
-use bourse_wire::dialect::{Job, push_usd};
+use bourse_types::ModelSlug;
+use bourse_wire::dialect::Job;
 use serde_json::{Value, json};
 
 /// Most offers of one kind that are explained.
@@ -28,7 +29,7 @@ fn value(job: &Job, route: &Route, seller: Option<&str>) -> Value {
         let offer = offer(*index)?;
         let shown = json!({
             "provider": offer.seller.as_str(),
-            "pricing": offer.prices.as_ref().map(pricing),
+            "pricing": offer.prices.map(|_| pricing(Some(offer))),
             "last_resort": n >= plan.last_resorts_from,
         });
         Some((&offer.model, shown))
@@ -61,17 +62,4 @@ fn value(job: &Job, route: &Route, seller: Option<&str>) -> Value {
         })
         .collect();
     json!({ "provider": seller, "plan": plans })
-}
-
-/// Prices as the field publishes them: decimal strings in dollars per token.
-pub(crate) fn pricing(prices: &PriceSchedule) -> Value {
-    let mut request = Vec::new();
-    push_usd(&mut request, prices.request);
-    json!({
-        "prompt": prices.prompt.to_usd_per_token_string(),
-        "completion": prices.completion.to_usd_per_token_string(),
-        "input_cache_read": prices.cached_prompt.to_usd_per_token_string(),
-        "input_cache_write": prices.cache_write.to_usd_per_token_string(),
-        "request": String::from_utf8_lossy(&request),
-    })
 }

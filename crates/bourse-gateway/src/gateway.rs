@@ -5,6 +5,7 @@ use crate::config::{Durability, GatewayConfig, HOLD_GRACE, NodeAdmission};
 use crate::conversation::Conversation;
 use crate::decisions::{Anew, Taken};
 use crate::durable::Durable;
+use crate::executions::{Considered, Executions};
 use crate::explain;
 use crate::market::{Market, MarketError};
 use crate::metrics::Metrics;
@@ -20,7 +21,8 @@ use crate::phase::take_up::Again;
 use crate::phase::{admit, parse};
 use crate::ports::Ports;
 use crate::recent::Recent;
-use crate::routes::{self, Endpoint};
+use crate::routes;
+use crate::routes::table::Endpoint;
 use crate::source::billed;
 use crate::traces::RequestTrace;
 use bourse_market::StreamEnd;
@@ -30,7 +32,7 @@ use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::CommitTicket;
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +44,9 @@ use tracing::{Instrument as _, Span};
 pub const GENERATION_HEADER: HeaderName = HeaderName::from_static("x-generation-id");
 /// Names the receipt; the same id.
 pub const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-bourse-receipt");
+/// The same id, where Anthropic's and OpenAI's clients look for it.
+const REQUEST_HEADERS: [HeaderName; 2] =
+    [HeaderName::from_static("request-id"), HeaderName::from_static("x-request-id")];
 /// Asks for the plan with `1`.
 pub const EXPLAIN_HEADER: HeaderName = HeaderName::from_static("x-bourse-explain");
 /// Tells client libraries not to repeat what the market has tried everywhere already.
@@ -60,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) durable: Arc<Durable>,
     pub(crate) recent: Recent,
+    pub(crate) executions: Executions,
     pub(crate) born: Instant,
     /// Milliseconds after `born` at which open streams are ended; none while nobody closes.
     drain_at_ms: AtomicU64,
@@ -111,6 +117,7 @@ impl Gateway {
             metrics: Metrics::default(),
             durable: Arc::default(),
             recent: Recent::default(),
+            executions: Executions::default(),
             born: Instant::now(),
             drain_at_ms: AtomicU64::new(NEVER),
         })))
@@ -147,17 +154,25 @@ impl Gateway {
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let (head, body) = request.into_parts();
-        let answer = match routes::find(&head.method, head.uri.path()) {
-            Ok(Endpoint::Generate(api)) => match self.generate(api, &head.headers, body).await {
-                Ok(answer) => Ok(answer),
-                Err(refused) => Ok(error_answer(api, &refused)),
-            },
-            Ok(endpoint) => {
-                routes::answer(&self.0, &endpoint, &head, body, peer).await.map_err(Refused::from)
+        let mut answer = match routes::find(&head.method, head.uri.path()) {
+            Ok(found) => {
+                let answer = match found.operation.endpoint {
+                    Endpoint::Generate(api) => self.generate(api, &head.headers, body).await,
+                    _ => routes::answer(&self.0, &found, &head, body, peer).await.map_err(Refused::from),
+                };
+                answer.unwrap_or_else(|refused| error_answer(found.speaks(), &refused))
             }
-            Err(error) => Err(error.into()),
+            Err(missed) => {
+                let mut answer = error_answer(missed.speaks, &missed.error.into());
+                if let Some(allow) = missed.allow {
+                    answer.headers_mut().insert(header::ALLOW, allow);
+                }
+                answer
+            }
         };
-        let answer = answer.unwrap_or_else(|refused| error_answer(Api::Chat, &refused));
+        if head.method == Method::HEAD {
+            answer = routes::without_body(answer);
+        }
         self.0.metrics.answered(answer.status().as_u16());
         answer
     }
@@ -215,6 +230,7 @@ impl Gateway {
         let mut open = Open::new(Arc::clone(shared), held, draft, started);
         open.trace = trace.take();
         open.conversation = conversation.map(Box::new);
+        open.considered = Some(Considered::of(&route));
         let wants_plan = headers.get(EXPLAIN_HEADER).is_some_and(|v| v.as_bytes() == b"1");
         match dispatch(&mut open, &job, &route, None).instrument(span).await {
             Ok(answer) => {
@@ -319,6 +335,9 @@ fn name_request(headers: &mut HeaderMap, request: RequestId) {
     // An id is ASCII letters, digits and a dash.
     if let Ok(value) = HeaderValue::try_from(request.to_string()) {
         headers.insert(GENERATION_HEADER, value.clone());
+        for name in REQUEST_HEADERS {
+            headers.insert(name, value.clone());
+        }
         headers.insert(RECEIPT_HEADER, value);
     }
 }

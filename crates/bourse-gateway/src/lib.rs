@@ -16,6 +16,7 @@ mod conversation;
 mod deadline;
 mod decisions;
 mod durable;
+mod executions;
 mod explain;
 mod failure;
 mod gate;
@@ -46,6 +47,7 @@ pub use config::{
     POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, ProviderConfig, ProviderModel, Timeouts,
 };
 pub use decisions::{DECISION_FILE_BYTES, DECISION_FILE_SUFFIX, PENDING_BYTES_MAX, Recorder, decision_files};
+pub use executions::{ASKS_MAX, EXECUTIONS_MAX};
 pub use failure::{Failure, FailureClass};
 pub use gateway::{EXPLAIN_HEADER, GENERATION_HEADER, Gateway, RECEIPT_HEADER};
 pub use io::{Io, NetConnect, Pipe};

@@ -3,6 +3,10 @@
 //! A [`Book`] is immutable and replaced as a whole when a node joins or leaves, so a request plans and
 //! walks on one picture. The health of offers is carried over by seller and model.
 
+mod fare;
+
+pub(crate) use fare::Fare;
+
 use crate::config::ProviderConfig;
 use crate::conversation::Conversation;
 use crate::decisions::{Anew, Journal, Taken};

@@ -5,7 +5,7 @@
 
 use crate::io::Io;
 use bourse_types::UnixMs;
-use bourse_wire::funds::{BoxFuture, Funds, Records};
+use bourse_wire::funds::{Accounts, BoxFuture, Funds, Records};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,6 +88,8 @@ pub struct Ports {
     pub funds: Arc<dyn Funds>,
     /// The past.
     pub records: Arc<dyn Records>,
+    /// Keys as their owners administer them, when they may.
+    pub accounts: Option<Arc<dyn Accounts>>,
     /// Administration, when there is any.
     pub admin: Option<Arc<dyn AdminPort>>,
     /// Time of day.

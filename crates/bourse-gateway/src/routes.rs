@@ -1,116 +1,118 @@
 //! Routes: which path means what, and the small answers that are not generations.
 //!
-//! Every path exists below `/v1` and below `/api/v1`, where OpenRouter's clients look for it.
+//! What can be called stands in one [`table`]; a call is found there, its caller and its query are checked as the
+//! table says, and one function answers. Every path of the API exists below `/v1` and below `/api/v1`.
 
 mod account;
 mod catalogue;
+mod count;
+mod keys;
 mod log;
+pub(crate) mod openapi;
+mod path;
+mod policy;
+mod query;
+mod report;
+pub(crate) mod table;
+
+pub(crate) use catalogue::pricing;
 
 use crate::body::Body;
 use crate::gateway::Shared;
 use crate::metrics::Readings;
-use crate::phase::parse;
+use crate::phase::{admit, parse};
 use bourse_types::KeyHash;
+use bourse_wire::api::{Data, Health};
 use bourse_wire::dialect::Api;
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::funds::FundsError;
+use bourse_wire::funds::{FundsError, KeyGrant, KeyRole};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use serde_json::Value;
+use http_body::Body as _;
+use policy::policy_of;
+use query::Query;
+use serde::Serialize;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use table::{Base, Caller, Endpoint, OPERATIONS, OPERATOR, Operation, Verb};
 
-/// Largest body of an administrative call.
+/// Largest body of a call that administers.
 pub(crate) const ADMIN_BYTES_MAX: usize = 64 * 1024;
 
-/// What a path means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    /// A generation.
-    Generate(Api),
-    /// `GET models`.
-    Models,
-    /// `GET models/{slug}`.
-    Model(String),
-    /// `GET models/{slug}/endpoints`.
-    ModelEndpoints(String),
-    /// `GET generation?id=`.
-    Generation,
-    /// `GET key`.
-    Key,
-    /// `GET credits`.
-    Credits,
-    /// `GET receipts/{id}`.
-    Receipt(String),
-    /// `GET log/checkpoint`.
-    Checkpoint,
-    /// `GET log/consistency?from=`.
-    Consistency,
-    /// `GET /health`.
-    Health,
-    /// `GET /metrics`.
-    Metrics,
-    /// `POST /admin`.
-    Admin,
+/// The operation that a call means.
+#[derive(Debug)]
+pub(crate) struct Found<'p> {
+    pub(crate) operation: &'static Operation,
+    /// What stands where its path varies; empty where it does not.
+    name: Cow<'p, str>,
 }
 
-/// Finds the endpoint of a path. An unknown path and a wrong method are told apart.
-pub(crate) fn find(method: &Method, path: &str) -> Result<Endpoint, ApiError> {
-    let endpoint = by_path(path).ok_or_else(|| {
+impl Found<'_> {
+    /// The grammar in which it answers and fails.
+    pub(crate) fn speaks(&self) -> Api {
+        openapi::speaks(self.operation)
+    }
+}
+
+/// A call that means nothing.
+#[derive(Debug)]
+pub(crate) struct Missed {
+    pub(crate) error: ApiError,
+    /// The grammar in which it fails.
+    pub(crate) speaks: Api,
+    /// What may be asked at this path, when something may.
+    pub(crate) allow: Option<HeaderValue>,
+}
+
+/// Finds the operation of a call. An unknown path and a wrong method are told apart. `HEAD` means what `GET` does.
+pub(crate) fn find<'p>(method: &Method, path: &'p str) -> Result<Found<'p>, Box<Missed>> {
+    let wanted = Verb::of(method);
+    let (base, rest) = path::below_api(path).map_or((Base::Root, path), |rest| (Base::Api, rest));
+    let all = || OPERATIONS.iter().chain([&OPERATOR]).filter(|operation| operation.base == base);
+    // Most calls end here, with a few comparisons of lengths.
+    if let Some(operation) = all().find(|o| o.path == rest && Some(o.verb) == wanted) {
+        return Ok(Found { operation, name: Cow::Borrowed("") });
+    }
+    let is_literal = all().any(|o| o.path == rest);
+    let fitting = || {
+        all().filter_map(|operation| {
+            let name = if is_literal {
+                (operation.path == rest).then_some(Cow::Borrowed(""))
+            } else {
+                path::varying(operation.path, rest)
+            };
+            name.map(|name| Found { operation, name })
+        })
+    };
+    fitting().find(|found| Some(found.operation.verb) == wanted).ok_or_else(|| {
+        let allowed: Vec<Verb> = fitting().map(|found| found.operation.verb).collect();
+        Box::new(missed(method, path, &allowed))
+    })
+}
+
+fn missed(method: &Method, path: &str, allowed: &[Verb]) -> Missed {
+    let is_messages = path::below_api(path).is_some_and(|rest| rest.starts_with("/messages"));
+    let speaks = if is_messages { Api::Messages } else { Api::Chat };
+    if allowed.is_empty() {
         let shown: String = path.chars().take(128).collect();
-        ApiError::new(ErrorType::NotFound, format!("there is nothing at `{shown}`: the API is below /v1"))
-    })?;
-    let want = match endpoint {
-        Endpoint::Generate(_) | Endpoint::Admin => Method::POST,
-        _ => Method::GET,
-    };
-    if *method != want {
-        return Err(ApiError::new(
-            ErrorType::MethodNotAllowed,
-            format!("use {want} here instead of {method}"),
-        ));
+        let message = format!(
+            "there is nothing at `{shown}`: the API is below /v1, and GET /openapi.json describes it"
+        );
+        return Missed { error: ApiError::new(ErrorType::NotFound, message), speaks, allow: None };
     }
-    Ok(endpoint)
-}
-
-fn by_path(path: &str) -> Option<Endpoint> {
-    let api = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/api/v1/"));
-    let Some(rest) = api else {
-        return match path {
-            "/health" => Some(Endpoint::Health),
-            "/metrics" => Some(Endpoint::Metrics),
-            "/admin" => Some(Endpoint::Admin),
-            _ => None,
-        };
-    };
-    match rest {
-        "chat/completions" => return Some(Endpoint::Generate(Api::Chat)),
-        "completions" => return Some(Endpoint::Generate(Api::Text)),
-        "responses" => return Some(Endpoint::Generate(Api::Responses)),
-        "messages" => return Some(Endpoint::Generate(Api::Messages)),
-        "models" => return Some(Endpoint::Models),
-        "generation" => return Some(Endpoint::Generation),
-        "key" => return Some(Endpoint::Key),
-        "credits" => return Some(Endpoint::Credits),
-        "log/checkpoint" => return Some(Endpoint::Checkpoint),
-        "log/consistency" => return Some(Endpoint::Consistency),
-        _ => {}
-    }
-    if let Some(slug) = rest.strip_prefix("models/").filter(|s| !s.is_empty()) {
-        let slug = slug.replace("%2F", "/").replace("%2f", "/").replace("%3A", ":");
-        return Some(match slug.strip_suffix("/endpoints") {
-            Some(slug) => Endpoint::ModelEndpoints(slug.to_owned()),
-            None => Endpoint::Model(slug),
-        });
-    }
-    rest.strip_prefix("receipts/").filter(|id| !id.is_empty()).map(|id| Endpoint::Receipt(id.to_owned()))
+    let also = allowed.contains(&Verb::Get).then_some("HEAD");
+    let words: Vec<&str> = allowed.iter().map(|verb| verb.as_str()).chain(also).collect();
+    let words = words.join(", ");
+    let error = ApiError::new(ErrorType::MethodNotAllowed, format!("use {words} here instead of {method}"));
+    Missed { error, speaks, allow: HeaderValue::try_from(words).ok() }
 }
 
 /// Answers everything but generations.
 pub(crate) async fn answer<B>(
     shared: &Arc<Shared>,
-    endpoint: &Endpoint,
+    found: &Found<'_>,
     head: &Parts,
     body: B,
     peer: Option<SocketAddr>,
@@ -118,30 +120,91 @@ pub(crate) async fn answer<B>(
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    match endpoint {
-        Endpoint::Models => Ok(json(&catalogue::models(&shared.market.book()))),
-        Endpoint::Model(slug) => catalogue::model(&shared.market.book(), slug).map(|v| json(&v)),
-        Endpoint::ModelEndpoints(slug) => catalogue::endpoints(&shared.market.book(), slug).map(|v| json(&v)),
-        Endpoint::Generation => {
-            account::generation(shared, &head.headers, head.uri.query()).map(|v| json(&v))
+    let operation = found.operation;
+    if operation.caller == Caller::Operator {
+        return admin(shared, head, body, peer).await;
+    }
+    let Some(grant) = caller(shared, operation, head)? else { return public(shared, found, head) };
+    let query = Query::read(operation.query, head.uri.query())?;
+    let (name, path) = (&*found.name, head.uri.path());
+    let within = shared.config.timeouts.body;
+    match operation.endpoint {
+        Endpoint::CountTokens(api) => {
+            let body = parse::read(&head.headers, body, count::COUNT_BYTES_MAX, within).await?;
+            json(&count::count(api, body)?)
         }
-        Endpoint::Key => account::key(shared, &head.headers).map(|v| json(&v)),
-        Endpoint::Credits => account::credits(shared, &head.headers).map(|v| json(&v)),
-        Endpoint::Receipt(id) => {
-            log::receipt(shared, &head.headers, id).map(|text| typed("application/json", text))
+        Endpoint::OwnModels => {
+            let policy = policy_of(&grant, &*shared.ports.records)?;
+            json(&catalogue::own_models(shared, &query, path, &policy))
         }
-        Endpoint::Checkpoint => log::checkpoint(shared).map(|text| typed("application/json", text)),
-        Endpoint::Consistency => log::consistency(shared, head.uri.query()).map(|v| json(&v)),
-        Endpoint::Health => Ok(health(shared)),
-        Endpoint::Metrics => Ok(typed("text/plain; version=0.0.4", metrics(shared))),
-        Endpoint::Admin => admin(shared, head, body, peer).await,
-        Endpoint::Generate(_) => Err(ApiError::new(ErrorType::Server, "a generation is answered elsewhere")),
+        Endpoint::Key => json(&account::key(shared, &grant)?),
+        Endpoint::Credits => json(&account::credits(shared, &grant)?),
+        Endpoint::Activity => json(&account::activity(shared, &grant, &query)?),
+        Endpoint::Generation => json(&account::generation(shared, &grant, &query)?),
+        Endpoint::Receipt => Ok(typed("application/json", log::receipt(shared, &grant, name)?)),
+        Endpoint::BestExecution => json(&report::best_execution(shared, &grant, &query)?),
+        Endpoint::ListKeys => json(&keys::list(shared, &grant, &query)?),
+        Endpoint::GetKey => json(&keys::get(shared, &grant, name)?),
+        Endpoint::DeleteKey => json(&keys::delete(shared, &grant, name).await?),
+        Endpoint::CreateKey => {
+            let body = parse::read(&head.headers, body, ADMIN_BYTES_MAX, within).await?;
+            let mut response = json(&keys::create(shared, &grant, &body).await?)?;
+            *response.status_mut() = StatusCode::CREATED;
+            Ok(response)
+        }
+        Endpoint::UpdateKey => {
+            let body = parse::read(&head.headers, body, ADMIN_BYTES_MAX, within).await?;
+            json(&keys::update(shared, &grant, name, &body).await?)
+        }
+        _ => Err(elsewhere()),
     }
 }
 
-/// The value of a query parameter. Ids and numbers need no percent-decoding.
-fn query<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
-    query?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+/// What anybody may ask.
+fn public(shared: &Shared, found: &Found<'_>, head: &Parts) -> Result<Response<Body>, ApiError> {
+    let query = Query::read(found.operation.query, head.uri.query())?;
+    let (name, path) = (&*found.name, head.uri.path());
+    match found.operation.endpoint {
+        Endpoint::Models => json(&catalogue::models(shared, &query, path)),
+        Endpoint::ModelCount => json(&catalogue::count(shared, &query)),
+        Endpoint::ModelsOf(kind) => json(&catalogue::models_of(shared, &query, path, kind)),
+        Endpoint::Model => json(&catalogue::model(shared, name)?),
+        Endpoint::ModelDetails => json(&Data { data: catalogue::model(shared, name)? }),
+        Endpoint::ModelEndpoints => json(&catalogue::endpoints(shared, name)?),
+        Endpoint::ZdrEndpoints => json(&catalogue::zdr(shared)),
+        Endpoint::Providers => json(&catalogue::providers(shared)),
+        Endpoint::Checkpoint => Ok(typed("application/json", log::checkpoint(shared)?)),
+        Endpoint::Consistency => json(&log::consistency(shared, &query)?),
+        Endpoint::Description => Ok(typed("application/json", openapi::text())),
+        Endpoint::Health => health(shared),
+        Endpoint::Metrics => Ok(typed("text/plain; version=0.0.4", metrics(shared))),
+        _ => Err(elsewhere()),
+    }
+}
+
+/// Whose call it is; none when anybody may ask.
+fn caller(shared: &Shared, operation: &Operation, head: &Parts) -> Result<Option<KeyGrant>, ApiError> {
+    if operation.caller == Caller::Anyone {
+        return Ok(None);
+    }
+    let grant = admit::admit(&*shared.ports.funds, &head.headers, shared.ports.clock.now())?;
+    if operation.caller == Caller::ManagementKey && grant.role != KeyRole::Management {
+        return Err(admit::refusal(&FundsError::NotManagement));
+    }
+    Ok(Some(grant))
+}
+
+fn elsewhere() -> ApiError {
+    ApiError::new(ErrorType::Server, "this operation is answered elsewhere: tell the operator")
+}
+
+/// The answer to `HEAD`: the head of the answer to `GET`.
+pub(crate) fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    if let Some(bytes) = body.size_hint().exact() {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+    }
+    Response::from_parts(head, Body::whole(Bytes::new()))
 }
 
 fn typed(content_type: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
@@ -150,21 +213,23 @@ fn typed(content_type: &'static str, bytes: impl Into<Bytes>) -> Response<Body> 
     response
 }
 
-fn json(value: &Value) -> Response<Body> {
-    typed("application/json", value.to_string())
+/// Writes the answer straight to text, so that amounts keep their digits.
+fn json<T: Serialize>(value: &T) -> Result<Response<Body>, ApiError> {
+    let failed = |_| ApiError::new(ErrorType::Server, "the answer could not be written: tell the operator");
+    serde_json::to_vec(value).map(|bytes| typed("application/json", bytes)).map_err(failed)
 }
 
-fn health(shared: &Shared) -> Response<Body> {
-    let (status, text) = if shared.is_closing() {
-        (StatusCode::SERVICE_UNAVAILABLE, "{\"status\":\"closing\"}")
+fn health(shared: &Shared) -> Result<Response<Body>, ApiError> {
+    let (code, status) = if shared.is_closing() {
+        (StatusCode::SERVICE_UNAVAILABLE, "closing")
     } else if books_stand_still(shared) {
-        (StatusCode::SERVICE_UNAVAILABLE, "{\"status\":\"the books cannot be written\"}")
+        (StatusCode::SERVICE_UNAVAILABLE, "the books cannot be written")
     } else {
-        (StatusCode::OK, "{\"status\":\"ok\"}")
+        (StatusCode::OK, "ok")
     };
-    let mut response = typed("application/json", text);
-    *response.status_mut() = status;
-    response
+    let mut response = json(&Health { status })?;
+    *response.status_mut() = code;
+    Ok(response)
 }
 
 /// Whether the exchange has stopped: one that runs has a word for a key that nobody has.
@@ -218,43 +283,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(path: &str, want: impl Into<Option<Endpoint>>) {
-        assert_eq!(by_path(path), want.into(), "{path}");
-    }
-
-    #[test]
-    fn paths_mean_the_same_below_both_roots() {
-        for root in ["/v1", "/api/v1"] {
-            let at = |rest: &str| format!("{root}/{rest}");
-            check(&at("chat/completions"), Endpoint::Generate(Api::Chat));
-            check(&at("completions"), Endpoint::Generate(Api::Text));
-            check(&at("models/a/b/endpoints"), Endpoint::ModelEndpoints("a/b".into()));
-            check(&at("models/a%2Fb"), Endpoint::Model("a/b".into()));
-            check(&at("receipts/gen-1"), Endpoint::Receipt("gen-1".into()));
-            check(&at("receipts/"), None);
-            check(&at("log/checkpoint"), Endpoint::Checkpoint);
-        }
-        check("/health", Endpoint::Health);
-        check("/v1/health", None);
-        check("/", None);
-    }
-
-    #[test]
-    fn unknown_paths_and_wrong_methods_are_told_apart() {
-        assert_eq!(find(&Method::GET, "/v2/models").unwrap_err().status(), 404);
-        let wrong = find(&Method::GET, "/v1/chat/completions").unwrap_err();
-        assert_eq!(wrong.status(), 405);
-        assert!(wrong.message.contains("use POST"));
-        assert!(find(&Method::POST, "/admin").is_ok());
-    }
-
-    #[test]
-    fn query_parameters_are_found() {
-        assert_eq!(query(Some("a=1&id=gen-2"), "id"), Some("gen-2"));
-        assert_eq!(query(Some("idx=1"), "id"), None);
-        assert_eq!(query(None, "id"), None);
-    }
-}
+mod tests;

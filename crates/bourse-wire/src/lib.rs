@@ -2,8 +2,10 @@
 //!
 //! This crate alone owns the shapes of other people's protocols and of ours: what buyers send
 //! ([`dialect`], [`sse`], [`error`]), what nodes and gateways say to each other, what a gateway asks of the exchange
-//! ([`funds`]) and what a receipt looks like as bytes ([`receipt`]). It decides nothing and does no I/O.
+//! ([`funds`]), what the API answers beside generations ([`api`]) and what a receipt looks like as bytes
+//! ([`receipt`]). It decides nothing and does no I/O.
 
+pub mod api;
 pub mod canonical;
 pub mod dialect;
 pub mod error;

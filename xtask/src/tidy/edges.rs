@@ -12,7 +12,10 @@ use super::{Finding, Tree};
 /// Crates without clock, environment, I/O, threads or ambient randomness, with the outside crates they may use.
 pub(crate) const PURE: [(&str, &[&str]); 5] = [
     ("bourse-types", &["thiserror"]),
-    ("bourse-wire", &["blake3", "bytes", "ed25519-dalek", "memchr", "serde", "serde_json", "thiserror"]),
+    (
+        "bourse-wire",
+        &["blake3", "bytes", "ed25519-dalek", "memchr", "schemars", "serde", "serde_json", "thiserror"],
+    ),
     ("bourse-market", &["blake3", "thiserror"]),
     ("bourse-ledger", &["blake3", "thiserror"]),
     ("bourse-proof", &["blake3", "ed25519-dalek", "serde", "serde_json", "sha2", "thiserror"]),

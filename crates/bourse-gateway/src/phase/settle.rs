@@ -7,6 +7,7 @@
 use super::hold::Held;
 use super::prove::{Draft, hash};
 use crate::conversation::Conversation;
+use crate::executions::Considered;
 use crate::gateway::Shared;
 use crate::market::Attempt;
 use crate::traces::RequestTrace;
@@ -35,6 +36,8 @@ pub(crate) struct Open {
     is_settled: bool,
     /// Which conversation it goes on with, if any.
     pub(crate) conversation: Option<Box<Conversation>>,
+    /// Who could serve it, for the report.
+    pub(crate) considered: Option<Considered>,
     /// What was left out of the request for the seller that answers.
     pub(crate) notices: Vec<Notice>,
     /// The whole request's; gone where somebody else ends it.
@@ -55,6 +58,7 @@ impl Open {
             whole_hash: None,
             is_settled: false,
             conversation: None,
+            considered: None,
             notices: Vec::new(),
             trace: None,
         }
@@ -123,6 +127,7 @@ impl Open {
         let (request, grant) = (self.held.request, self.held.grant);
         let receipt = self.draft.receipt(request, &grant, bill, finish, response_hash, total_ms);
         let now = self.shared.ports.clock.now();
+        let executed = self.considered.take().and_then(|considered| considered.executed(&receipt, now));
         let note = *std::mem::take(&mut self.draft.note);
         if let Some(id) = &note.upstream_id {
             self.shared.recent.put(&grant.account_digest, id.as_str(), request);
@@ -136,6 +141,8 @@ impl Open {
             // The hold gives itself back when it expires; the market bears what was delivered.
             tracing::error!(%request, %error, "a request could not be settled");
             self.shared.metrics.settle_failures.add(1);
+        } else if let Some(executed) = executed {
+            self.shared.executions.push(executed);
         }
         settled
     }

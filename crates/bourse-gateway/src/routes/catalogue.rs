@@ -1,28 +1,125 @@
-//! What is on offer: models and their endpoints, in OpenRouter's shapes.
+//! What is on offer: models, their offers, and who sells, in the shapes of OpenRouter, OpenAI and Anthropic at once.
 
-use crate::explain::pricing;
+mod declared;
+mod filter;
+mod shape;
+
+pub(crate) use declared::pricing;
+
+use super::query::Query;
+use super::table::Kind;
+use crate::gateway::Shared;
 use crate::market::Book;
-use bourse_market::{Offer, Supports};
+use bourse_market::{Offer, OfferIndex, Policy};
+use bourse_wire::api::{
+    Data, Endpoint, List, Model, ModelCount, ModelEndpoints, ModelList, PageLinks, Provider,
+};
 use bourse_wire::error::{ApiError, ErrorType};
-use serde_json::{Value, json};
+use filter::Entry;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-/// Parameters that every offer supports.
-const PARAMETERS_OF_ALL: [&str; 5] = ["max_tokens", "temperature", "top_p", "stop", "stream"];
-
-pub(super) fn models(book: &Book) -> Value {
-    let data: Vec<Value> = book.snapshot.models().filter_map(|slug| entry(book, slug.as_str())).collect();
-    json!({ "object": "list", "data": data })
+/// A page of the models that a query wants. `path` is where the next page is asked for.
+pub(super) fn models(shared: &Shared, query: &Query<'_>, path: &str) -> ModelList {
+    let book = shared.market.book();
+    page(query, path, &wanted(shared, &book, query, &Policy::default()))
 }
 
-pub(super) fn model(book: &Book, slug: &str) -> Result<Value, ApiError> {
-    entry(book, slug).ok_or_else(|| unknown(slug))
+/// The same, after the policies of the caller's account and key.
+pub(super) fn own_models(shared: &Shared, query: &Query<'_>, path: &str, policy: &Policy) -> ModelList {
+    let book = shared.market.book();
+    page(query, path, &wanted(shared, &book, query, policy))
 }
 
-pub(super) fn endpoints(book: &Book, slug: &str) -> Result<Value, ApiError> {
-    let mut data = entry(book, slug).ok_or_else(|| unknown(slug))?;
-    let offers = book.snapshot.offers_of(slug).ok_or_else(|| unknown(slug))?;
-    data["endpoints"] = offers.map(|(_, offer)| endpoint(offer)).collect();
-    Ok(json!({ "data": data }))
+pub(super) fn count(shared: &Shared, query: &Query<'_>) -> Data<ModelCount> {
+    let book = shared.market.book();
+    let count = wanted(shared, &book, query, &Policy::default()).len() as u64;
+    Data { data: ModelCount { count } }
+}
+
+/// Models of one kind.
+pub(super) fn models_of(shared: &Shared, query: &Query<'_>, path: &str, kind: Kind) -> ModelList {
+    let out = match kind {
+        Kind::Embeddings => "embeddings",
+        Kind::Images => "image",
+    };
+    let book = shared.market.book();
+    let mut entries = wanted(shared, &book, query, &Policy::default());
+    entries.retain(|entry| shape::outputs(&entry.offers()).contains(out));
+    page(query, path, &entries)
+}
+
+/// The models that a query wants and policies leave, in the order that it asks for.
+fn wanted<'b>(shared: &Shared, book: &'b Arc<Book>, query: &Query<'_>, policy: &Policy) -> Vec<Entry<'b>> {
+    let now = shared.ports.clock.now();
+    let fare = |index: OfferIndex| shared.market.fare(book, index, now);
+    let entry = |slug: &'b str| {
+        let offers = book.snapshot.offers_of(slug)?;
+        let offers: Vec<_> = offers.filter(|(_, offer)| policy.refuses(offer).is_none()).collect();
+        (!offers.is_empty()).then_some(Entry { slug, offers })
+    };
+    let all = book.snapshot.models().filter_map(|slug| entry(slug.as_str()));
+    let mut entries: Vec<Entry<'_>> = all.filter(|entry| filter::wants(query, entry, fare)).collect();
+    filter::sort(query.text("sort"), &mut entries, fare);
+    entries
+}
+
+fn page(query: &Query<'_>, path: &str, entries: &[Entry<'_>]) -> ModelList {
+    let total = entries.len() as u64;
+    let after =
+        |id: &str| entries.iter().position(|entry| entry.slug == id).map_or(total, |at| at as u64 + 1);
+    let offset = query.text("after_id").map_or_else(|| query.number("offset").unwrap_or(0), after);
+    let limit = query.number("limit").unwrap_or(u64::MAX);
+    let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
+    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
+    let data: Vec<Model> =
+        entries.iter().skip(skipped).take(shown).map(|e| shape::model(e.slug, &e.offers())).collect();
+    let end = offset.saturating_add(data.len() as u64);
+    let has_more = end < total && !data.is_empty();
+    ModelList {
+        object: "list",
+        total_count: total,
+        links: PageLinks { next: has_more.then(|| format!("{path}?{}", query.with_offset(end))) },
+        has_more,
+        first_id: data.first().map(|model| model.id.clone()),
+        last_id: data.last().map(|model| model.id.clone()),
+        data,
+    }
+}
+
+pub(super) fn model(shared: &Shared, slug: &str) -> Result<Model, ApiError> {
+    let book = shared.market.book();
+    let offers: Vec<&Offer> =
+        book.snapshot.offers_of(slug).ok_or_else(|| unknown(slug))?.map(|(_, offer)| offer).collect();
+    Ok(shape::model(slug, &offers))
+}
+
+pub(super) fn endpoints(shared: &Shared, slug: &str) -> Result<Data<ModelEndpoints>, ApiError> {
+    let (book, now) = (shared.market.book(), shared.ports.clock.now());
+    let offers: Vec<(OfferIndex, &Offer)> =
+        book.snapshot.offers_of(slug).ok_or_else(|| unknown(slug))?.collect();
+    let shown = offers.iter().map(|(n, offer)| shape::endpoint(offer, &shared.market.fare(&book, *n, now)));
+    let shown = shown.collect();
+    let offers: Vec<&Offer> = offers.iter().map(|(_, offer)| *offer).collect();
+    Ok(Data { data: shape::with_endpoints(slug, &offers, shown) })
+}
+
+/// Offers whose sellers promise to keep nothing.
+pub(super) fn zdr(shared: &Shared) -> List<Endpoint> {
+    let (book, now) = (shared.market.book(), shared.ports.clock.now());
+    let offers = book.snapshot.offers().iter().zip(0u32..).filter(|(offer, _)| declared::is_zdr(offer));
+    let shown = offers.map(|(offer, n)| {
+        let fare = shared.market.fare(&book, OfferIndex(n), now);
+        shape::endpoint(offer, &fare)
+    });
+    List { data: shown.collect() }
+}
+
+/// Sellers, by name.
+pub(super) fn providers(shared: &Shared) -> List<Provider> {
+    let book = shared.market.book();
+    let names: BTreeSet<&str> = book.snapshot.offers().iter().map(|offer| offer.seller.as_str()).collect();
+    List { data: names.into_iter().map(shape::provider).collect() }
 }
 
 fn unknown(slug: &str) -> ApiError {
@@ -31,74 +128,4 @@ fn unknown(slug: &str) -> ApiError {
         ErrorType::NotFound,
         format!("no seller offers the model `{shown}`: GET /v1/models lists what is offered"),
     )
-}
-
-/// One model: what its cheapest priced offer asks, and the widest limits of any.
-fn entry(book: &Book, slug: &str) -> Option<Value> {
-    let offers: Vec<&Offer> = book.snapshot.offers_of(slug)?.map(|(_, offer)| offer).collect();
-    let cheapest = offers
-        .iter()
-        .filter_map(|o| o.prices.as_ref())
-        .min_by_key(|p| (u128::from(p.prompt.0) + u128::from(p.completion.0), p.request));
-    let context = offers.iter().map(|o| o.context_tokens_max).max()?;
-    let completion = offers.iter().map(|o| o.completion_tokens_max.unwrap_or(o.context_tokens_max)).max()?;
-    let supports = offers.iter().fold(Supports::NONE, |set, o| set.with(o.supports));
-    let author = slug.split_once('/').map_or("unknown", |(author, _)| author);
-    Some(json!({
-        "id": slug,
-        "canonical_slug": slug,
-        "name": slug,
-        "object": "model",
-        "created": 0,
-        "owned_by": author,
-        "description": "",
-        "context_length": context,
-        "architecture": {
-            "modality": "text->text",
-            "input_modalities": if supports.contains(Supports::MEDIA) { vec!["text", "image"] } else { vec!["text"] },
-            "output_modalities": ["text"],
-            "tokenizer": "Other",
-            "instruct_type": null,
-        },
-        "pricing": cheapest.map(pricing),
-        "top_provider": {
-            "context_length": context,
-            "max_completion_tokens": completion,
-            "is_moderated": false,
-        },
-        "per_request_limits": null,
-        "supported_parameters": parameters(supports),
-    }))
-}
-
-fn endpoint(offer: &Offer) -> Value {
-    json!({
-        "name": format!("{} | {}", offer.seller, offer.model),
-        "model_id": offer.model.as_str(),
-        "provider_name": offer.seller.as_str(),
-        "tag": offer.seller.as_str(),
-        "context_length": offer.context_tokens_max,
-        "max_completion_tokens": offer.completion_tokens_max,
-        "max_prompt_tokens": null,
-        "quantization": offer.quantization.as_str(),
-        "pricing": offer.prices.as_ref().map(pricing),
-        "supported_parameters": parameters(offer.supports),
-        "supports_implicit_caching": offer.prices.is_some_and(|p| p.cached_prompt < p.prompt),
-        "status": if offer.prices.is_some() { 0 } else { -1 },
-    })
-}
-
-/// A set as parameter names; some of its members stand for two.
-fn parameters(supports: Supports) -> Vec<&'static str> {
-    let mut names = PARAMETERS_OF_ALL.to_vec();
-    for one in supports.members() {
-        match one {
-            Supports::TOOLS => names.extend(["tools", "tool_choice"]),
-            Supports::LOGPROBS => names.extend(["logprobs", "top_logprobs"]),
-            Supports::PENALTIES => names.extend(["presence_penalty", "frequency_penalty"]),
-            Supports::HIDDEN_REASONING | Supports::MEDIA => {}
-            other => names.extend(other.names()),
-        }
-    }
-    names
 }

@@ -1,5 +1,9 @@
 //! Fakes: money in a map, sellers as scripts, a buyer that reads everything.
 
+mod accounts;
+
+pub(super) use accounts::FakeAccounts;
+
 use crate::{
     Clock, Connect, Entropy, Gateway, GatewayConfig, Io, Ports, ProviderConfig, ProviderModel, Target,
     Timeouts,
@@ -10,8 +14,8 @@ use bourse_types::{
 };
 use bourse_wire::funds::{
     ActivityQuery, ActivityRow, BoxFuture, CommitTicket, Funds, FundsError, Generation, GenerationNote,
-    HoldExtension, HoldRequest, KeyGrant, KeyRecord, KeyRole, KeyStatus, LimitReset, PolicyId, Records,
-    Settled, Settlement, SpendWindows,
+    HoldExtension, HoldRequest, KeyGrant, KeyRecord, KeyRole, KeyStatus, LimitReset, PolicyId, PolicyText,
+    Records, Settled, Settlement, SpendWindows,
 };
 use bourse_wire::receipt::{Checkpoint, Receipt, ReceiptDocument};
 use bytes::Bytes;
@@ -29,12 +33,19 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::Instant;
 
 pub(super) const KEY: &str = "sk-test";
+/// A management key of the same account.
+pub(super) const MANAGEMENT_KEY: &str = "sk-manage";
+/// An inference key of another account.
+pub(super) const OTHER_KEY: &str = "sk-other";
 pub(super) const MODEL: &str = "acme/one";
 
 /// One account, kept exactly.
 pub(super) struct FakeFunds {
     state: Mutex<FundsState>,
     pub(super) durable_after: Duration,
+    /// The policy of [`KEY`], and what it says.
+    policy: Mutex<Option<PolicyId>>,
+    policy_text: Mutex<Option<PolicyText>>,
 }
 
 #[derive(Default)]
@@ -47,7 +58,14 @@ struct FundsState {
 impl FakeFunds {
     pub(super) fn with(available: u64) -> Arc<Self> {
         let state = Mutex::new(FundsState { available, ..FundsState::default() });
-        Arc::new(Self { state, durable_after: Duration::from_millis(3) })
+        let durable_after = Duration::from_millis(3);
+        Arc::new(Self { state, durable_after, policy: Mutex::default(), policy_text: Mutex::default() })
+    }
+
+    pub(super) fn set_policy(&self, text: &str) {
+        let text = PolicyText::parse(text).unwrap();
+        *self.policy.lock() = Some(text.id());
+        *self.policy_text.lock() = Some(text);
     }
 
     pub(super) fn available(&self) -> u64 {
@@ -65,8 +83,14 @@ impl FakeFunds {
 
 impl Funds for FakeFunds {
     fn authenticate(&self, key: &KeyHash, _: UnixMs) -> Result<KeyGrant, FundsError> {
-        let known = KeyHash(Sha256::digest(KEY.as_bytes()).into());
-        if *key == known { Ok(KeyGrant::new(known, AccountId(7))) } else { Err(FundsError::UnknownKey) }
+        let is = |text: &str| *key == KeyHash(Sha256::digest(text.as_bytes()).into());
+        let own = KeyGrant::new(*key, AccountId(7));
+        match () {
+            () if is(KEY) => Ok(KeyGrant { key_policy: *self.policy.lock(), ..own }),
+            () if is(MANAGEMENT_KEY) => Ok(KeyGrant { role: KeyRole::Management, ..own }),
+            () if is(OTHER_KEY) => Ok(KeyGrant::new(*key, AccountId(8))),
+            () => Err(FundsError::UnknownKey),
+        }
     }
 
     fn hold(&self, request: &HoldRequest) -> Result<(), FundsError> {
@@ -134,8 +158,9 @@ impl Records for FakeFunds {
         Ok(Vec::new())
     }
 
-    fn policy(&self, _: &PolicyId) -> Result<Option<Arc<str>>, FundsError> {
-        Ok(None)
+    fn policy(&self, id: &PolicyId) -> Result<Option<Arc<str>>, FundsError> {
+        let text = self.policy_text.lock().clone();
+        Ok(text.filter(|text| text.id() == *id).map(PolicyText::into_text))
     }
 
     fn key_status(&self, key: &KeyHash, now: UnixMs) -> Result<KeyStatus, FundsError> {
@@ -402,6 +427,7 @@ impl House {
         let ports = Ports {
             funds: funds.clone(),
             records: funds.clone(),
+            accounts: Some(Arc::new(FakeAccounts::default())),
             admin: None,
             clock: Arc::new(TokioClock(Instant::now())),
             entropy: Arc::new(Entropy::seeded([7; 32])),
@@ -411,8 +437,22 @@ impl House {
     }
 
     pub(super) async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
-        let mut request =
-            Request::builder().method(method).uri(path).header("authorization", format!("Bearer {KEY}"));
+        let bearer = format!("Bearer {KEY}");
+        self.call_as(Some(&bearer), method, path, headers, body).await
+    }
+
+    pub(super) async fn call_as(
+        &self,
+        authorization: Option<&str>,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Reply {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -71,6 +71,7 @@ impl House {
         let ports = Ports {
             funds: exchange.clone(),
             records: exchange.clone(),
+            accounts: Some(exchange.clone()),
             admin: None,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(Entropy::of_system().expect("randomness")),

@@ -223,6 +223,7 @@ fn open(exchange: &Arc<Exchange>, sellers: &[Arc<Seller>], born: Instant, life: 
     let ports = Ports {
         funds: line.clone(),
         records: line.clone(),
+        accounts: None,
         admin: None,
         clock: Arc::new(VirtualClock(born)),
         entropy: Arc::new(Entropy::seeded([life as u8 + 1; 32])),

@@ -140,6 +140,7 @@ impl House {
         let ports = Ports {
             funds: funds.clone(),
             records: exchange,
+            accounts: None,
             admin: None,
             clock: clock.clone(),
             entropy: Arc::new(Entropy::seeded([8; 32])),

@@ -1,0 +1,79 @@
+//! Keys, as a management key administers them. Changes wait for the disk, off the reactor.
+
+use super::query::Query;
+use crate::gateway::Shared;
+use crate::phase::admit;
+use bourse_types::{KeyHash, UnixMs};
+use bourse_wire::api::{Data, Key, KeyCreate, KeyCreated, KeyDeleted, KeyUpdate, List};
+use bourse_wire::error::{ApiError, ErrorType};
+use bourse_wire::funds::{Accounts, AccountsError, KEYS_PAGE_MAX, KeyGrant, KeyPage};
+use std::sync::Arc;
+
+pub(super) async fn create(shared: &Shared, grant: &KeyGrant, body: &[u8]) -> Result<KeyCreated, ApiError> {
+    let (draft, by) = (KeyCreate::parse(body)?, grant.key);
+    let made = blocking(shared, move |accounts, now| accounts.create_key(&by, draft, now)).await?;
+    Ok(KeyCreated { key: made.1.0, data: Key::from(&made.0) })
+}
+
+pub(super) fn list(shared: &Shared, grant: &KeyGrant, query: &Query<'_>) -> Result<List<Key>, ApiError> {
+    let page = KeyPage {
+        offset: query.number("offset").unwrap_or(0),
+        limit: KEYS_PAGE_MAX,
+        include_disabled: query.flag("include_disabled").unwrap_or(false),
+    };
+    let keys = accounts(shared)?.list_keys(&grant.key, page, shared.ports.clock.now());
+    let keys = keys.map_err(|error| refusal(&error))?;
+    Ok(List { data: keys.iter().map(Key::from).collect() })
+}
+
+pub(super) fn get(shared: &Shared, grant: &KeyGrant, hash: &str) -> Result<Data<Key>, ApiError> {
+    let key = accounts(shared)?.get_key(&grant.key, &named(hash)?, shared.ports.clock.now());
+    key.map(|key| Data { data: Key::from(&key) }).map_err(|error| refusal(&error))
+}
+
+pub(super) async fn update(
+    shared: &Shared,
+    grant: &KeyGrant,
+    hash: &str,
+    body: &[u8],
+) -> Result<Data<Key>, ApiError> {
+    let (hash, patch, by) = (named(hash)?, KeyUpdate::parse(body)?, grant.key);
+    let key = blocking(shared, move |accounts, now| accounts.update_key(&by, &hash, patch, now)).await?;
+    Ok(Data { data: Key::from(&key) })
+}
+
+pub(super) async fn delete(shared: &Shared, grant: &KeyGrant, hash: &str) -> Result<KeyDeleted, ApiError> {
+    let (hash, by) = (named(hash)?, grant.key);
+    blocking(shared, move |accounts, now| accounts.delete_key(&by, &hash, now)).await?;
+    Ok(KeyDeleted { deleted: true })
+}
+
+/// The key of a path. What is no hash names no key.
+fn named(hash: &str) -> Result<KeyHash, ApiError> {
+    KeyHash::parse_hex(hash).map_err(|_| refusal(&AccountsError::NotFound))
+}
+
+fn accounts(shared: &Shared) -> Result<&Arc<dyn Accounts>, ApiError> {
+    let none = || ApiError::new(ErrorType::NotFound, "this market keeps no keys here: ask its operator");
+    shared.ports.accounts.as_ref().ok_or_else(none)
+}
+
+async fn blocking<T: Send + 'static>(
+    shared: &Shared,
+    call: impl FnOnce(&dyn Accounts, UnixMs) -> Result<T, AccountsError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let (accounts, now) = (Arc::clone(accounts(shared)?), shared.ports.clock.now());
+    let done = tokio::task::spawn_blocking(move || call(&*accounts, now)).await;
+    let broken = |_| ApiError::new(ErrorType::Server, "the books could not be asked: tell the operator");
+    done.map_err(broken)?.map_err(|error| refusal(&error))
+}
+
+fn refusal(error: &AccountsError) -> ApiError {
+    match error {
+        AccountsError::NotFound => {
+            ApiError::new(ErrorType::NotFound, format!("{error}: `GET /v1/keys` lists those that there are"))
+        }
+        AccountsError::Invalid { field, .. } => ApiError::field(*field, error.to_string()),
+        AccountsError::Funds(error) => admit::refusal(error),
+    }
+}
