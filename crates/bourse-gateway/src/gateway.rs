@@ -24,7 +24,7 @@ use bourse_market::StreamEnd;
 use bourse_types::{DurationMs, RequestId};
 use bourse_wire::dialect::{Api, Job, StreamFailure, front, splice_usage};
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::funds::CommitTicket;
+use bourse_wire::funds::{CommitTicket, Settled};
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
@@ -39,6 +39,8 @@ use tracing::Instrument as _;
 pub const GENERATION_HEADER: HeaderName = HeaderName::from_static("x-generation-id");
 /// Names the receipt; the same id.
 pub const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-bourse-receipt");
+/// What a whole answer cost, in dollars; the same as `usage.cost` where the answer has one.
+pub const COST_HEADER: HeaderName = HeaderName::from_static("x-bourse-cost");
 /// Asks for the plan with `1`.
 pub const EXPLAIN_HEADER: HeaderName = HeaderName::from_static("x-bourse-explain");
 /// Tells client libraries not to repeat what the market has tried everywhere already.
@@ -218,23 +220,37 @@ impl Gateway {
         let more = if wants_plan { explain::member(&job, &route, seller.as_deref()) } else { Vec::new() };
         let is_stream = job.stream;
         let request = open.held.request;
+        let mut cost = None;
         let (content_type, body, ticket) = match answer {
             Answer::Stream(begun) => {
                 let goes_on = job.routing.stream_failure == StreamFailure::Continue;
                 let again = goes_on.then(|| Arc::new(Again { job, route }));
-                ("text/event-stream", Body::relay(Relay::new(open, *begun, more, again)), None)
+                (
+                    HeaderValue::from_static("text/event-stream"),
+                    Body::relay(Relay::new(open, *begun, more, again)),
+                    None,
+                )
             }
             Answer::Plain(plain) => {
-                let (bytes, ticket) = settle_plain(&mut open, job.api, plain, &more)?;
+                let content_type = match &plain.content {
+                    PlainContent::Passed(answer) => HeaderValue::try_from(answer.content_type()).ok(),
+                    _ => None,
+                };
+                let json = HeaderValue::from_static("application/json");
+                let (bytes, settled) = settle_plain(&mut open, &job, plain, &more)?;
                 let is_strict = self.0.config.durability == Durability::Strict;
-                ("application/json", Body::whole(bytes), is_strict.then_some(ticket))
+                cost = HeaderValue::try_from(settled.cost.to_usd_string()).ok();
+                (content_type.unwrap_or(json), Body::whole(bytes), is_strict.then_some(settled.ticket))
             }
         };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(header::CONTENT_TYPE, content_type);
         if is_stream {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        }
+        if let Some(cost) = cost {
+            headers.insert(COST_HEADER, cost);
         }
         name_request(headers, request);
         Ok((response, ticket))
@@ -242,12 +258,8 @@ impl Gateway {
 }
 
 /// Prices a whole answer, writes its usage, settles.
-fn settle_plain(
-    open: &mut Open,
-    api: Api,
-    plain: Plain,
-    more: &[u8],
-) -> Result<(Bytes, CommitTicket), ApiError> {
+fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result<(Bytes, Settled), ApiError> {
+    let api = job.api;
     let bill = open.bill(StreamEnd::Complete).map_err(|_| {
         ApiError::new(ErrorType::Server, "the answer could not be priced; nothing was charged")
     })?;
@@ -258,6 +270,7 @@ fn settle_plain(
             front::push_usage(api, &billed(&bill, *claim, raw), &mut usage);
             splice_usage(body, view, &usage, more)
         }
+        PlainContent::Passed(answer) => answer.write(job, &billed(&bill, answer.claim.flatten(), None), more),
         PlainContent::Answer(head, answer) => {
             let mut out = Vec::with_capacity(1024);
             front::push_answer(api, head, answer, &billed(&bill, answer.usage, None), more, &mut out);
@@ -267,7 +280,7 @@ fn settle_plain(
     open.sent_whole(&bytes);
     open.served(plain.attempt, (plain.whole, plain.whole), plain.tools, &bill);
     let settled = open.settle(&bill, plain.finish).map_err(|_| books_failed())?;
-    Ok((bytes, settled.ticket))
+    Ok((bytes, settled))
 }
 
 fn books_failed() -> ApiError {

@@ -116,6 +116,10 @@ impl Market {
                     is_distillable: model.is_distillable,
                     ..Offer::new(slug, config.name.clone(), model.prices, context)
                 };
+                if !offer.is_billable() {
+                    let (name, model) = (config.name.clone(), offer.model);
+                    return Err(ProviderError::Unit { name, model }.into());
+                }
                 let upstream = Arc::new(provider.upstream(&config.name, &model.upstream_id)?);
                 providers.push((offer, Seller::Provider(Arc::clone(&provider), upstream)));
             }

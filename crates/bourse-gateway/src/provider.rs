@@ -4,7 +4,7 @@ use crate::adapter::{ProviderAdapter, adapter_of_kind};
 use crate::config::ProviderConfig;
 use crate::ports::{Connect, Target};
 use crate::upstream::{Exchange, Pool, UpstreamError, send};
-use bourse_types::SellerName;
+use bourse_types::{ModelSlug, SellerName};
 use bourse_wire::dialect::Api;
 use bourse_wire::dialect::grammar::Shape;
 use bytes::Bytes;
@@ -23,6 +23,17 @@ pub enum ProviderError {
         name: SellerName,
         /// The word.
         kind: String,
+    },
+    /// A price by the unit that cannot be billed.
+    #[error(
+        "provider `{name}` prices `{model}` by the unit, but what is counted for its operations is another: \
+         image for images, second for transcription, character for speech, search for rerank"
+    )]
+    Unit {
+        /// The provider.
+        name: SellerName,
+        /// The model.
+        model: ModelSlug,
     },
     /// The base URL is not usable.
     #[error("provider `{name}` has an unusable base URL: {reason}")]
@@ -52,6 +63,14 @@ pub(crate) struct Upstream {
     pub(crate) id: Arc<str>,
     /// For every grammar that is spoken: where whole answers and streams are asked for.
     uris: Vec<(Shape, [Uri; 2])>,
+}
+
+/// The body of a call.
+#[derive(Debug, Clone)]
+pub(crate) struct CallBody {
+    pub(crate) bytes: Bytes,
+    /// Where that is not JSON.
+    pub(crate) content_type: Option<HeaderValue>,
 }
 
 impl Provider {
@@ -113,16 +132,19 @@ impl Provider {
         connect_within: Duration,
         upstream: &Upstream,
         (shape, stream): (Shape, bool),
-        body: Bytes,
+        body: &CallBody,
     ) -> Result<(response::Parts, Exchange), UpstreamError> {
         let uri = upstream.uris.iter().find(|(known, _)| *known == shape);
         let request = || {
-            let mut request = Request::new(Full::new(body.clone()));
+            let mut request = Request::new(Full::new(body.bytes.clone()));
             *request.method_mut() = Method::POST;
             if let Some((_, uris)) = uri {
                 *request.uri_mut() = uris[usize::from(stream)].clone();
             }
             *request.headers_mut() = self.headers.clone();
+            if let Some(content_type) = &body.content_type {
+                request.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
+            }
             request
         };
         send(&self.pool, connect, &self.target, connect_within, request).await

@@ -19,7 +19,8 @@ pub(crate) async fn parse<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    front::parse(api, read(headers, body, BODY_BYTES_MAX, within).await?)
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    front::parse_typed(api, content_type, read(headers, body, BODY_BYTES_MAX, within).await?)
 }
 
 /// Reads a body of at most `bytes_max`.
