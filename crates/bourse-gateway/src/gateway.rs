@@ -29,7 +29,7 @@ use bourse_market::StreamEnd;
 use bourse_types::{DurationMs, RequestId, TokenCount};
 use bourse_wire::dialect::{Api, Job, StreamFailure, front, splice_usage};
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::funds::CommitTicket;
+use bourse_wire::funds::{CommitTicket, Settled};
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -47,6 +47,8 @@ pub const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-bourse-receipt
 /// The same id, where Anthropic's and OpenAI's clients look for it.
 const REQUEST_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("request-id"), HeaderName::from_static("x-request-id")];
+/// What a whole answer cost, in dollars; the same as `usage.cost` where the answer has one.
+pub const COST_HEADER: HeaderName = HeaderName::from_static("x-bourse-cost");
 /// Asks for the plan with `1`.
 pub const EXPLAIN_HEADER: HeaderName = HeaderName::from_static("x-bourse-explain");
 /// Tells client libraries not to repeat what the market has tried everywhere already.
@@ -266,6 +268,7 @@ impl Gateway {
         let more = if wants_plan { explain::member(&job, &route, seller.as_deref()) } else { Vec::new() };
         let is_stream = job.stream;
         let request = open.held.request;
+        let mut cost = None;
         let (content_type, body, ticket) = match answer {
             Answer::Stream(begun) => {
                 if let Some(trace) = &mut open.trace {
@@ -273,21 +276,34 @@ impl Gateway {
                 }
                 let goes_on = job.routing.stream_failure == StreamFailure::Continue;
                 let again = goes_on.then(|| Arc::new(Again { job, route }));
-                ("text/event-stream", Body::relay(Relay::new(open, *begun, more, again)), None)
+                (
+                    HeaderValue::from_static("text/event-stream"),
+                    Body::relay(Relay::new(open, *begun, more, again)),
+                    None,
+                )
             }
             Answer::Plain(plain) => {
-                let settled = settle_plain(&mut open, job.api, *plain, &more);
+                let content_type = match &plain.content {
+                    PlainContent::Passed(answer) => HeaderValue::try_from(answer.content_type()).ok(),
+                    _ => None,
+                };
+                let json = HeaderValue::from_static("application/json");
+                let settled = settle_plain(&mut open, &job, *plain, &more);
                 *trace = open.trace.take();
-                let (bytes, ticket) = settled?;
+                let (bytes, settled) = settled?;
                 let is_strict = self.0.config.durability == Durability::Strict;
-                ("application/json", Body::whole(bytes), is_strict.then_some(ticket))
+                cost = HeaderValue::try_from(settled.cost.to_usd_string()).ok();
+                (content_type.unwrap_or(json), Body::whole(bytes), is_strict.then_some(settled.ticket))
             }
         };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(header::CONTENT_TYPE, content_type);
         if is_stream {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        }
+        if let Some(cost) = cost {
+            headers.insert(COST_HEADER, cost);
         }
         name_request(headers, request);
         Ok((response, ticket))
@@ -295,12 +311,8 @@ impl Gateway {
 }
 
 /// Prices a whole answer, writes its usage, settles.
-fn settle_plain(
-    open: &mut Open,
-    api: Api,
-    plain: Plain,
-    more: &[u8],
-) -> Result<(Bytes, CommitTicket), ApiError> {
+fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result<(Bytes, Settled), ApiError> {
+    let api = job.api;
     let bill = open.bill(StreamEnd::Complete).map_err(|_| {
         ApiError::new(ErrorType::Server, "the answer could not be priced; nothing was charged")
     })?;
@@ -313,6 +325,7 @@ fn settle_plain(
             open.draft.note.reasoning_tokens = claim.map(|claim| TokenCount(claim.reasoning));
             splice_usage(api, std::str::from_utf8(body).unwrap_or_default(), view, &usage, more)
         }
+        PlainContent::Passed(answer) => answer.write(job, &billed(&bill, answer.claim.flatten(), None), more),
         PlainContent::Answer(head, answer) => {
             let mut out = Vec::with_capacity(1024);
             open.draft.upstream_id(answer.id.as_deref());
@@ -324,7 +337,7 @@ fn settle_plain(
     open.sent_whole(&bytes);
     open.served(plain.attempt, (plain.whole, plain.whole), plain.tools, &bill);
     let settled = open.settle(&bill, plain.finish).map_err(|_| books_failed())?;
-    Ok((bytes, settled.ticket))
+    Ok((bytes, settled))
 }
 
 fn books_failed() -> ApiError {

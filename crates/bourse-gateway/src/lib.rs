@@ -49,7 +49,7 @@ pub use config::{
 pub use decisions::{DECISION_FILE_BYTES, DECISION_FILE_SUFFIX, PENDING_BYTES_MAX, Recorder, decision_files};
 pub use executions::{ASKS_MAX, EXECUTIONS_MAX};
 pub use failure::{Failure, FailureClass};
-pub use gateway::{EXPLAIN_HEADER, GENERATION_HEADER, Gateway, RECEIPT_HEADER};
+pub use gateway::{COST_HEADER, EXPLAIN_HEADER, GENERATION_HEADER, Gateway, RECEIPT_HEADER};
 pub use io::{Io, NetConnect, Pipe};
 pub use market::MarketError;
 pub use node::hub::NodeLinkError;

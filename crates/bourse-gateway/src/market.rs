@@ -159,6 +159,10 @@ impl Market {
                     is_free: model.is_free,
                     ..Offer::new(slug, seller, model.prices, context)
                 };
+                if !offer.is_billable() {
+                    let (name, model) = (config.name.clone(), offer.model);
+                    return Err(ProviderError::Unit { name, model }.into());
+                }
                 let upstream = Arc::new(provider.upstream(&config.name, model)?);
                 providers.push((offer, Seller::Provider(Arc::clone(&provider), upstream)));
             }

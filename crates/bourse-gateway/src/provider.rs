@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::ports::{Connect, Target};
 use crate::traces::TRACEPARENT;
 use crate::upstream::{Exchange, Pool, UpstreamError, send};
-use bourse_types::SellerName;
+use bourse_types::{ModelSlug, SellerName};
 use bourse_wire::dialect::Api;
 use bourse_wire::dialect::grammar::Shape;
 use bytes::Bytes;
@@ -25,6 +25,17 @@ pub enum ProviderError {
         name: SellerName,
         /// The word.
         kind: String,
+    },
+    /// A price by the unit that cannot be billed.
+    #[error(
+        "provider `{name}` prices `{model}` by the unit, but what is counted for its operations is another: \
+         image for images, second for transcription, character for speech, search for rerank"
+    )]
+    Unit {
+        /// The provider.
+        name: SellerName,
+        /// The model.
+        model: ModelSlug,
     },
     /// The base URL is not usable.
     #[error("provider `{name}` has an unusable base URL: {reason}")]
@@ -67,6 +78,14 @@ impl Upstream {
         };
         Bytes::from([inside, b",\"service_tier\":\"", word.as_bytes(), b"\"}"].concat())
     }
+}
+
+/// The body of a call.
+#[derive(Debug, Clone)]
+pub(crate) struct CallBody {
+    pub(crate) bytes: Bytes,
+    /// Where that is not JSON.
+    pub(crate) content_type: Option<HeaderValue>,
 }
 
 impl Provider {
@@ -151,11 +170,11 @@ impl Provider {
         connect_within: Duration,
         upstream: &Upstream,
         (shape, stream): (Shape, bool),
-        (body, traceparent): (Bytes, Option<&HeaderValue>),
+        (body, traceparent): (&CallBody, Option<&HeaderValue>),
     ) -> Result<(response::Parts, Exchange), UpstreamError> {
         let uri = upstream.uris.iter().find(|(known, _)| *known == shape);
         let request = || {
-            let mut request = Request::new(Full::new(body.clone()));
+            let mut request = Request::new(Full::new(body.bytes.clone()));
             *request.method_mut() = Method::POST;
             if let Some((_, uris)) = uri {
                 *request.uri_mut() = uris[usize::from(stream)].clone();
@@ -163,6 +182,9 @@ impl Provider {
             *request.headers_mut() = self.headers.clone();
             if let Some(traceparent) = traceparent {
                 request.headers_mut().insert(TRACEPARENT, traceparent.clone());
+            }
+            if let Some(content_type) = &body.content_type {
+                request.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
             }
             request
         };

@@ -87,7 +87,11 @@ impl<'a> Demand<'a> {
     }
 
     /// Tokens that the prompt and one token of the answer, or as many as were asked for, take at least.
+    /// The texts of one request for vectors or ranks are read one by one, and only their sum is known.
     pub(crate) fn context_tokens_least(&self) -> u64 {
+        if !Operations::GENERATES.contains(self.operation) {
+            return 1;
+        }
         self.prompt_tokens_least().saturating_add(self.answer_tokens())
     }
 

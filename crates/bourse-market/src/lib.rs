@@ -47,6 +47,7 @@ pub use health::{
 pub use hedge::{ATTEMPTS_PER_HEDGE, HEDGES_SAVED_MAX, HedgeBudget};
 pub use meter::{
     Basis, Bill, CLAIM_TOKENS_MAX, ClaimedUsage, Counting, Doubts, Meter, MeterError, MeterRules, StreamEnd,
+    Units,
 };
 pub use offer::{
     DataPolicy, Offer, OfferIndex, Operations, PromptBound, Quantization, ServiceTier, Supports, Unit,

@@ -22,15 +22,20 @@
 //!
 //! *Nothing delivered* means no content event (for exact counts of a complete answer: no token); a
 //! complete answer of an offer with declared hidden reasoning counts as delivered when it claims
-//! completion tokens. A claim is valid when cached + written ≤ prompt, reasoning ≤ completion, prompt and
+//! completion tokens. Whole answers that are no conversation have rules of their own; see [`Units`].
+//! A claim is valid when cached + written ≤ prompt, reasoning ≤ completion, prompt and
 //! completion are not zero though content came, and nothing exceeds [`CLAIM_TOKENS_MAX`]. Of several
 //! claims the last valid one counts. So `usage_unknown` is an error state with a rule: the buyer pays what
 //! can be shown, and the seller bears the rest for claiming nothing.
 
+mod passed;
+
+pub use passed::Units;
+
 use crate::demand::{BYTES_PER_TOKEN_MOST, Demand};
 use crate::flags::flags;
-use crate::offer::{Offer, Supports};
-use crate::quote::completion_tokens_max;
+use crate::offer::{Offer, Operations, Supports};
+use crate::quote::{completion_tokens_max, prompt_tokens_max};
 use bourse_types::{Charge, MoneyError, NanoUsd, PriceSchedule, TokenCount, Usage};
 
 /// Most tokens that a claim can name and be believed.
@@ -51,6 +56,8 @@ pub enum Counting {
     Streamed,
     /// A provider's answer in one piece.
     Whole,
+    /// The same, where it is no conversation: vectors, ranks, pictures, sound, transcripts.
+    Passed,
 }
 
 /// How the answer ended.
@@ -119,6 +126,10 @@ flags! {
 pub struct MeterRules {
     /// How tokens are known.
     pub counting: Counting,
+    /// What kind of request it is.
+    pub operation: Operations,
+    /// Upper bound of the units.
+    pub units_max: u64,
     /// Answers wanted.
     pub choices: u32,
     /// Upper bound of the prompt.
@@ -136,8 +147,10 @@ impl MeterRules {
     pub fn new(offer: &Offer, demand: &Demand<'_>, counting: Counting) -> Self {
         Self {
             counting,
+            operation: demand.operation,
+            units_max: demand.units_max,
             choices: demand.choices.max(1),
-            prompt_tokens_max: offer.prompt_bound.tokens_max(demand.prompt_bytes, demand.messages),
+            prompt_tokens_max: prompt_tokens_max(offer, demand),
             prompt_tokens_least: demand.prompt_tokens_least().max(1),
             completion_tokens_max: completion_tokens_max(offer, demand),
             hidden_reasoning: offer.supports.contains(Supports::HIDDEN_REASONING),
@@ -175,6 +188,7 @@ pub struct Meter {
     tokens: u64,
     bytes: u64,
     tool_calls: u64,
+    units: Units,
     claim: Option<ClaimedUsage>,
     claim_was_invalid: bool,
 }
@@ -189,6 +203,7 @@ impl Meter {
             tokens: 0,
             bytes: 0,
             tool_calls: 0,
+            units: Units::default(),
             claim: None,
             claim_was_invalid: false,
         }
@@ -236,7 +251,10 @@ impl Meter {
     pub fn generated(&self) -> u64 {
         match self.rules.counting {
             Counting::Exact => self.tokens,
-            Counting::Streamed | Counting::Whole => {
+            Counting::Passed if self.rules.operation != Operations::TRANSCRIPTION => {
+                self.rules.completion_tokens_max
+            }
+            Counting::Streamed | Counting::Whole | Counting::Passed => {
                 let markup = (MARKUP_TOKENS_PER_CHOICE * u64::from(self.rules.choices))
                     .saturating_add(self.tool_calls.saturating_mul(MARKUP_TOKENS_PER_TOOL_CALL));
                 self.events.max(self.bytes.div_ceil(BYTES_PER_TOKEN_LEAST)).saturating_add(markup)
@@ -249,14 +267,19 @@ impl Meter {
         let least = match self.rules.counting {
             Counting::Exact => self.tokens,
             Counting::Streamed => self.events,
-            Counting::Whole => (self.bytes / BYTES_PER_TOKEN_MOST).max(u64::from(self.bytes > 0)),
+            Counting::Passed if self.rules.operation == Operations::IMAGES => {
+                self.units.counted.unwrap_or_default()
+            }
+            Counting::Whole | Counting::Passed => {
+                (self.bytes / BYTES_PER_TOKEN_MOST).max(u64::from(self.bytes > 0))
+            }
         };
         least.min(self.rules.completion_tokens_max)
     }
 
     /// The bill, by the table in the module's description. Never above `held`.
     pub fn settle(&self, end: StreamEnd, prices: &PriceSchedule, held: NanoUsd) -> Result<Bill, MeterError> {
-        let contradicts = self.claim.is_some_and(|claim| claim.contradicts(self.has_content()));
+        let contradicts = self.claim.is_some_and(|claim| self.contradicts(claim));
         let claim = self.claim.filter(|_| !contradicts || self.rules.counting == Counting::Exact);
         let invalid = self.claim_was_invalid || contradicts;
         let mut doubts = if invalid { Doubts::CLAIM_INVALID } else { Doubts::NONE };
@@ -272,6 +295,7 @@ impl Meter {
         }
         let (usage, basis, more) = match (self.rules.counting, end, claim) {
             (Counting::Exact, ..) => self.counted(end, claim),
+            (Counting::Passed, ..) => self.passed(claim, prices),
             (_, StreamEnd::Complete, Some(claim)) => self.believed(claim),
             (_, StreamEnd::Complete, None) => (self.delivered(None), Basis::Delivered, Doubts::USAGE_UNKNOWN),
             (_, _, claim) => (self.delivered(claim), Basis::Delivered, Doubts::NONE),
@@ -286,7 +310,15 @@ impl Meter {
             // Not even the request fee is covered: nothing can be charged.
             _ => PriceSchedule { request: NanoUsd::ZERO, ..*prices }.charge(&Usage::default())?,
         };
+        let claimed =
+            if self.rules.counting == Counting::Passed { self.passed_claim(claim, &usage) } else { claimed };
         Ok(Bill { usage: fitted, charge, claimed, basis, doubts })
+    }
+
+    /// A count of zero cannot be true once content came. What is no conversation may well have generated nothing.
+    fn contradicts(&self, claim: ClaimedUsage) -> bool {
+        let is_passed = self.rules.counting == Counting::Passed;
+        self.has_content() && (claim.prompt == 0 || claim.completion == 0 && !is_passed)
     }
 
     fn is_billable(&self, end: StreamEnd, claim: Option<ClaimedUsage>) -> bool {
@@ -294,6 +326,9 @@ impl Meter {
             return false;
         }
         let complete = end == StreamEnd::Complete;
+        if self.rules.counting == Counting::Passed && !complete {
+            return false;
+        }
         self.has_content()
             || complete && self.rules.counting == Counting::Exact && self.tokens > 0
             || complete && self.rules.hidden_reasoning && claim.is_some_and(|c| c.completion > 0)
@@ -346,11 +381,6 @@ impl ClaimedUsage {
         let sane = self.prompt.max(self.completion) <= CLAIM_TOKENS_MAX;
         let parts = self.cached.checked_add(self.cache_write);
         sane && parts.is_some_and(|parts| parts <= self.prompt) && self.reasoning <= self.completion
-    }
-
-    /// A count of zero cannot be true once content came.
-    fn contradicts(&self, has_content: bool) -> bool {
-        has_content && (self.prompt == 0 || self.completion == 0)
     }
 
     fn usage(self) -> Usage {

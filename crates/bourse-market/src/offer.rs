@@ -5,7 +5,7 @@
 //! bound of tokens, because the market counts bytes before anybody has tokenised.
 
 use crate::flags::flags;
-use bourse_types::{ModelSlug, PriceSchedule, SellerName};
+use bourse_types::{ModelSlug, PicoUsdPerUnit, PriceSchedule, SellerName};
 use std::sync::Arc;
 
 /// Turns that a chat template may add by itself: a default system message and the opening of the answer.
@@ -69,6 +69,22 @@ flags! {
         SPEECH = 5, "speech";
         /// Text from speech.
         TRANSCRIPTION = 6, "transcription";
+    }
+}
+
+impl Operations {
+    /// Requests whose answers are text that can be capped at a number of tokens.
+    pub const GENERATES: Self = Self::CHAT.with(Self::TEXT);
+
+    /// What is counted beside tokens where a request is of this one kind.
+    pub fn unit(self) -> Option<Unit> {
+        match self {
+            Self::RERANK => Some(Unit::Search),
+            Self::IMAGES => Some(Unit::Image),
+            Self::SPEECH => Some(Unit::Character),
+            Self::TRANSCRIPTION => Some(Unit::Second),
+            _ => None,
+        }
     }
 }
 
@@ -297,6 +313,16 @@ impl Offer {
     }
 }
 
+impl Offer {
+    /// Whether what it asks by the unit can be billed: every kind of request that it serves and that has a unit has the
+    /// one that is priced.
+    pub fn is_billable(&self) -> bool {
+        let priced = self.prices.is_some_and(|prices| prices.unit != PicoUsdPerUnit::ZERO);
+        let mut units = self.operations.members().filter_map(Operations::unit);
+        !priced || self.unit.is_some_and(|unit| units.all(|counted| counted == unit))
+    }
+}
+
 /// Position of an offer in its [`MarketSnapshot`](crate::MarketSnapshot).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfferIndex(pub u32);
@@ -304,6 +330,7 @@ pub struct OfferIndex(pub u32);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bourse_types::PicoUsdPerToken;
 
     #[test]
     fn prompt_bound_counts_text_and_turns() {
@@ -323,6 +350,27 @@ mod tests {
         assert!(Supports::ALL.contains(set) && !set.contains(Supports::ALL));
         assert_eq!(set.without(Supports::TOOLS), Supports::SEED);
         assert_eq!(Supports::ALL.members().count(), 17);
+    }
+
+    #[test]
+    fn a_price_by_the_unit_needs_the_unit_that_is_counted() {
+        let check = |operations, unit, price, want| {
+            let prices = PriceSchedule {
+                unit: PicoUsdPerUnit(price),
+                ..PriceSchedule::per_token(PicoUsdPerToken(1), PicoUsdPerToken(1))
+            };
+            let (model, seller) = (ModelSlug::parse("m").unwrap(), SellerName::parse("s").unwrap());
+            let offer = Offer { operations, unit, ..Offer::new(model, seller, Some(prices), 1) };
+            assert_eq!(offer.is_billable(), want, "{operations} by the {unit:?}");
+        };
+        let both = Operations::SPEECH.with(Operations::TRANSCRIPTION);
+        check(Operations::IMAGES, Some(Unit::Image), 1, true);
+        check(Operations::IMAGES, Some(Unit::Second), 1, false);
+        check(Operations::IMAGES, None, 1, false);
+        check(Operations::IMAGES, None, 0, true);
+        check(both, Some(Unit::Second), 1, false);
+        check(both, None, 0, true);
+        check(Operations::CHAT, Some(Unit::Image), 1, true);
     }
 
     #[test]

@@ -8,13 +8,20 @@
 //! A bound that cannot be computed is an error, never a smaller bound.
 
 use crate::demand::Demand;
-use crate::offer::{Offer, Supports};
+use crate::offer::{Offer, Operations, Supports};
 use bourse_types::{MoneyError, NanoUsd, PriceSchedule, Usage};
 
 /// Completion tokens per choice that each step of a hold covers.
 pub const HOLD_STEP_TOKENS: u64 = 256;
 /// Covered tokens per choice left at which the next step is due.
 pub const HOLD_MARGIN_TOKENS: u64 = 64;
+
+/// Most tokens of one image that is made. The dearest that is sold takes 6,240.
+const TOKENS_PER_IMAGE_MAX: u64 = 8_192;
+/// Most prompt tokens of a second of sound. Vendors take 10 to 32.
+const HEARD_TOKENS_PER_SECOND_MAX: u64 = 50;
+/// Most tokens that are said in a second: more than anybody speaks.
+const SAID_TOKENS_PER_SECOND_MAX: u64 = 32;
 
 /// Why a bound could not be computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,11 +34,27 @@ pub enum QuoteError {
     Bound(#[source] MoneyError),
 }
 
-/// Most completion tokens that the request can have under the offer, all choices together; saturates.
+/// Most prompt tokens that the request can have under the offer; saturates.
+pub(crate) fn prompt_tokens_max(offer: &Offer, demand: &Demand<'_>) -> u64 {
+    let text = offer.prompt_bound.tokens_max(demand.prompt_bytes, demand.messages);
+    let heard = if demand.operation == Operations::TRANSCRIPTION { demand.units_max } else { 0 };
+    text.saturating_add(heard.saturating_mul(HEARD_TOKENS_PER_SECOND_MAX))
+}
+
+/// Most completion tokens that the request can have under the offer, all choices together; saturates. Vectors and
+/// ranks have none, and sound tells nobody how many it took: who speaks sells by the character.
 pub(crate) fn completion_tokens_max(offer: &Offer, demand: &Demand<'_>) -> u64 {
+    let most = offer.completion_tokens_max.unwrap_or(u64::MAX).min(offer.context_tokens_max);
+    match demand.operation {
+        Operations::EMBEDDINGS | Operations::RERANK | Operations::SPEECH => return 0,
+        Operations::IMAGES => return most.min(demand.units_max.saturating_mul(TOKENS_PER_IMAGE_MAX)),
+        Operations::TRANSCRIPTION => {
+            return most.min(demand.units_max.saturating_mul(SAID_TOKENS_PER_SECOND_MAX));
+        }
+        _ => {}
+    }
     let each = demand.max_tokens.unwrap_or(u64::MAX);
-    let each = each.min(offer.completion_tokens_max.unwrap_or(u64::MAX)).min(offer.context_tokens_max);
-    each.saturating_mul(u64::from(demand.choices.max(1)))
+    each.min(most).saturating_mul(u64::from(demand.choices.max(1)))
 }
 
 /// Upper bound of the price once `generated_so_far` completion tokens were seen: the whole prompt, those
@@ -123,7 +146,7 @@ impl HoldWindow {
         let choices = u64::from(demand.choices.max(1));
         Ok(Self {
             prices,
-            prompt_tokens: offer.prompt_bound.tokens_max(demand.prompt_bytes, demand.messages),
+            prompt_tokens: prompt_tokens_max(offer, demand),
             units: demand.units_max,
             limit_tokens: completion_tokens_max(offer, demand),
             step_tokens: HOLD_STEP_TOKENS * choices,

@@ -206,6 +206,10 @@ pub struct Passed {
     pub units_max: u64,
     /// Bytes of text that are read more than once, beyond the first time.
     pub prompt_bytes_extra: u64,
+    /// Texts, documents or sounds that it brings.
+    pub inputs: u64,
+    /// Whether the answer is wanted as plain text instead of JSON.
+    pub is_text: bool,
     /// Set when the body is a form.
     pub form: Option<FormParts>,
 }
@@ -230,7 +234,7 @@ impl Job {
     /// What the conversation began with: its first system message and its first other one, as written. `None` for
     /// plain text, and for a conversation of rules alone.
     pub fn opening(&self) -> Option<(&str, &str)> {
-        if self.api == Api::Text {
+        if !self.api.is_conversation() {
             return None;
         }
         let instructions =

@@ -9,7 +9,7 @@ use crate::failure::{Failure, FailureClass, retry_after_s};
 use crate::gateway::Shared;
 use crate::market::Seller;
 use crate::node::{JobHandle, NodeEvent, NodeHandle, failure_of};
-use crate::provider::{Provider, Upstream};
+use crate::provider::{CallBody, Provider, Upstream};
 use crate::quality::Watch;
 use crate::resume::{Resume, SharedWriter};
 use crate::source::{
@@ -17,10 +17,11 @@ use crate::source::{
     finish_of, on_claim, on_started,
 };
 use crate::upstream::{Exchange, UpstreamError};
-use bourse_market::{Counting, Demand, Meter, MeterRules, Offer, ToolCalls};
+use bourse_market::{Counting, Demand, Meter, MeterRules, Offer, ToolCalls, Units};
 use bourse_types::{DurationMs, RequestId};
 use bourse_wire::dialect::grammar::{Call, Head, Passage, Shape, Translation};
 use bourse_wire::dialect::neutral::{self, Choice, Notice, Part};
+use bourse_wire::dialect::passthrough::{self, PassedAnswer};
 use bourse_wire::dialect::{ChoiceText, Job, PlainView, SellerUsage, StreamFailure};
 use bourse_wire::dialect::{front, responses};
 use bourse_wire::node;
@@ -51,6 +52,8 @@ pub(crate) struct Won {
 pub(crate) enum Content {
     /// A whole answer of a hosted API, in the buyer's grammar.
     Body(Bytes, PlainView, Option<SellerUsage>, Finish),
+    /// A whole answer that is no conversation.
+    Passed(PassedAnswer),
     /// A whole answer that is written in the buyer's grammar.
     Answer(Head, neutral::Answer, Finish),
     /// A stream whose first content is there: it, what the buyer has not got yet, and its end if that came too.
@@ -110,11 +113,16 @@ impl Attempt<'_> {
     }
 
     /// The body of a call: the buyer's own where both speak the same grammar.
-    fn body(&mut self, provider: &Provider, shape: Shape, upstream_id: &str) -> Result<Bytes, Failure> {
-        if shape == self.job.api.shape() && self.resume.is_none() {
-            return Ok(self.job.rebuild(upstream_id, self.cap));
-        }
+    fn body(&mut self, provider: &Provider, shape: Shape, upstream_id: &str) -> Result<CallBody, Failure> {
         let untranslatable = |error| Failure::untranslatable(&error);
+        if shape == self.job.api.shape() && self.resume.is_none() {
+            let (kind, bytes) = self.job.rebuild_typed(upstream_id, self.cap).map_err(untranslatable)?;
+            let content_type = kind.map(HeaderValue::try_from).transpose();
+            let content_type = content_type.map_err(|_| {
+                Failure::new(FailureClass::Untranslatable, 0, "the form's boundary is no header")
+            })?;
+            return Ok(CallBody { bytes, content_type });
+        }
         let request = front::read(self.job).map_err(untranslatable)?;
         let request = match self.resume {
             Some(resume) => resume.rest_of(request),
@@ -123,7 +131,7 @@ impl Attempt<'_> {
         let call = Call { upstream_id, stream: self.job.stream, max_tokens: self.cap };
         let written = provider.adapter.dialect(shape).write(&request, &call).map_err(untranslatable)?;
         self.notices = written.notices;
-        Ok(written.body)
+        Ok(CallBody { bytes: written.body, content_type: None })
     }
 
     /// Calls a hosted API and checks the head of its answer.
@@ -133,11 +141,12 @@ impl Attempt<'_> {
         upstream: &Upstream,
         shape: Shape,
         until: Instant,
-    ) -> Result<Exchange, Failure> {
-        let body = upstream.tiered(shape, self.body(provider, shape, &upstream.id)?);
+    ) -> Result<(response::Parts, Exchange), Failure> {
+        let mut body = self.body(provider, shape, &upstream.id)?;
+        body.bytes = upstream.tiered(shape, body.bytes);
         let connect_within = self.timeouts().connect;
         let how = (shape, self.job.stream);
-        let told = (body, self.traceparent.as_deref());
+        let told = (&body, self.traceparent.as_deref());
         let call = provider.call(&*self.shared.ports.connect, connect_within, upstream, how, told);
         let answered = deadline::by(until, call).await.ok_or_else(|| self.late("answered nothing"))?;
         let (head, mut exchange) = answered.map_err(|error| broken_off(&error, 0))?;
@@ -149,11 +158,11 @@ impl Attempt<'_> {
             let told = front::dialect(shape).read_error(status, &body);
             return Err(Failure::told(&told, status, self.retry_after(&head)));
         }
-        let encoding = head.headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
+        let encoding = head.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
         if encoding.is_some_and(|e| !e.eq_ignore_ascii_case(b"identity")) {
             return Err(Failure::broken(status, "sent a compressed answer that nobody asked for"));
         }
-        Ok(exchange)
+        Ok((head, exchange))
     }
 
     fn retry_after(&self, head: &response::Parts) -> Option<u64> {
@@ -168,13 +177,16 @@ impl Attempt<'_> {
     async fn provider_plain(mut self, provider: &Provider, upstream: &Upstream) -> Result<Won, Failure> {
         let until = self.deadline.min(self.started + self.timeouts().plain_answer);
         let shape = self.shape(provider)?;
-        let mut exchange = self.call(provider, upstream, shape, until).await?;
+        let (head, mut exchange) = self.call(provider, upstream, shape, until).await?;
         let body =
             deadline::by(self.deadline, exchange.collect(ANSWER_BYTES_MAX, self.timeouts().idle)).await;
         let body =
             body.ok_or_else(|| self.late("no whole answer"))?.map_err(|error| broken_off(&error, 200))?;
         if shape != self.job.api.shape() {
             return self.translated(shape, &body);
+        }
+        if self.job.api.is_passed_through() {
+            return self.passed(&head, body);
         }
         let (view, usage) = read_plain(self.job, &body)?;
         let mut meter = self.meter(Counting::Whole);
@@ -188,6 +200,24 @@ impl Attempt<'_> {
         let tools = if finish == Finish::ToolCalls { self.judge(shape, answer) } else { ToolCalls::None };
         let won = self.won(Content::Body(body, view, usage, finish), meter, None);
         Ok(Won { tools, ..won })
+    }
+
+    /// A whole answer that is no conversation.
+    fn passed(self, head: &response::Parts, body: Bytes) -> Result<Won, Failure> {
+        let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let told = |error| Failure::told(&error, 200, None);
+        let answer = passthrough::read_answer(self.job, content_type, body).map_err(told)?;
+        let mut meter = self.meter(Counting::Passed);
+        meter.on_content(answer.content_bytes);
+        meter.on_units(Units {
+            counted: answer.units_counted,
+            claimed: answer.units_claimed,
+            least: answer.units_least,
+        });
+        if let Some(claim) = answer.claim {
+            meter.on_claim(claim_of(claim));
+        }
+        Ok(self.won(Content::Passed(answer), meter, None))
     }
 
     /// What came of the tool calls of a whole answer.
@@ -311,7 +341,7 @@ impl Attempt<'_> {
         let (mut source, counting) = match seller {
             Seller::Provider(provider, upstream) => {
                 let shape = self.shape(provider)?;
-                let exchange = self.call(provider, upstream, shape, until).await?;
+                let (_, exchange) = self.call(provider, upstream, shape, until).await?;
                 let (passage, writer) = self.passage(shape);
                 let mut source = ProviderSource::new(exchange, shape.framing(), passage, self.job.choices);
                 source.writer = writer;

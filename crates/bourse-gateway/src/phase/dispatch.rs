@@ -24,6 +24,7 @@ use crate::traces::{AttemptReason, AttemptTrace};
 use bourse_market::{Demand, HoldWindow, Offer, Outcome, ToolCalls};
 use bourse_types::{DurationMs, PriceSchedule, UnixMs};
 use bourse_wire::dialect::grammar::Head;
+use bourse_wire::dialect::passthrough::PassedAnswer;
 use bourse_wire::dialect::{Job, PlainView, SellerUsage, neutral};
 use bourse_wire::error::ApiError;
 use bourse_wire::funds::FundsError;
@@ -61,6 +62,8 @@ pub(crate) struct Plain {
 pub(crate) enum PlainContent {
     /// A hosted API's body, in the buyer's grammar.
     Body(Bytes, PlainView, Option<SellerUsage>),
+    /// An answer that is no conversation.
+    Passed(PassedAnswer),
     /// An answer that is written in the buyer's grammar.
     Answer(Head, neutral::Answer),
 }
@@ -350,6 +353,7 @@ impl<'a> Legs<'a> {
                 }));
             }
             (Content::Body(body, view, claim, finish), _) => (PlainContent::Body(body, view, claim), finish),
+            (Content::Passed(answer), _) => (PlainContent::Passed(answer), Finish::Stop),
             (Content::Answer(head, answer, finish), _) => (PlainContent::Answer(head, answer), finish),
             (Content::Stream(..), None) => unreachable!("a stream is covered by a window"),
         };

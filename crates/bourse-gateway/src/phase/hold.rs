@@ -3,7 +3,7 @@
 //! The hold is one amount per request. Each leg says how much it needs covered; what is held already
 //! counts, so walking to a dearer seller adds the difference and walking to a cheaper one adds nothing.
 
-use bourse_market::{Demand, HOLD_STEP_TOKENS, HoldWindow, Offer, QuoteError};
+use bourse_market::{Demand, HOLD_STEP_TOKENS, HoldWindow, Offer, Operations, QuoteError};
 use bourse_types::{NanoUsd, RequestId, UnixMs};
 use bourse_wire::funds::{Funds, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant};
 
@@ -97,7 +97,7 @@ pub(crate) fn extend(
 }
 
 /// Covers a whole answer in one piece. When the buyer set no `max_tokens` and the money does not reach for
-/// the longest answer, the answer is capped at what it reaches for: the cap is returned.
+/// the longest answer, the answer is capped at what it reaches for: the cap is returned. What is no text cannot be capped.
 pub(crate) fn cover_whole(
     held: &mut Held,
     funds: &dyn Funds,
@@ -116,7 +116,8 @@ pub(crate) fn cover_whole(
     };
     let reach = NanoUsd(available.0.saturating_add(held.amount().0));
     let fits = |tokens: u64| Ok::<_, QuoteError>(whole(Some(tokens))? <= reach);
-    if demand.max_tokens.is_some() || !fits(HOLD_STEP_TOKENS)? {
+    let can_be_capped = demand.max_tokens.is_none() && Operations::GENERATES.contains(demand.operation);
+    if !can_be_capped || !fits(HOLD_STEP_TOKENS)? {
         return Err(refused.into());
     }
     let (mut low, mut high) = (HOLD_STEP_TOKENS, u64::from(u32::MAX).min(offer.context_tokens_max));

@@ -20,9 +20,10 @@ pub(crate) async fn parse<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let body = read(headers, body, BODY_BYTES_MAX, within).await?;
     let at = Instant::now();
-    Ok((front::parse(api, body)?, at))
+    Ok((front::parse_typed(api, content_type, body)?, at))
 }
 
 /// Reads a body of at most `bytes_max`.

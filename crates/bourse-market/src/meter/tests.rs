@@ -1,3 +1,5 @@
+mod passed;
+
 use super::*;
 use crate::preferences::Preferences;
 use crate::snapshot::tests::offer;

@@ -37,6 +37,25 @@ fn units_and_the_dearest_prompt_are_held() {
 }
 
 #[test]
+fn what_is_no_conversation_is_bounded_by_its_kind() {
+    let wishes = Preferences::default();
+    let check = |operation, units_max, prompt, completion| {
+        let demand = Demand { operation, units_max, prompt_bytes: 100, ..Demand::new("m", &wishes) };
+        let bounds =
+            (prompt_tokens_max(&offer("m", "s"), &demand), completion_tokens_max(&offer("m", "s"), &demand));
+        assert_eq!(bounds, (prompt, completion), "{operation}");
+    };
+    let context = offer("m", "s").context_tokens_max;
+    check(Operations::EMBEDDINGS, 0, 132, 0);
+    check(Operations::RERANK, 1, 132, 0);
+    check(Operations::SPEECH, 100, 132, 0);
+    check(Operations::IMAGES, 0, 132, 0);
+    check(Operations::IMAGES, 1_000_000, 132, context);
+    check(Operations::TRANSCRIPTION, 10, 132 + 500, 320.min(context));
+    check(Operations::CHAT, 0, 132, context);
+}
+
+#[test]
 fn the_margin_decides_when_to_extend() {
     let wishes = Preferences::default();
     let mut window = HoldWindow::first(&offer("m", "s"), &demand(&wishes, Some(1_000), 1)).unwrap();

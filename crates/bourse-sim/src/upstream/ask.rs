@@ -65,6 +65,18 @@ impl Ask {
         self
     }
 
+    /// The same call with one more part, where its body is a form.
+    #[must_use]
+    pub fn with_part(mut self, name: &str, value: &str) -> Self {
+        let end = format!("--{BOUNDARY}--");
+        if let Some(at) = memchr::memmem::rfind(&self.body, end.as_bytes()) {
+            let part =
+                format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+            self.body.splice(at..at, part.into_bytes());
+        }
+        self
+    }
+
     /// The same call with the key where this shape has it.
     #[must_use]
     pub fn with_key(mut self, key: &str) -> Self {

@@ -172,7 +172,7 @@ async fn check_alone(house: &House, fault: Fault, mode: Mode) {
 async fn every_fault_alone() {
     let house = open().await;
     let all: Vec<_> = cases().collect();
-    side_by_side(&all, |fault, mode| check_alone(&house, fault, mode)).await;
+    side_by_side(&all, is_timeout, |(fault, mode)| check_alone(&house, fault, mode)).await;
     house.close(all.len() as u64).await;
 }
 
@@ -200,7 +200,7 @@ async fn every_fault_before_content_fails_over_in_silence() {
     let early = cases().filter(|(fault, mode)| fault.fails_before_content(*mode));
     let early: Vec<_> = early.filter(|case| *case != OUTLASTS_THE_DEADLINE).collect();
     assert!(early.len() > 30);
-    side_by_side(&early, |fault, mode| check_pair(&house, fault, mode)).await;
+    side_by_side(&early, is_timeout, |(fault, mode)| check_pair(&house, fault, mode)).await;
     house.close(early.len() as u64).await;
 }
 
@@ -208,14 +208,22 @@ fn cases() -> impl Iterator<Item = (Fault, Mode)> {
     Fault::ALL.iter().flat_map(|fault| Mode::ALL.map(|mode| (*fault, mode)))
 }
 
+fn is_timeout((fault, _): &(Fault, Mode)) -> bool {
+    fault.is_timeout()
+}
+
 /// Runs checks on this task: those that wait for timeouts all at once, the others one after the other
 /// beside them, so that a busy machine does not look like a slow seller.
-async fn side_by_side<F: Future<Output = ()>>(cases: &[(Fault, Mode)], check: impl Fn(Fault, Mode) -> F) {
-    let (slow, quick): (Vec<_>, Vec<_>) = cases.iter().partition(|(fault, _)| fault.is_timeout());
-    let mut slow: Vec<_> = slow.into_iter().map(|(fault, mode)| Box::pin(check(fault, mode))).collect();
+pub(crate) async fn side_by_side<C: Copy, F: Future<Output = ()>>(
+    cases: &[C],
+    is_slow: impl Fn(&C) -> bool,
+    check: impl Fn(C) -> F,
+) {
+    let (slow, quick): (Vec<_>, Vec<_>) = cases.iter().copied().partition(is_slow);
+    let mut slow: Vec<_> = slow.into_iter().map(|case| Box::pin(check(case))).collect();
     let quick = async {
-        for (fault, mode) in quick {
-            check(fault, mode).await;
+        for case in quick {
+            check(case).await;
         }
     };
     let slow = std::future::poll_fn(|cx| {

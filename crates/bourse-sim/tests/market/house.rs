@@ -46,6 +46,15 @@ pub(crate) struct House {
 impl House {
     /// Opens a market over these sellers. The buyer's account starts with `credit`.
     pub(crate) async fn open(configs: Vec<SellerConfig>, credit_usd: &str) -> Self {
+        Self::open_selling(configs, credit_usd, |_| {}).await
+    }
+
+    /// The same, where each seller's models are offered as `terms` says.
+    pub(crate) async fn open_selling(
+        configs: Vec<SellerConfig>,
+        credit_usd: &str,
+        terms: impl Fn(&mut ProviderModel),
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the market");
         let now = SystemClock.now();
         let exchange = Exchange::open(dir.path(), ExchangeConfig::default(), now).expect("a new market");
@@ -65,7 +74,7 @@ impl House {
         }
         let config = GatewayConfig {
             timeouts: timeouts(),
-            providers: sellers.iter().map(provider).collect(),
+            providers: sellers.iter().map(|seller| provider(seller, &terms)).collect(),
             ..GatewayConfig::default()
         };
         let ports = Ports {
@@ -143,13 +152,14 @@ impl House {
     }
 }
 
-fn provider(seller: &Seller) -> ProviderConfig {
+fn provider(seller: &Seller, terms: &impl Fn(&mut ProviderModel)) -> ProviderConfig {
     let config = seller.config();
     let model = |listing: &bourse_sim::upstream::Listing| {
         let prices = PriceSchedule::per_token(listing.price_prompt, listing.price_completion);
         let slug = ModelSlug::parse(&listing.id).expect("a listing's name is a slug");
         let mut model = ProviderModel::new(slug, &listing.id, prices);
         model.context_tokens_max = listing.context_length_tokens;
+        terms(&mut model);
         model
     };
     ProviderConfig {

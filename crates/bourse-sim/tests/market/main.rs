@@ -4,5 +4,6 @@ mod budget;
 mod faults;
 mod house;
 mod input;
+mod media;
 mod soak;
 mod walk;

@@ -22,6 +22,11 @@ pub fn parse(api: Api, body: Bytes) -> Result<Job, ApiError> {
     }
 }
 
+/// Reads a request whose body may be a form, by its content type.
+pub fn parse_typed(api: Api, content_type: Option<&str>, body: Bytes) -> Result<Job, ApiError> {
+    if api.is_passed_through() { passthrough::parse_typed(api, content_type, body) } else { parse(api, body) }
+}
+
 /// What a request says. Needed only where the seller speaks another grammar; an error names the field that no
 /// other grammar can say.
 pub fn read(job: &Job) -> Result<Request, ApiError> {

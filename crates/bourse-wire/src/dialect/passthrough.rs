@@ -16,9 +16,14 @@
 
 mod answer;
 mod form;
+mod ranking;
+mod sound;
+mod usage;
 
-pub use answer::{PassedView, read_usage, view};
+pub use answer::{PassedAnswer, read_answer};
 pub use form::{FORM_PARTS_MAX, parse_form};
+pub(super) use sound::form_of;
+pub use usage::read_usage;
 
 use super::fields::{self, Routed, RoutingDraft, wrong};
 use super::{Api, Job, MEMBERS_MAX, Member, MemberRule, Passed, openai};
@@ -41,6 +46,20 @@ pub const SPEECH_CHARACTERS_MAX: usize = 100_000;
 /// over this.
 pub const BYTES_PER_SECOND_LEAST: u64 = 750;
 
+/// Reads a request by the content type of its body.
+pub fn parse_typed(api: Api, content_type: Option<&str>, body: Bytes) -> Result<Job, ApiError> {
+    match content_type.map(str::trim_start) {
+        Some(kind) if kind.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/")) => {
+            if api == Api::Transcription {
+                return parse_form(kind, &body);
+            }
+            let message = "this endpoint reads JSON: send the body as application/json";
+            Err(ApiError::new(ErrorType::InvalidRequest, message))
+        }
+        _ => parse(api, body),
+    }
+}
+
 /// Reads a request with a JSON body.
 pub fn parse(api: Api, body: Bytes) -> Result<Job, ApiError> {
     let mut walk = openai::walk_body(&body)?;
@@ -59,12 +78,17 @@ struct Draft {
     /// The member that is worked on.
     input: Option<Range<usize>>,
     query_bytes: u64,
-    documents: u64,
+    /// How many texts, documents or token lists it holds.
+    entries: u64,
     units: u64,
+    is_text: bool,
 }
 
 /// Members that are read here; each may stand once.
-const KNOWN: [&str; 7] = ["input", "query", "documents", "prompt", "n", "stream", "input_audio"];
+const KNOWN: [&str; 8] =
+    ["input", "query", "documents", "prompt", "n", "stream", "input_audio", "response_format"];
+/// Formats of a transcript that are no JSON.
+const TEXT_FORMATS: [&str; 3] = ["text", "srt", "vtt"];
 
 impl Draft {
     fn member(&mut self, walk: &mut Walk<'_>, key: Range<usize>) -> Result<(), ApiError> {
@@ -100,7 +124,7 @@ impl Draft {
                 return Err(wrong("stream", "false or left out: this endpoint answers in one piece"));
             }
             ("input", Api::Embeddings) => {
-                count(raw, "input", INPUTS_MAX)?;
+                self.entries = count(raw, "input", INPUTS_MAX)? as u64;
                 self.input = Some(span.clone());
             }
             ("input", Api::Speech) => {
@@ -117,7 +141,7 @@ impl Draft {
                 self.query_bytes = raw.len() as u64;
             }
             ("documents", Api::Rerank) => {
-                self.documents = count(raw, "documents", DOCUMENTS_MAX)? as u64;
+                self.entries = documents(raw)?;
                 self.input = Some(span.clone());
             }
             ("prompt", Api::Images) => {
@@ -125,7 +149,13 @@ impl Draft {
                 self.input = Some(span.clone());
             }
             ("n", Api::Images) => self.units = u64::from(fields::whole("n", raw, 1, IMAGES_MAX)?),
-            ("input_audio", Api::Transcription) => self.input = Some(span.clone()),
+            ("input_audio", Api::Transcription) => {
+                sound::check(raw)?;
+                self.input = Some(span.clone());
+            }
+            ("response_format", Api::Transcription) => {
+                self.is_text = TEXT_FORMATS.contains(&&*fields::string("response_format", raw)?);
+            }
             _ => {}
         }
         Ok(())
@@ -150,14 +180,15 @@ impl Draft {
             return Err(missing("query", "the text to compare the documents with"));
         }
         let units_max = match self.api {
-            Api::Rerank => self.documents.div_ceil(DOCUMENTS_PER_SEARCH),
+            Api::Rerank => self.entries.div_ceil(DOCUMENTS_PER_SEARCH),
             Api::Images => self.units.max(1),
             // Base64 has four bytes for three.
             Api::Transcription => (input.len() as u64 * 3 / 4).div_ceil(BYTES_PER_SECOND_LEAST),
             _ => self.units,
         };
-        let prompt_bytes_extra = self.query_bytes.saturating_mul(self.documents);
-        let passed = Passed { units_max, prompt_bytes_extra, form: None };
+        let prompt_bytes_extra = self.query_bytes.saturating_mul(self.entries);
+        let (inputs, is_text) = (self.entries, self.is_text);
+        let passed = Passed { units_max, prompt_bytes_extra, inputs, is_text, form: None };
         // A sound is no text that becomes tokens byte by byte; its seconds are the unit.
         let prompt = if self.api == Api::Transcription { 0..0 } else { input };
         Ok(Job {
@@ -171,6 +202,22 @@ impl Draft {
             ..Job::passing(self.api, body, model, prompt)
         })
     }
+}
+
+/// Checks a list of documents, each a text or an object; how many.
+fn documents(raw: &str) -> Result<u64, ApiError> {
+    let want = || wrong("documents", &format!("an array of 1 to {DOCUMENTS_MAX} texts or objects"));
+    if !raw.starts_with('[') {
+        return Err(want());
+    }
+    let mut found = 0;
+    Walk::new(raw).items::<ApiError>(|walk| {
+        found += 1;
+        let is_document = matches!(walk.peek(), b'"' | b'{') && found <= DOCUMENTS_MAX;
+        walk.value()?;
+        if is_document { Ok(()) } else { Err(want()) }
+    })?;
+    if found > 0 { Ok(found as u64) } else { Err(want()) }
 }
 
 /// Checks that a member is a text or a list that is not empty and not too long; how many entries.

@@ -1,12 +1,30 @@
 //! Writing a job for a seller: the body of a hosted API, the prompt of a node.
 
-use crate::dialect::{Api, Job, MemberRule, chat, fields, front, messages, responses};
+use crate::dialect::{Api, Job, MemberRule, chat, fields, front, messages, passthrough, responses};
 use crate::error::ApiError;
 use crate::json::{push_string, push_u64};
 use crate::node::Prompt;
 use bytes::Bytes;
 
 impl Job {
+    /// [`Job::rebuild`] with the content type, where that is not JSON: a transcription is asked for with a form, whatever
+    /// the buyer sent. An error names the field that no form can say.
+    pub fn rebuild_typed(
+        &self,
+        upstream_id: &str,
+        max_tokens: Option<u32>,
+    ) -> Result<(Option<String>, Bytes), ApiError> {
+        if self.api != Api::Transcription {
+            return Ok((None, self.rebuild(upstream_id, max_tokens)));
+        }
+        match self.passed.as_ref().and_then(|passed| passed.form.as_ref()) {
+            Some(form) => Ok((Some(form.content_type.clone()), form.rebuild(&self.body, upstream_id))),
+            None => {
+                passthrough::form_of(self, upstream_id).map(|(content_type, body)| (Some(content_type), body))
+            }
+        }
+    }
+
     /// The body for a seller of the buyer's own grammar: `upstream_id` in place of the model, usage asked for
     /// on streams of OpenAI's older grammars, the answer capped at `max_tokens` when given, our own members
     /// left out.

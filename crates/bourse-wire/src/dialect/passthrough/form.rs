@@ -2,7 +2,7 @@
 //!
 //! The file is not looked into and not copied but once, when the seller's name of the model is put in.
 
-use super::BYTES_PER_SECOND_LEAST;
+use super::{BYTES_PER_SECOND_LEAST, TEXT_FORMATS};
 use crate::dialect::fields::{Routed, RoutingDraft, wrong};
 use crate::dialect::{Api, BODY_BYTES_MAX, FormParts, Job, Passed, openai};
 use crate::error::{ApiError, ErrorType};
@@ -54,8 +54,9 @@ pub fn parse_form(content_type: &str, body: &Bytes) -> Result<Job, ApiError> {
         model: model.value.clone(),
         dropped: provider.map(|part| part.whole.clone()),
     };
+    let is_text = find("response_format")?.is_some_and(|part| TEXT_FORMATS.contains(&text(part)));
     let units_max = (file.value.len() as u64).div_ceil(BYTES_PER_SECOND_LEAST);
-    let passed = Passed { units_max, prompt_bytes_extra: 0, form: Some(form) };
+    let passed = Passed { units_max, prompt_bytes_extra: 0, inputs: 1, is_text, form: Some(form) };
     Ok(Job {
         preferences,
         preferences_span,

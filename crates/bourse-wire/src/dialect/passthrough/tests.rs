@@ -1,3 +1,5 @@
+mod answers;
+
 use super::*;
 
 fn job(api: Api, body: &str) -> Result<Job, ApiError> {
@@ -46,6 +48,9 @@ fn bad_fields_are_named() {
         "only",
     );
     check(Api::Rerank, r#"{"model":"a/b","documents":["x"]}"#, "query", "missing");
+    check(Api::Rerank, r#"{"model":"a/b","query":"q","documents":"x"}"#, "documents", "array");
+    check(Api::Rerank, r#"{"model":"a/b","query":"q","documents":[1]}"#, "documents", "texts or objects");
+    check(Api::Rerank, r#"{"model":"a/b","query":"q","documents":[]}"#, "documents", "1 to 10000");
     check(Api::Images, r#"{"model":"a/b","prompt":"x","n":11}"#, "n", "1 to 10");
     check(Api::Speech, r#"{"model":"a/b","input":"x","stream":true}"#, "stream", "one piece");
     check(Api::Transcription, r#"{"model":"a/b"}"#, "input_audio", "form");
@@ -135,19 +140,49 @@ fn broken_forms_are_refused() {
 }
 
 #[test]
-fn answers_tell_what_was_sold() {
-    let seen =
-        view(r#"{"data":[{"b64_json":"x"},{}],"usage":{"input_tokens":3,"output_tokens":5}}"#).unwrap();
-    assert_eq!((seen.entries, seen.error.is_some()), (2, false));
-    let seen = view(r#"{"text":"hello","duration":12.2}"#).unwrap();
-    assert_eq!((seen.entries, seen.seconds), (1, Some(13)));
-    let seen = view(r#"{"text":"hello","duration":99,"usage":{"type":"duration","seconds":7}}"#).unwrap();
-    assert_eq!(seen.seconds, Some(7));
-    assert!(view(r#"{"error":{"message":"no"}}"#).unwrap().error.is_some());
-    assert!(view("{").is_err());
-    let usage = |api, raw| read_usage(api, raw).map(|u| (u.prompt, u.completion));
-    assert_eq!(usage(Api::Embeddings, r#"{"prompt_tokens":4,"total_tokens":4}"#), Some((4, 0)));
-    assert_eq!(usage(Api::Rerank, r#"{"total_tokens":9}"#), Some((9, 0)));
-    assert_eq!(usage(Api::Images, r#"{"input_tokens":3,"output_tokens":5,"total_tokens":8}"#), Some((3, 5)));
-    assert_eq!(usage(Api::Rerank, r#"{"search_units":1}"#), None);
+fn the_content_type_tells_forms_from_json() {
+    let body = form(&[("model", "a/b"), ("file", "x"), ("response_format", "srt")]);
+    let typed = |api, kind| parse_typed(api, Some(kind), body.clone());
+    assert!(typed(Api::Transcription, FORM).unwrap().passed.unwrap().is_text);
+    assert!(typed(Api::Transcription, "Multipart/form-data; boundary=XX").is_ok());
+    assert!(typed(Api::Embeddings, FORM).unwrap_err().message.contains("application/json"));
+    assert_eq!(typed(Api::Transcription, "application/json").unwrap_err().status(), 400);
+    let json = Bytes::from_static(br#"{"model":"a/b","input":"x"}"#);
+    assert!(parse_typed(Api::Embeddings, None, json.clone()).is_ok());
+    assert!(parse_typed(Api::Embeddings, Some("text/plain"), json).is_ok());
+}
+
+fn spoken(members: &str) -> Result<(Option<String>, Bytes), ApiError> {
+    job(Api::Transcription, &format!(r#"{{"model":"a/b",{members}}}"#))?.rebuild_typed("up/id", None)
+}
+
+#[test]
+fn a_sound_within_json_goes_on_in_a_form() {
+    let (kind, body) = spoken(
+        r#""input_audio":{"data":"UklGRg==","format":"wav"},"language":"en","temperature":0.5,
+           "timestamp_granularities":["word","segment"],"provider":{"only":["p"]},"extra":{"x":1},"prompt":null"#,
+    )
+    .unwrap();
+    let mark = "bourse-form-0000000000000000";
+    assert_eq!(kind.unwrap(), format!("multipart/form-data; boundary={mark}"));
+    let part = |head: &str, value: &str| {
+        format!("--{mark}\r\nContent-Disposition: form-data; name={head}\r\n\r\n{value}\r\n")
+    };
+    let want = [
+        part("\"file\"; filename=\"sound.wav\"\r\nContent-Type: audio/wav", "RIFF"),
+        part("\"model\"", "up/id"),
+        part("\"language\"", "en"),
+        part("\"temperature\"", "0.5"),
+        part("\"timestamp_granularities[]\"", "word"),
+        part("\"timestamp_granularities[]\"", "segment"),
+        format!("--{mark}--\r\n"),
+    ];
+    assert_eq!(std::str::from_utf8(&body).unwrap(), want.concat());
+    let refused = |members| spoken(members).unwrap_err().param.unwrap().into_owned();
+    assert_eq!(refused(r#""input_audio":"UklGRg==""#), "input_audio");
+    assert_eq!(refused(r#""input_audio":{"data":"UklGRg=="}"#), "input_audio");
+    assert_eq!(refused(r#""input_audio":{"data":"?","format":"wav"}"#), "input_audio.data");
+    assert_eq!(refused(r#""input_audio":{"data":"","format":"wav"}"#), "input_audio.data");
+    assert_eq!(refused(r#""input_audio":{"data":"====","format":"wav"}"#), "input_audio.data");
+    assert_eq!(refused(r#""input_audio":{"data":"UklGRg==","format":"w\r\nv"}"#), "input_audio.format");
 }

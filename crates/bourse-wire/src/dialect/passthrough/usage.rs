@@ -1,0 +1,131 @@
+//! Usage of endpoints that pass through: what a seller claims, and what the buyer reads.
+//!
+//! Tokens go by two sets of names; OpenAI's clients want one for images, OpenRouter's the other, so both are written
+//! there. A transcript's usage is of one of two types, tokens or duration.
+
+use crate::dialect::grammar::Billed;
+use crate::dialect::{Api, SellerUsage, push_cost_members};
+use crate::json::{JsonError, Walk, push_string, push_u64};
+
+/// Longest sound that a claim can name: more does not fit into a body.
+const SECONDS_MAX: f64 = 1_209_600.0;
+
+/// Seconds as a JSON number or string, rounded up.
+pub(super) fn whole_seconds(raw: &str) -> Option<u64> {
+    let seconds: f64 = raw.trim_matches('"').parse().ok()?;
+    (0.0..=SECONDS_MAX).contains(&seconds).then(|| seconds.ceil() as u64)
+}
+
+/// The `seconds` of a usage object.
+pub(super) fn usage_seconds(raw: &str) -> Option<u64> {
+    let mut found = None;
+    let mut walk = Walk::new(raw);
+    walk.members::<JsonError>(|walk, key| {
+        let value = walk.value()?;
+        if walk.text(key) == "seconds" {
+            found = whole_seconds(walk.text(value));
+        }
+        Ok(())
+    })
+    .ok()?;
+    found
+}
+
+/// The count of tokens of a usage object, if it makes one; the inner none is one that cannot be read.
+pub(super) fn claim_of(api: Api, raw: &str) -> Option<Option<SellerUsage>> {
+    let mut counts = false;
+    let walked = Walk::new(raw).members::<JsonError>(|walk, key| {
+        walk.value()?;
+        counts |= walk.text(key).ends_with("_tokens");
+        Ok(())
+    });
+    (walked.is_err() || counts).then(|| read_usage(api, raw))
+}
+
+/// Reads a usage object: tokens under whichever of the field's names. `None` when it has no count of tokens.
+pub fn read_usage(api: Api, raw: &str) -> Option<SellerUsage> {
+    let (mut prompt, mut completion, mut total) = (None, None, None);
+    let mut walk = Walk::new(raw);
+    walk.members::<JsonError>(|walk, key| {
+        let value = walk.value()?;
+        let count: Option<u64> = walk.text(value).parse().ok();
+        match walk.text(key) {
+            "prompt_tokens" | "input_tokens" => prompt = count.or(prompt),
+            "completion_tokens" | "output_tokens" => completion = count.or(completion),
+            "total_tokens" => total = count,
+            _ => {}
+        }
+        Ok(())
+    })
+    .ok()?;
+    let completion = completion.unwrap_or(0);
+    let prompt = prompt.or_else(|| total?.checked_sub(completion))?;
+    let completion = if matches!(api, Api::Embeddings | Api::Rerank) { 0 } else { completion };
+    Some(SellerUsage { prompt, cached: 0, cache_write: 0, completion, reasoning: 0 })
+}
+
+/// Appends the usage object: what was billed and what it cost. `seconds` is how long a sound is, as the seller says.
+pub(super) fn push_usage(api: Api, billed: &Billed<'_>, seconds: Option<u64>, out: &mut Vec<u8>) {
+    let usage = billed.usage;
+    let (prompt, completion) = (usage.prompt.0, usage.completion.0);
+    let total = prompt.saturating_add(completion);
+    out.push(b'{');
+    let counts: &[(&str, u64)] = match api {
+        Api::Embeddings => &[("prompt_tokens", prompt), ("total_tokens", total)],
+        Api::Rerank if usage.units > 0 => &[("search_units", usage.units), ("total_tokens", total)],
+        Api::Rerank => &[("total_tokens", total)],
+        Api::Images => &[
+            ("prompt_tokens", prompt),
+            ("completion_tokens", completion),
+            ("input_tokens", prompt),
+            ("output_tokens", completion),
+            ("total_tokens", total),
+        ],
+        _ if total > 0 => {
+            out.extend_from_slice(b"\"type\":\"tokens\",");
+            &[("input_tokens", prompt), ("output_tokens", completion), ("total_tokens", total)]
+        }
+        _ => {
+            out.extend_from_slice(b"\"type\":\"duration\",");
+            &[("seconds", seconds.unwrap_or(usage.units))]
+        }
+    };
+    for (name, count) in counts {
+        push_string(out, name);
+        out.push(b':');
+        push_u64(out, *count);
+        out.push(b',');
+    }
+    let is_as_claimed =
+        billed.claim.is_some_and(|claim| (claim.prompt, claim.completion) == (prompt, completion));
+    let has_details = is_as_claimed && billed.raw.is_some_and(|raw| push_details(raw, out));
+    if api == Api::Images && !has_details {
+        out.extend_from_slice(b"\"input_tokens_details\":{\"image_tokens\":0,\"text_tokens\":");
+        push_u64(out, prompt);
+        out.extend_from_slice(b"},");
+    }
+    push_cost_members(out, billed.charge);
+    out.push(b'}');
+}
+
+/// Copies the seller's details of its counts, each with a comma behind. True when those of the input were among them.
+fn push_details(raw: &str, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    let mut found = false;
+    let walked = Walk::new(raw).members::<JsonError>(|walk, key| {
+        let value = walk.value()?;
+        let name = walk.text(key.clone());
+        let is_details = name.ends_with("_details") && !name.contains("cost") && !name.contains('\\');
+        if is_details && walk.text(value.clone()).starts_with('{') {
+            found |= name == "input_tokens_details";
+            out.extend_from_slice(walk.text(key.start - 1..value.end).as_bytes());
+            out.push(b',');
+        }
+        Ok(())
+    });
+    if walked.is_err() {
+        out.truncate(start);
+        return false;
+    }
+    found
+}
