@@ -2,6 +2,7 @@
 
 use crate::head_clock::Turn;
 use crate::phase::relay::Relay;
+use crate::repeat::Claim;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::convert::Infallible;
@@ -13,6 +14,8 @@ pub struct Body {
     kind: Kind,
     /// The request that this answers, on the connection's clock.
     _turn: Option<Turn>,
+    /// Keeps what passes, for who asks again.
+    kept: Option<Box<Claim>>,
 }
 
 enum Kind {
@@ -23,11 +26,23 @@ enum Kind {
 impl Body {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self { kind: Kind::Whole((!bytes.is_empty()).then_some(bytes)), _turn: None }
+        Self { kind: Kind::Whole((!bytes.is_empty()).then_some(bytes)), _turn: None, kept: None }
     }
 
     pub(crate) fn relay(relay: Relay) -> Self {
-        Self { kind: Kind::Relay(Box::new(relay)), _turn: None }
+        Self { kind: Kind::Relay(Box::new(relay)), _turn: None, kept: None }
+    }
+
+    /// The same body, kept for who asks again under the same key.
+    pub(crate) fn kept(mut self, mut claim: Claim) -> Self {
+        match &self.kind {
+            Kind::Whole(bytes) => {
+                claim.push(bytes.as_deref().unwrap_or_default());
+                claim.end(false);
+            }
+            Kind::Relay(_) => self.kept = Some(Box::new(claim)),
+        }
+        self
     }
 
     /// The same body, at whose end the turn ends.
@@ -44,9 +59,23 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match &mut self.kind {
+        let Self { kind, kept, .. } = &mut *self;
+        match kind {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Kind::Relay(relay) => Pin::new(relay.as_mut()).poll_frame(cx),
+            Kind::Relay(relay) => {
+                let frame = Pin::new(relay.as_mut()).poll_frame(cx);
+                if let Some(claim) = kept {
+                    if let Poll::Ready(Some(Ok(frame))) = &frame {
+                        claim.push(frame.data_ref().map(Bytes::as_ref).unwrap_or_default());
+                    }
+                    if relay.is_end_stream()
+                        && let Some(claim) = kept.take()
+                    {
+                        claim.end(relay.is_free());
+                    }
+                }
+                frame
+            }
         }
     }
 

@@ -21,18 +21,20 @@ use crate::phase::take_up::Again;
 use crate::phase::{admit, parse};
 use crate::ports::Ports;
 use crate::recent::Recent;
+use crate::repeat::{self, Begun, Named, Repeats};
 use crate::routes;
 use crate::routes::table::Endpoint;
 use crate::source::billed;
 use crate::traces::RequestTrace;
 use bourse_market::StreamEnd;
 use bourse_types::{DurationMs, RequestId, TokenCount};
-use bourse_wire::dialect::{Api, Job, StreamFailure, front, splice_usage};
+use bourse_wire::dialect::{Api, BODY_BYTES_MAX, Job, StreamFailure, front, splice_usage};
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::{CommitTicket, Settled};
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) metrics: Metrics,
     pub(crate) durable: Arc<Durable>,
+    repeats: Arc<Repeats>,
     pub(crate) recent: Recent,
     pub(crate) executions: Executions,
     pub(crate) born: Instant,
@@ -118,6 +121,7 @@ impl Gateway {
             hub,
             metrics: Metrics::default(),
             durable: Arc::default(),
+            repeats: Arc::default(),
             recent: Recent::default(),
             executions: Executions::default(),
             born: Instant::now(),
@@ -159,7 +163,12 @@ impl Gateway {
         let mut answer = match routes::find(&head.method, head.uri.path()) {
             Ok(found) => {
                 let answer = match found.operation.endpoint {
-                    Endpoint::Generate(api) => self.generate(api, &head.headers, body).await,
+                    Endpoint::Generate(api) => match repeat::key_of(&head.headers) {
+                        Ok(None) => self.generate(api, &head.headers, body).await,
+                        // Rare, and large: it must not make every request's future larger.
+                        Ok(Some(key)) => Box::pin(self.generate_once(api, &head.headers, key, body)).await,
+                        Err(error) => Err(error.into()),
+                    },
                     _ => routes::answer(&self.0, &found, &head, body, peer).await.map_err(Refused::from),
                 };
                 answer.unwrap_or_else(|refused| error_answer(found.speaks(), &refused))
@@ -177,6 +186,30 @@ impl Gateway {
         }
         self.0.metrics.answered(answer.status().as_u16());
         answer
+    }
+
+    /// [`Gateway::generate`], charged once for each key.
+    async fn generate_once<B>(
+        &self,
+        api: Api,
+        headers: &HeaderMap,
+        key: &[u8],
+        body: B,
+    ) -> Result<Response<Body>, Refused>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let shared = &self.0;
+        let grant = admit::admit(&*shared.ports.funds, headers, shared.ports.clock.now())?;
+        let body = parse::read(headers, body, BODY_BYTES_MAX, shared.config.timeouts.body).await?;
+        let named = Named::new(grant.account_digest, key, api, &body);
+        match shared.repeats.begin(named, shared.born.elapsed())? {
+            Begun::Again(answer) => Ok(answer),
+            Begun::First(claim) => {
+                let answer = self.generate(api, headers, Full::new(body)).await?;
+                Ok(claim.keep(answer))
+            }
+        }
     }
 
     async fn generate<B>(&self, api: Api, headers: &HeaderMap, body: B) -> Result<Response<Body>, Refused>
@@ -365,7 +398,8 @@ fn error_answer(api: Api, refused: &Refused) -> Response<Body> {
     if let Some(seconds) = error.retry_after_s {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if matches!(error.kind, ErrorType::ProviderUnavailable | ErrorType::Timeout) {
+    let is_conflict = error.kind == ErrorType::Conflict && error.retry_after_s.is_none();
+    if is_conflict || matches!(error.kind, ErrorType::ProviderUnavailable | ErrorType::Timeout) {
         headers.insert(SHOULD_RETRY_HEADER, HeaderValue::from_static("false"));
     }
     if let Some(request) = refused.request {

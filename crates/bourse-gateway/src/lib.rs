@@ -31,6 +31,7 @@ mod ports;
 mod provider;
 mod quality;
 mod recent;
+mod repeat;
 mod resume;
 mod routes;
 mod secret;

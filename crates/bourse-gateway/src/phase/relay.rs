@@ -17,7 +17,7 @@ use crate::resume::Resume;
 use crate::source::{Out, Progress, Source, SourceEnd};
 use crate::traces::RequestTrace;
 use bourse_market::{Bill, HoldWindow, Outcome, StreamEnd};
-use bourse_types::DurationMs;
+use bourse_types::{DurationMs, NanoUsd};
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::FundsError;
 use bourse_wire::receipt::Finish;
@@ -62,6 +62,8 @@ pub(crate) struct Relay {
     /// Whom the timer wakes.
     watcher: Option<Waker>,
     stage: Stage,
+    /// Nothing was charged so far.
+    is_free: bool,
 }
 
 enum Stage {
@@ -109,7 +111,13 @@ impl Relay {
             timer: None,
             watcher: None,
             stage,
+            is_free: true,
         }
+    }
+
+    /// Whether the answer, once it has ended, cost nothing.
+    pub(crate) fn is_free(&self) -> bool {
+        self.is_free
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -256,6 +264,7 @@ impl Relay {
         };
         let Ok(settled) = self.open.settle(&bill, finish) else { return ended(self.failed_books()) };
         let Ok(bill) = together(earlier.as_ref(), &bill) else { return ended(self.failed_books()) };
+        self.is_free = bill.charge.total == NanoUsd::ZERO;
         let terminal = self.terminal(&bill, error.as_ref());
         let shared = &self.open.shared;
         Stage::Settling(Some(shared.durable.wait(&shared.ports.funds, settled.ticket)), terminal)

@@ -2,8 +2,8 @@
 
 use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, check};
 use bourse_gateway::{
-    Clock, Entropy, Gateway, GatewayConfig, NetConnect, Ports, ProviderConfig, ProviderModel, Secret,
-    SystemClock, Timeouts,
+    Clock, Entropy, Gateway, GatewayConfig, NetConnect, Ports, ProviderConfig, ProviderModel, Recorder,
+    Secret, SystemClock, Timeouts,
 };
 use bourse_sim::client::{Response, call, request};
 use bourse_sim::upstream::{Seller, SellerConfig};
@@ -20,6 +20,9 @@ use tokio::task::JoinHandle;
 
 /// The key that the market uses at its sellers.
 pub(crate) const SELLER_KEY: &str = "sk-at-the-seller";
+
+/// Most bytes of the journal of decisions.
+const DECISION_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Short enough that a hang costs a test little, long enough for a busy machine.
 pub(crate) fn timeouts() -> Timeouts {
@@ -40,20 +43,39 @@ pub(crate) struct House {
     pub(crate) key: String,
     serving: JoinHandle<std::io::Result<()>>,
     stop: Option<oneshot::Sender<()>>,
+    recorder: Recorder,
     dir: tempfile::TempDir,
 }
 
 impl House {
     /// Opens a market over these sellers. The buyer's account starts with `credit`.
     pub(crate) async fn open(configs: Vec<SellerConfig>, credit_usd: &str) -> Self {
-        Self::open_selling(configs, credit_usd, |_| {}).await
+        Self::open_with(configs, credit_usd, |_| {}).await
     }
 
-    /// The same, where each seller's models are offered as `terms` says.
+    /// [`House::open`], where each seller's models are offered as `terms` says.
     pub(crate) async fn open_selling(
         configs: Vec<SellerConfig>,
         credit_usd: &str,
         terms: impl Fn(&mut ProviderModel),
+    ) -> Self {
+        Self::open_as(configs, credit_usd, terms, |_| {}).await
+    }
+
+    /// [`House::open`], with more to say to the gateway.
+    pub(crate) async fn open_with(
+        configs: Vec<SellerConfig>,
+        credit_usd: &str,
+        configure: impl FnOnce(&mut GatewayConfig),
+    ) -> Self {
+        Self::open_as(configs, credit_usd, |_| {}, configure).await
+    }
+
+    async fn open_as(
+        configs: Vec<SellerConfig>,
+        credit_usd: &str,
+        terms: impl Fn(&mut ProviderModel),
+        configure: impl FnOnce(&mut GatewayConfig),
     ) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the market");
         let now = SystemClock.now();
@@ -72,11 +94,12 @@ impl House {
             config.bearer = Some(SELLER_KEY.to_owned());
             sellers.push(Seller::start(config).await.expect("a free port"));
         }
-        let config = GatewayConfig {
+        let mut config = GatewayConfig {
             timeouts: timeouts(),
             providers: sellers.iter().map(|seller| provider(seller, &terms)).collect(),
             ..GatewayConfig::default()
         };
+        configure(&mut config);
         let ports = Ports {
             funds: exchange.clone(),
             records: exchange.clone(),
@@ -87,6 +110,9 @@ impl House {
             connect: Arc::new(NetConnect::new()),
         };
         let gateway = Gateway::new(config, ports).expect("a gateway");
+        let decisions = dir.path().join("decisions");
+        let recorder =
+            Recorder::start(&gateway, &decisions, DECISION_BYTES_MAX).expect("a journal of decisions");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
@@ -97,7 +123,7 @@ impl House {
                 })
                 .await
         });
-        Self { exchange, sellers, address, key: secret.0, serving, stop: Some(stop), dir }
+        Self { exchange, sellers, address, key: secret.0, serving, stop: Some(stop), recorder, dir }
     }
 
     /// A request with the buyer's key.
@@ -137,11 +163,13 @@ impl House {
         tokio::time::timeout(Duration::from_secs(10), waited).await.expect("a hold is left behind");
     }
 
-    /// Stops the market and audits its books: clean, with this many receipts and no hold.
-    pub(crate) async fn close(mut self, receipts: u64) {
+    /// Stops the market and audits its books: clean, with this many receipts and no hold. What it wrote is left in
+    /// the folder.
+    pub(crate) async fn close(mut self, receipts: u64) -> tempfile::TempDir {
         self.until_nothing_is_held().await;
         self.stop.take().map(|stop| stop.send(()));
         self.serving.await.expect("the gateway does not panic").expect("the listener works");
+        drop(self.recorder);
         self.exchange.close().expect("the books close");
         drop(self.exchange);
         let report = check(self.dir.path(), SystemClock.now()).expect("there are books to check");
@@ -149,6 +177,7 @@ impl House {
         let report = report.facts.expect("books that can be read");
         assert_eq!((report.holds_open, report.holds_orphaned), (0, 0));
         assert_eq!(report.receipts, receipts, "one receipt for each request that was held");
+        self.dir
     }
 }
 
