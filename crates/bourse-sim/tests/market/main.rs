@@ -4,5 +4,7 @@ mod budget;
 mod faults;
 mod house;
 mod input;
+mod matrix;
+mod piped;
 mod soak;
 mod walk;
