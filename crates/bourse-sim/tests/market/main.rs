@@ -7,4 +7,5 @@ mod input;
 mod matrix;
 mod piped;
 mod soak;
+mod take_up;
 mod walk;
