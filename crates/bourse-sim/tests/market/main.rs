@@ -1,7 +1,9 @@
 //! The real gateway and the real exchange against sellers that misbehave, over real sockets.
 
 mod budget;
+mod cancel;
 mod faults;
+mod hedge;
 mod house;
 mod input;
 mod matrix;
