@@ -41,8 +41,11 @@ pub(crate) const CHAT: Grammar = Grammar { kind: "openai-compatible", shape: Sha
 pub(crate) const RESPONSES: Grammar = Grammar { kind: "openai", shape: Shape::Responses, is_for_all: false };
 pub(crate) const MESSAGES: Grammar = Grammar { kind: "anthropic", shape: Shape::Messages, is_for_all: true };
 
+pub(crate) const GEMINI: Grammar = Grammar { kind: "gemini", shape: Shape::Gemini, is_for_all: true };
+pub(crate) const OLLAMA: Grammar = Grammar { kind: "ollama", shape: Shape::Ollama, is_for_all: true };
+
 /// Every grammar that sellers speak.
-pub(crate) const GRAMMARS: [Grammar; 3] = [CHAT, RESPONSES, MESSAGES];
+pub(crate) const GRAMMARS: [Grammar; 5] = [CHAT, RESPONSES, MESSAGES, GEMINI, OLLAMA];
 
 impl Grammar {
     /// Whether a buyer of this front reaches a seller in this grammar.
