@@ -17,7 +17,7 @@ use crate::resume::Resume;
 use crate::source::{Out, Progress, Source, SourceEnd};
 use crate::traces::RequestTrace;
 use bourse_market::{Bill, HoldWindow, Outcome, StreamEnd};
-use bourse_types::{DurationMs, NanoUsd};
+use bourse_types::{DurationMs, NanoUsd, RequestId};
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::FundsError;
 use bourse_wire::receipt::Finish;
@@ -53,6 +53,8 @@ pub(crate) struct Relay {
     next_leg: usize,
     /// The parts before this one, each a generation of its own. At most as many as there are attempts.
     earlier: Vec<Open>,
+    /// The generations after the first, in order.
+    continued_by: Vec<RequestId>,
     end: Option<SourceEnd>,
     deadline: Instant,
     /// When something was last read, to the next tick.
@@ -104,6 +106,7 @@ impl Relay {
             again,
             next_leg,
             earlier: Vec::new(),
+            continued_by: Vec::new(),
             end,
             deadline,
             last_read,
@@ -303,7 +306,7 @@ impl Relay {
             return Stage::Ended;
         };
         let Ok((mut open, begun)) = rest else { return self.settle(&ending) };
-        self.explain.extend_from_slice(format!(",\"continued_by\":\"{}\"", open.held.request).as_bytes());
+        self.continued_by.push(open.held.request);
         let Begun { source, window, out, attempt, ttft, asked, end, next_leg } = *begun;
         open.shared.metrics.continuations.add(1);
         open.trace = self.open.trace.take();
@@ -377,9 +380,11 @@ impl Relay {
 
     fn terminal(&mut self, bill: &Bill, error: Option<&ApiError>) -> Bytes {
         let mut out = Vec::with_capacity(1024);
+        let mut more = std::mem::take(&mut self.explain);
+        push_continued(&self.continued_by, &mut more);
         match error {
-            None => self.source.end(bill, &self.explain, &mut out),
-            Some(error) => self.source.fail(error, bill, &self.explain, &mut out),
+            None => self.source.end(bill, &more, &mut out),
+            Some(error) => self.source.fail(error, bill, &more, &mut out),
         }
         Bytes::from(out)
     }
@@ -391,6 +396,18 @@ impl Relay {
             trace.refused(error.kind);
         }
         self.terminal(&nothing(), Some(&error))
+    }
+}
+
+/// Appends the member that names the generations that went on with the first, each with a receipt of its own.
+fn push_continued(requests: &[RequestId], out: &mut Vec<u8>) {
+    for (n, request) in requests.iter().enumerate() {
+        out.extend_from_slice(if n == 0 { b",\"continued_by\":[\"" } else { b",\"" });
+        out.extend_from_slice(request.to_string().as_bytes());
+        out.push(b'"');
+    }
+    if !requests.is_empty() {
+        out.push(b']');
     }
 }
 

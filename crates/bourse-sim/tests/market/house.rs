@@ -53,28 +53,10 @@ impl House {
         Self::open_with(configs, credit_usd, |_| {}).await
     }
 
-    /// [`House::open`], where each seller's models are offered as `terms` says.
-    pub(crate) async fn open_selling(
-        configs: Vec<SellerConfig>,
-        credit_usd: &str,
-        terms: impl Fn(&mut ProviderModel),
-    ) -> Self {
-        Self::open_as(configs, credit_usd, terms, |_| {}).await
-    }
-
     /// [`House::open`], with more to say to the gateway.
     pub(crate) async fn open_with(
         configs: Vec<SellerConfig>,
         credit_usd: &str,
-        configure: impl FnOnce(&mut GatewayConfig),
-    ) -> Self {
-        Self::open_as(configs, credit_usd, |_| {}, configure).await
-    }
-
-    async fn open_as(
-        configs: Vec<SellerConfig>,
-        credit_usd: &str,
-        terms: impl Fn(&mut ProviderModel),
         configure: impl FnOnce(&mut GatewayConfig),
     ) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the market");
@@ -96,7 +78,7 @@ impl House {
         }
         let mut config = GatewayConfig {
             timeouts: timeouts(),
-            providers: sellers.iter().map(|seller| provider(seller, &terms)).collect(),
+            providers: sellers.iter().map(provider).collect(),
             ..GatewayConfig::default()
         };
         configure(&mut config);
@@ -181,14 +163,13 @@ impl House {
     }
 }
 
-fn provider(seller: &Seller, terms: &impl Fn(&mut ProviderModel)) -> ProviderConfig {
+fn provider(seller: &Seller) -> ProviderConfig {
     let config = seller.config();
     let model = |listing: &bourse_sim::upstream::Listing| {
         let prices = PriceSchedule::per_token(listing.price_prompt, listing.price_completion);
         let slug = ModelSlug::parse(&listing.id).expect("a listing's name is a slug");
         let mut model = ProviderModel::new(slug, &listing.id, prices);
         model.context_tokens_max = listing.context_length_tokens;
-        terms(&mut model);
         model
     };
     ProviderConfig {

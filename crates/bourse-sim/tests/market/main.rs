@@ -1,9 +1,14 @@
 //! The real gateway and the real exchange against sellers that misbehave, over real sockets.
 
 mod budget;
+mod cancel;
 mod faults;
+mod hedge;
 mod house;
 mod input;
+mod matrix;
 mod media;
+mod piped;
 mod soak;
+mod take_up;
 mod walk;

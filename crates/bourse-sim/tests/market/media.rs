@@ -56,9 +56,17 @@ pub(crate) fn assert_cost(house: &House, response: &Response, label: &str) -> Re
     receipt
 }
 
+/// A market where each model is offered by its [`terms`].
+async fn open_selling(sellers: Vec<SellerConfig>, credit_usd: &str) -> House {
+    House::open_with(sellers, credit_usd, |config| {
+        config.providers.iter_mut().flat_map(|provider| &mut provider.models).for_each(terms);
+    })
+    .await
+}
+
 async fn open(shape: Shape) -> House {
     let model = format!("{shape}/model");
-    House::open_selling(vec![SellerConfig::new("honest", model).with_shapes([shape])], "10", terms).await
+    open_selling(vec![SellerConfig::new("honest", model).with_shapes([shape])], "10").await
 }
 
 /// One honest call: the answer, what is billed and what it costs in nano-dollars. `(prompt, completion, units)` where
@@ -214,7 +222,7 @@ async fn the_whole_bound_is_held_before_a_seller_is_asked() {
             ..SellerConfig::new("honest", "").with_shapes([Shape::Images])
         };
         let credit = NanoUsd(credit).to_usd_string();
-        let house = House::open_selling(vec![config], &credit, terms).await;
+        let house = open_selling(vec![config], &credit).await;
         let response = house.post("/v1/images", body.as_bytes()).await;
         assert_eq!(response.status, status, "{credit}: {}", response.text());
         assert_eq!(house.sellers[0].log().len(), usize::from(status == 200));

@@ -47,9 +47,13 @@ impl Clock for VirtualClock {
 }
 
 /// The way to an exchange, which a kill cuts: whoever is still running finds nobody there.
-struct Line(Mutex<Option<Arc<Exchange>>>);
+pub(super) struct Line(Mutex<Option<Arc<Exchange>>>);
 
 impl Line {
+    pub(super) fn to(exchange: &Arc<Exchange>) -> Self {
+        Self(Mutex::new(Some(exchange.clone())))
+    }
+
     fn exchange(&self) -> Result<Arc<Exchange>, FundsError> {
         self.0.lock().clone().ok_or(FundsError::Closing)
     }
@@ -219,7 +223,7 @@ fn cost_of(document: &str) -> Option<u64> {
 }
 
 fn open(exchange: &Arc<Exchange>, sellers: &[Arc<Seller>], born: Instant, life: u64) -> (Gateway, Arc<Line>) {
-    let line = Arc::new(Line(Mutex::new(Some(exchange.clone()))));
+    let line = Arc::new(Line::to(exchange));
     let ports = Ports {
         funds: line.clone(),
         records: line.clone(),

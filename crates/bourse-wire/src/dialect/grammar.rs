@@ -9,7 +9,7 @@
 //! Everything here is pure and keeps at most one event; limits of size are those of [`sse`](crate::sse).
 
 use super::neutral::{Answer, Notice, Request, StreamEvent};
-use super::{Api, SellerUsage};
+use super::{Api, CHOICES_MAX, SellerUsage};
 use crate::error::ApiError;
 use crate::receipt::Finish;
 use crate::sse::Event;
@@ -198,6 +198,8 @@ pub struct Translation {
     writer: Box<dyn EventWriter>,
     buffer: Vec<u8>,
     said: Said,
+    /// Choices that have finished, one bit each.
+    finished: u128,
 }
 
 /// What is kept of an answer for whoever may have to take it up.
@@ -230,7 +232,7 @@ impl Said {
 impl Translation {
     /// From a seller's grammar to a buyer's.
     pub fn new(reader: Box<dyn EventReader>, writer: Box<dyn EventWriter>) -> Self {
-        Self { reader, writer, buffer: Vec::new(), said: Said::Unrecorded }
+        Self { reader, writer, buffer: Vec::new(), said: Said::Unrecorded, finished: 0 }
     }
 
     /// The same, recording what is said after `said`.
@@ -248,9 +250,14 @@ impl Passage for Translation {
         };
         let text = std::str::from_utf8(data).map_err(|_| SellerError::cut("an event is not UTF-8"))?;
         let mut seen = Seen::default();
-        let Self { reader, writer, buffer, said } = self;
+        let Self { reader, writer, buffer, said, finished } = self;
         buffer.clear();
         seen.news = reader.read(text, &mut |event| {
+            let choice = 1 << (event.choice() % CHOICES_MAX);
+            if *finished & choice != 0 && event.content_bytes() > 0 {
+                // What a choice says after its end has no place in any other grammar.
+                return;
+            }
             said.add(&event);
             seen.content_bytes += event.content_bytes();
             match &event {
@@ -258,6 +265,7 @@ impl Passage for Translation {
                 StreamEvent::Finish { finish, .. } => {
                     seen.finishes += 1;
                     seen.finish = Some(*finish);
+                    *finished |= choice;
                 }
                 _ => {}
             }

@@ -1,6 +1,6 @@
 //! Every fault that has a meaning in a shape that does not stream, alone and beside an honest seller.
 
-use super::{SHAPES, ask, assert_cost, terms};
+use super::{SHAPES, ask, assert_cost, open_selling};
 use crate::faults::side_by_side;
 use crate::house::{House, timeouts};
 use bourse_sim::client::Response;
@@ -45,7 +45,7 @@ fn honest() -> SellerConfig {
 async fn open() -> House {
     let mut sellers: Vec<_> = Fault::ALL.iter().copied().map(faulty).collect();
     sellers.push(honest());
-    House::open_selling(sellers, "50", terms).await
+    open_selling(sellers, "50").await
 }
 
 fn assert_usage(rule: UsageRule, shape: Shape, receipt: &Receipt, seen: &Seen, label: &str) {

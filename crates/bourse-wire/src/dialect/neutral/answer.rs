@@ -100,6 +100,19 @@ pub enum StreamEvent<'a> {
 }
 
 impl StreamEvent<'_> {
+    /// Which choice it belongs to.
+    pub fn choice(&self) -> u32 {
+        match self {
+            Self::Text { choice, .. }
+            | Self::Reasoning { choice, .. }
+            | Self::Signed { choice, .. }
+            | Self::Refusal { choice, .. }
+            | Self::ToolCall { choice, .. }
+            | Self::ToolArguments { choice, .. }
+            | Self::Finish { choice, .. } => *choice,
+        }
+    }
+
     /// Bytes of content that the buyer pays for in this event: text, shown thoughts, names and arguments of
     /// calls. A call that begins counts at least one.
     pub fn content_bytes(&self) -> u64 {

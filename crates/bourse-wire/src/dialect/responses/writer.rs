@@ -1,7 +1,7 @@
 //! A stream in this grammar, written for a buyer from neutral events.
 //!
-//! Items are numbered in the order in which they begin. A message or thoughts end when something else begins; calls
-//! stay open until the answer ends, because sellers may send their arguments in turns. What was said is kept,
+//! Items are numbered in the order in which they begin, and end when something else begins. Only a call whose arguments
+//! are not whole JSON yet stays open beside others, because sellers may send arguments in turns. What was said is kept,
 //! escaped, because the `done` events and the last one repeat all of it: so a stream costs as much memory as its
 //! answer is long, which the hold bounds.
 //!
@@ -19,6 +19,7 @@ use crate::error::ApiError;
 use crate::json::push_string;
 use crate::receipt::Finish;
 use parts::{Point, push_delta};
+use serde::de::IgnoredAny;
 
 /// Writes one stream.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct Writer {
     open: Option<usize>,
     /// Where the calls are among the items.
     calls: Vec<usize>,
+    /// Calls that have ended, the first ones in order.
+    calls_done: usize,
     finish: Option<Finish>,
 }
 
@@ -96,6 +99,7 @@ impl EventWriter for Writer {
             StreamEvent::Signed { choice: 0, signed } => self.signed(signed, out),
             StreamEvent::ToolCall { choice: 0, id, name, .. } => {
                 self.close(out);
+                self.close_calls(is_whole, out);
                 self.calls.push(self.items.len());
                 let (call_id, name) = (id.to_string(), name.to_string());
                 self.add(Item::Call { call_id, name, arguments: Vec::new() }, out);
@@ -132,6 +136,7 @@ impl Writer {
             done: Vec::new(),
             open: None,
             calls: Vec::new(),
+            calls_done: 0,
             finish: None,
         }
     }
@@ -248,9 +253,10 @@ impl Writer {
         self.close(out);
     }
 
-    /// Arguments of a call that never began are nobody's.
+    /// Arguments of a call that never began, or that has ended, are nobody's.
     fn arguments(&mut self, call: u32, json: &str, out: &mut Vec<u8>) {
-        let Some(&index) = self.calls.get(call as usize) else { return };
+        let call = call as usize;
+        let Some(&index) = self.calls.get(call).filter(|_| call >= self.calls_done) else { return };
         self.open_item_event("response.function_call_arguments.delta", index, out);
         let said = push_delta(json, out);
         out.extend_from_slice(b"}\n\n");
@@ -266,8 +272,17 @@ impl Writer {
         }
         self.finish = Some(finish);
         self.close(out);
-        let calls = std::mem::take(&mut self.calls);
-        for index in calls {
+        self.close_calls(|_| true, out);
+    }
+
+    /// Ends the calls that are open, in order, as far as they may end.
+    fn close_calls(&mut self, may_end: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
+        while let Some(&index) = self.calls.get(self.calls_done) {
+            let Item::Call { arguments, .. } = &self.items[index] else { return };
+            if !may_end(arguments) {
+                return;
+            }
+            self.calls_done += 1;
             self.open_item_event("response.function_call_arguments.done", index, out);
             if let Item::Call { name, arguments, .. } = &self.items[index] {
                 out.extend_from_slice(b",\"name\":");
@@ -281,6 +296,7 @@ impl Writer {
     }
 
     fn open_item(&mut self, item: Item, out: &mut Vec<u8>) -> usize {
+        self.close_calls(is_whole, out);
         let index = self.add(item, out);
         self.open = Some(index);
         index
@@ -307,4 +323,11 @@ impl Writer {
         }
         self.item_event(index, Point::Done, out);
     }
+}
+
+/// Whether escaped arguments are a whole JSON object, so that nothing can follow.
+fn is_whole(arguments: &[u8]) -> bool {
+    let quoted = [b"\"", arguments, b"\""].concat();
+    let text = serde_json::from_slice::<String>(&quoted);
+    text.is_ok_and(|t| t.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(&t).is_ok())
 }

@@ -118,6 +118,33 @@ fn calls_may_take_turns_and_thoughts_have_their_own_events() {
 }
 
 #[test]
+fn a_call_whose_arguments_are_whole_ends_before_the_next_item() {
+    let call =
+        |call, id: &'static str| StreamEvent::ToolCall { choice: 0, call, id: id.into(), name: "f".into() };
+    let more = |call, json: &'static str| StreamEvent::ToolArguments { choice: 0, call, json: json.into() };
+    let events = [
+        call(0, "c0"),
+        more(0, "{\"a\":"),
+        more(0, "\"\\\"\"}"),
+        call(1, "c1"),
+        more(1, "{}"),
+        text("so"),
+        finish(Finish::ToolCalls),
+    ];
+    let json = payloads(&written(&events, ""));
+    let ended = |index: u64| {
+        let is_end = |e: &Value| e["type"] == "response.output_item.done" && e["output_index"] == index;
+        json.iter().position(is_end).unwrap()
+    };
+    let begun = |index: u64| {
+        let is_begin = |e: &Value| e["type"] == "response.output_item.added" && e["output_index"] == index;
+        json.iter().position(is_begin).unwrap()
+    };
+    assert!(ended(0) < begun(1) && ended(1) < begun(2) && begun(2) < ended(2));
+    assert_eq!(json[ended(0)]["item"]["arguments"], "{\"a\":\"\\\"\"}");
+}
+
+#[test]
 fn a_broken_stream_ends_in_one_failure() {
     let mut out = Vec::new();
     let mut writer = writer(&head());
