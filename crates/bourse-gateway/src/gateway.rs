@@ -3,6 +3,7 @@
 use crate::body::Body;
 use crate::config::{Durability, GatewayConfig, HOLD_GRACE, NodeAdmission};
 use crate::conversation::Conversation;
+use crate::count;
 use crate::decisions::{Anew, Taken};
 use crate::durable::Durable;
 use crate::executions::{Considered, Executions};
@@ -39,6 +40,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
@@ -71,6 +73,8 @@ pub(crate) struct Shared {
     repeats: Arc<Repeats>,
     pub(crate) recent: Recent,
     pub(crate) executions: Executions,
+    /// Places for prompts that are counted.
+    pub(crate) counts: Semaphore,
     pub(crate) born: Instant,
     /// Milliseconds after `born` at which open streams are ended; none while nobody closes.
     drain_at_ms: AtomicU64,
@@ -124,6 +128,7 @@ impl Gateway {
             repeats: Arc::default(),
             recent: Recent::default(),
             executions: Executions::default(),
+            counts: Semaphore::new(count::COUNTS_MAX),
             born: Instant::now(),
             drain_at_ms: AtomicU64::new(NEVER),
         })))
@@ -358,7 +363,9 @@ fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result
             open.draft.note.reasoning_tokens = claim.map(|claim| TokenCount(claim.reasoning));
             splice_usage(api, std::str::from_utf8(body).unwrap_or_default(), view, &usage, more)
         }
-        PlainContent::Passed(answer) => answer.write(job, &billed(&bill, answer.claim.flatten(), None), more),
+        PlainContent::Passed(answer) => {
+            answer.write(job, &billed(&bill, answer.tokens_claimed(), None), more)
+        }
         PlainContent::Answer(head, answer) => {
             let mut out = Vec::with_capacity(1024);
             open.draft.upstream_id(answer.id.as_deref());

@@ -13,6 +13,7 @@ pub mod adapter;
 mod body;
 mod config;
 mod conversation;
+mod count;
 mod deadline;
 mod decisions;
 mod durable;
@@ -47,6 +48,7 @@ pub use config::{
     HEADERS_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX,
     POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, ProviderConfig, ProviderModel, Timeouts,
 };
+pub use count::{COUNT_WITHIN, COUNTS_MAX, ESTIMATE_HEADER};
 pub use decisions::{DECISION_FILE_BYTES, DECISION_FILE_SUFFIX, PENDING_BYTES_MAX, Recorder, decision_files};
 pub use executions::{ASKS_MAX, EXECUTIONS_MAX};
 pub use failure::{Failure, FailureClass};

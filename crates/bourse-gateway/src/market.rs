@@ -266,6 +266,17 @@ impl Market {
         self.state.lock().journal.bytes()
     }
 
+    /// Plans for a request that is not made: nothing is recorded.
+    pub(crate) fn preview(
+        &self,
+        demand: &Demand<'_>,
+        (now, seed): (UnixMs, u64),
+    ) -> (Arc<Book>, Result<Plan, PlanError>) {
+        let state = self.state.lock();
+        let plan = plan(&state.book.snapshot, &state.health, demand, now, seed);
+        (Arc::clone(&state.book), plan)
+    }
+
     /// The events of the journal that wait.
     pub(crate) fn take_decisions(&self, anew: Anew) -> Taken {
         let State { book, health, journal, .. } = &mut *self.state.lock();

@@ -11,7 +11,7 @@ use crate::config::{JOB_QUEUE_BYTES_MAX, NodeAdmission};
 use crate::failure::{Failure, FailureClass};
 use bourse_market::{Offer, PromptBound, Quantization, Supports};
 use bourse_types::{NodeId, RequestId, SellerName};
-use bourse_wire::node::{Delta, Done, Failed, FailureKind, Frame, Job, NodeCard, Started};
+use bourse_wire::node::{Count, Counted, Delta, Done, Failed, FailureKind, Frame, Job, NodeCard, Started};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub(crate) enum NodeEvent {
     Started(Started),
     /// A piece of the answer.
     Delta(Delta),
+    /// The end of a count.
+    Counted(Counted),
     /// The end.
     Done(Box<Done>),
     /// The end without an answer.
@@ -144,7 +146,15 @@ impl NodeHandle {
 
     /// Hands the node a job.
     pub(crate) fn submit(self: &Arc<Self>, job: Job) -> Result<JobHandle, Failure> {
-        let request = job.request;
+        self.open(job.request, Frame::Job(Box::new(job)))
+    }
+
+    /// Hands the node a prompt to count.
+    pub(crate) fn count(self: &Arc<Self>, count: Count) -> Result<JobHandle, Failure> {
+        self.open(count.request, Frame::Count(Box::new(count)))
+    }
+
+    fn open(self: &Arc<Self>, request: RequestId, frame: Frame) -> Result<JobHandle, Failure> {
         let cell = Arc::new(JobCell::default());
         {
             let mut jobs = self.jobs.lock();
@@ -156,7 +166,7 @@ impl NodeHandle {
             }
             jobs.open.insert(request, Arc::clone(&cell));
         }
-        if self.frames.try_send(Frame::Job(Box::new(job))).is_err() {
+        if self.frames.try_send(frame).is_err() {
             self.jobs.lock().open.remove(&request);
             return Err(Failure::broken(0, "its link does not take more"));
         }

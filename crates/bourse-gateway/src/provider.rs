@@ -7,8 +7,8 @@ use crate::ports::{Connect, Target};
 use crate::traces::TRACEPARENT;
 use crate::upstream::{Exchange, Pool, UpstreamError, send};
 use bourse_types::{ModelSlug, SellerName};
-use bourse_wire::dialect::Api;
 use bourse_wire::dialect::grammar::Shape;
+use bourse_wire::dialect::{Api, count};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header, response};
 use http_body_util::Full;
@@ -67,9 +67,16 @@ pub(crate) struct Upstream {
     tier_word: Option<&'static str>,
     /// For every grammar that is spoken: where whole answers and streams are asked for.
     uris: Vec<(Shape, [Uri; 2])>,
+    /// For every grammar that has an endpoint for it: where prompts are counted.
+    counts: Vec<(Shape, Uri)>,
 }
 
 impl Upstream {
+    /// Where a prompt in this grammar is counted; none where the grammar has no endpoint for it.
+    pub(crate) fn count_uri(&self, shape: Shape) -> Option<&Uri> {
+        self.counts.iter().find(|(known, _)| *known == shape).map(|(_, uri)| uri)
+    }
+
     /// The body of a call with the tier that the offer is of. `body` is one JSON object that names no tier.
     pub(crate) fn tiered(&self, shape: Shape, body: Bytes) -> Bytes {
         let takes = matches!(shape, Shape::Chat | Shape::Text | Shape::Responses);
@@ -148,19 +155,36 @@ impl Provider {
         model: &ProviderModel,
     ) -> Result<Upstream, ProviderError> {
         let id = &model.upstream_id;
-        let uri = |shape, stream| {
-            let path = self.adapter.path(shape, id, stream);
+        let below = |path: &str| {
             let reason = "a model's name does not fit into its path";
             let bad = |_| ProviderError::BaseUrl { name: name.clone(), reason };
             format!("{}{path}", self.base_path).parse::<Uri>().map_err(bad)
         };
+        let uri = |shape, stream| below(&self.adapter.path(shape, id, stream));
+        let mut counts: Vec<(Shape, Uri)> = Vec::new();
         let mut uris: Vec<(Shape, [Uri; 2])> = Vec::new();
         for shape in Api::ALL.into_iter().filter_map(|api| self.adapter.shape(api)) {
             if !uris.iter().any(|(known, _)| *known == shape) {
                 uris.push((shape, [uri(shape, false)?, uri(shape, true)?]));
+                if let Some(path) = count::path(shape, &self.adapter.path(shape, id, false)) {
+                    counts.push((shape, below(&path)?));
+                }
             }
         }
-        Ok(Upstream { id: Arc::clone(id), tier_word: model.tier_word, uris })
+        Ok(Upstream { id: Arc::clone(id), tier_word: model.tier_word, uris, counts })
+    }
+
+    /// Sends JSON somewhere and waits for the head of the answer.
+    pub(crate) async fn ask(
+        &self,
+        connect: &dyn Connect,
+        connect_within: Duration,
+        uri: &Uri,
+        body: Bytes,
+    ) -> Result<(response::Parts, Exchange), UpstreamError> {
+        let body = CallBody { bytes: body, content_type: None };
+        let request = || self.request(Some(uri), &body, None);
+        send(&self.pool, connect, &self.target, connect_within, request).await
     }
 
     /// Sends a body, with the trace that it belongs to, and waits for the head of the answer.
@@ -172,23 +196,31 @@ impl Provider {
         (shape, stream): (Shape, bool),
         (body, traceparent): (&CallBody, Option<&HeaderValue>),
     ) -> Result<(response::Parts, Exchange), UpstreamError> {
-        let uri = upstream.uris.iter().find(|(known, _)| *known == shape);
-        let request = || {
-            let mut request = Request::new(Full::new(body.bytes.clone()));
-            *request.method_mut() = Method::POST;
-            if let Some((_, uris)) = uri {
-                *request.uri_mut() = uris[usize::from(stream)].clone();
-            }
-            *request.headers_mut() = self.headers.clone();
-            if let Some(traceparent) = traceparent {
-                request.headers_mut().insert(TRACEPARENT, traceparent.clone());
-            }
-            if let Some(content_type) = &body.content_type {
-                request.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
-            }
-            request
-        };
+        let uris = upstream.uris.iter().find(|(known, _)| *known == shape);
+        let uri = uris.map(|(_, uris)| &uris[usize::from(stream)]);
+        let request = || self.request(uri, body, traceparent);
         send(&self.pool, connect, &self.target, connect_within, request).await
+    }
+
+    fn request(
+        &self,
+        uri: Option<&Uri>,
+        body: &CallBody,
+        traceparent: Option<&HeaderValue>,
+    ) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body.bytes.clone()));
+        *request.method_mut() = Method::POST;
+        if let Some(uri) = uri {
+            *request.uri_mut() = uri.clone();
+        }
+        *request.headers_mut() = self.headers.clone();
+        if let Some(traceparent) = traceparent {
+            request.headers_mut().insert(TRACEPARENT, traceparent.clone());
+        }
+        if let Some(content_type) = &body.content_type {
+            request.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
+        }
+        request
     }
 }
 

@@ -5,7 +5,6 @@
 
 mod account;
 mod catalogue;
-mod count;
 mod keys;
 mod log;
 pub(crate) mod openapi;
@@ -18,6 +17,7 @@ pub(crate) mod table;
 pub(crate) use catalogue::pricing;
 
 use crate::body::Body;
+use crate::count;
 use crate::gateway::Shared;
 use crate::metrics::Readings;
 use crate::phase::{admit, parse};
@@ -129,10 +129,7 @@ where
     let (name, path) = (&*found.name, head.uri.path());
     let within = shared.config.timeouts.body;
     match operation.endpoint {
-        Endpoint::CountTokens(api) => {
-            let body = parse::read(&head.headers, body, count::COUNT_BYTES_MAX, within).await?;
-            json(&count::count(api, body)?)
-        }
+        Endpoint::CountTokens(api) => count::answer(shared, api, &head.headers, body).await,
         Endpoint::OwnModels => {
             let policy = policy_of(&grant, &*shared.ports.records)?;
             json(&catalogue::own_models(shared, &query, path, &policy))

@@ -15,7 +15,7 @@ use crate::engine::{EngineError, EngineEvent, EventReceiver, EventSender, Genera
 use crate::service::NodeService;
 use bourse_proof::trace::{prompt_hash, run_seed_hash, trace_root};
 use bourse_types::{Digest32, Usage};
-use bourse_wire::node::{Done, Failed, FailureKind, Frame, Job, NodeFinish, Started};
+use bourse_wire::node::{Count, Counted, Done, Failed, FailureKind, Frame, Job, NodeFinish, Started};
 use bourse_wire::receipt::{NodeStatement, SignedNodeStatement};
 use choice::Choice;
 use prepare::{Prepared, Refusal, prepare};
@@ -54,6 +54,19 @@ pub(crate) async fn run(
         Err(End::Abandoned) => return,
     };
     // An error means that the link is gone; there is nobody left to tell.
+    let _ = outbox.send(last_word).await;
+}
+
+/// Counts a prompt; returns when the count, or why there is none, has been handed to `outbox`.
+pub(crate) async fn count(service: Arc<NodeService>, count: Box<Count>, outbox: mpsc::Sender<Frame>) {
+    let request = count.request;
+    let counting = tokio::task::spawn_blocking(move || prepare::count(&service, &count));
+    let counted = counting.await.unwrap_or_else(|_| Err(Refusal::engine("the prompt could not be counted")));
+    let last_word = match counted {
+        Ok(prompt_tokens) => Frame::Counted(Counted { request, prompt_tokens }),
+        Err(Refusal { kind, message }) => Frame::Failed(Failed { request, kind, message }),
+    };
+    // As in `run`.
     let _ = outbox.send(last_word).await;
 }
 

@@ -9,7 +9,7 @@ use crate::job;
 use crate::service::NodeService;
 use bourse_link::{FramedLink, LinkError};
 use bourse_types::RequestId;
-use bourse_wire::node::{Failed, FailureKind, Frame, Job, Load};
+use bourse_wire::node::{Count, Failed, FailureKind, Frame, Job, Load};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,6 +159,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Serving<R, W> {
     fn take(&mut self, frame: Frame) -> Result<(), ServeError> {
         match frame {
             Frame::Job(job) => self.take_job(job),
+            Frame::Count(count) => self.take_count(count),
             Frame::Cancel(request) => {
                 if let Some(cancel) = self.open.get_mut(&request).and_then(Option::take) {
                     // An error means that the job is ending by itself in this moment.
@@ -172,20 +173,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Serving<R, W> {
 
     fn take_job(&mut self, job: Box<Job>) -> Result<(), ServeError> {
         let request = job.request;
-        let refused = if self.open.contains_key(&request) {
-            // The open job goes on; a second answer under its name would be a lie about it.
-            tracing::warn!(%request, "the gateway sent a job twice");
+        if !self.has_room(request)? {
             return Ok(());
-        } else if self.leaving.is_some() {
-            Some("this node is leaving")
-        } else if self.open.len() >= self.jobs_in_flight_max {
-            Some("as many jobs are in flight as this node takes")
-        } else {
-            None
-        };
-        if let Some(message) = refused {
-            let failed = Failed { request, kind: FailureKind::Busy, message: message.to_owned() };
-            return Ok(self.link.writer.push(&Frame::Failed(failed))?);
         }
         let (cancel, cancelled) = oneshot::channel();
         self.open.insert(request, Some(cancel));
@@ -195,11 +184,43 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Serving<R, W> {
         Ok(())
     }
 
+    /// Counting is short and is not cancelled.
+    fn take_count(&mut self, count: Box<Count>) -> Result<(), ServeError> {
+        let request = count.request;
+        if !self.has_room(request)? {
+            return Ok(());
+        }
+        self.open.insert(request, None);
+        let task = job::count(Arc::clone(&self.service), count, self.outbox.clone());
+        let handle = self.tasks.spawn(task);
+        self.by_task.insert(handle.id(), request);
+        Ok(())
+    }
+
+    /// Whether one more job is taken; the gateway is told when it is not.
+    fn has_room(&mut self, request: RequestId) -> Result<bool, ServeError> {
+        let refused = if self.open.contains_key(&request) {
+            // The open job goes on; a second answer under its name would be a lie about it.
+            tracing::warn!(%request, "the gateway sent a job twice");
+            return Ok(false);
+        } else if self.leaving.is_some() {
+            "this node is leaving"
+        } else if self.open.len() >= self.jobs_in_flight_max {
+            "as many jobs are in flight as this node takes"
+        } else {
+            return Ok(true);
+        };
+        let failed = Failed { request, kind: FailureKind::Busy, message: refused.to_owned() };
+        self.link.writer.push(&Frame::Failed(failed))?;
+        Ok(false)
+    }
+
     /// Queues a frame for writing and closes the book on a job that it ends.
     fn push(&mut self, frame: &Frame) -> Result<(), ServeError> {
         match frame {
             Frame::Done(done) => self.open.remove(&done.statement.statement.request),
             Frame::Failed(failed) => self.open.remove(&failed.request),
+            Frame::Counted(counted) => self.open.remove(&counted.request),
             _ => None,
         };
         Ok(self.link.writer.push(frame)?)

@@ -7,6 +7,7 @@
 mod answer;
 mod arguments;
 pub mod chat;
+pub mod count;
 pub mod fields;
 pub mod front;
 mod gather;

@@ -20,7 +20,7 @@ use crate::receipt::SignedNodeStatement;
 use bourse_types::{Digest32, ModelSlug, NodeId, RequestId, Usage};
 
 /// Version of this protocol, said in [`Hello`] and [`Welcome`].
-pub const NODE_PROTOCOL_VERSION: u32 = 2;
+pub const NODE_PROTOCOL_VERSION: u32 = 3;
 /// Longest frame, in bytes, its kind included. A job carries a whole conversation.
 pub const FRAME_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// Domain of the challenge that a node signs: the domain, the gateway's 32 random bytes.
@@ -49,6 +49,11 @@ pub enum Frame {
     Failed(Failed),
     /// Node → gateway: how loaded the engine is, on change and at least every few seconds.
     Load(Load),
+    /// Gateway → node: how many tokens a prompt has. Takes a place among the jobs in flight; answered by `Counted` or
+    /// `Failed`.
+    Count(Box<Count>),
+    /// Node → gateway: last word on a count.
+    Counted(Counted),
     /// Either way: nothing more will be sent; finish what is open and close.
     Goodbye,
 }
@@ -96,7 +101,7 @@ pub struct Welcome {
 }
 
 /// What to generate from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prompt {
     /// A chat: `messages` and `tools` as the buyer's JSON, rendered with the model's own template.
     Chat {
@@ -155,6 +160,26 @@ pub struct Job {
     pub seed_binds_request: bool,
     /// Milliseconds from receipt of this frame after which the answer is worthless.
     pub deadline_ms: u64,
+}
+
+/// A prompt to count the tokens of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    /// The request.
+    pub request: RequestId,
+    /// The model.
+    pub model: ModelSlug,
+    /// The prompt.
+    pub prompt: Prompt,
+}
+
+/// A prompt was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// The request.
+    pub request: RequestId,
+    /// Tokens of the prompt, as rendered; what [`Started::prompt_tokens`] would be.
+    pub prompt_tokens: u64,
 }
 
 /// A job was admitted.

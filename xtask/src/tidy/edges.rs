@@ -14,7 +14,17 @@ pub(crate) const PURE: [(&str, &[&str]); 5] = [
     ("bourse-types", &["thiserror"]),
     (
         "bourse-wire",
-        &["blake3", "bytes", "ed25519-dalek", "memchr", "schemars", "serde", "serde_json", "thiserror"],
+        &[
+            "base64",
+            "blake3",
+            "bytes",
+            "ed25519-dalek",
+            "memchr",
+            "schemars",
+            "serde",
+            "serde_json",
+            "thiserror",
+        ],
     ),
     ("bourse-market", &["blake3", "thiserror"]),
     ("bourse-ledger", &["blake3", "thiserror"]),

@@ -134,6 +134,7 @@ async fn read_frames<R: AsyncRead + Unpin>(
     while let Some(frame) = reader.next().await? {
         match frame {
             Frame::Started(started) => handle.route(started.request, NodeEvent::Started(started)),
+            Frame::Counted(counted) => handle.route(counted.request, NodeEvent::Counted(counted)),
             Frame::Delta(delta) => handle.route(delta.request, NodeEvent::Delta(delta)),
             Frame::Done(done) => {
                 handle.route(done.statement.statement.request, NodeEvent::Done(done));

@@ -21,7 +21,7 @@ use bourse_market::{Counting, Demand, Meter, MeterRules, Offer, ToolCalls, Units
 use bourse_types::{DurationMs, RequestId};
 use bourse_wire::dialect::grammar::{Call, Head, Passage, Shape, Translation};
 use bourse_wire::dialect::neutral::{self, Choice, Notice, Part};
-use bourse_wire::dialect::passthrough::{self, PassedAnswer};
+use bourse_wire::dialect::passthrough::{self, PassedAnswer, TokenClaim};
 use bourse_wire::dialect::{ChoiceText, Job, PlainView, SellerUsage, StreamFailure};
 use bourse_wire::dialect::{front, responses};
 use bourse_wire::node;
@@ -53,7 +53,7 @@ pub(crate) enum Content {
     /// A whole answer of a hosted API, in the buyer's grammar.
     Body(Bytes, PlainView, Option<SellerUsage>, Finish),
     /// A whole answer that is no conversation.
-    Passed(PassedAnswer),
+    Passed(Box<PassedAnswer>),
     /// A whole answer that is written in the buyer's grammar.
     Answer(Head, neutral::Answer, Finish),
     /// A stream whose first content is there: it, what the buyer has not got yet, and its end if that came too.
@@ -214,10 +214,10 @@ impl Attempt<'_> {
             claimed: answer.units_claimed,
             least: answer.units_least,
         });
-        if let Some(claim) = answer.claim {
-            meter.on_claim(claim_of(claim));
+        if answer.claim != TokenClaim::None {
+            meter.on_claim(claim_of(answer.tokens_claimed()));
         }
-        Ok(self.won(Content::Passed(answer), meter, None))
+        Ok(self.won(Content::Passed(Box::new(answer)), meter, None))
     }
 
     /// What came of the tool calls of a whole answer.
@@ -329,6 +329,9 @@ impl Attempt<'_> {
                     return Ok(self.won(content, meter, Some(done.statement)));
                 }
                 NodeEvent::Failed(failed) => return Err(failure_of(&failed)),
+                NodeEvent::Counted(_) => {
+                    return Err(Failure::broken(200, "counted where an answer was asked for"));
+                }
                 NodeEvent::Lost => return Err(Failure::broken(0, "its link was lost")),
                 NodeEvent::Overflow => return Err(Failure::broken(0, "its answer outran the market")),
             }

@@ -63,7 +63,7 @@ pub(crate) enum PlainContent {
     /// A hosted API's body, in the buyer's grammar.
     Body(Bytes, PlainView, Option<SellerUsage>),
     /// An answer that is no conversation.
-    Passed(PassedAnswer),
+    Passed(Box<PassedAnswer>),
     /// An answer that is written in the buyer's grammar.
     Answer(Head, neutral::Answer),
 }

@@ -69,6 +69,23 @@ pub(crate) fn route(
     Ok(Route { legs, plan, book, digest, preferences })
 }
 
+/// Who may read a job's prompt to count it, in the plan's order: nobody where all offers are refused.
+pub(crate) fn readers(
+    market: &Market,
+    job: &Job,
+    at: (UnixMs, u64),
+) -> Result<(Arc<Book>, Vec<OfferIndex>), ApiError> {
+    let preferences = preferences(job)?;
+    let demand = demand_of_all(job, &preferences);
+    match market.preview(&demand, at) {
+        (book, Ok(plan)) => Ok((book, plan.attempts)),
+        (book, Err(PlanError::ModelNotFound)) if !market.has_sold(&job.model) => {
+            Err(unroutable(&book, &PlanError::ModelNotFound, &demand))
+        }
+        (book, Err(_)) => Ok((book, Vec::new())),
+    }
+}
+
 /// What a job asks, with its fallback models.
 pub(crate) fn demand_of_all<'a>(job: &'a Job, preferences: &'a Preferences) -> Demand<'a> {
     Demand { fallbacks: &job.fallbacks, ..demand(job, job.model.as_str(), preferences) }

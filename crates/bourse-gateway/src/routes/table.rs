@@ -166,7 +166,7 @@ const fn generate(api: Api, path: &'static str, summary: &'static str) -> Operat
 }
 
 const fn count(api: Api, path: &'static str) -> Operation {
-    let summary = "Estimates the prompt tokens of a request. Free; no seller is asked.";
+    let summary = "Counts the prompt tokens of a request, or estimates them where nobody can. Free.";
     Operation { endpoint: Endpoint::CountTokens(api), ..generate(api, path, summary) }
 }
 

@@ -71,6 +71,7 @@ impl NodeSource {
             }
             NodeEvent::Done(done) => return self.on_done(done, meter),
             NodeEvent::Failed(failed) => return Progress::End(SourceEnd::Failed(failure_of(&failed))),
+            NodeEvent::Counted(_) => return broken("the node counted where an answer was asked for"),
             NodeEvent::Lost => return broken("the node's link was lost"),
             NodeEvent::Overflow => {
                 let slow = Failure::new(FailureClass::Timeout, 200, "the answer was read too slowly");

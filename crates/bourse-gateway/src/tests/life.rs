@@ -21,6 +21,7 @@ async fn a_plain_answer_carries_its_cost_and_a_receipt() {
     assert_eq!(json["choices"][0]["message"]["content"], "Hello there");
     assert_eq!(json["usage"]["cost"].to_string(), "0.000015");
     assert_eq!(json["usage"]["cost_details"]["upstream_inference_prompt_cost"].to_string(), "9e-6");
+    assert_eq!(reply.headers["x-bourse-cost"], "0.000015000");
     house.check_books(before, 1);
     let receipt = &house.funds.receipts()[0];
     assert_eq!(reply.headers["x-bourse-receipt"], receipt.request.to_string());

@@ -5,7 +5,7 @@ use crate::NodeAdmission;
 use bourse_link::{FramedLink, greet_gateway};
 use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, Usage};
 use bourse_wire::node::{
-    Delta, Done, Failed, FailureKind, Frame, Job, NodeCard, NodeFinish, Prompt, Started,
+    Counted, Delta, Done, Failed, FailureKind, Frame, Job, NodeCard, NodeFinish, Prompt, Started,
 };
 use bourse_wire::receipt::{Finish, NodeStatement, SignedNodeStatement};
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -311,4 +311,79 @@ async fn n_choices_are_told_apart_and_counted_once() {
     assert_eq!(json["choices"][0]["message"]["content"], "one");
     assert_eq!(json["choices"][1]["message"]["content"], "two");
     assert_eq!(json["usage"]["completion_tokens"], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_counts_a_prompt_for_free() {
+    let house = house();
+    let mut node = FakeNode::join(&house, 1).await;
+    let before = house.funds.available();
+    let body = format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}]}}"#);
+    for path in ["/v1/messages/count_tokens", "/api/v1/messages/count_tokens"] {
+        let (reply, asked) = tokio::join!(house.call("POST", path, &[], &body), async {
+            let Some(Frame::Count(count)) = node.link.reader.next().await.unwrap() else { panic!("a count") };
+            let request = count.request;
+            node.say(vec![Frame::Counted(Counted { request, prompt_tokens: 12 })]).await;
+            *count
+        });
+        assert_eq!(
+            (reply.status, reply.text.as_str()),
+            (200, r#"{"input_tokens":12}"#),
+            "its place is free again"
+        );
+        assert!(!reply.headers.contains_key("x-bourse-estimate"));
+        assert!(!reply.headers.contains_key("x-generation-id"));
+        assert_eq!(asked.model.as_str(), MODEL);
+        let Prompt::Chat { messages_json, .. } = asked.prompt else { panic!("a chat") };
+        assert!(messages_json.contains("hi"), "{messages_json}");
+    }
+    house.check_books(before, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_refuses_a_prompt_or_says_nothing() {
+    let house = house();
+    let mut node = FakeNode::join(&house, 1).await;
+    let body = format!(r#"{{"model":"{MODEL}","input":"hi"}}"#);
+    for (kind, status) in [(FailureKind::Invalid, 400), (FailureKind::Busy, 200)] {
+        let (reply, ()) = tokio::join!(house.call("POST", "/v1/responses/input_tokens", &[], &body), async {
+            let Some(Frame::Count(count)) = node.link.reader.next().await.unwrap() else { panic!("a count") };
+            let failed = Failed { request: count.request, kind, message: "no".into() };
+            node.say(vec![Frame::Failed(failed)]).await;
+        });
+        assert_eq!(reply.status, status, "{}", reply.text);
+        assert_eq!(reply.headers.contains_key("x-bourse-estimate"), status == 200);
+    }
+    let silent = house.call("POST", "/v1/responses/input_tokens", &[], &body).await;
+    assert_eq!((silent.status, silent.json()["object"].as_str()), (200, Some("response.input_tokens")));
+    assert!(silent.headers.contains_key("x-bourse-estimate"), "{}", silent.text);
+    let unknown =
+        house.call("POST", "/v1/responses/input_tokens", &[], r#"{"model":"no/one","input":"x"}"#).await;
+    assert_eq!(unknown.status, 404);
+    let nobody = http::Request::post("/v1/messages/count_tokens");
+    let nobody = nobody.body(http_body_util::Full::new(bytes::Bytes::new())).unwrap();
+    assert_eq!(house.gateway.handle(nobody).await.status(), 401);
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_prompts_are_counted_at_a_time_as_there_are_places() {
+    let house = house();
+    let mut node = FakeNode::join(&house, 64).await;
+    let body = format!(r#"{{"model":"{MODEL}","input":"hi"}}"#);
+    let open = async |n: usize| {
+        let ask = || house.call("POST", "/v1/responses/input_tokens", &[], &body);
+        let mut asked: Vec<_> = (0..n).map(|_| Box::pin(ask())).collect();
+        std::future::poll_fn(|cx| {
+            for call in &mut asked {
+                if let std::task::Poll::Ready(reply) = call.as_mut().poll(cx) {
+                    return std::task::Poll::Ready(Some(reply.status));
+                }
+            }
+            std::task::Poll::Ready(None)
+        })
+        .await
+    };
+    assert_eq!(open(crate::COUNTS_MAX).await, None, "all wait for the node");
+    assert_eq!(open(crate::COUNTS_MAX + 1).await, Some(429));
+    assert!(matches!(node.link.reader.next().await, Ok(Some(Frame::Count(_)))));
 }

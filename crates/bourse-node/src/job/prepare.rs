@@ -5,9 +5,9 @@ use crate::service::NodeService;
 use crate::template::TemplateError;
 use crate::tokenizer::BYTES_PER_TOKEN_MIN;
 use bourse_proof::trace::{choice_nonce, run_seed};
-use bourse_types::{Digest32, RequestId};
+use bourse_types::{Digest32, ModelSlug, RequestId};
 use bourse_wire::node::{
-    FAILURE_MESSAGE_BYTES_MAX, FailureKind, Job, LOGIT_BIASES_MAX, Prompt, STOP_BYTES_MAX, STOPS_MAX,
+    Count, FAILURE_MESSAGE_BYTES_MAX, FailureKind, Job, LOGIT_BIASES_MAX, Prompt, STOP_BYTES_MAX, STOPS_MAX,
     Sampling,
 };
 
@@ -97,11 +97,22 @@ impl Prepared {
     }
 }
 
+/// Tokens of a prompt, as a job for it would be counted. One that does not fit the context is refused as such.
+pub(crate) fn count(service: &NodeService, count: &Count) -> Result<u64, Refusal> {
+    check_model(service, &count.model)?;
+    Ok(encode_prompt(service, &count.prompt)?.len() as u64)
+}
+
+fn check_model(service: &NodeService, model: &ModelSlug) -> Result<(), Refusal> {
+    if model == service.model() {
+        return Ok(());
+    }
+    Err(Refusal::invalid(format!("this node serves {}, not {model}", service.model())))
+}
+
 /// Renders, encodes and checks a job.
 pub(crate) fn prepare(service: &NodeService, job: &Job) -> Result<Prepared, Refusal> {
-    if job.model != *service.model() {
-        return Err(Refusal::invalid(format!("this node serves {}, not {}", service.model(), job.model)));
-    }
+    check_model(service, &job.model)?;
     let sampling = checked_sampling(service, &job.sampling)?;
     if job.choices == 0 || job.choices > CHOICES_MAX {
         return Err(Refusal::invalid(format!("n must be between 1 and {CHOICES_MAX}")));

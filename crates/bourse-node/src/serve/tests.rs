@@ -7,7 +7,7 @@ use crate::tokenizer::tests::{BYTE_0, IM_END, IM_START, tiny_vocabulary};
 use bourse_proof::sign::{Signer, verify_statement};
 use bourse_proof::trace::{choice_nonce, prompt_hash, run_seed, run_seed_hash, trace_root};
 use bourse_types::{Digest32, ModelSlug, Usage};
-use bourse_wire::node::{Delta, Done, NodeFinish, Prompt, Sampling, Started};
+use bourse_wire::node::{Count, Counted, Delta, Done, NodeFinish, Prompt, Sampling, Started};
 use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
 use tokio::task::JoinHandle;
 
@@ -151,6 +151,43 @@ fn says(text: &'static str) -> impl Fn(&Generation) -> Vec<FakeStep> + Send + Sy
 /// Says something and then nothing more until it is cancelled.
 fn hangs_after(text: &'static str) -> Box<Script> {
     Box::new(move |_| tokens(text).into_iter().map(FakeStep::Token).chain([FakeStep::Hang]).collect())
+}
+
+#[tokio::test]
+async fn a_prompt_is_counted_as_a_job_for_it_would_be() {
+    let mut gateway = Gateway::scripted(says("x"));
+    let job = job(1);
+    let (model, prompt) = (job.model.clone(), job.prompt.clone());
+    let started = gateway.serve(job).await.started.unwrap();
+    let count = |id, model: &ModelSlug, prompt: &Prompt| {
+        let (model, prompt) = (model.clone(), prompt.clone());
+        Frame::Count(Box::new(Count { request: RequestId(id), model, prompt }))
+    };
+    gateway.send(count(2, &model, &prompt)).await;
+    let counted = Counted { request: RequestId(2), prompt_tokens: started.prompt_tokens };
+    assert_eq!(gateway.next().await, Some(Frame::Counted(counted)));
+    gateway.send(count(2, &model, &Prompt::Text("abc".into()))).await;
+    let counted = Counted { request: RequestId(2), prompt_tokens: 3 };
+    assert_eq!(gateway.next().await, Some(Frame::Counted(counted)), "its name is free again");
+    for (model, prompt) in [("author/other", prompt), (MODEL, Prompt::Text(String::new()))] {
+        gateway.send(count(3, &ModelSlug::parse(model).unwrap(), &prompt)).await;
+        assert_eq!(gateway.rest().await.failure().0, FailureKind::Invalid, "{model}");
+    }
+}
+
+#[tokio::test]
+async fn a_count_takes_the_place_of_a_job() {
+    let mut gateway =
+        Gateway::new(service(FakeEngine::scripted(tiny_vocabulary().tokens.len(), hangs_after("x")), 1));
+    let (model, prompt) = (job(1).model, job(1).prompt);
+    gateway.send(Frame::Job(Box::new(job(1)))).await;
+    gateway.send(Frame::Count(Box::new(Count { request: RequestId(2), model, prompt }))).await;
+    let refused = loop {
+        if let Some(Frame::Failed(failed)) = gateway.next().await {
+            break failed;
+        }
+    };
+    assert_eq!((refused.request, refused.kind), (RequestId(2), FailureKind::Busy));
 }
 
 #[tokio::test]

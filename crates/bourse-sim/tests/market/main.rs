@@ -2,6 +2,7 @@
 
 mod budget;
 mod cancel;
+mod count;
 mod faults;
 mod hedge;
 mod house;

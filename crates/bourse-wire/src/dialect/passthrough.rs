@@ -23,7 +23,7 @@ mod usage;
 pub use answer::{PassedAnswer, read_answer};
 pub use form::{FORM_PARTS_MAX, parse_form};
 pub(super) use sound::form_of;
-pub use usage::read_usage;
+pub use usage::{TokenClaim, read_usage};
 
 use super::fields::{self, Routed, RoutingDraft, wrong};
 use super::{Api, Job, MEMBERS_MAX, Member, MemberRule, Passed, openai};

@@ -6,8 +6,8 @@
 //! Ranges of sampling parameters are the engine's business, not the codec's.
 
 use super::{
-    Delta, Done, Failed, FailureKind, Frame, Hello, Job, Load, NODE_PROTOCOL_VERSION, NodeCard, NodeFinish,
-    Prompt, Sampling, Started, Welcome,
+    Count, Counted, Delta, Done, Failed, FailureKind, Frame, Hello, Job, Load, NODE_PROTOCOL_VERSION,
+    NodeCard, NodeFinish, Prompt, Sampling, Started, Welcome,
 };
 use crate::canonical::{CanonicalError, Reader, Writer};
 use crate::receipt::{NodeStatement, SignedNodeStatement, read_usage, write_usage};
@@ -47,6 +47,8 @@ mod kind {
     pub(super) const FAILED: u8 = 9;
     pub(super) const LOAD: u8 = 10;
     pub(super) const GOODBYE: u8 = 11;
+    pub(super) const COUNT: u8 = 12;
+    pub(super) const COUNTED: u8 = 13;
 }
 
 impl Frame {
@@ -112,6 +114,17 @@ impl Frame {
                 w.u64(load.kv_tokens_used);
                 w.u64(load.kv_tokens_max);
             }
+            Self::Count(count) => {
+                w.u8(kind::COUNT);
+                w.u128(count.request.0);
+                w.text(count.model.as_str());
+                write_prompt(w, &count.prompt);
+            }
+            Self::Counted(counted) => {
+                w.u8(kind::COUNTED);
+                w.u128(counted.request.0);
+                w.u64(counted.prompt_tokens);
+            }
             Self::Goodbye => w.u8(kind::GOODBYE),
         }
     }
@@ -144,6 +157,14 @@ impl Frame {
                 kv_tokens_used: r.u64()?,
                 kv_tokens_max: r.u64()?,
             }),
+            kind::COUNT => Self::Count(Box::new(Count {
+                request: RequestId(r.u128()?),
+                model: model(r)?,
+                prompt: read_prompt(r)?,
+            })),
+            kind::COUNTED => {
+                Self::Counted(Counted { request: RequestId(r.u128()?), prompt_tokens: r.u64()? })
+            }
             kind::GOODBYE => Self::Goodbye,
             _ => return Err(CanonicalError::Value("kind")),
         })
@@ -182,11 +203,8 @@ fn read_hello(r: &mut Reader<'_>) -> Result<Hello, CanonicalError> {
     })
 }
 
-fn write_job(w: &mut Writer, job: &Job) {
-    w.u8(kind::JOB);
-    w.u128(job.request.0);
-    w.text(job.model.as_str());
-    match &job.prompt {
+fn write_prompt(w: &mut Writer, prompt: &Prompt) {
+    match prompt {
         Prompt::Chat { messages_json, tools_json } => {
             w.u8(0);
             w.text(messages_json);
@@ -197,6 +215,24 @@ fn write_job(w: &mut Writer, job: &Job) {
             w.text(prompt);
         }
     }
+}
+
+fn read_prompt(r: &mut Reader<'_>) -> Result<Prompt, CanonicalError> {
+    Ok(match r.u8()? {
+        0 => Prompt::Chat {
+            messages_json: text(r, PROMPT_BYTES_MAX)?,
+            tools_json: r.option(|r| text(r, TOOLS_JSON_BYTES_MAX))?,
+        },
+        1 => Prompt::Text(text(r, PROMPT_BYTES_MAX)?),
+        _ => return Err(CanonicalError::Value("prompt")),
+    })
+}
+
+fn write_job(w: &mut Writer, job: &Job) {
+    w.u8(kind::JOB);
+    w.u128(job.request.0);
+    w.text(job.model.as_str());
+    write_prompt(w, &job.prompt);
     write_sampling(w, &job.sampling);
     w.u32(job.choices);
     w.fixed(&job.nonce);
@@ -208,14 +244,7 @@ fn read_job(r: &mut Reader<'_>) -> Result<Job, CanonicalError> {
     Ok(Job {
         request: RequestId(r.u128()?),
         model: model(r)?,
-        prompt: match r.u8()? {
-            0 => Prompt::Chat {
-                messages_json: text(r, PROMPT_BYTES_MAX)?,
-                tools_json: r.option(|r| text(r, TOOLS_JSON_BYTES_MAX))?,
-            },
-            1 => Prompt::Text(text(r, PROMPT_BYTES_MAX)?),
-            _ => return Err(CanonicalError::Value("prompt")),
-        },
+        prompt: read_prompt(r)?,
         sampling: read_sampling(r)?,
         choices: r.u32()?,
         nonce: r.array()?,

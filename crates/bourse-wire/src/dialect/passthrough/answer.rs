@@ -5,7 +5,7 @@
 //! some sellers leave out: the model of an answer, the documents of a ranking. Sound and plain text pass as they came.
 
 use super::ranking;
-use super::usage::{claim_of, push_usage, usage_seconds, whole_seconds};
+use super::usage::{TokenClaim, claim_of, push_usage, usage_seconds, whole_seconds};
 use crate::dialect::grammar::{Billed, SellerError};
 use crate::dialect::{Api, Job, SellerUsage, front};
 use crate::json::{JsonError, Walk, push_string};
@@ -28,8 +28,8 @@ pub struct PassedAnswer {
     pub units_claimed: Option<u64>,
     /// Units that there are at least when nobody tells.
     pub units_least: u64,
-    /// The seller's count of tokens, where it made one; the inner none is one that cannot be read.
-    pub claim: Option<Option<SellerUsage>>,
+    /// The seller's count of tokens.
+    pub claim: TokenClaim,
 }
 
 /// What an answer consists of.
@@ -90,7 +90,7 @@ fn sound(job: &Job, content_type: String, body: Bytes) -> Result<PassedAnswer, S
         units_counted: job.passed.as_ref().map(|passed| passed.units_max),
         units_claimed: None,
         units_least: 0,
-        claim: None,
+        claim: TokenClaim::None,
         body,
     })
 }
@@ -109,7 +109,7 @@ fn text(body: Bytes) -> Result<PassedAnswer, SellerError> {
         units_counted: None,
         units_claimed,
         units_least: content_bytes.div_ceil(SPOKEN_BYTES_PER_SECOND_MOST),
-        claim: None,
+        claim: TokenClaim::None,
         body,
     })
 }
@@ -154,7 +154,7 @@ fn json(job: &Job, body: Bytes) -> Result<PassedAnswer, SellerError> {
         },
         units_claimed: view.seconds,
         units_least: content_bytes.div_ceil(SPOKEN_BYTES_PER_SECOND_MOST),
-        claim: view.usage.as_ref().and_then(|span| claim_of(job.api, &text[span.clone()])),
+        claim: view.usage.as_ref().map(|span| claim_of(job.api, &text[span.clone()])).unwrap_or_default(),
         form: Form::Json(view),
         body,
     })
@@ -219,6 +219,14 @@ impl PassedAnswer {
             Form::Json(_) => "application/json",
             Form::Text => "text/plain; charset=utf-8",
             Form::Sound(content_type) => content_type,
+        }
+    }
+
+    /// The seller's count of tokens, where there is one that can be read.
+    pub fn tokens_claimed(&self) -> Option<SellerUsage> {
+        match self.claim {
+            TokenClaim::Tokens(usage) => Some(usage),
+            TokenClaim::None | TokenClaim::Unreadable => None,
         }
     }
 

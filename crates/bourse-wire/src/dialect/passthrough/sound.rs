@@ -18,7 +18,7 @@ const FORMAT_BYTES_MAX: usize = 16;
 /// The content type and the body of a form that says what the job says.
 pub(in crate::dialect) fn form_of(job: &Job, upstream_id: &str) -> Result<(String, Bytes), ApiError> {
     let (format, sound) = sound_of(job)?;
-    let boundary = boundary_beside(&sound);
+    let boundary = boundary_of(&sound);
     let mut out = Vec::with_capacity(sound.len() + 1_024);
     let mut part = |head: &str, value: &[u8]| {
         let head = format!("--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n");
@@ -114,8 +114,7 @@ fn push_member(name: &str, raw: &str, part: &mut impl FnMut(&str, &[u8])) -> Res
     Ok(())
 }
 
-/// A boundary that does not stand in the sound. The other parts are short texts of the buyer, who gains nothing by one.
-fn boundary_beside(sound: &[u8]) -> String {
-    let free = |boundary: &String| memchr::memmem::find(sound, boundary.as_bytes()).is_none();
-    (0u64..).map(|n| format!("bourse-form-{n:016x}")).find(free).unwrap_or_default()
+/// A boundary that does not stand in the sound: nobody can write a sound that holds its own hash.
+fn boundary_of(sound: &[u8]) -> String {
+    format!("bourse-{}", blake3::hash(sound).to_hex())
 }

@@ -31,15 +31,31 @@ pub(super) fn usage_seconds(raw: &str) -> Option<u64> {
     found
 }
 
-/// The count of tokens of a usage object, if it makes one; the inner none is one that cannot be read.
-pub(super) fn claim_of(api: Api, raw: &str) -> Option<Option<SellerUsage>> {
+/// What a usage object says about tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TokenClaim {
+    /// Nothing.
+    #[default]
+    None,
+    /// Something that cannot be read: an unknown count is not zero.
+    Unreadable,
+    /// This.
+    Tokens(SellerUsage),
+}
+
+/// The count of tokens of a usage object.
+pub(super) fn claim_of(api: Api, raw: &str) -> TokenClaim {
     let mut counts = false;
     let walked = Walk::new(raw).members::<JsonError>(|walk, key| {
         walk.value()?;
         counts |= walk.text(key).ends_with("_tokens");
         Ok(())
     });
-    (walked.is_err() || counts).then(|| read_usage(api, raw))
+    match read_usage(api, raw) {
+        _ if walked.is_ok() && !counts => TokenClaim::None,
+        Some(usage) => TokenClaim::Tokens(usage),
+        None => TokenClaim::Unreadable,
+    }
 }
 
 /// Reads a usage object: tokens under whichever of the field's names. `None` when it has no count of tokens.

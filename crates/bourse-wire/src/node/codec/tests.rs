@@ -42,13 +42,16 @@ fn samplings() -> impl Strategy<Value = Sampling> {
     })
 }
 
-fn jobs() -> impl Strategy<Value = Frame> {
-    let prompt = prop_oneof![
+fn prompts() -> impl Strategy<Value = Prompt> {
+    prop_oneof![
         (".{0,32}", proptest::option::of(".{0,16}"))
             .prop_map(|(messages_json, tools_json)| Prompt::Chat { messages_json, tools_json }),
         ".{0,32}".prop_map(Prompt::Text),
-    ];
-    (any::<u128>(), prompt, samplings(), any::<u32>(), any::<[u8; 32]>(), any::<bool>(), any::<u64>())
+    ]
+}
+
+fn jobs() -> impl Strategy<Value = Frame> {
+    (any::<u128>(), prompts(), samplings(), any::<u32>(), any::<[u8; 32]>(), any::<bool>(), any::<u64>())
         .prop_map(|(request, prompt, sampling, choices, nonce, seed_binds_request, deadline_ms)| {
             Frame::Job(Box::new(Job {
                 request: RequestId(request),
@@ -140,6 +143,12 @@ fn frames() -> impl Strategy<Value = Frame> {
                 Frame::Load(Load { running, waiting, kv_tokens_used, kv_tokens_max })
             }
         ),
+        (any::<u128>(), prompts()).prop_map(|(id, prompt)| {
+            Frame::Count(Box::new(Count { request: RequestId(id), model: slug(), prompt }))
+        }),
+        (any::<u128>(), any::<u64>()).prop_map(|(id, prompt_tokens)| {
+            Frame::Counted(Counted { request: RequestId(id), prompt_tokens })
+        }),
         Just(Frame::Goodbye),
     ];
     prop_oneof![small, jobs(), hellos(), deltas(), dones(), faileds()]
@@ -271,7 +280,7 @@ fn another_version_is_named_whatever_follows_it() {
 fn an_unknown_kind_and_an_empty_frame_are_refused() {
     assert_eq!(Frame::decode(&[]), Err(CanonicalError::Short));
     assert_eq!(Frame::decode(&[0]), Err(CanonicalError::Value("kind")));
-    assert_eq!(Frame::decode(&[12]), Err(CanonicalError::Value("kind")));
+    assert_eq!(Frame::decode(&[14]), Err(CanonicalError::Value("kind")));
 }
 
 proptest! {

@@ -34,7 +34,7 @@ fn written(job: &Job, body: &'static str, tokens: (u64, u64)) -> String {
     let answer = read(job, JSON, body).unwrap();
     let usage = Usage { units: 2, ..Usage::of_tokens(tokens.0, 0, tokens.1) };
     let charge = Charge { units: NanoUsd(7), total: NanoUsd(7), ..Charge::ZERO };
-    let claim = answer.claim.flatten();
+    let claim = answer.tokens_claimed();
     let billed = Billed { usage: &usage, charge: &charge, claim, raw: None };
     String::from_utf8(answer.write(job, &billed, b"").to_vec()).unwrap()
 }
@@ -44,7 +44,7 @@ const COST: &str = r#""cost":0.000000007,"cost_details":{"prompt":0,"completion"
 #[test]
 fn answers_tell_what_was_sold() {
     let image = read(&picture(), JSON, r#"{"data":[{"b64_json":"x"},{},{"url":""},{"url":"u"}]}"#).unwrap();
-    assert_eq!((image.units_counted, image.claim), (Some(2), None));
+    assert_eq!((image.units_counted, image.claim), (Some(2), TokenClaim::None));
     assert_eq!(read(&ranking(), JSON, r#"{"results":[{"index":0}]}"#).unwrap().units_counted, Some(1));
     let sound = read(&speech(), Some("audio/mpeg; x=y"), "abc").unwrap();
     assert_eq!(
@@ -54,14 +54,16 @@ fn answers_tell_what_was_sold() {
     assert_eq!(read(&speech(), None, "abc").unwrap().content_type(), "application/octet-stream");
     let heard = |body| {
         let answer = read(&transcription("json"), JSON, body).unwrap();
-        (answer.units_claimed, answer.units_least, answer.claim.map(|claim| claim.is_some()))
+        (answer.units_claimed, answer.units_least, answer.claim)
     };
-    assert_eq!(heard(r#"{"text":"hello","duration":12.2}"#), (Some(13), 1, None));
+    assert_eq!(heard(r#"{"text":"hello","duration":12.2}"#), (Some(13), 1, TokenClaim::None));
     let told_twice = r#"{"text":"","duration":99,"usage":{"type":"duration","seconds":7}}"#;
-    assert_eq!(heard(told_twice), (Some(7), 1, None), "silence has a transcript, too");
-    assert_eq!(heard(r#"{"text":"hi","usage":{"input_tokens":3,"output_tokens":5}}"#), (None, 1, Some(true)));
-    assert_eq!(heard(r#"{"text":"hi","usage":{"input_tokens":-3}}"#), (None, 1, Some(false)));
-    assert_eq!(heard(r#"{"text":"hi","usage":{"seconds":-3}}"#), (None, 1, None));
+    assert_eq!(heard(told_twice), (Some(7), 1, TokenClaim::None), "silence has a transcript, too");
+    let tokens = SellerUsage { prompt: 3, cached: 0, cache_write: 0, completion: 5, reasoning: 0 };
+    let told = r#"{"text":"hi","usage":{"input_tokens":3,"output_tokens":5}}"#;
+    assert_eq!(heard(told), (None, 1, TokenClaim::Tokens(tokens)));
+    assert_eq!(heard(r#"{"text":"hi","usage":{"input_tokens":-3}}"#), (None, 1, TokenClaim::Unreadable));
+    assert_eq!(heard(r#"{"text":"hi","usage":{"seconds":-3}}"#), (None, 1, TokenClaim::None));
 }
 
 #[test]
