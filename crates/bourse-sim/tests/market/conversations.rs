@@ -147,7 +147,7 @@ async fn check_calls(front: Shape, way: BadCall) {
         }
     }
     // Figures are kept for half a minute.
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let before = NAMES.map(|name| market.seller(name).calls());
     for _ in 0..60 {
         ask_for_calls(&market, front, None).await;

@@ -2,6 +2,7 @@
 
 mod budget;
 mod cancel;
+mod conversations;
 mod faults;
 mod hedge;
 mod house;
@@ -9,6 +10,7 @@ mod input;
 mod matrix;
 mod media;
 mod piped;
+mod retry;
 mod soak;
 mod take_up;
 mod walk;
