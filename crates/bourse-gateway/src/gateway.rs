@@ -29,6 +29,7 @@ use crate::source::billed;
 use crate::traces::RequestTrace;
 use bourse_market::StreamEnd;
 use bourse_types::{DurationMs, RequestId, TokenCount};
+use bourse_wire::dialect::neutral::Notice;
 use bourse_wire::dialect::{Api, BODY_BYTES_MAX, Job, StreamFailure, front, splice_usage};
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::{CommitTicket, Settled};
@@ -55,6 +56,10 @@ const REQUEST_HEADERS: [HeaderName; 2] =
 pub const COST_HEADER: HeaderName = HeaderName::from_static("x-bourse-cost");
 /// Asks for the plan with `1`.
 pub const EXPLAIN_HEADER: HeaderName = HeaderName::from_static("x-bourse-explain");
+/// The header that says what was left out of a request for the seller that answered it.
+const NOTICE_HEADER: HeaderName = HeaderName::from_static("x-bourse-notice");
+/// Most notices that are told.
+const NOTICES_MAX: usize = 8;
 /// Tells client libraries not to repeat what the market has tried everywhere already.
 const SHOULD_RETRY_HEADER: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -307,6 +312,7 @@ impl Gateway {
         let is_stream = job.stream;
         let request = open.held.request;
         let mut cost = None;
+        let notices = std::mem::take(&mut open.notices);
         let (content_type, body, ticket) = match answer {
             Answer::Stream(begun) => {
                 if let Some(trace) = &mut open.trace {
@@ -344,6 +350,7 @@ impl Gateway {
             headers.insert(COST_HEADER, cost);
         }
         name_request(headers, request);
+        tell_notices(headers, &notices);
         Ok((response, ticket))
     }
 }
@@ -382,6 +389,16 @@ fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result
 
 fn books_failed() -> ApiError {
     ApiError::new(ErrorType::Server, "the books could not be written: tell the operator")
+}
+
+/// Tells what was left out of the request for the seller that answers, a field for each: nobody sees it otherwise.
+fn tell_notices(headers: &mut HeaderMap, notices: &[Notice]) {
+    for notice in notices.iter().take(NOTICES_MAX) {
+        // What no header can carry is not in a field's name, and the words are ours.
+        if let Ok(value) = HeaderValue::try_from(format!("{}: {}", notice.param, notice.what)) {
+            headers.append(NOTICE_HEADER, value);
+        }
+    }
 }
 
 fn name_request(headers: &mut HeaderMap, request: RequestId) {

@@ -116,6 +116,7 @@ impl Attempt<'_> {
     fn body(&mut self, provider: &Provider, shape: Shape, upstream_id: &str) -> Result<CallBody, Failure> {
         let untranslatable = |error| Failure::untranslatable(&error);
         if shape == self.job.api.shape() && self.resume.is_none() {
+            self.notices = self.job.cleaned().into_iter().collect();
             let (kind, bytes) = self.job.rebuild_typed(upstream_id, self.cap).map_err(untranslatable)?;
             let content_type = kind.map(HeaderValue::try_from).transpose();
             let content_type = content_type.map_err(|_| {

@@ -4,7 +4,7 @@ use crate::piped::{CHAT, FRONTS, GRAMMARS, Grammar, MESSAGES, MODEL, Market, Sta
 use bourse_sim::upstream::{
     Ask, Ending, Fault, FaultScript, FaultTiming, Mode, SellerConfig, Shape, SpeedLaw,
 };
-use bourse_types::NanoUsd;
+use bourse_types::{NanoUsd, SellerName};
 use http_body_util::BodyExt as _;
 use serde_json::json;
 use std::time::Duration;
@@ -57,14 +57,14 @@ async fn check_won(front: Shape, first: Grammar, second: Grammar) {
     let receipt = told.receipt();
     let attempts: Vec<_> = receipt.attempts.iter().map(|a| (a.seller.as_str(), a.status)).collect();
     assert_eq!(attempts, [("second", 200), ("first", 0)], "{label}");
-    assert_eq!(receipt.seller.as_ref().map(|s| s.as_str()), Some("second"), "{label}");
+    assert_eq!(receipt.seller.as_ref().map(SellerName::as_str), Some("second"), "{label}");
     let truth = market.seller("second").log()[0].truth;
     assert_eq!(receipt.usage_billed.completion.0, truth.completion, "{label}: the winner alone is billed");
     assert_eq!(told.costs(), [receipt.charge.total], "{label}");
     assert_eq!(market.spent().0 - spent.0, receipt.charge.total.0, "{label}");
     market.audit(LESSONS as u64 + 1).await;
     let lost = market.seller("first").log().pop().expect("it was asked");
-    let gone = lost.client_gone_at.expect("the loser is cancelled") - lost.at;
+    let gone = lost.client_gone_at.expect("the loser is cancelled").saturating_sub(lost.at);
     assert!(lost.ending == Ending::ClientGone && gone < HEDGED_WITHIN, "{label}: told after {gone:?}");
 }
 

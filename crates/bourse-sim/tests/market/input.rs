@@ -231,7 +231,7 @@ async fn routes_and_methods() {
         ("POST", "/v1/models", 405),
         ("POST", "/v1/nothing", 404),
         ("GET", "/v1/generation?id=gen-00000000000000000000000000", 404),
-        ("GET", "/v1/generation?id=nonsense", 400),
+        ("GET", "/v1/generation?id=nonsense", 404),
         ("GET", "/v1/generation", 400),
         ("GET", "/v1/receipts/gen-00000000000000000000000000", 404),
         ("GET", "/v1/models/no/such/endpoints", 404),

@@ -2,6 +2,7 @@
 
 mod budget;
 mod cancel;
+mod conversations;
 mod count;
 mod faults;
 mod hedge;
@@ -10,6 +11,7 @@ mod input;
 mod matrix;
 mod media;
 mod piped;
+mod retry;
 mod soak;
 mod take_up;
 mod walk;

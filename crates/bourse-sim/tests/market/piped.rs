@@ -73,7 +73,7 @@ pub(crate) struct Stand {
 }
 
 impl Stand {
-    /// A seller of [`MODEL`] in this grammar, at its listing's prices and a small fee for each request.
+    /// A seller of [`MODEL`] in this grammar, whatever it calls it, at its listing's prices and a small fee for each request.
     pub(crate) fn new(grammar: Grammar, config: SellerConfig) -> Self {
         let listing = &config.listings[0];
         let prices = PriceSchedule {
@@ -96,7 +96,7 @@ impl Stand {
             kind: self.grammar.kind.to_owned(),
             base_url: format!("http://seller:{}{}", number + 1, self.grammar.shape.base_path()),
             api_key: None,
-            models: vec![ProviderModel::new(slug, MODEL, self.prices)],
+            models: vec![ProviderModel::new(slug, &self.config.listings[0].id, self.prices)],
         }
     }
 }

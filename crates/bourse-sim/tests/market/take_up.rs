@@ -2,7 +2,7 @@
 
 use crate::piped::{CHAT, FRONTS, GRAMMARS, Grammar, MESSAGES, MODEL, Market, Stand, Told};
 use bourse_sim::upstream::{Ask, Ending, Fault, FaultScript, Mode, SellerConfig, Shape};
-use bourse_types::NanoUsd;
+use bourse_types::{NanoUsd, SellerName};
 use bourse_wire::receipt::{Finish, Receipt};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -50,7 +50,8 @@ async fn check_continued(front: Shape, first: Grammar, second: Grammar, fault: F
     let rest = rest(&market, &told);
     assert_eq!(rest.len(), 1, "{label}");
     let parts = [told.receipt(), &rest[0]];
-    let sellers: Vec<_> = parts.iter().filter_map(|part| part.seller.as_ref().map(|s| s.as_str())).collect();
+    let sellers: Vec<_> =
+        parts.iter().filter_map(|part| part.seller.as_ref().map(SellerName::as_str)).collect();
     assert_eq!(sellers, ["first", "second"], "{label}");
     assert_eq!(parts[0].usage_billed.completion.0, begun.tokens_sent, "{label}: what the first delivered");
     let completion: u64 = parts.iter().map(|part| part.usage_billed.completion.0).sum();

@@ -1,5 +1,6 @@
 //! Writing a job for a seller: the body of a hosted API, the prompt of a node.
 
+use crate::dialect::neutral::Notice;
 use crate::dialect::{Api, Job, MemberRule, chat, fields, front, messages, passthrough, responses};
 use crate::error::ApiError;
 use crate::json::{push_string, push_u64};
@@ -88,6 +89,13 @@ impl Job {
         }
         out.push(b'}');
         Bytes::from(out)
+    }
+
+    /// What [`Job::rebuild`] takes out: reasoning that no seller of the grammar could read.
+    pub fn cleaned(&self) -> Option<Notice> {
+        let member = self.members.iter().find(|member| member.rule == MemberRule::Clean)?;
+        let what = "reasoning that another seller signed, or nobody did, left out";
+        Some(Notice::new(self.text(&member.key).to_owned(), what))
     }
 
     /// The prompt for a node. An error names the field that no chat can say.

@@ -39,7 +39,7 @@ fn written(job: &Job, body: &'static str, tokens: (u64, u64)) -> String {
     String::from_utf8(answer.write(job, &billed, b"").to_vec()).unwrap()
 }
 
-const COST: &str = r#""cost":0.000000007,"cost_details":{"prompt":0,"completion":0,"request":0,"units":0.000000007,"rounding":0}"#;
+const COST: &str = r#""cost":0.000000007,"cost_details":{"upstream_inference_prompt_cost":0,"upstream_inference_completions_cost":0,"request":0,"units":0.000000007,"rounding":0}"#;
 
 #[test]
 fn answers_tell_what_was_sold() {
