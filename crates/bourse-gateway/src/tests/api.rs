@@ -272,6 +272,7 @@ async fn a_key_lives_from_its_making_to_its_end() {
         call(method, "/v1/keys/nonsense", "", 404).await;
     }
     call("PATCH", &path, "{}", 404).await;
+    call("PATCH", &path, "[]", 400).await;
     for body in ["", "[]", "{}", r#"{"name":""}"#, r#"{"name":"a","limit":-1}"#, r#"{"name":"a","wat":1}"#] {
         call("POST", "/v1/keys", body, 400).await;
     }
