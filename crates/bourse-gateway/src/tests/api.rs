@@ -272,6 +272,7 @@ async fn a_key_lives_from_its_making_to_its_end() {
         call(method, "/v1/keys/nonsense", "", 404).await;
     }
     call("PATCH", &path, "{}", 404).await;
+    call("PATCH", &path, "[]", 400).await;
     for body in ["", "[]", "{}", r#"{"name":""}"#, r#"{"name":"a","limit":-1}"#, r#"{"name":"a","wat":1}"#] {
         call("POST", "/v1/keys", body, 400).await;
     }
@@ -362,7 +363,9 @@ async fn eligible_sellers_are_listed_up_to_their_bound() {
         let house = House::build(&["a"], 10_000_000_000, |config| {
             config.providers = names.iter().map(|name| provider(name, 1_000_000)).collect();
         });
-        names.iter().for_each(|name| house.net.script(name, good_plain()));
+        for name in &names {
+            house.net.script(name, good_plain());
+        }
         assert_eq!(house.chat("").await.status, 200);
         let report = house.call("GET", "/v1/reports/best-execution", &[], "").await.json();
         let one = &report["data"]["generations"][0];

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorType};
 use crate::funds::{Change, KeyDraft, KeyPatch, KeyRecord, LimitReset, SpendWindows};
 
 /// A key as its owner may see it.
@@ -270,12 +270,16 @@ fn reset(asked: Option<KeyReset>) -> LimitReset {
 
 /// A body of JSON; the error names the member where serde does.
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    // Serde would take a list for an object, too: its entries for the members in order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::new(ErrorType::InvalidRequest, "the body must be a JSON object"));
+    }
     serde_json::from_slice(body).map_err(|error| {
         let text = error.to_string();
         let message = format!("the body is not usable: {text}");
         match text.split('`').nth(1) {
             Some(field) if text.contains("field") => ApiError::field(field.to_owned(), message),
-            _ => ApiError::new(crate::error::ErrorType::InvalidRequest, message),
+            _ => ApiError::new(ErrorType::InvalidRequest, message),
         }
     })
 }
@@ -370,7 +374,12 @@ mod tests {
         assert_eq!(param(r#"{"name":"a","limmit":1}"#).as_deref(), Some("limmit"));
         assert_eq!(param("{}").as_deref(), Some("name"));
         assert_eq!(param(r#"{"name":"a","expires_at":"soon"}"#).as_deref(), Some("expires_at"));
-        for body in ["", "[]", "null", "{", r#"{"name":1}"#, r#"{"name":"a","limit_reset":"yearly"}"#] {
+        for body in ["[]", "[null]", " [\"a\"]", "null", ""] {
+            assert_eq!(KeyUpdate::parse(body.as_bytes()).unwrap_err().status(), 400, "{body}");
+        }
+        for body in
+            ["", "[]", "[\"a\"]", "null", "{", r#"{"name":1}"#, r#"{"name":"a","limit_reset":"yearly"}"#]
+        {
             param(body);
         }
     }

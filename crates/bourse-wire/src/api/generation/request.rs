@@ -29,7 +29,7 @@ pub(super) fn add(all: &mut Map<String, Value>) {
 
 fn model() -> Value {
     json!({
-        "type": "string", "minLength": 1, "maxLength": 128, "examples": ["acme/one"],
+        "type": "string", "minLength": 1, "maxLength": 128, "examples": ["author/name"],
         "description": "A model of `GET /v1/models`, with a variant such as `:floor` behind it or not.",
     })
 }
