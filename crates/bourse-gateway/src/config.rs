@@ -91,12 +91,36 @@ pub struct GatewayConfig {
     pub timeouts: Timeouts,
     /// Hosted APIs that are resold.
     pub providers: Vec<ProviderConfig>,
+    /// Other names of models.
+    pub aliases: Vec<Alias>,
+    /// Members that requests may name instead of writing them.
+    pub presets: Vec<Preset>,
     /// Nodes that may connect.
     pub nodes: Vec<NodeAdmission>,
     /// What `POST /admin` asks for; none closes it.
     pub admin_token: Option<Secret>,
     /// Who keeps the spans; none where nobody does.
     pub traces: Option<Arc<dyn TraceContext>>,
+}
+
+/// Another name of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The name, without the `~` that it may begin with.
+    pub name: ModelSlug,
+    /// Whether it begins with `~`, as names of the newest of a family do.
+    pub is_tilde: bool,
+    /// What it stands for: the first that somebody sells at a known price.
+    pub models: Vec<ModelSlug>,
+}
+
+/// Members that requests may name instead of writing them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preset {
+    /// The name behind `@preset/`.
+    pub name: String,
+    /// One JSON object of request members.
+    pub members_json: String,
 }
 
 /// One hosted API.

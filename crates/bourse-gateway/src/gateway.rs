@@ -9,15 +9,17 @@ use crate::explain;
 use crate::market::{Market, MarketError};
 use crate::metrics::Metrics;
 use crate::node::hub::Hub;
+use crate::phase::admit;
 use crate::phase::dispatch::{Answer, Plain, PlainContent, dispatch};
 use crate::phase::hold::Held;
 use crate::phase::note::note_of;
 use crate::phase::plan::{Route, route};
 use crate::phase::prove::Draft;
 use crate::phase::relay::Relay;
+use crate::phase::resolve::{self, Names, Resolved};
 use crate::phase::settle::Open;
 use crate::phase::take_up::Again;
-use crate::phase::{admit, parse};
+use crate::policy::Policies;
 use crate::ports::Ports;
 use crate::recent::Recent;
 use crate::routes::{self, Endpoint};
@@ -57,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) ports: Ports,
     pub(crate) market: Arc<Market>,
     pub(crate) hub: Hub,
+    pub(crate) names: Names,
+    pub(crate) policies: Policies,
     pub(crate) metrics: Metrics,
     pub(crate) durable: Arc<Durable>,
     pub(crate) recent: Recent,
@@ -103,11 +107,14 @@ impl Gateway {
         for admission in &config.nodes {
             hub.admit(admission.clone());
         }
+        let names = Names::new(&config);
         Ok(Self(Arc::new(Shared {
             config,
             ports,
             market,
             hub,
+            names,
+            policies: Policies::default(),
             metrics: Metrics::default(),
             durable: Arc::default(),
             recent: Recent::default(),
@@ -193,15 +200,19 @@ impl Gateway {
             return Err(ApiError { retry_after_s: Some(1), ..closing }.into());
         }
         let grant = admit::admit(&*shared.ports.funds, headers, shared.ports.clock.now())?;
-        let (job, read) = parse::parse(api, headers, body, shared.config.timeouts.body).await?;
+        let policy = shared.policies.of(&grant, &*shared.ports.records)?;
+        let Resolved { job, read, preset, request_hash } = resolve::job(shared, api, headers, body).await?;
         let now = shared.ports.clock.now();
         let random = shared.ports.entropy.draw();
         let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
         let seed = u64::from_le_bytes(std::array::from_fn(|n| random[16 + n]));
         let refused = |error| Refused { error, request: Some(request) };
         let conversation = Conversation::of(&job, headers, grant.account_digest);
-        let route =
-            route(&shared.market, request, &job, (now, seed), conversation.as_ref()).map_err(refused)?;
+        let mut route =
+            route(&shared.market, request, &job, policy.as_ref(), (now, seed), conversation.as_ref())
+                .map_err(refused)?;
+        route.request_hash = request_hash;
+        route.preset = preset;
         let total = DurationMs(u64::try_from(shared.config.timeouts.total.as_millis()).unwrap_or(u64::MAX));
         let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));
         let mut draft = Draft::new(&job, &route, now);

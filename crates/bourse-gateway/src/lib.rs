@@ -26,6 +26,7 @@ mod market;
 mod metrics;
 mod node;
 mod phase;
+mod policy;
 mod ports;
 mod provider;
 mod quality;
@@ -41,9 +42,9 @@ mod upstream;
 
 pub use body::Body;
 pub use config::{
-    ANSWER_BYTES_MAX, CONNECTIONS_MAX, Durability, ERROR_BYTES_MAX, GatewayConfig, HEAD_BYTES_MAX,
+    ANSWER_BYTES_MAX, Alias, CONNECTIONS_MAX, Durability, ERROR_BYTES_MAX, GatewayConfig, HEAD_BYTES_MAX,
     HEADERS_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX,
-    POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, ProviderConfig, ProviderModel, Timeouts,
+    POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, Preset, ProviderConfig, ProviderModel, Timeouts,
 };
 pub use decisions::{DECISION_FILE_BYTES, DECISION_FILE_SUFFIX, PENDING_BYTES_MAX, Recorder, decision_files};
 pub use failure::{Failure, FailureClass};

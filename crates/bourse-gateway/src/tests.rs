@@ -1,8 +1,9 @@
 //! Whole requests through a whole gateway: fake money, scripted sellers, paused time.
 
-mod fakes;
+pub(crate) mod fakes;
 mod faults;
 mod life;
+mod names;
 mod nodes;
 mod socket;
 mod spans;

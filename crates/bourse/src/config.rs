@@ -10,6 +10,7 @@ mod explain;
 mod fields;
 pub mod kinds;
 mod layers;
+mod names;
 mod sellers;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ mod tests;
 pub use explain::Explained;
 pub use fields::{FIELDS, Field};
 pub use layers::{ConfigError, Flag, Layers, Loaded};
+pub use names::{AliasSection, PresetSection};
 pub use sellers::{ProviderModelSection, ProviderSection};
 
 use bourse_types::{NanoUsd, PicoUsdPerToken};
@@ -68,6 +70,12 @@ pub struct Config {
     /// Hosted APIs that this market resells.
     #[serde(default)]
     pub provider: Vec<ProviderSection>,
+    /// Other names of models.
+    #[serde(default)]
+    pub alias: Vec<AliasSection>,
+    /// Members that requests may name instead of writing them.
+    #[serde(default)]
+    pub preset: Vec<PresetSection>,
 }
 
 /// The public API and its limits.

@@ -1,8 +1,10 @@
 //! From configuration to what each role is told: the last place where text is parsed.
 
 mod key;
+mod names;
 mod sellers;
 
+pub use names::{ALIAS_MODELS_MAX, ALIASES_MAX, PRESET_BYTES_MAX, PRESETS_MAX};
 pub use sellers::MODELS_MAX;
 
 use crate::config::{self, Config, ConfigError, Environment};
@@ -37,6 +39,24 @@ pub enum WiringError {
         /// Why.
         #[source]
         source: bourse_types::SlugError,
+    },
+    /// A name that cannot be one.
+    #[error("{field} cannot be used: {why}")]
+    #[diagnostic(help("`bourse config explain` shows what it means"))]
+    Unusable {
+        /// Which field.
+        field: String,
+        /// Why.
+        why: String,
+    },
+    /// Two of one name.
+    #[error("two {what} are called `{name}`")]
+    #[diagnostic(help("keep one"))]
+    NameTwice {
+        /// Of what.
+        what: &'static str,
+        /// The name.
+        name: String,
     },
     /// Two sellers of one name.
     #[error("two sellers are called `{0}`")]
@@ -198,7 +218,9 @@ pub fn gateway(config: &Config, environment: &Environment) -> Result<GatewayConf
     let providers = providers(config, environment)?;
     let traces =
         traces::endpoint(config, environment).map(|_| Arc::new(TraceParent) as Arc<dyn TraceContext>);
-    Ok(GatewayConfig { durability, timeouts, providers, traces, ..GatewayConfig::default() })
+    let aliases = names::aliases(&config.alias)?;
+    let presets = names::presets(&config.preset)?;
+    Ok(GatewayConfig { durability, timeouts, providers, aliases, presets, traces, ..GatewayConfig::default() })
 }
 
 fn providers(config: &Config, environment: &Environment) -> Result<Vec<ProviderConfig>, WiringError> {

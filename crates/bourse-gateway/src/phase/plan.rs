@@ -8,8 +8,8 @@ use super::wishes::{demand, preferences};
 use crate::conversation::Conversation;
 use crate::market::{Book, Market};
 use bourse_market::{
-    ATTEMPTS_MAX, Availability, Demand, OfferIndex, Plan, PlanError, Preferences, Rejection, Supports,
-    diagnose,
+    ATTEMPTS_MAX, Availability, Demand, OfferIndex, Plan, PlanError, Policy, Preferences, Rejection,
+    Supports, diagnose,
 };
 use bourse_types::{Digest32, ModelSlug, RequestId, UnixMs};
 use bourse_wire::dialect::Job;
@@ -31,6 +31,10 @@ pub(crate) struct Route {
     pub(crate) book: Arc<Book>,
     digest: Digest32,
     pub(crate) preferences: Preferences,
+    /// Of the bytes that the buyer sent, where a preset changed them.
+    pub(crate) request_hash: Option<Digest32>,
+    /// The preset that was merged into the request.
+    pub(crate) preset: Option<String>,
 }
 
 impl Route {
@@ -50,10 +54,14 @@ pub(crate) fn route(
     market: &Market,
     request: RequestId,
     job: &Job,
+    policy: Option<&Policy>,
     at: (UnixMs, u64),
     conversation: Option<&Conversation>,
 ) -> Result<Route, ApiError> {
-    let preferences = preferences(job)?;
+    let mut preferences = preferences(job)?;
+    if let Some(policy) = policy {
+        preferences = preferences.tightened_by(policy);
+    }
     let demand = demand_of_all(job, &preferences);
     let (book, plan, digest) = market.plan(request, &demand, at, conversation);
     let plan = match plan {
@@ -66,7 +74,7 @@ pub(crate) fn route(
         Some(Leg { book: Arc::clone(&book), index: *index, model })
     };
     let legs = plan.attempts.iter().filter_map(leg).collect();
-    Ok(Route { legs, plan, book, digest, preferences })
+    Ok(Route { legs, plan, book, digest, preferences, request_hash: None, preset: None })
 }
 
 /// What a job asks, with its fallback models.

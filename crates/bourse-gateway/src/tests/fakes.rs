@@ -10,8 +10,8 @@ use bourse_types::{
 };
 use bourse_wire::funds::{
     ActivityQuery, ActivityRow, BoxFuture, CommitTicket, Funds, FundsError, Generation, GenerationNote,
-    HoldExtension, HoldRequest, KeyGrant, KeyRecord, KeyRole, KeyStatus, LimitReset, PolicyId, Records,
-    Settled, Settlement, SpendWindows,
+    HoldExtension, HoldRequest, KeyGrant, KeyRecord, KeyRole, KeyStatus, LimitReset, PolicyId, PolicyText,
+    Records, Settled, Settlement, SpendWindows,
 };
 use bourse_wire::receipt::{Checkpoint, Receipt, ReceiptDocument};
 use bytes::Bytes;
@@ -32,7 +32,7 @@ pub(super) const KEY: &str = "sk-test";
 pub(super) const MODEL: &str = "acme/one";
 
 /// One account, kept exactly.
-pub(super) struct FakeFunds {
+pub(crate) struct FakeFunds {
     state: Mutex<FundsState>,
     pub(super) durable_after: Duration,
 }
@@ -42,12 +42,27 @@ struct FundsState {
     available: u64,
     holds: HashMap<RequestId, u64>,
     receipts: Vec<Receipt>,
+    policies: HashMap<PolicyId, Arc<str>>,
+    /// Those of the one account.
+    account_policy: Option<PolicyId>,
 }
 
 impl FakeFunds {
-    pub(super) fn with(available: u64) -> Arc<Self> {
+    pub(crate) fn with(available: u64) -> Arc<Self> {
         let state = Mutex::new(FundsState { available, ..FundsState::default() });
         Arc::new(Self { state, durable_after: Duration::from_millis(3) })
+    }
+
+    /// Keeps a policy for whoever asks for it.
+    pub(crate) fn keep_policy(&self, text: PolicyText) {
+        self.state.lock().policies.insert(text.id(), text.into_text());
+    }
+
+    /// Keeps a policy and binds the account by it.
+    pub(super) fn bind(&self, text: &str) {
+        let text = PolicyText::parse(text).unwrap();
+        self.state.lock().account_policy = Some(text.id());
+        self.keep_policy(text);
     }
 
     pub(super) fn available(&self) -> u64 {
@@ -66,7 +81,11 @@ impl FakeFunds {
 impl Funds for FakeFunds {
     fn authenticate(&self, key: &KeyHash, _: UnixMs) -> Result<KeyGrant, FundsError> {
         let known = KeyHash(Sha256::digest(KEY.as_bytes()).into());
-        if *key == known { Ok(KeyGrant::new(known, AccountId(7))) } else { Err(FundsError::UnknownKey) }
+        if *key != known {
+            return Err(FundsError::UnknownKey);
+        }
+        let account_policy = self.state.lock().account_policy;
+        Ok(KeyGrant { account_policy, ..KeyGrant::new(known, AccountId(7)) })
     }
 
     fn hold(&self, request: &HoldRequest) -> Result<(), FundsError> {
@@ -134,8 +153,8 @@ impl Records for FakeFunds {
         Ok(Vec::new())
     }
 
-    fn policy(&self, _: &PolicyId) -> Result<Option<Arc<str>>, FundsError> {
-        Ok(None)
+    fn policy(&self, id: &PolicyId) -> Result<Option<Arc<str>>, FundsError> {
+        Ok(self.state.lock().policies.get(id).cloned())
     }
 
     fn key_status(&self, key: &KeyHash, now: UnixMs) -> Result<KeyStatus, FundsError> {

@@ -240,4 +240,8 @@ pub(super) const TABLE_FIELDS: &[(&str, &str, &str)] = &[
         "true or false",
         "whether the model's author allows training on its answers",
     ),
+    ("alias.name", "", "what buyers write, such as ~acme/swift-latest or fast"),
+    ("alias.models", "slugs", "what it stands for, the newest first: the first that somebody sells"),
+    ("preset.name", "", "what buyers write behind @preset/ or in `preset`"),
+    ("preset.request", "members", "what it adds to a request that names it; the request's own members win"),
 ];

@@ -155,7 +155,14 @@ fn paths(at: &str, table: &Value, out: &mut Vec<String>) {
 
 #[test]
 fn the_tables_that_may_stand_many_times_are_documented_whole() {
-    let config = Config { provider: vec![full_provider()], ..Config::default() };
+    let alias = AliasSection::default();
+    let preset = PresetSection::default();
+    let config = Config {
+        provider: vec![full_provider()],
+        alias: vec![alias],
+        preset: vec![preset],
+        ..Config::default()
+    };
     let value = Value::serialize(config).unwrap();
     let mut want = Vec::new();
     for (name, items) in value.as_dict().unwrap() {
