@@ -91,6 +91,8 @@ pub struct GatewayConfig {
     pub timeouts: Timeouts,
     /// Hosted APIs that are resold.
     pub providers: Vec<ProviderConfig>,
+    /// Lists of models that are followed.
+    pub lists: Vec<FollowedList>,
     /// Other names of models.
     pub aliases: Vec<Alias>,
     /// Members that requests may name instead of writing them.
@@ -136,6 +138,75 @@ pub struct ProviderConfig {
     pub api_key: Option<Secret>,
     /// What it sells.
     pub models: Vec<ProviderModel>,
+}
+
+/// A provider's list of models that is followed. What is in [`ProviderConfig::models`] is not taken from it.
+#[derive(Debug, Clone)]
+pub struct FollowedList {
+    /// Whose; one of the configured providers.
+    pub provider: SellerName,
+    /// What becomes of listed models: the first rule that means one decides.
+    pub rules: Vec<LiveRule>,
+    /// How often it is asked for.
+    pub every: Duration,
+}
+
+/// How often a list is asked for when nobody says.
+pub const LIST_EVERY_DEFAULT: Duration = Duration::from_mins(15);
+
+/// A name with at most one `*`, which stands for any part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    before: String,
+    /// None: no `*`.
+    after: Option<String>,
+}
+
+impl Pattern {
+    /// Reads a pattern; none with more than one `*`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (before, after) =
+            text.split_once('*').map_or((text, None), |(before, after)| (before, Some(after)));
+        let one = after.is_none_or(|after| !after.contains('*'));
+        one.then(|| Self { before: before.to_owned(), after: after.map(str::to_owned) })
+    }
+
+    /// Whether it has a `*`.
+    pub fn is_open(&self) -> bool {
+        self.after.is_some()
+    }
+
+    /// What `*` stands for in a name; nothing in particular where there is none. None when it does not mean the name.
+    pub(crate) fn part_of<'n>(&self, name: &'n str) -> Option<&'n str> {
+        match &self.after {
+            None => (name == self.before).then_some(""),
+            Some(after) => name.strip_prefix(self.before.as_str())?.strip_suffix(after.as_str()),
+        }
+    }
+
+    /// The name with a part in place of `*`.
+    pub(crate) fn with(&self, part: &str) -> String {
+        self.after.as_ref().map_or_else(|| self.before.clone(), |after| [&self.before, part, after].concat())
+    }
+}
+
+/// What becomes of models that a seller lists.
+#[derive(Debug, Clone)]
+pub struct LiveRule {
+    /// Which of the seller's names it means.
+    pub names: Pattern,
+    /// Those that it does not mean nevertheless; they are not offered.
+    pub except: Vec<Pattern>,
+    /// The slug that buyers write, with what `*` stands for in the seller's name.
+    pub slug: Pattern,
+    /// Everything else, but for what is told by the list. Its prices, when there are any, go before the list's.
+    pub template: ProviderModel,
+    /// What is added to the list's prices, in 1/10,000.
+    pub markup_bps: u32,
+    /// Whether the template's context goes before the list's.
+    pub has_context: bool,
+    /// Whether the template's capabilities go before the list's.
+    pub has_supports: bool,
 }
 
 /// One model of a provider.

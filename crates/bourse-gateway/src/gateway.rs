@@ -102,7 +102,7 @@ impl From<ApiError> for Refused {
 impl Gateway {
     /// A gateway that serves nothing yet.
     pub fn new(config: GatewayConfig, ports: Ports) -> Result<Self, MarketError> {
-        let market = Arc::new(Market::new(&config.providers)?);
+        let market = Arc::new(Market::new(&config.providers, &config.lists)?);
         let hub = Hub::default();
         for admission in &config.nodes {
             hub.admit(admission.clone());

@@ -22,6 +22,7 @@ mod gate;
 mod gateway;
 mod head_clock;
 mod io;
+mod lists;
 mod market;
 mod metrics;
 mod node;
@@ -42,14 +43,16 @@ mod upstream;
 
 pub use body::Body;
 pub use config::{
-    ANSWER_BYTES_MAX, Alias, CONNECTIONS_MAX, Durability, ERROR_BYTES_MAX, GatewayConfig, HEAD_BYTES_MAX,
-    HEADERS_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX,
-    POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, Preset, ProviderConfig, ProviderModel, Timeouts,
+    ANSWER_BYTES_MAX, Alias, CONNECTIONS_MAX, Durability, ERROR_BYTES_MAX, FollowedList, GatewayConfig,
+    HEAD_BYTES_MAX, HEADERS_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX, LIST_EVERY_DEFAULT, LiveRule, NODES_MAX,
+    NodeAdmission, PEEK_BYTES_MAX, POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, Pattern, Preset, ProviderConfig,
+    ProviderModel, Timeouts,
 };
 pub use decisions::{DECISION_FILE_BYTES, DECISION_FILE_SUFFIX, PENDING_BYTES_MAX, Recorder, decision_files};
 pub use failure::{Failure, FailureClass};
 pub use gateway::{EXPLAIN_HEADER, GENERATION_HEADER, Gateway, RECEIPT_HEADER};
 pub use io::{Io, NetConnect, Pipe};
+pub use lists::{LIST_BYTES_MAX, LIST_WITHIN, RETRY_FIRST};
 pub use market::MarketError;
 pub use node::hub::NodeLinkError;
 pub use ports::{AdminPort, Clock, Connect, Entropy, Ports, SystemClock, Target};

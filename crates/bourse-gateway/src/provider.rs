@@ -168,6 +168,25 @@ impl Provider {
         };
         send(&self.pool, connect, &self.target, connect_within, request).await
     }
+
+    /// Asks for what stands at a path below the base URL, and waits for the head of the answer.
+    pub(crate) async fn get(
+        &self,
+        connect: &dyn Connect,
+        connect_within: Duration,
+        path: &str,
+    ) -> Result<(response::Parts, Exchange), UpstreamError> {
+        // The base path was part of a URL, and the paths below it are constants.
+        let uri: Uri = format!("{}{path}", self.base_path).parse().unwrap_or_default();
+        let request = || {
+            let mut request = Request::new(Full::new(Bytes::new()));
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = self.headers.clone();
+            request.headers_mut().remove(header::CONTENT_TYPE);
+            request
+        };
+        send(&self.pool, connect, &self.target, connect_within, request).await
+    }
 }
 
 #[cfg(test)]

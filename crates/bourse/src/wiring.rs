@@ -5,12 +5,12 @@ mod names;
 mod sellers;
 
 pub use names::{ALIAS_MODELS_MAX, ALIASES_MAX, PRESET_BYTES_MAX, PRESETS_MAX};
-pub use sellers::MODELS_MAX;
+pub use sellers::{LIST_MINUTES_MAX, MARKUP_BPS_MAX, MODELS_MAX};
 
 use crate::config::{self, Config, ConfigError, Environment};
 use crate::runtime::traces::{self, TraceParent};
 use bourse_exchange::{ByokTerms, ExchangeConfig};
-use bourse_gateway::{Durability, GatewayConfig, ProviderConfig, Timeouts, TraceContext};
+use bourse_gateway::{Durability, FollowedList, GatewayConfig, ProviderConfig, Timeouts, TraceContext};
 use bourse_types::{ModelSlug, PriceSchedule, SellerName};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -215,15 +215,28 @@ pub fn gateway(config: &Config, environment: &Environment) -> Result<GatewayConf
         drain: Duration::from_millis(gateway.drain_timeout_ms),
         ..Timeouts::default()
     };
-    let providers = providers(config, environment)?;
+    let (providers, lists): (Vec<_>, Vec<_>) = providers(config, environment)?.into_iter().unzip();
+    let lists = lists.into_iter().flatten().collect();
     let traces =
         traces::endpoint(config, environment).map(|_| Arc::new(TraceParent) as Arc<dyn TraceContext>);
     let aliases = names::aliases(&config.alias)?;
     let presets = names::presets(&config.preset)?;
-    Ok(GatewayConfig { durability, timeouts, providers, aliases, presets, traces, ..GatewayConfig::default() })
+    Ok(GatewayConfig {
+        durability,
+        timeouts,
+        providers,
+        lists,
+        aliases,
+        presets,
+        traces,
+        ..GatewayConfig::default()
+    })
 }
 
-fn providers(config: &Config, environment: &Environment) -> Result<Vec<ProviderConfig>, WiringError> {
+fn providers(
+    config: &Config,
+    environment: &Environment,
+) -> Result<Vec<(ProviderConfig, Option<FollowedList>)>, WiringError> {
     if config.provider.len() > PROVIDERS_MAX {
         let (value, max) = (config.provider.len() as u64, PROVIDERS_MAX as u64);
         return Err(WiringError::TooLarge { field: "the number of providers", value, max });

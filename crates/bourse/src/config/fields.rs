@@ -201,7 +201,16 @@ pub(super) const TABLE_FIELDS: &[(&str, &str, &str)] = &[
         "words",
         "what its models can do; names, or changes with + and - of what the kind can",
     ),
-    ("provider.model.id", "slug", "the name that buyers write"),
+    (
+        "provider.list_minutes",
+        "minutes",
+        "between two looks at its list of models, where a model's names have a *",
+    ),
+    (
+        "provider.model.id",
+        "slug",
+        "the name that buyers write; with a * a rule about the models that the provider lists",
+    ),
     ("provider.model.upstream_id", "", "the name that the provider knows; the slug when left out"),
     ("provider.model.variant", "", "tells it from other offers of the same model: sold by name/variant"),
     (
@@ -240,6 +249,12 @@ pub(super) const TABLE_FIELDS: &[(&str, &str, &str)] = &[
         "true or false",
         "whether the model's author allows training on its answers",
     ),
+    (
+        "provider.model.except",
+        "names",
+        "names in the provider's list that are not offered; each may have a *",
+    ),
+    ("provider.model.markup_bps", "1/10,000", "what is added to the prices that the list tells"),
     ("alias.name", "", "what buyers write, such as ~acme/swift-latest or fast"),
     ("alias.models", "slugs", "what it stands for, the newest first: the first that somebody sells"),
     ("preset.name", "", "what buyers write behind @preset/ or in `preset`"),

@@ -124,6 +124,8 @@ fn full_provider() -> ProviderSection {
         trains_on_prompts: Some(false),
         zdr: Some(false),
         is_distillable: Some(false),
+        except: Some(Vec::new()),
+        markup_bps: Some(0),
     };
     ProviderSection {
         name: String::new(),
@@ -136,6 +138,7 @@ fn full_provider() -> ProviderSection {
         trains_on_prompts: Some(false),
         zdr: Some(false),
         supports: Some(Vec::new()),
+        list_minutes: Some(1),
         model: vec![model],
     }
 }
