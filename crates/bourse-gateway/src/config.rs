@@ -3,7 +3,7 @@
 use crate::secret::Secret;
 use crate::traces::TraceContext;
 use bourse_market::{DataPolicy, Operations, Quantization, ServiceTier, Supports, Unit};
-use bourse_types::{DurationMs, ModelSlug, NodeId, PriceSchedule, SellerName};
+use bourse_types::{AccountId, DurationMs, KeyHash, ModelSlug, NodeId, PriceSchedule, SellerName};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +91,10 @@ pub struct GatewayConfig {
     pub timeouts: Timeouts,
     /// Hosted APIs that are resold.
     pub providers: Vec<ProviderConfig>,
+    /// Buyers' own keys at sellers.
+    pub byok: Vec<ByokKey>,
+    /// The market's fee on the list price where one of them served, in 1/10,000.
+    pub byok_fee_bps: u32,
     /// Lists of models that are followed.
     pub lists: Vec<FollowedList>,
     /// Other names of models.
@@ -138,6 +142,36 @@ pub struct ProviderConfig {
     pub api_key: Option<Secret>,
     /// What it sells.
     pub models: Vec<ProviderModel>,
+}
+
+/// When a buyer's own key serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByokMode {
+    /// Before what the market resells.
+    Prioritized,
+    /// After it.
+    Fallback,
+    /// Before it, and nothing else does.
+    Always,
+}
+
+/// A buyer's own key at a seller.
+#[derive(Debug, Clone)]
+pub struct ByokKey {
+    /// Whose.
+    pub account: AccountId,
+    /// At which of the configured providers.
+    pub provider: SellerName,
+    /// The key.
+    pub key: Secret,
+    /// When it serves.
+    pub mode: ByokMode,
+    /// For which slugs; empty: for all.
+    pub models: Vec<Pattern>,
+    /// For which of the account's keys; empty: for all.
+    pub keys: Vec<KeyHash>,
+    /// For which `user` of requests; empty: for all.
+    pub users: Vec<String>,
 }
 
 /// A provider's list of models that is followed. What is in [`ProviderConfig::models`] is not taken from it.

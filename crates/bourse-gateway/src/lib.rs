@@ -11,6 +11,7 @@
 
 pub mod adapter;
 mod body;
+mod byok;
 mod config;
 mod conversation;
 mod deadline;
@@ -42,11 +43,12 @@ mod traces;
 mod upstream;
 
 pub use body::Body;
+pub use byok::OWN_KEYS_MAX;
 pub use config::{
-    ANSWER_BYTES_MAX, Alias, CONNECTIONS_MAX, Durability, ERROR_BYTES_MAX, FollowedList, GatewayConfig,
-    HEAD_BYTES_MAX, HEADERS_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX, LIST_EVERY_DEFAULT, LiveRule, NODES_MAX,
-    NodeAdmission, PEEK_BYTES_MAX, POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, Pattern, Preset, ProviderConfig,
-    ProviderModel, Timeouts,
+    ANSWER_BYTES_MAX, Alias, ByokKey, ByokMode, CONNECTIONS_MAX, Durability, ERROR_BYTES_MAX, FollowedList,
+    GatewayConfig, HEAD_BYTES_MAX, HEADERS_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX, LIST_EVERY_DEFAULT,
+    LiveRule, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX, POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, Pattern, Preset,
+    ProviderConfig, ProviderModel, Timeouts,
 };
 pub use decisions::{DECISION_FILE_BYTES, DECISION_FILE_SUFFIX, PENDING_BYTES_MAX, Recorder, decision_files};
 pub use failure::{Failure, FailureClass};

@@ -7,8 +7,8 @@ use crate::config::{FollowedList, ProviderConfig, ProviderModel};
 use crate::conversation::Conversation;
 use crate::decisions::{Anew, Journal, Taken};
 use crate::failure::Failure;
-use crate::metrics::{OFFERS_LABELLED_MAX, Tallies, Tally};
 use crate::lists::Live;
+use crate::metrics::{OFFERS_LABELLED_MAX, Tallies, Tally};
 use crate::node::NodeHandle;
 use crate::provider::{Provider, ProviderError, Upstream};
 use crate::traces::AttemptTrace;
@@ -323,6 +323,18 @@ impl Market {
         self.state.lock().journal.bytes()
     }
 
+    /// Plans on the book in force beside the plan of the request: nothing is noted, and no cache is looked for.
+    pub(crate) fn plan_beside(
+        &self,
+        demand: &Demand<'_>,
+        (now, seed): (UnixMs, u64),
+    ) -> Option<(Arc<Book>, Plan, Digest32)> {
+        let state = self.state.lock();
+        let plan = plan(&state.book.snapshot, &state.health, demand, now, seed).ok()?;
+        let digest = plan_digest(&Ok(plan.clone()));
+        Some((Arc::clone(&state.book), plan, digest))
+    }
+
     /// The events of the journal that wait.
     pub(crate) fn take_decisions(&self, anew: Anew) -> Taken {
         let State { book, health, journal, .. } = &mut *self.state.lock();
@@ -348,7 +360,7 @@ impl Market {
     /// Notes that an attempt starts.
     pub(crate) fn start(self: &Arc<Self>, book: &Arc<Book>, index: OfferIndex) -> Attempt {
         let (market, trace) = (Arc::clone(self), AttemptTrace::default());
-        let attempt = Attempt { market, book: Arc::clone(book), index, is_open: true, trace };
+        let attempt = Attempt { market, book: Arc::clone(book), index, is_open: true, trace, own: None };
         attempt.with_health(|state, index| {
             state.health.on_start(index);
             state.journal.started(index);
@@ -365,6 +377,8 @@ pub(crate) struct Attempt {
     index: OfferIndex,
     is_open: bool,
     pub(crate) trace: AttemptTrace,
+    /// Who is asked with the buyer's own key; none: the offer's seller with the market's.
+    pub(crate) own: Option<Seller>,
 }
 
 impl Attempt {
@@ -375,8 +389,8 @@ impl Attempt {
 
     /// See [`Provider::without_key`].
     pub(crate) fn without_key(&self, failure: Failure) -> Failure {
-        match self.book.seller(self.index) {
-            Some((_, seller)) => seller.without_key(failure),
+        match self.own.as_ref().or(self.book.seller(self.index).map(|(_, seller)| seller)) {
+            Some(seller) => seller.without_key(failure),
             None => failure,
         }
     }

@@ -1,5 +1,6 @@
 //! Whole requests through a whole gateway: fake money, scripted sellers, paused time.
 
+mod byok;
 pub(crate) mod fakes;
 mod faults;
 mod life;

@@ -6,6 +6,7 @@
 //! configuration: a provider names the environment variable or the file that holds its key, and only the start of
 //! the market reads it.
 
+mod byok;
 mod explain;
 mod fields;
 pub mod kinds;
@@ -15,6 +16,7 @@ mod sellers;
 #[cfg(test)]
 mod tests;
 
+pub use byok::ByokSection;
 pub use explain::Explained;
 pub use fields::{FIELDS, Field};
 pub use layers::{ConfigError, Flag, Layers, Loaded};
@@ -70,6 +72,9 @@ pub struct Config {
     /// Hosted APIs that this market resells.
     #[serde(default)]
     pub provider: Vec<ProviderSection>,
+    /// Buyers' own keys at providers.
+    #[serde(default)]
+    pub byok: Vec<ByokSection>,
     /// Other names of models.
     #[serde(default)]
     pub alias: Vec<AliasSection>,

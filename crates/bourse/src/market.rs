@@ -135,6 +135,7 @@ impl Market {
             .map_err(|error| cannot_open(&data_dir, error))?;
         let exchange = Arc::new(exchange);
         let key = operator_key(&data_dir, &exchange)?;
+        gateway_config.byok = wiring::byok(&config, &environment, |name| exchange.account(name))?;
         let entropy = Entropy::of_system().map_err(no_randomness)?;
         let admin_token = token()?;
         gateway_config.admin_token = Some(Secret::new(admin_token.as_str()));

@@ -1,9 +1,11 @@
 //! From configuration to what each role is told: the last place where text is parsed.
 
+mod byok;
 mod key;
 mod names;
 mod sellers;
 
+pub use byok::{BYOK_FILTER_MAX, BYOK_MAX, byok};
 pub use names::{ALIAS_MODELS_MAX, ALIASES_MAX, PRESET_BYTES_MAX, PRESETS_MAX};
 pub use sellers::{LIST_MINUTES_MAX, MARKUP_BPS_MAX, MODELS_MAX};
 
@@ -219,12 +221,14 @@ pub fn gateway(config: &Config, environment: &Environment) -> Result<GatewayConf
     let lists = lists.into_iter().flatten().collect();
     let traces =
         traces::endpoint(config, environment).map(|_| Arc::new(TraceParent) as Arc<dyn TraceContext>);
+    let byok_fee_bps = share("exchange.byok_fee_bps", config.exchange.byok_fee_bps)?;
     let aliases = names::aliases(&config.alias)?;
     let presets = names::presets(&config.preset)?;
     Ok(GatewayConfig {
         durability,
         timeouts,
         providers,
+        byok_fee_bps,
         lists,
         aliases,
         presets,

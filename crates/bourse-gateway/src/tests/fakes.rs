@@ -5,13 +5,13 @@ use crate::{
     Timeouts,
 };
 use bourse_types::{
-    AccountId, Digest32, KeyHash, ModelSlug, NanoUsd, PicoUsdPerToken, PriceSchedule, RequestId, SellerName,
-    UnixMs,
+    AccountId, Charge, Digest32, KeyHash, ModelSlug, NanoUsd, PicoUsdPerToken, PriceSchedule, RequestId,
+    SellerName, UnixMs,
 };
 use bourse_wire::funds::{
-    ActivityQuery, ActivityRow, BoxFuture, CommitTicket, Funds, FundsError, Generation, GenerationNote,
-    HoldExtension, HoldRequest, KeyGrant, KeyRecord, KeyRole, KeyStatus, LimitReset, PolicyId, PolicyText,
-    Records, Settled, Settlement, SpendWindows,
+    ActivityQuery, ActivityRow, Billing, BoxFuture, CommitTicket, Funds, FundsError, Generation,
+    GenerationNote, HoldExtension, HoldRequest, KeyGrant, KeyRecord, KeyRole, KeyStatus, LimitReset,
+    PolicyId, PolicyText, Records, Settled, Settlement, SpendWindows,
 };
 use bourse_wire::receipt::{Checkpoint, Receipt, ReceiptDocument};
 use bytes::Bytes;
@@ -30,6 +30,8 @@ use tokio::time::Instant;
 
 pub(crate) const KEY: &str = "sk-test";
 pub(crate) const MODEL: &str = "acme/one";
+/// The market's fee where an own key served.
+pub(crate) const BYOK_FEE_BPS: u32 = 500;
 
 /// One account, kept exactly.
 pub(crate) struct FakeFunds {
@@ -42,6 +44,8 @@ struct FundsState {
     available: u64,
     holds: HashMap<RequestId, u64>,
     receipts: Vec<Receipt>,
+    /// List prices that buyers' own sellers billed.
+    byok: Vec<NanoUsd>,
     policies: HashMap<PolicyId, Arc<str>>,
     /// Those of the one account.
     account_policy: Option<PolicyId>,
@@ -51,6 +55,11 @@ impl FakeFunds {
     pub(crate) fn with(available: u64) -> Arc<Self> {
         let state = Mutex::new(FundsState { available, ..FundsState::default() });
         Arc::new(Self { state, durable_after: Duration::from_millis(3) })
+    }
+
+    /// List prices that buyers' own sellers billed.
+    pub(crate) fn byok(&self) -> Vec<NanoUsd> {
+        self.state.lock().byok.clone()
     }
 
     /// Keeps a policy for whoever asks for it.
@@ -112,7 +121,13 @@ impl Funds for FakeFunds {
 
     fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError> {
         let mut state = self.state.lock();
-        let receipt = settlement.receipt;
+        let mut receipt = settlement.receipt;
+        if settlement.billing == Billing::Byok {
+            let list = receipt.charge.total;
+            state.byok.push(list);
+            let fee = list.share_bps_floor(BYOK_FEE_BPS).unwrap();
+            receipt.charge = Charge { request: fee, total: fee, ..Charge::ZERO };
+        }
         let held = state.holds.remove(&receipt.request).ok_or(FundsError::NoHold)?;
         let cost = receipt.charge.total;
         assert!(cost.0 <= held, "charged {cost} of {held} held");

@@ -123,7 +123,7 @@ fn openai(entry: &Value) -> Option<Listed> {
     let words = |list: &Vec<Value>| list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
     let modalities = entry.pointer("/architecture/input_modalities").and_then(Value::as_array);
     // Pictures at a price of their own cannot be billed by tokens: better not taken than not paid.
-    let image_is_free = entry.pointer("/pricing/image").is_none_or(|price| is_zero(price));
+    let image_is_free = entry.pointer("/pricing/image").is_none_or(is_zero);
     Some(Listed {
         id: text(entry, "/id")?,
         context_tokens: context,

@@ -158,10 +158,21 @@ fn paths(at: &str, table: &Value, out: &mut Vec<String>) {
 
 #[test]
 fn the_tables_that_may_stand_many_times_are_documented_whole() {
+    let list = || Some(Vec::new());
+    let byok = ByokSection {
+        api_key_env: Some(String::new()),
+        api_key_file: Some("k".into()),
+        mode: Some(String::new()),
+        models: list(),
+        keys: list(),
+        users: list(),
+        ..ByokSection::default()
+    };
     let alias = AliasSection::default();
     let preset = PresetSection::default();
     let config = Config {
         provider: vec![full_provider()],
+        byok: vec![byok],
         alias: vec![alias],
         preset: vec![preset],
         ..Config::default()
