@@ -294,13 +294,13 @@ impl Exchange {
             AdminRequest::DisableKey { key } => self.switch_key(&key, Change::Set(true), now),
             AdminRequest::EnableKey { key } => self.switch_key(&key, Change::Set(false), now),
             AdminRequest::KeyPolicy { key, policy } => {
-                let policy = policy.as_deref().map(PolicyText::parse).transpose()?;
+                let policy = policy.as_deref().map(PolicyText::of_owner).transpose()?;
                 let id = policy.as_ref().map(|policy| policy.id().to_string());
                 self.patch_key(&key, KeyPatch { policy: Change::Set(policy), ..KeyPatch::default() }, now)?;
                 Ok(AdminReply::Policy { id })
             }
             AdminRequest::AccountPolicy { account, policy } => {
-                let policy = policy.as_deref().map(PolicyText::parse).transpose()?;
+                let policy = policy.as_deref().map(PolicyText::of_owner).transpose()?;
                 let id = self.shared.change(|core| {
                     let account = customer(core, &account)?;
                     core.set_account_policy(account, policy).map_err(AdminError::from)

@@ -22,7 +22,7 @@ use crate::record::put_checkpoint;
 use crate::store::{SqliteJournal, reader};
 use bourse_ledger::{Journal, JournalError, Position, Snapshot};
 use bourse_proof::sign::Signer;
-use bourse_types::{Digest32, RequestId, TransferId, UnixMs};
+use bourse_types::{AccountId, Digest32, RequestId, TransferId, UnixMs};
 use bourse_wire::funds::{CommitTicket, FundsError};
 use parking_lot::{Condvar, Mutex};
 use std::path::Path;
@@ -165,6 +165,11 @@ impl Exchange {
     /// The exchange's public key, as checkpoints and receipts name it.
     pub fn public_key(&self) -> Digest32 {
         self.shared.signer.public()
+    }
+
+    /// The account of that name, if the books have one.
+    pub fn account(&self, name: &str) -> Option<AccountId> {
+        self.shared.core.lock().names.account(name)
     }
 
     /// Commits the open group now, if there is one. Returns the number of the last durable group.

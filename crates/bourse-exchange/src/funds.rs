@@ -43,6 +43,10 @@ impl Funds for Exchange {
         }
     }
 
+    fn byok_fee(&self, grant: &KeyGrant, list: NanoUsd, now: UnixMs) -> Option<NanoUsd> {
+        self.shared.core.lock().byok_fee(&grant.key_digest, list, &self.shared.config.byok, now).ok()
+    }
+
     fn durable(&self, ticket: CommitTicket) -> BoxFuture<'static, Result<(), FundsError>> {
         let mut progress = self.shared.progress.subscribe();
         if progress.borrow_and_update().durable < ticket.0 {

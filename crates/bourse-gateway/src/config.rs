@@ -3,7 +3,7 @@
 use crate::secret::Secret;
 use crate::traces::TraceContext;
 use bourse_market::{DataPolicy, Operations, Quantization, ServiceTier, Supports, Unit};
-use bourse_types::{DurationMs, ModelSlug, NodeId, PriceSchedule, SellerName};
+use bourse_types::{AccountId, DurationMs, KeyHash, ModelSlug, NodeId, PriceSchedule, SellerName};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,12 +91,42 @@ pub struct GatewayConfig {
     pub timeouts: Timeouts,
     /// Hosted APIs that are resold.
     pub providers: Vec<ProviderConfig>,
+    /// Buyers' own keys at sellers.
+    pub byok: Vec<ByokKey>,
+    /// The market's fee on the list price where one of them served, in 1/10,000.
+    pub byok_fee_bps: u32,
+    /// Lists of models that are followed.
+    pub lists: Vec<FollowedList>,
+    /// Other names of models.
+    pub aliases: Vec<Alias>,
+    /// Members that requests may name instead of writing them.
+    pub presets: Vec<Preset>,
     /// Nodes that may connect.
     pub nodes: Vec<NodeAdmission>,
     /// What `POST /admin` asks for; none closes it.
     pub admin_token: Option<Secret>,
     /// Who keeps the spans; none where nobody does.
     pub traces: Option<Arc<dyn TraceContext>>,
+}
+
+/// Another name of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The name, without the `~` that it may begin with.
+    pub name: ModelSlug,
+    /// Whether it begins with `~`, as names of the newest of a family do.
+    pub is_tilde: bool,
+    /// What it stands for: the first that somebody sells at a known price.
+    pub models: Vec<ModelSlug>,
+}
+
+/// Members that requests may name instead of writing them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preset {
+    /// The name behind `@preset/`.
+    pub name: String,
+    /// One JSON object of request members.
+    pub members_json: String,
 }
 
 /// One hosted API.
@@ -112,6 +142,105 @@ pub struct ProviderConfig {
     pub api_key: Option<Secret>,
     /// What it sells.
     pub models: Vec<ProviderModel>,
+}
+
+/// When a buyer's own key serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByokMode {
+    /// Before what the market resells.
+    Prioritized,
+    /// After it.
+    Fallback,
+    /// Before it, and nothing else does.
+    Always,
+}
+
+/// A buyer's own key at a seller.
+#[derive(Debug, Clone)]
+pub struct ByokKey {
+    /// Whose.
+    pub account: AccountId,
+    /// At which of the configured providers.
+    pub provider: SellerName,
+    /// The key.
+    pub key: Secret,
+    /// When it serves.
+    pub mode: ByokMode,
+    /// For which slugs; empty: for all.
+    pub models: Vec<Pattern>,
+    /// For which of the account's keys; empty: for all.
+    pub keys: Vec<KeyHash>,
+    /// For which `user` of requests; empty: for all.
+    pub users: Vec<String>,
+}
+
+/// A provider's list of models that is followed. What is in [`ProviderConfig::models`] is not taken from it.
+#[derive(Debug, Clone)]
+pub struct FollowedList {
+    /// Whose; one of the configured providers.
+    pub provider: SellerName,
+    /// What becomes of listed models: the first rule that means one decides.
+    pub rules: Vec<LiveRule>,
+    /// How often it is asked for.
+    pub every: Duration,
+}
+
+/// How often a list is asked for when nobody says.
+pub const LIST_EVERY_DEFAULT: Duration = Duration::from_mins(15);
+
+/// A name with at most one `*`, which stands for any part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    before: String,
+    /// None: no `*`.
+    after: Option<String>,
+}
+
+impl Pattern {
+    /// Reads a pattern; none with more than one `*`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (before, after) =
+            text.split_once('*').map_or((text, None), |(before, after)| (before, Some(after)));
+        let one = after.is_none_or(|after| !after.contains('*'));
+        one.then(|| Self { before: before.to_owned(), after: after.map(str::to_owned) })
+    }
+
+    /// Whether it has a `*`.
+    pub fn is_open(&self) -> bool {
+        self.after.is_some()
+    }
+
+    /// What `*` stands for in a name; nothing in particular where there is none. None when it does not mean the name.
+    pub(crate) fn part_of<'n>(&self, name: &'n str) -> Option<&'n str> {
+        match &self.after {
+            None => (name == self.before).then_some(""),
+            Some(after) => name.strip_prefix(self.before.as_str())?.strip_suffix(after.as_str()),
+        }
+    }
+
+    /// The name with a part in place of `*`.
+    pub(crate) fn with(&self, part: &str) -> String {
+        self.after.as_ref().map_or_else(|| self.before.clone(), |after| [&self.before, part, after].concat())
+    }
+}
+
+/// What becomes of models that a seller lists.
+#[derive(Debug, Clone)]
+pub struct LiveRule {
+    /// Which of the seller's names it means.
+    pub names: Pattern,
+    /// Those that it does not mean nevertheless; they are not offered.
+    pub except: Vec<Pattern>,
+    /// The slug that buyers write, with what `*` stands for in the seller's name.
+    pub slug: Pattern,
+    /// Everything else, but for what is told by the list. Its prices, when there are any, go before the list's.
+    pub template: ProviderModel,
+    /// What is added to the list's prices, in 1/10,000.
+    pub markup_bps: u32,
+    /// Whether the template's context goes before the list's.
+    pub has_context: bool,
+    /// Whether the template's capabilities go before the list's.
+    pub has_supports: bool,
 }
 
 /// One model of a provider.

@@ -1,6 +1,7 @@
 //! The gateway itself: what it shares, and the life of a request from route to answer.
 
 use crate::body::Body;
+use crate::byok::OwnKeys;
 use crate::config::{Durability, GatewayConfig, HOLD_GRACE, NodeAdmission};
 use crate::conversation::Conversation;
 use crate::count;
@@ -17,9 +18,11 @@ use crate::phase::note::note_of;
 use crate::phase::plan::{Route, route};
 use crate::phase::prove::Draft;
 use crate::phase::relay::Relay;
+use crate::phase::resolve::{self, Names, Resolved};
 use crate::phase::settle::Open;
 use crate::phase::take_up::Again;
 use crate::phase::{admit, parse};
+use crate::policy::Policies;
 use crate::ports::Ports;
 use crate::recent::Recent;
 use crate::repeat::{self, Begun, Named, Repeats};
@@ -29,10 +32,11 @@ use crate::source::billed;
 use crate::traces::RequestTrace;
 use bourse_market::StreamEnd;
 use bourse_types::{DurationMs, RequestId, TokenCount};
+use bourse_wire::dialect::grammar::Billed;
 use bourse_wire::dialect::neutral::Notice;
 use bourse_wire::dialect::{Api, BODY_BYTES_MAX, Job, StreamFailure, front, splice_usage};
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::funds::{CommitTicket, Settled};
+use bourse_wire::funds::{CommitTicket, NoteText, Settled};
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -73,6 +77,9 @@ pub(crate) struct Shared {
     pub(crate) ports: Ports,
     pub(crate) market: Arc<Market>,
     pub(crate) hub: Hub,
+    pub(crate) names: Names,
+    pub(crate) own_keys: OwnKeys,
+    pub(crate) policies: Policies,
     pub(crate) metrics: Metrics,
     pub(crate) durable: Arc<Durable>,
     repeats: Arc<Repeats>,
@@ -118,16 +125,21 @@ impl From<ApiError> for Refused {
 impl Gateway {
     /// A gateway that serves nothing yet.
     pub fn new(config: GatewayConfig, ports: Ports) -> Result<Self, MarketError> {
-        let market = Arc::new(Market::new(&config.providers)?);
+        let market = Arc::new(Market::new(&config.providers, &config.lists)?);
         let hub = Hub::default();
         for admission in &config.nodes {
             hub.admit(admission.clone());
         }
+        let names = Names::new(&config);
+        let own_keys = OwnKeys::new(&config)?;
         Ok(Self(Arc::new(Shared {
             config,
             ports,
             market,
             hub,
+            names,
+            own_keys,
+            policies: Policies::default(),
             metrics: Metrics::default(),
             durable: Arc::default(),
             repeats: Arc::default(),
@@ -253,19 +265,24 @@ impl Gateway {
             return Err(ApiError { retry_after_s: Some(1), ..closing }.into());
         }
         let grant = admit::admit(&*shared.ports.funds, headers, shared.ports.clock.now())?;
-        let (job, read) = parse::parse(api, headers, body, shared.config.timeouts.body).await?;
+        let policy = shared.policies.of(&grant, &*shared.ports.records)?;
+        let Resolved { job, read, preset, request_hash } = resolve::job(shared, api, headers, body).await?;
         let now = shared.ports.clock.now();
         let random = shared.ports.entropy.draw();
         let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
         let seed = u64::from_le_bytes(std::array::from_fn(|n| random[16 + n]));
         let refused = |error| Refused { error, request: Some(request) };
         let conversation = Conversation::of(&job, headers, grant.account_digest);
-        let route =
-            route(&shared.market, request, &job, (now, seed), conversation.as_ref()).map_err(refused)?;
+        let own = shared.own_keys.of(&grant, &job);
+        let at = (now, seed);
+        let route = route(&shared.market, request, &job, (policy.as_ref(), &own), at, conversation.as_ref());
+        let mut route = route.map_err(refused)?;
+        route.request_hash = request_hash;
         let total = DurationMs(u64::try_from(shared.config.timeouts.total.as_millis()).unwrap_or(u64::MAX));
         let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));
         let mut draft = Draft::new(&job, &route, now);
         *draft.note = note_of(&job, headers, &route.preferences);
+        draft.note.preset = preset.as_deref().and_then(NoteText::clip);
         let span = trace.as_mut().map_or_else(Span::none, |trace| {
             trace.read(read);
             trace.routed(request, &job, conversation.as_ref());
@@ -361,11 +378,15 @@ fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result
     let bill = open.bill(StreamEnd::Complete).map_err(|_| {
         ApiError::new(ErrorType::Server, "the answer could not be priced; nothing was charged")
     })?;
+    let is_byok = open.is_byok();
+    // What is shown is what is charged: the market's fee alone where the buyer's own key served. The hash in the
+    // receipt is of these bytes, so the fee is told before it is settled.
+    let shown = open.shown(&bill);
     let mut usage = Vec::with_capacity(384);
     let bytes = match &plain.content {
         PlainContent::Body(body, view, claim) => {
             let raw = view.chunk.usage.clone().and_then(|span| std::str::from_utf8(body.get(span)?).ok());
-            front::push_usage(api, &billed(&bill, *claim, raw), &mut usage);
+            front::push_usage(api, &Billed { is_byok, ..billed(&shown, *claim, raw) }, &mut usage);
             open.draft.upstream_id(view.id(body));
             open.draft.note.reasoning_tokens = claim.map(|claim| TokenCount(claim.reasoning));
             splice_usage(api, std::str::from_utf8(body).unwrap_or_default(), view, &usage, more)
@@ -377,13 +398,18 @@ fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result
             let mut out = Vec::with_capacity(1024);
             open.draft.upstream_id(answer.id.as_deref());
             open.draft.note.reasoning_tokens = answer.usage.map(|claim| TokenCount(claim.reasoning));
-            front::push_answer(api, head, answer, &billed(&bill, answer.usage, None), more, &mut out);
+            let billed = Billed { is_byok, ..billed(&shown, answer.usage, None) };
+            front::push_answer(api, head, answer, &billed, more, &mut out);
             Bytes::from(out)
         }
     };
     open.sent_whole(&bytes);
     open.served(plain.attempt, (plain.whole, plain.whole), plain.tools, &bill);
     let settled = open.settle(&bill, plain.finish).map_err(|_| books_failed())?;
+    if is_byok && settled.cost != shown.charge.total {
+        // Another request used up the allowance in between. The receipt tells the fee and the hash of these bytes.
+        tracing::warn!(request = %open.held.request, "an answer tells another fee than was charged");
+    }
     Ok((bytes, settled))
 }
 

@@ -11,6 +11,7 @@
 
 pub mod adapter;
 mod body;
+mod byok;
 mod config;
 mod conversation;
 mod count;
@@ -24,10 +25,12 @@ mod gate;
 mod gateway;
 mod head_clock;
 mod io;
+mod lists;
 mod market;
 mod metrics;
 mod node;
 mod phase;
+mod policy;
 mod ports;
 mod provider;
 mod quality;
@@ -43,10 +46,12 @@ mod traces;
 mod upstream;
 
 pub use body::Body;
+pub use byok::OWN_KEYS_MAX;
 pub use config::{
-    ANSWER_BYTES_MAX, CONNECTIONS_MAX, Durability, ERROR_BYTES_MAX, GatewayConfig, HEAD_BYTES_MAX,
-    HEADERS_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX,
-    POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, ProviderConfig, ProviderModel, Timeouts,
+    ANSWER_BYTES_MAX, Alias, ByokKey, ByokMode, CONNECTIONS_MAX, Durability, ERROR_BYTES_MAX, FollowedList,
+    GatewayConfig, HEAD_BYTES_MAX, HEADERS_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX, LIST_EVERY_DEFAULT,
+    LiveRule, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX, POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, Pattern, Preset,
+    ProviderConfig, ProviderModel, Timeouts,
 };
 pub use count::{COUNT_WITHIN, COUNTS_MAX, ESTIMATE_HEADER};
 pub use decisions::{DECISION_FILE_BYTES, DECISION_FILE_SUFFIX, PENDING_BYTES_MAX, Recorder, decision_files};
@@ -54,6 +59,7 @@ pub use executions::{ASKS_MAX, EXECUTIONS_MAX};
 pub use failure::{Failure, FailureClass};
 pub use gateway::{COST_HEADER, EXPLAIN_HEADER, GENERATION_HEADER, Gateway, RECEIPT_HEADER};
 pub use io::{Io, NetConnect, Pipe};
+pub use lists::{LIST_BYTES_MAX, LIST_WITHIN, RETRY_FIRST};
 pub use market::MarketError;
 pub use node::hub::NodeLinkError;
 pub use ports::{AdminPort, Clock, Connect, Entropy, Ports, SystemClock, Target};

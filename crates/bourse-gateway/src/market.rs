@@ -1,16 +1,17 @@
 //! The gateway's picture of the market: which offers there are, who stands behind each, how each fares.
 //!
-//! A [`Book`] is immutable and replaced as a whole when a node joins or leaves, so a request plans and
-//! walks on one picture. The health of offers is carried over by seller and model.
+//! A [`Book`] is immutable and replaced as a whole when a node joins or leaves or a seller's list changes, so a
+//! request plans and walks on one picture. The health of offers is carried over by seller and model.
 
 mod fare;
 
 pub(crate) use fare::Fare;
 
-use crate::config::ProviderConfig;
+use crate::config::{FollowedList, ProviderConfig, ProviderModel};
 use crate::conversation::Conversation;
 use crate::decisions::{Anew, Journal, Taken};
 use crate::failure::Failure;
+use crate::lists::Live;
 use crate::metrics::{OFFERS_LABELLED_MAX, Tallies, Tally};
 use crate::node::NodeHandle;
 use crate::provider::{Provider, ProviderError, Upstream};
@@ -21,7 +22,7 @@ use bourse_market::{
 };
 use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, UnixMs};
 use parking_lot::Mutex;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,14 +103,58 @@ const MODELS_REMEMBERED_MAX: usize = 1_024;
 struct State {
     book: Arc<Book>,
     health: HealthTable,
+    /// The nodes' offers.
+    nodes: Vec<(Offer, Seller)>,
+    /// Offers of published lists, by their place in [`Market::lives`].
+    listed: Vec<Vec<(Offer, Seller)>>,
     /// What nodes have sold since the start: a model whose nodes are away is no unknown model.
     sold: BTreeSet<ModelSlug>,
     journal: Journal,
 }
 
+impl State {
+    /// Swaps a new book in; what is known of offers that are in both is kept.
+    fn replace(&mut self, book: Arc<Book>) {
+        self.health = std::mem::take(&mut self.health).carried(&self.book.snapshot, &book.snapshot);
+        self.journal.book(&book.snapshot);
+        self.book = book;
+    }
+}
+
+/// One model of a provider as an offer, with who stands behind it.
+fn offer_of(
+    name: &SellerName,
+    provider: &Arc<Provider>,
+    model: &ProviderModel,
+) -> Result<(Offer, Seller), ProviderError> {
+    let (slug, context) = (model.model.clone(), model.context_tokens_max);
+    let seller = model.seller.as_ref().unwrap_or(name).clone();
+    let offer = Offer {
+        completion_tokens_max: model.completion_tokens_max,
+        supports: model.supports,
+        capacity: model.capacity,
+        quantization: model.quantization,
+        region: model.region.clone(),
+        operations: model.operations,
+        tier: model.tier,
+        data: model.data,
+        unit: model.unit,
+        is_distillable: model.is_distillable,
+        is_free: model.is_free,
+        ..Offer::new(slug, seller, model.prices, context)
+    };
+    if !offer.is_billable() {
+        return Err(ProviderError::Unit { name: name.clone(), model: offer.model });
+    }
+    let upstream = Arc::new(provider.upstream(name, model)?);
+    Ok((offer, Seller::Provider(Arc::clone(provider), upstream)))
+}
+
 /// The book in force and the health of its offers.
 pub(crate) struct Market {
     providers: Vec<(Offer, Seller)>,
+    /// Sellers whose lists are followed.
+    pub(crate) lives: Vec<Live>,
     state: Mutex<State>,
     hedges: Mutex<HedgeBudget>,
     sticky: Mutex<StickyTable>,
@@ -138,43 +183,30 @@ impl OfferHealth {
 }
 
 impl Market {
-    pub(crate) fn new(configs: &[ProviderConfig]) -> Result<Self, MarketError> {
+    pub(crate) fn new(configs: &[ProviderConfig], lists: &[FollowedList]) -> Result<Self, MarketError> {
         let mut providers = Vec::new();
+        let mut lives = Vec::new();
         for config in configs {
             let provider = Arc::new(Provider::new(config)?);
             for model in &config.models {
-                let (slug, context) = (model.model.clone(), model.context_tokens_max);
-                let seller = model.seller.as_ref().unwrap_or(&config.name).clone();
-                let offer = Offer {
-                    completion_tokens_max: model.completion_tokens_max,
-                    supports: model.supports,
-                    capacity: model.capacity,
-                    quantization: model.quantization,
-                    region: model.region.clone(),
-                    operations: model.operations,
-                    tier: model.tier,
-                    data: model.data,
-                    unit: model.unit,
-                    is_distillable: model.is_distillable,
-                    is_free: model.is_free,
-                    ..Offer::new(slug, seller, model.prices, context)
-                };
-                if !offer.is_billable() {
-                    let (name, model) = (config.name.clone(), offer.model);
-                    return Err(ProviderError::Unit { name, model }.into());
-                }
-                let upstream = Arc::new(provider.upstream(&config.name, model)?);
-                providers.push((offer, Seller::Provider(Arc::clone(&provider), upstream)));
+                providers.push(offer_of(&config.name, &provider, model)?);
+            }
+            for list in lists.iter().filter(|list| list.provider == config.name) {
+                lives.push(Live { provider: Arc::clone(&provider), list: list.clone() });
             }
         }
         let tallies = Tallies::default();
         let book = Book::new(providers.clone(), &tallies)?;
         let health = HealthTable::new(&book.snapshot);
+        let listed = vec![Vec::new(); lives.len()];
         Ok(Self {
             providers,
+            lives,
             state: Mutex::new(State {
                 book: Arc::new(book),
                 health,
+                nodes: Vec::new(),
+                listed,
                 sold: BTreeSet::new(),
                 journal: Journal::default(),
             }),
@@ -190,17 +222,49 @@ impl Market {
 
     /// Replaces the nodes' offers.
     pub(crate) fn set_nodes(&self, nodes: &[Arc<NodeHandle>]) -> Result<(), SnapshotError> {
-        let mut offers = self.providers.clone();
-        offers.extend(nodes.iter().map(|node| (node.offer(), Seller::Node(Arc::clone(node)))));
-        let book = Arc::new(Book::new(offers, &self.tallies)?);
+        let nodes: Vec<_> = nodes.iter().map(|node| (node.offer(), Seller::Node(Arc::clone(node)))).collect();
         let mut state = self.state.lock();
-        state.health = std::mem::take(&mut state.health).carried(&state.book.snapshot, &book.snapshot);
-        state.journal.book(&book.snapshot);
-        state.book = book;
-        let new = nodes.iter().map(|node| node.offer().model);
+        let book = self.book_of(&nodes, &state.listed)?;
+        state.replace(book);
+        let new = nodes.iter().map(|(offer, _)| offer.model.clone());
         let room = MODELS_REMEMBERED_MAX.saturating_sub(state.sold.len());
         state.sold.extend(new.take(room));
+        state.nodes = nodes;
         Ok(())
+    }
+
+    /// Replaces the offers of the seller at `place` in [`Market::lives`]. Tells whether the book changed; an error
+    /// changes nothing.
+    pub(crate) fn set_listed(&self, place: usize, models: &[ProviderModel]) -> Result<bool, MarketError> {
+        let Live { provider, list } = &self.lives[place];
+        let offers = models.iter().map(|model| offer_of(&list.provider, provider, model));
+        let offers = offers.collect::<Result<Vec<_>, ProviderError>>()?;
+        let mut state = self.state.lock();
+        let mut listed = state.listed.clone();
+        listed[place] = offers;
+        let book = self.book_of(&state.nodes, &listed)?;
+        state.listed = listed;
+        let changed = book.snapshot.digest() != state.book.snapshot.digest();
+        if changed {
+            state.replace(book);
+        }
+        Ok(changed)
+    }
+
+    /// A book of all offers. What the operator wrote goes before what a list says.
+    fn book_of(
+        &self,
+        nodes: &[(Offer, Seller)],
+        listed: &[Vec<(Offer, Seller)>],
+    ) -> Result<Arc<Book>, SnapshotError> {
+        let mut offers = self.providers.clone();
+        let mut known: HashSet<_> =
+            offers.iter().map(|(offer, _)| (offer.model.clone(), offer.seller.clone())).collect();
+        let is_new =
+            |(offer, _): &&(Offer, Seller)| known.insert((offer.model.clone(), offer.seller.clone()));
+        offers.extend(listed.iter().flatten().filter(is_new).cloned());
+        offers.extend(nodes.iter().cloned());
+        Book::new(offers, &self.tallies).map(Arc::new)
     }
 
     /// Whether a node has sold this model before.
@@ -277,6 +341,18 @@ impl Market {
         (Arc::clone(&state.book), plan)
     }
 
+    /// Plans on the book in force beside the plan of the request: nothing is noted, and no cache is looked for.
+    pub(crate) fn plan_beside(
+        &self,
+        demand: &Demand<'_>,
+        (now, seed): (UnixMs, u64),
+    ) -> Option<(Arc<Book>, Plan, Digest32)> {
+        let state = self.state.lock();
+        let plan = plan(&state.book.snapshot, &state.health, demand, now, seed).ok()?;
+        let digest = plan_digest(&Ok(plan.clone()));
+        Some((Arc::clone(&state.book), plan, digest))
+    }
+
     /// The events of the journal that wait.
     pub(crate) fn take_decisions(&self, anew: Anew) -> Taken {
         let State { book, health, journal, .. } = &mut *self.state.lock();
@@ -302,7 +378,7 @@ impl Market {
     /// Notes that an attempt starts.
     pub(crate) fn start(self: &Arc<Self>, book: &Arc<Book>, index: OfferIndex) -> Attempt {
         let (market, trace) = (Arc::clone(self), AttemptTrace::default());
-        let attempt = Attempt { market, book: Arc::clone(book), index, is_open: true, trace };
+        let attempt = Attempt { market, book: Arc::clone(book), index, is_open: true, trace, own: None };
         attempt.with_health(|state, index| {
             state.health.on_start(index);
             state.journal.started(index);
@@ -319,6 +395,8 @@ pub(crate) struct Attempt {
     index: OfferIndex,
     is_open: bool,
     pub(crate) trace: AttemptTrace,
+    /// Who is asked with the buyer's own key; none: the offer's seller with the market's.
+    pub(crate) own: Option<Seller>,
 }
 
 impl Attempt {
@@ -329,8 +407,8 @@ impl Attempt {
 
     /// See [`Provider::without_key`].
     pub(crate) fn without_key(&self, failure: Failure) -> Failure {
-        match self.book.seller(self.index) {
-            Some((_, seller)) => seller.without_key(failure),
+        match self.own.as_ref().or(self.book.seller(self.index).map(|(_, seller)| seller)) {
+            Some(seller) => seller.without_key(failure),
             None => failure,
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod parse;
 pub(crate) mod plan;
 pub(crate) mod prove;
 pub(crate) mod relay;
+pub(crate) mod resolve;
 pub(crate) mod settle;
 pub(crate) mod take_up;
 pub(crate) mod wishes;

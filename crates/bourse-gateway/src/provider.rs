@@ -45,10 +45,16 @@ pub enum ProviderError {
         /// Why.
         reason: &'static str,
     },
+    /// A key is for a provider that is not there.
+    #[error("there is no provider `{0}`")]
+    NoSuch(SellerName),
     /// The key has characters that no header can carry.
     #[error("the API key of provider `{0}` holds characters that no header can carry")]
     Key(SellerName),
 }
+
+/// Fewest bytes of a key's start that are taken for it at the end of words that were cut.
+const KEY_START_BYTES: usize = 6;
 
 /// One hosted API.
 pub(crate) struct Provider {
@@ -144,6 +150,12 @@ impl Provider {
             if !key.is_empty() && failure.reason.contains(key) {
                 failure.reason = failure.reason.replace(key, "***");
             }
+            // Long words were cut, and with them perhaps the key.
+            let mut starts = (KEY_START_BYTES..key.len()).rev().filter_map(|len| key.get(..len));
+            if let Some(start) = starts.find(|start| failure.reason.ends_with(start)) {
+                failure.reason.truncate(failure.reason.len() - start.len());
+                failure.reason.push_str("***");
+            }
         }
         failure
     }
@@ -222,6 +234,25 @@ impl Provider {
         }
         request
     }
+
+    /// Asks for what stands at a path below the base URL, and waits for the head of the answer.
+    pub(crate) async fn get(
+        &self,
+        connect: &dyn Connect,
+        connect_within: Duration,
+        path: &str,
+    ) -> Result<(response::Parts, Exchange), UpstreamError> {
+        // The base path was part of a URL, and the paths below it are constants.
+        let uri: Uri = format!("{}{path}", self.base_path).parse().unwrap_or_default();
+        let request = || {
+            let mut request = Request::new(Full::new(Bytes::new()));
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = self.headers.clone();
+            request.headers_mut().remove(header::CONTENT_TYPE);
+            request
+        };
+        send(&self.pool, connect, &self.target, connect_within, request).await
+    }
 }
 
 #[cfg(test)]
@@ -281,6 +312,18 @@ mod tests {
         {
             assert!(matches!(provider(bad), Err(ProviderError::BaseUrl { .. })), "{bad}");
         }
+    }
+
+    #[test]
+    fn keys_do_not_come_back_in_words_that_were_cut() {
+        let p = provider("https://x/v1").unwrap();
+        let check = |words: &str, want: &str| {
+            assert_eq!(p.without_key(Failure::broken(401, words)).reason, want);
+        };
+        check("bad key sk-canary, sk-canary", "bad key ***, ***");
+        check("bad key sk-cana", "bad key ***");
+        check("bad key sk-ca", "bad key sk-ca");
+        check("fine", "fine");
     }
 
     #[test]

@@ -112,12 +112,20 @@ impl Source {
             }
     }
 
+    /// Notes whether the buyer's own key served.
+    pub(crate) fn set_byok(&mut self, is_byok: bool) {
+        if let Self::Provider(source) = self {
+            source.is_byok = is_byok;
+        }
+    }
+
     /// Appends the end of a stream that ended well. `more` is raw text with a leading comma.
     pub(crate) fn end(&mut self, bill: &Bill, more: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Provider(source) => {
                 let raw = source.passage.raw_usage().map(str::to_owned);
-                source.passage.end(&billed(bill, source.claim, raw.as_deref()), more, out);
+                let billed = Billed { is_byok: source.is_byok, ..billed(bill, source.claim, raw.as_deref()) };
+                source.passage.end(&billed, more, out);
             }
             Self::Node(source) => source.writer.end(&billed(bill, None, None), more, out),
         }
@@ -127,7 +135,8 @@ impl Source {
     pub(crate) fn fail(&mut self, error: &ApiError, bill: &Bill, more: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Provider(source) => {
-                source.passage.fail(error, &billed(bill, source.claim, None), more, out);
+                let billed = Billed { is_byok: source.is_byok, ..billed(bill, source.claim, None) };
+                source.passage.fail(error, &billed, more, out);
             }
             Self::Node(source) => source.writer.fail(error, &billed(bill, None, None), more, out),
         }
@@ -182,5 +191,5 @@ impl Source {
 
 /// A bill, for the usage object of an answer.
 pub(crate) fn billed<'a>(bill: &'a Bill, claim: Option<SellerUsage>, raw: Option<&'a str>) -> Billed<'a> {
-    Billed { usage: &bill.usage, charge: &bill.charge, claim, raw }
+    Billed { usage: &bill.usage, charge: &bill.charge, claim, raw, is_byok: false }
 }

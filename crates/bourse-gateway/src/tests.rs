@@ -1,9 +1,11 @@
 //! Whole requests through a whole gateway: fake money, scripted sellers, paused time.
 
 mod api;
-mod fakes;
+mod byok;
+pub(crate) mod fakes;
 mod faults;
 mod life;
+mod names;
 mod nodes;
 mod socket;
 mod spans;

@@ -13,6 +13,7 @@ pub mod front;
 mod gather;
 pub mod gemini;
 pub mod grammar;
+pub mod lists;
 pub mod messages;
 pub mod neutral;
 mod notes;

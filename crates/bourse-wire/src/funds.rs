@@ -268,6 +268,12 @@ pub trait Funds: Send + Sync + 'static {
     fn hold(&self, request: &HoldRequest) -> Result<(), FundsError>;
     /// Adds to the hold.
     fn extend(&self, extension: &HoldExtension) -> Result<(), FundsError>;
+    /// The fee that a settlement with [`Billing::Byok`] of that list price would be charged now: what a whole answer
+    /// tells before it is settled. None: nobody knows before the settlement.
+    fn byok_fee(&self, grant: &KeyGrant, list: NanoUsd, now: UnixMs) -> Option<NanoUsd> {
+        let _ = (grant, list, now);
+        None
+    }
     /// Posts, gives back and logs in one step. Repeating it returns the first outcome.
     fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError>;
     /// Completes when the ticket's group is on disk.

@@ -6,17 +6,21 @@
 //! configuration: a provider names the environment variable or the file that holds its key, and only the start of
 //! the market reads it.
 
+mod byok;
 mod explain;
 mod fields;
 pub mod kinds;
 mod layers;
+mod names;
 mod sellers;
 #[cfg(test)]
 mod tests;
 
+pub use byok::ByokSection;
 pub use explain::Explained;
 pub use fields::{FIELDS, Field};
 pub use layers::{ConfigError, Flag, Layers, Loaded};
+pub use names::{AliasSection, PresetSection};
 pub use sellers::{ProviderModelSection, ProviderSection};
 
 use bourse_types::{NanoUsd, PicoUsdPerToken};
@@ -68,6 +72,15 @@ pub struct Config {
     /// Hosted APIs that this market resells.
     #[serde(default)]
     pub provider: Vec<ProviderSection>,
+    /// Buyers' own keys at providers.
+    #[serde(default)]
+    pub byok: Vec<ByokSection>,
+    /// Other names of models.
+    #[serde(default)]
+    pub alias: Vec<AliasSection>,
+    /// Members that requests may name instead of writing them.
+    #[serde(default)]
+    pub preset: Vec<PresetSection>,
 }
 
 /// The public API and its limits.

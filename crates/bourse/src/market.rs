@@ -114,6 +114,8 @@ pub struct RunningMarket {
     stop_serving: watch::Sender<bool>,
     stop_nodes: watch::Sender<bool>,
     serving: Option<JoinHandle<std::io::Result<()>>>,
+    /// Follows the sellers' lists.
+    lists: JoinHandle<()>,
     nodes: Option<JoinHandle<std::io::Result<()>>>,
     supervisor: Option<Supervisor>,
 }
@@ -133,6 +135,7 @@ impl Market {
             .map_err(|error| cannot_open(&data_dir, error))?;
         let exchange = Arc::new(exchange);
         let key = operator_key(&data_dir, &exchange)?;
+        gateway_config.byok = wiring::byok(&config, &environment, |name| exchange.account(name))?;
         let entropy = Entropy::of_system().map_err(no_randomness)?;
         let admin_token = token()?;
         gateway_config.admin_token = Some(Secret::new(admin_token.as_str()));
@@ -146,6 +149,8 @@ impl Market {
             let gateway = gateway.clone();
             async move { gateway.serve(listener, told(stopping)).await }
         });
+        let stopping = stop_serving.subscribe();
+        let lists = tokio::spawn(gateway.clone().keep_lists(told(stopping)));
         let (stop_nodes, stopping) = watch::channel(false);
         let mut market = RunningMarket {
             base_url: format!("http://{address}/v1"),
@@ -157,6 +162,7 @@ impl Market {
             stop_serving,
             stop_nodes,
             serving: Some(serving),
+            lists,
             nodes: None,
             supervisor: None,
         };
@@ -229,6 +235,7 @@ impl RunningMarket {
         {
             tracing::warn!(%error, "the gateway did not drain cleanly");
         }
+        let _ = self.lists.await;
         if let Some(supervisor) = self.supervisor {
             supervisor.stop().await;
         }

@@ -1,14 +1,18 @@
 //! From configuration to what each role is told: the last place where text is parsed.
 
+mod byok;
 mod key;
+mod names;
 mod sellers;
 
-pub use sellers::MODELS_MAX;
+pub use byok::{BYOK_FILTER_MAX, BYOK_MAX, byok};
+pub use names::{ALIAS_MODELS_MAX, ALIASES_MAX, PRESET_BYTES_MAX, PRESETS_MAX};
+pub use sellers::{LIST_MINUTES_MAX, MARKUP_BPS_MAX, MODELS_MAX};
 
 use crate::config::{self, Config, ConfigError, Environment};
 use crate::runtime::traces::{self, TraceParent};
 use bourse_exchange::{ByokTerms, ExchangeConfig};
-use bourse_gateway::{Durability, GatewayConfig, ProviderConfig, Timeouts, TraceContext};
+use bourse_gateway::{Durability, FollowedList, GatewayConfig, ProviderConfig, Timeouts, TraceContext};
 use bourse_types::{ModelSlug, PriceSchedule, SellerName};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,6 +41,24 @@ pub enum WiringError {
         /// Why.
         #[source]
         source: bourse_types::SlugError,
+    },
+    /// A name that cannot be one.
+    #[error("{field} cannot be used: {why}")]
+    #[diagnostic(help("`bourse config explain` shows what it means"))]
+    Unusable {
+        /// Which field.
+        field: String,
+        /// Why.
+        why: String,
+    },
+    /// Two of one name.
+    #[error("two {what} are called `{name}`")]
+    #[diagnostic(help("keep one"))]
+    NameTwice {
+        /// Of what.
+        what: &'static str,
+        /// The name.
+        name: String,
     },
     /// Two sellers of one name.
     #[error("two sellers are called `{0}`")]
@@ -195,13 +217,30 @@ pub fn gateway(config: &Config, environment: &Environment) -> Result<GatewayConf
         drain: Duration::from_millis(gateway.drain_timeout_ms),
         ..Timeouts::default()
     };
-    let providers = providers(config, environment)?;
+    let (providers, lists): (Vec<_>, Vec<_>) = providers(config, environment)?.into_iter().unzip();
+    let lists = lists.into_iter().flatten().collect();
     let traces =
         traces::endpoint(config, environment).map(|_| Arc::new(TraceParent) as Arc<dyn TraceContext>);
-    Ok(GatewayConfig { durability, timeouts, providers, traces, ..GatewayConfig::default() })
+    let byok_fee_bps = share("exchange.byok_fee_bps", config.exchange.byok_fee_bps)?;
+    let aliases = names::aliases(&config.alias)?;
+    let presets = names::presets(&config.preset)?;
+    Ok(GatewayConfig {
+        durability,
+        timeouts,
+        providers,
+        byok_fee_bps,
+        lists,
+        aliases,
+        presets,
+        traces,
+        ..GatewayConfig::default()
+    })
 }
 
-fn providers(config: &Config, environment: &Environment) -> Result<Vec<ProviderConfig>, WiringError> {
+fn providers(
+    config: &Config,
+    environment: &Environment,
+) -> Result<Vec<(ProviderConfig, Option<FollowedList>)>, WiringError> {
     if config.provider.len() > PROVIDERS_MAX {
         let (value, max) = (config.provider.len() as u64, PROVIDERS_MAX as u64);
         return Err(WiringError::TooLarge { field: "the number of providers", value, max });

@@ -60,7 +60,12 @@ fn the_charge_is_the_fee_on_the_list_price() {
 fn the_free_allowance_is_of_an_account_and_a_month() {
     let exchange = market(10_000);
     let (grant, other) = (key(&exchange, None), key(&exchange, None));
-    let cost = |n, grant, list, now| serve(&exchange, n, grant, list, now).unwrap().cost.0;
+    let cost = |n, grant, list, now| {
+        let told = exchange.byok_fee(&grant, NanoUsd(list), now);
+        let cost = serve(&exchange, n, grant, list, now).unwrap().cost;
+        assert_eq!(told, Some(cost), "what is told before is what is charged");
+        cost.0
+    };
     assert_eq!(cost(1, grant, 6_000, START), 0);
     assert_eq!(cost(2, other, 6_000, START), 100, "2,000 of it are beyond what its keys have together");
     assert_eq!(cost(3, grant, 6_000, START), 300);

@@ -67,7 +67,7 @@ fn make(exchange: &Exchange, grant: KeyGrant, now: UnixMs, call: &Call) {
             exchange.settle(ended).map(drop)
         }
         Call::Policy(policy) => {
-            let policy = policy.map(|n| format!(r#"{{"n":{n}}}"#));
+            let policy = policy.map(|n| format!(r#"{{"ignore":["s{n}"]}}"#));
             let (key, account) = ("test".to_owned(), "operator".to_owned());
             exchange.admin(crate::AdminRequest::KeyPolicy { key, policy: policy.clone() }, now).unwrap();
             exchange.admin(crate::AdminRequest::AccountPolicy { account, policy }, now).unwrap();

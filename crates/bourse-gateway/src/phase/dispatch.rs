@@ -185,7 +185,9 @@ impl<'a> Legs<'a> {
             }
             let is_first = self.failures.is_empty() && self.resume.is_none();
             self.next += 1;
-            let Some((offer, seller)) = leg.book.seller(leg.index) else { continue };
+            let Some((offer, pooled)) = leg.book.seller(leg.index) else { continue };
+            let seller = leg.own.as_ref().unwrap_or(pooled);
+            self.open.held.fee_bps = leg.own.as_ref().map(|_| self.open.shared.config.byok_fee_bps);
             let now = if is_first { self.open.draft.created } else { self.open.shared.ports.clock.now() };
             let mut demand = demand(self.job, leg.model.as_str(), &self.route.preferences);
             if let Some(resume) = self.resume {
@@ -203,6 +205,7 @@ impl<'a> Legs<'a> {
                 }
             };
             let mut guard = self.open.shared.market.start(&leg.book, leg.index);
+            guard.own.clone_from(&leg.own);
             guard.trace = AttemptTrace::begin(self.job.api, offer, seller, reason);
             self.open.shared.metrics.asked(reason);
             if let Some(trace) = &mut self.open.trace {
@@ -297,7 +300,8 @@ impl<'a> Legs<'a> {
             // The other is cancelled with its future; who was slow is told, and who was asked stands in the receipt.
             let outcome = if is_first { Outcome::Neutral } else { Outcome::Failure };
             other.guard.end(self.open.shared.ports.clock.now(), outcome);
-            self.open.draft.attempt(&lost.seller, HEDGED_STATUS, elapsed_ms(other.asked));
+            let asked = (elapsed_ms(other.asked), other.leg.own.is_some());
+            self.open.draft.attempt(&lost.seller, HEDGED_STATUS, asked);
             return Some(answer);
         }
         let result = if is_first { second.await } else { first.await };
@@ -306,10 +310,11 @@ impl<'a> Legs<'a> {
 
     /// Takes an attempt's result: the answer, or one more failure.
     fn finish(&mut self, running: Running<'a>, result: Result<Won, Failure>) -> Option<Answer> {
-        let Running { offer, prices, window, guard, asked, .. } = running;
+        let Running { leg, offer, prices, window, guard, asked, .. } = running;
         match result {
             Ok(won) => {
-                self.open.draft.attempt(&offer.seller, 200, elapsed_ms(asked));
+                self.open.held.fee_bps = leg.own.as_ref().map(|_| self.open.shared.config.byok_fee_bps);
+                self.open.draft.attempt(&offer.seller, 200, (elapsed_ms(asked), leg.own.is_some()));
                 self.open.draft.seller = Some(offer.seller.clone());
                 self.open.draft.node = won.node;
                 self.open.notices = won.notices;
@@ -321,8 +326,15 @@ impl<'a> Legs<'a> {
             }
             Err(failure) => {
                 guard.trace.failed(&failure);
-                guard.end(self.open.shared.ports.clock.now(), failure.outcome());
-                self.open.draft.attempt(&offer.seller, failure.status, elapsed_ms(asked));
+                // What a seller holds against the buyer's key says nothing about the offer.
+                let is_keys = leg.own.is_some() && matches!(failure.status, 401 | 402 | 403 | 429);
+                let outcome = if is_keys { Outcome::Neutral } else { failure.outcome() };
+                guard.end(self.open.shared.ports.clock.now(), outcome);
+                self.open.draft.attempt(
+                    &offer.seller,
+                    failure.status,
+                    (elapsed_ms(asked), leg.own.is_some()),
+                );
                 self.failed(offer, failure);
                 None
             }

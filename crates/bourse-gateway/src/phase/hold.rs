@@ -13,8 +13,12 @@ pub(crate) struct Held {
     pub(crate) request: RequestId,
     pub(crate) grant: KeyGrant,
     pub(crate) expires: UnixMs,
+    /// The market's fee where the buyer's own key serves, in 1/10,000; none: the market's key does.
+    pub(crate) fee_bps: Option<u32>,
     /// Granted so far; none before the first grant.
     amount: Option<NanoUsd>,
+    /// List price that the buyer's own sellers may bill so far.
+    byok: NanoUsd,
     steps: u16,
 }
 
@@ -31,7 +35,7 @@ pub(crate) enum HoldError {
 
 impl Held {
     pub(crate) fn nothing(request: RequestId, grant: KeyGrant, expires: UnixMs) -> Self {
-        Self { request, grant, expires, amount: None, steps: 0 }
+        Self { request, grant, expires, fee_bps: None, amount: None, byok: NanoUsd::ZERO, steps: 0 }
     }
 
     /// Whether a settlement is owed.
@@ -39,32 +43,41 @@ impl Held {
         self.amount.is_some()
     }
 
-    pub(crate) fn amount(&self) -> NanoUsd {
+    /// The list price that is covered for whoever serves.
+    pub(crate) fn covered(&self) -> NanoUsd {
+        if self.fee_bps.is_some() { self.byok } else { self.amount() }
+    }
+
+    fn amount(&self) -> NanoUsd {
         self.amount.unwrap_or(NanoUsd::ZERO)
     }
 
-    /// Makes the hold at least `total`.
+    /// Makes the hold cover a list price of at least `total`.
     pub(crate) fn cover(&mut self, funds: &dyn Funds, total: NanoUsd, now: UnixMs) -> Result<(), FundsError> {
+        let (amount, byok) = match self.fee_bps {
+            None => (total, NanoUsd::ZERO),
+            Some(bps) => (total.share_bps_floor(bps).unwrap_or(total), total),
+        };
         let Some(held) = self.amount else {
             let (request, grant, expires) = (self.request, self.grant, self.expires);
-            let byok = NanoUsd::ZERO;
-            funds.hold(&HoldRequest { request, grant, amount: total, byok, expires, now })?;
-            self.amount = Some(total);
+            funds.hold(&HoldRequest { request, grant, amount, byok, expires, now })?;
+            (self.amount, self.byok) = (Some(amount), byok);
             return Ok(());
         };
-        if total <= held {
+        if amount <= held && byok <= self.byok {
             return Ok(());
         }
         let step = self.steps + 1;
         if step > HOLD_EXTENSIONS_MAX {
             return Err(FundsError::TooMany("extensions of one hold"));
         }
-        let amount = NanoUsd(total.0 - held.0);
+        let (more, more_byok) = (amount.0.saturating_sub(held.0), byok.0.saturating_sub(self.byok.0));
         // A refused step is not used up: the exchange keeps no refusals, and the next leg may ask for less.
-        let byok = NanoUsd::ZERO;
+        let (amount, byok) = (NanoUsd(more), NanoUsd(more_byok));
         funds.extend(&HoldExtension { request: self.request, step, amount, byok, now })?;
         self.steps = step;
-        self.amount = Some(total);
+        self.amount = Some(NanoUsd(held.0 + more));
+        self.byok = NanoUsd(self.byok.0 + more_byok);
         Ok(())
     }
 }
@@ -114,6 +127,9 @@ pub(crate) fn cover_whole(
     else {
         return Err(refused.into());
     };
+    if held.fee_bps.is_some() {
+        return Err(refused.into());
+    }
     let reach = NanoUsd(available.0.saturating_add(held.amount().0));
     let fits = |tokens: u64| Ok::<_, QuoteError>(whole(Some(tokens))? <= reach);
     let can_be_capped = demand.max_tokens.is_none() && Operations::GENERATES.contains(demand.operation);

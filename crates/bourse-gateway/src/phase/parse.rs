@@ -1,30 +1,13 @@
-//! Phase 1: the body, within its bounds of size and time, as a [`Job`].
+//! Phase 1: the body, within its bounds of size and time. What it says is [`resolve`](super::resolve)'s to find out.
 
 use crate::deadline;
-use bourse_wire::dialect::{Api, BODY_BYTES_MAX, Job, front, openai};
+use bourse_wire::dialect::openai;
 use bourse_wire::error::{ApiError, ErrorType};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use std::time::Duration;
-use tokio::time::Instant;
-
-/// Reads and parses a request. With when its last byte was there.
-pub(crate) async fn parse<B>(
-    api: Api,
-    headers: &HeaderMap,
-    body: B,
-    within: Duration,
-) -> Result<(Job, Instant), ApiError>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let body = read(headers, body, BODY_BYTES_MAX, within).await?;
-    let at = Instant::now();
-    Ok((front::parse_typed(api, content_type, body)?, at))
-}
 
 /// Reads a body of at most `bytes_max`.
 pub(crate) async fn read<B>(

@@ -5,11 +5,13 @@
 //! have to change.
 
 use super::wishes::{demand, preferences};
+use crate::byok::{self, OwnKey};
+use crate::config::ByokMode;
 use crate::conversation::Conversation;
-use crate::market::{Book, Market};
+use crate::market::{Book, Market, Seller};
 use bourse_market::{
-    ATTEMPTS_MAX, Availability, Demand, OfferIndex, Plan, PlanError, Preferences, Rejection, Supports,
-    diagnose,
+    ATTEMPTS_MAX, Availability, Demand, OfferIndex, Plan, PlanError, Policy, Preferences, Rejection,
+    Supports, diagnose,
 };
 use bourse_types::{Digest32, ModelSlug, RequestId, UnixMs};
 use bourse_wire::dialect::Job;
@@ -21,6 +23,8 @@ pub(crate) struct Leg {
     pub(crate) book: Arc<Book>,
     pub(crate) index: OfferIndex,
     pub(crate) model: ModelSlug,
+    /// The seller as the buyer's own key reaches it; none: the market's.
+    pub(crate) own: Option<Seller>,
 }
 
 /// Where a request may go.
@@ -31,6 +35,8 @@ pub(crate) struct Route {
     pub(crate) book: Arc<Book>,
     digest: Digest32,
     pub(crate) preferences: Preferences,
+    /// Of the bytes that the buyer sent, where a preset changed them.
+    pub(crate) request_hash: Option<Digest32>,
 }
 
 impl Route {
@@ -50,23 +56,107 @@ pub(crate) fn route(
     market: &Market,
     request: RequestId,
     job: &Job,
+    (policy, own): (Option<&Policy>, &[Arc<OwnKey>]),
     at: (UnixMs, u64),
     conversation: Option<&Conversation>,
 ) -> Result<Route, ApiError> {
-    let preferences = preferences(job)?;
-    let demand = demand_of_all(job, &preferences);
+    let mut preferences = preferences(job)?;
+    if let Some(policy) = policy {
+        preferences = preferences.tightened_by(policy);
+    }
+    let found = if own.is_empty() {
+        planned(market, request, (job, &preferences), at, conversation).map(|(book, plan, digest)| {
+            let legs = legs(&book, &plan, &[], None);
+            (legs, book, plan, digest)
+        })
+    } else {
+        with_own(market, request, (job, &preferences), own, at, conversation)
+    };
+    let (legs, book, plan, digest) = found?;
+    Ok(Route { legs, plan, book, digest, preferences, request_hash: None })
+}
+
+/// A plan, the book that it was made on and its digest.
+type Planned = (Arc<Book>, Plan, Digest32);
+
+/// Plans what the market resells.
+fn planned(
+    market: &Market,
+    request: RequestId,
+    (job, preferences): (&Job, &Preferences),
+    at: (UnixMs, u64),
+    conversation: Option<&Conversation>,
+) -> Result<Planned, ApiError> {
+    let demand = demand_of_all(job, preferences);
     let (book, plan, digest) = market.plan(request, &demand, at, conversation);
-    let plan = match plan {
-        Ok(plan) => plan,
-        Err(PlanError::ModelNotFound) if market.has_sold(&job.model) => return Err(away(&job.model)),
-        Err(error) => return Err(unroutable(&book, &error, &demand)),
+    match plan {
+        Ok(plan) => Ok((book, plan, digest)),
+        Err(PlanError::ModelNotFound) if market.has_sold(&job.model) => Err(away(&job.model)),
+        Err(error) => Err(unroutable(&book, &error, &demand)),
+    }
+}
+
+/// Plans with the buyer's own keys: prioritised ones, what the market resells, fallback ones. A key that is always
+/// used leaves out what the market resells.
+fn with_own(
+    market: &Market,
+    request: RequestId,
+    (job, preferences): (&Job, &Preferences),
+    own: &[Arc<OwnKey>],
+    at: (UnixMs, u64),
+    conversation: Option<&Conversation>,
+) -> Result<(Vec<Leg>, Arc<Book>, Plan, Digest32), ApiError> {
+    let wishes = byok::wishes(preferences, own);
+    let before = |legs: &Planned| {
+        let mut found = legs_of(legs, own, ByokMode::Always);
+        found.extend(legs_of(legs, own, ByokMode::Prioritized));
+        found
     };
-    let leg = |index: &OfferIndex| {
-        let model = book.snapshot.offer(*index)?.model.clone();
-        Some(Leg { book: Arc::clone(&book), index: *index, model })
+    if own.iter().any(|own| own.mode == ByokMode::Always) {
+        let planned = planned(market, request, (job, &wishes), at, conversation).map_err(|error| {
+            let message = format!("{}; the account's own key is always used for this model", error.message);
+            ApiError { message: message.into(), ..error }
+        })?;
+        let mut legs = before(&planned);
+        legs.extend(legs_of(&planned, own, ByokMode::Fallback));
+        let (book, plan, digest) = planned;
+        return Ok((legs, book, plan, digest));
+    }
+    let theirs = market.plan_beside(&demand_of_all(job, &wishes), at);
+    let pooled = planned(market, request, (job, preferences), at, conversation);
+    let mut found: Vec<Leg> = theirs.as_ref().map(before).unwrap_or_default();
+    if let Ok((book, plan, _)) = &pooled {
+        found.extend(legs(book, plan, &[], None));
+    }
+    found.extend(theirs.as_ref().map(|legs| legs_of(legs, own, ByokMode::Fallback)).unwrap_or_default());
+    let (book, plan, digest) = match (pooled, theirs) {
+        (Ok(pooled), _) => pooled,
+        (Err(_), Some(theirs)) if !found.is_empty() => theirs,
+        (Err(error), _) => return Err(error),
     };
-    let legs = plan.attempts.iter().filter_map(leg).collect();
-    Ok(Route { legs, plan, book, digest, preferences })
+    Ok((found, book, plan, digest))
+}
+
+fn legs_of((book, plan, _): &Planned, own: &[Arc<OwnKey>], mode: ByokMode) -> Vec<Leg> {
+    legs(book, plan, own, Some(mode))
+}
+
+/// The attempts of a plan; with a mode only those that an own key of that mode serves, one leg for each such key.
+fn legs(book: &Arc<Book>, plan: &Plan, own: &[Arc<OwnKey>], mode: Option<ByokMode>) -> Vec<Leg> {
+    let mut legs = Vec::with_capacity(plan.attempts.len());
+    for index in &plan.attempts {
+        let Some((offer, seller)) = book.seller(*index) else { continue };
+        let leg = |own| Leg { book: Arc::clone(book), index: *index, model: offer.model.clone(), own };
+        let Some(mode) = mode else {
+            legs.push(leg(None));
+            continue;
+        };
+        let Seller::Provider(_, upstream) = seller else { continue };
+        for own in own.iter().filter(|own| own.mode == mode && own.serves(offer)) {
+            legs.push(leg(Some(Seller::Provider(Arc::clone(&own.provider), Arc::clone(upstream)))));
+        }
+    }
+    legs
 }
 
 /// Who may read a job's prompt to count it, in the plan's order: nobody where all offers are refused.

@@ -39,7 +39,7 @@ impl Draft {
             attempts: Vec::with_capacity(1),
             seller: None,
             node: None,
-            request_hash: hash(&job.body),
+            request_hash: route.request_hash.unwrap_or_else(|| hash(&job.body)),
             streamed: job.stream,
             created,
             first_content_ms: None,
@@ -47,12 +47,12 @@ impl Draft {
         }
     }
 
-    /// Notes that a seller was asked and what came back.
-    pub(crate) fn attempt(&mut self, seller: &SellerName, status: u16, latency_ms: u32) {
+    /// Notes that a seller was asked and what came back, after how long, and whether with the buyer's own key.
+    pub(crate) fn attempt(&mut self, seller: &SellerName, status: u16, (latency_ms, is_byok): (u32, bool)) {
         if self.attempts.len() < ATTEMPTS_MAX {
             self.attempts.push(AttemptRecord { seller: seller.clone(), status });
             let latency_ms = Some(latency_ms);
-            let response = ProviderResponse { seller: seller.clone(), status, latency_ms, is_byok: false };
+            let response = ProviderResponse { seller: seller.clone(), status, latency_ms, is_byok };
             self.note.provider_responses.push(response);
         }
     }

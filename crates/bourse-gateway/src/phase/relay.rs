@@ -8,7 +8,7 @@
 
 use super::dispatch::Begun;
 use super::hold::{self, HoldError};
-use super::settle::{Open, nothing};
+use super::settle::{Open, charged, nothing};
 use super::take_up::{Again, Handover, take_up, together};
 use crate::durable::Wait;
 use crate::failure::{Failure, FailureClass};
@@ -266,6 +266,8 @@ impl Relay {
             return ended(self.failed_books());
         };
         let Ok(settled) = self.open.settle(&bill, finish) else { return ended(self.failed_books()) };
+        // Only now is it known what the market takes where the buyer's own key served.
+        let bill = if self.open.is_byok() { charged(&bill, settled.cost) } else { bill };
         let Ok(bill) = together(earlier.as_ref(), &bill) else { return ended(self.failed_books()) };
         self.is_free = bill.charge.total == NanoUsd::ZERO;
         let terminal = self.terminal(&bill, error.as_ref());
@@ -282,7 +284,8 @@ impl Relay {
         let mut sum: Option<Bill> = None;
         for mut open in self.earlier.drain(..) {
             let bill = open.bill(part).unwrap_or_else(|_| nothing());
-            open.settle(&bill, Finish::SellerError)?;
+            let settled = open.settle(&bill, Finish::SellerError)?;
+            let bill = if open.is_byok() { charged(&bill, settled.cost) } else { bill };
             if let Some(trace) = &mut self.open.trace {
                 trace.part(&bill);
             }
@@ -382,6 +385,7 @@ impl Relay {
         let mut out = Vec::with_capacity(1024);
         let mut more = std::mem::take(&mut self.explain);
         push_continued(&self.continued_by, &mut more);
+        self.source.set_byok(self.open.is_byok());
         match error {
             None => self.source.end(bill, &more, &mut out),
             Some(error) => self.source.fail(error, bill, &more, &mut out),

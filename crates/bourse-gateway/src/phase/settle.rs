@@ -14,7 +14,7 @@ use crate::traces::RequestTrace;
 use bourse_market::{Basis, Bill, Doubts, Meter, MeterError, Served, StreamEnd, ToolCalls};
 use bourse_types::{Charge, Digest32, DurationMs, NanoUsd, PriceSchedule, TokenCount, Usage};
 use bourse_wire::dialect::neutral::Notice;
-use bourse_wire::funds::{FundsError, Settled, Settlement};
+use bourse_wire::funds::{Billing, FundsError, Settled, Settlement};
 use bourse_wire::receipt::Finish;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
@@ -86,13 +86,26 @@ impl Open {
         let whole = meter.settle(end, prices, NanoUsd::MAX)?;
         let total = whole.charge.total;
         let now = || self.shared.ports.clock.now();
-        let is_covered = self.held.is_open() && total <= self.held.amount()
+        let is_covered = self.held.is_open() && total <= self.held.covered()
             || self.held.cover(&*self.shared.ports.funds, total, now()).is_ok();
-        let bill = if is_covered { whole } else { meter.settle(end, prices, self.held.amount())? };
+        let bill = if is_covered { whole } else { meter.settle(end, prices, self.held.covered())? };
         if bill.doubts != Doubts::NONE {
             self.shared.metrics.doubts(bill.doubts);
         }
         Ok(bill)
+    }
+
+    /// Whether the buyer's own key serves.
+    pub(crate) fn is_byok(&self) -> bool {
+        self.held.fee_bps.is_some()
+    }
+
+    /// The bill as the buyer sees it: what it is charged, and that is the market's fee where its own key served.
+    pub(crate) fn shown(&self, bill: &Bill) -> Bill {
+        let Some(bps) = self.held.fee_bps else { return *bill };
+        let (ports, list) = (&self.shared.ports, bill.charge.total);
+        let told = ports.funds.byok_fee(&self.held.grant, list, ports.clock.now());
+        charged(bill, told.or(list.share_bps_floor(bps).ok()).unwrap_or(list))
     }
 
     /// Tells the market how good an answer was that ended well.
@@ -125,6 +138,8 @@ impl Open {
         });
         let total_ms = self.elapsed_ms();
         let (request, grant) = (self.held.request, self.held.grant);
+        // Nobody's key served where nothing was delivered.
+        let is_byok = self.is_byok() && self.draft.seller.is_some();
         let receipt = self.draft.receipt(request, &grant, bill, finish, response_hash, total_ms);
         let now = self.shared.ports.clock.now();
         let executed = self.considered.take().and_then(|considered| considered.executed(&receipt, now));
@@ -132,7 +147,9 @@ impl Open {
         if let Some(id) = &note.upstream_id {
             self.shared.recent.put(&grant.account_digest, id.as_str(), request);
         }
-        let settled = self.shared.ports.funds.settle(Settlement { note, ..Settlement::new(receipt, now) });
+        let billing = if is_byok { Billing::Byok } else { Billing::Credits };
+        let settled =
+            self.shared.ports.funds.settle(Settlement { note, billing, ..Settlement::new(receipt, now) });
         self.shared.metrics.settled(bill, finish);
         if let Some(trace) = &mut self.trace {
             trace.settled(bill, finish);
@@ -171,6 +188,11 @@ impl Drop for Open {
         // As in `give_back`.
         let _ = self.settle(&bill, finish);
     }
+}
+
+/// The same bill with a fee in place of the price.
+pub(crate) fn charged(bill: &Bill, fee: NanoUsd) -> Bill {
+    Bill { charge: Charge { request: fee, total: fee, ..Charge::ZERO }, ..*bill }
 }
 
 /// A bill of nothing.

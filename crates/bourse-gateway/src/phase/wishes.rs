@@ -5,8 +5,8 @@
 //! model counts for all models of a request.
 
 use bourse_market::{
-    Cutoffs, DataPolicy, Demand, MaxPrice, Operations, Partition, Preferences, Quantization, QuantizationSet,
-    Sort, Supports, TierWish,
+    Cutoffs, DataPolicy, Demand, MaxPrice, Operations, Partition, Policy, Preferences, Quantization,
+    QuantizationSet, Sort, Supports, TierWish,
 };
 use bourse_types::{NanoUsd, PicoUsdPerUnit};
 use bourse_wire::dialect::fields::{self, DataCollection, ServiceTier, Variant};
@@ -84,13 +84,7 @@ pub(crate) fn preferences(job: &Job) -> Result<Preferences, ApiError> {
             fields::Partition::Model => Partition::Model,
             fields::Partition::None => Partition::None,
         },
-        max_price: MaxPrice {
-            prompt: wishes.max_price_prompt,
-            completion: wishes.max_price_completion,
-            request: wishes.max_price_request,
-            image: wishes.max_price_image.map(per_unit),
-            audio: wishes.max_price_audio.map(per_unit),
-        },
+        max_price: max_price(wishes),
         require_parameters: wishes.require_parameters,
         data: data(wishes),
         enforce_distillable: wishes.enforce_distillable_text,
@@ -100,6 +94,20 @@ pub(crate) fn preferences(job: &Job) -> Result<Preferences, ApiError> {
         max_latency: cutoffs(wishes.preferred_max_latency),
         tier,
         ..Preferences::default()
+    })
+}
+
+/// What a policy of an account or a key allows.
+pub(crate) fn policy_of(rules: &fields::Preferences) -> Result<Policy, ApiError> {
+    let regions: Vec<Arc<str>> = rules.regions.iter().map(|word| Arc::from(word.as_str())).collect();
+    Ok(Policy {
+        allowed: Some(rules.only.clone()).filter(|names| !names.is_empty()).into_iter().collect(),
+        ignored: rules.ignore.clone(),
+        max_price: max_price(rules),
+        data: data(rules),
+        enforce_distillable: rules.enforce_distillable_text,
+        quantizations: quantizations(&rules.quantizations)?,
+        regions: Some(regions).filter(|words| !words.is_empty()).into_iter().collect(),
     })
 }
 
@@ -115,6 +123,16 @@ fn variant(job: &Job) -> (Option<Sort>, TierWish) {
         Some(ServiceTier::Priority | ServiceTier::Fast) => (sort, TierWish::Priority),
         Some(ServiceTier::Flex) => (sort, TierWish::Flex),
         Some(ServiceTier::Auto | ServiceTier::Default | ServiceTier::Scale) | None => (sort, tier),
+    }
+}
+
+fn max_price(wishes: &fields::Preferences) -> MaxPrice {
+    MaxPrice {
+        prompt: wishes.max_price_prompt,
+        completion: wishes.max_price_completion,
+        request: wishes.max_price_request,
+        image: wishes.max_price_image.map(per_unit),
+        audio: wishes.max_price_audio.map(per_unit),
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct ProviderSource {
     finish: Option<Finish>,
     /// The last usage that could be read.
     pub(super) claim: Option<SellerUsage>,
+    /// Whether the buyer's own key serves.
+    pub(super) is_byok: bool,
     has_ended: bool,
 }
 
@@ -59,6 +61,7 @@ impl ProviderSource {
             finishes: 0,
             finish: None,
             claim: None,
+            is_byok: false,
             has_ended: false,
         }
     }

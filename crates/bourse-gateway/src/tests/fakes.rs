@@ -9,13 +9,13 @@ use crate::{
     Timeouts,
 };
 use bourse_types::{
-    AccountId, Digest32, KeyHash, ModelSlug, NanoUsd, PicoUsdPerToken, PriceSchedule, RequestId, SellerName,
-    UnixMs,
+    AccountId, Charge, Digest32, KeyHash, ModelSlug, NanoUsd, PicoUsdPerToken, PriceSchedule, RequestId,
+    SellerName, UnixMs,
 };
 use bourse_wire::funds::{
-    ActivityQuery, ActivityRow, BoxFuture, CommitTicket, Funds, FundsError, Generation, GenerationNote,
-    HoldExtension, HoldRequest, KeyGrant, KeyRecord, KeyRole, KeyStatus, LimitReset, PolicyId, PolicyText,
-    Records, Settled, Settlement, SpendWindows,
+    ActivityQuery, ActivityRow, Billing, BoxFuture, CommitTicket, Funds, FundsError, Generation,
+    GenerationNote, HoldExtension, HoldRequest, KeyGrant, KeyRecord, KeyRole, KeyStatus, LimitReset,
+    PolicyId, PolicyText, Records, Settled, Settlement, SpendWindows,
 };
 use bourse_wire::receipt::{Checkpoint, Receipt, ReceiptDocument};
 use bytes::Bytes;
@@ -32,17 +32,19 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::Instant;
 
-pub(super) const KEY: &str = "sk-test";
+pub(crate) const KEY: &str = "sk-test";
 /// A management key of the same account.
-pub(super) const MANAGEMENT_KEY: &str = "sk-manage";
+pub(crate) const MANAGEMENT_KEY: &str = "sk-manage";
 /// An inference key of another account.
-pub(super) const OTHER_KEY: &str = "sk-other";
-pub(super) const MODEL: &str = "acme/one";
+pub(crate) const OTHER_KEY: &str = "sk-other";
+pub(crate) const MODEL: &str = "acme/one";
+/// The market's fee where an own key served.
+pub(crate) const BYOK_FEE_BPS: u32 = 500;
 
 /// One account, kept exactly.
-pub(super) struct FakeFunds {
+pub(crate) struct FakeFunds {
     state: Mutex<FundsState>,
-    pub(super) durable_after: Duration,
+    pub(crate) durable_after: Duration,
     /// The policy of [`KEY`], and what it says.
     policy: Mutex<Option<PolicyId>>,
     policy_text: Mutex<Option<PolicyText>>,
@@ -53,10 +55,15 @@ struct FundsState {
     available: u64,
     holds: HashMap<RequestId, u64>,
     receipts: Vec<Receipt>,
+    /// List prices that buyers' own sellers billed.
+    byok: Vec<NanoUsd>,
+    policies: HashMap<PolicyId, Arc<str>>,
+    /// Those of the one account.
+    account_policy: Option<PolicyId>,
 }
 
 impl FakeFunds {
-    pub(super) fn with(available: u64) -> Arc<Self> {
+    pub(crate) fn with(available: u64) -> Arc<Self> {
         let state = Mutex::new(FundsState { available, ..FundsState::default() });
         let durable_after = Duration::from_millis(3);
         Arc::new(Self { state, durable_after, policy: Mutex::default(), policy_text: Mutex::default() })
@@ -68,15 +75,32 @@ impl FakeFunds {
         *self.policy_text.lock() = Some(text);
     }
 
-    pub(super) fn available(&self) -> u64 {
+    /// List prices that buyers' own sellers billed.
+    pub(crate) fn byok(&self) -> Vec<NanoUsd> {
+        self.state.lock().byok.clone()
+    }
+
+    /// Keeps a policy for whoever asks for it.
+    pub(crate) fn keep_policy(&self, text: PolicyText) {
+        self.state.lock().policies.insert(text.id(), text.into_text());
+    }
+
+    /// Keeps a policy and binds the account by it.
+    pub(crate) fn bind(&self, text: &str) {
+        let text = PolicyText::parse(text).unwrap();
+        self.state.lock().account_policy = Some(text.id());
+        self.keep_policy(text);
+    }
+
+    pub(crate) fn available(&self) -> u64 {
         self.state.lock().available
     }
 
-    pub(super) fn open_holds(&self) -> usize {
+    pub(crate) fn open_holds(&self) -> usize {
         self.state.lock().holds.len()
     }
 
-    pub(super) fn receipts(&self) -> Vec<Receipt> {
+    pub(crate) fn receipts(&self) -> Vec<Receipt> {
         self.state.lock().receipts.clone()
     }
 }
@@ -84,7 +108,8 @@ impl FakeFunds {
 impl Funds for FakeFunds {
     fn authenticate(&self, key: &KeyHash, _: UnixMs) -> Result<KeyGrant, FundsError> {
         let is = |text: &str| *key == KeyHash(Sha256::digest(text.as_bytes()).into());
-        let own = KeyGrant::new(*key, AccountId(7));
+        let account_policy = self.state.lock().account_policy;
+        let own = KeyGrant { account_policy, ..KeyGrant::new(*key, AccountId(7)) };
         match () {
             () if is(KEY) => Ok(KeyGrant { key_policy: *self.policy.lock(), ..own }),
             () if is(MANAGEMENT_KEY) => Ok(KeyGrant { role: KeyRole::Management, ..own }),
@@ -117,7 +142,13 @@ impl Funds for FakeFunds {
 
     fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError> {
         let mut state = self.state.lock();
-        let receipt = settlement.receipt;
+        let mut receipt = settlement.receipt;
+        if settlement.billing == Billing::Byok {
+            let list = receipt.charge.total;
+            state.byok.push(list);
+            let fee = list.share_bps_floor(BYOK_FEE_BPS).unwrap();
+            receipt.charge = Charge { request: fee, total: fee, ..Charge::ZERO };
+        }
         let held = state.holds.remove(&receipt.request).ok_or(FundsError::NoHold)?;
         let cost = receipt.charge.total;
         assert!(cost.0 <= held, "charged {cost} of {held} held");
@@ -160,7 +191,8 @@ impl Records for FakeFunds {
 
     fn policy(&self, id: &PolicyId) -> Result<Option<Arc<str>>, FundsError> {
         let text = self.policy_text.lock().clone();
-        Ok(text.filter(|text| text.id() == *id).map(PolicyText::into_text))
+        let of_key = text.filter(|text| text.id() == *id).map(PolicyText::into_text);
+        Ok(of_key.or_else(|| self.state.lock().policies.get(id).cloned()))
     }
 
     fn key_status(&self, key: &KeyHash, now: UnixMs) -> Result<KeyStatus, FundsError> {
@@ -212,7 +244,7 @@ fn checkpoint() -> Checkpoint {
 }
 
 /// A clock that goes with tokio's.
-pub(super) struct TokioClock(Instant);
+pub(crate) struct TokioClock(Instant);
 
 impl Clock for TokioClock {
     fn now(&self) -> UnixMs {
@@ -222,7 +254,7 @@ impl Clock for TokioClock {
 
 /// What a scripted seller does with a connection.
 #[derive(Debug, Clone)]
-pub(super) enum Act {
+pub(crate) enum Act {
     /// Reads one whole request.
     Read,
     /// Writes bytes.
@@ -239,20 +271,20 @@ pub(super) enum Act {
 
 /// Scripted sellers, by host name. Each connection plays the next script of its host; the last repeats.
 #[derive(Default)]
-pub(super) struct FakeNet {
+pub(crate) struct FakeNet {
     scripts: Mutex<HashMap<String, Vec<Vec<Act>>>>,
-    pub(super) connections: AtomicUsize,
-    pub(super) cancelled: Arc<AtomicUsize>,
-    pub(super) requests: Arc<Mutex<Vec<String>>>,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) cancelled: Arc<AtomicUsize>,
+    pub(crate) requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl FakeNet {
-    pub(super) fn script(&self, host: &str, script: Vec<Act>) {
+    pub(crate) fn script(&self, host: &str, script: Vec<Act>) {
         self.scripts.lock().entry(host.to_owned()).or_default().push(script);
     }
 
     /// From now on that script alone, on new connections.
-    pub(super) fn only(&self, host: &str, script: Vec<Act>) {
+    pub(crate) fn only(&self, host: &str, script: Vec<Act>) {
         self.scripts.lock().insert(host.to_owned(), vec![[script, vec![Act::Close]].concat()]);
     }
 }
@@ -321,7 +353,7 @@ async fn read_request(io: &mut DuplexStream) -> Option<String> {
 }
 
 /// A plain answer with a length.
-pub(super) fn json_answer(status: u16, headers: &str, body: &str) -> Act {
+pub(crate) fn json_answer(status: u16, headers: &str, body: &str) -> Act {
     let n = body.len();
     Act::Write(format!(
         "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{headers}content-length: {n}\r\n\r\n{body}"
@@ -329,32 +361,32 @@ pub(super) fn json_answer(status: u16, headers: &str, body: &str) -> Act {
 }
 
 /// The head of a stream.
-pub(super) fn stream_head() -> Act {
+pub(crate) fn stream_head() -> Act {
     Act::Write(
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".into(),
     )
 }
 
 /// Events as one chunk.
-pub(super) fn events(data: &[&str]) -> Act {
+pub(crate) fn events(data: &[&str]) -> Act {
     let text: String = data.iter().map(|d| format!("data: {d}\n\n")).collect::<Vec<_>>().concat();
     Act::Write(format!("{:x}\r\n{text}\r\n", text.len()))
 }
 
 /// The end of a chunked body.
-pub(super) fn stream_end() -> Act {
+pub(crate) fn stream_end() -> Act {
     Act::Write("0\r\n\r\n".into())
 }
 
-pub(super) fn role() -> String {
+pub(crate) fn role() -> String {
     chunk(r#"{"role":"assistant","content":""}"#, "null")
 }
 
-pub(super) fn text(content: &str) -> String {
+pub(crate) fn text(content: &str) -> String {
     chunk(&format!(r#"{{"content":"{content}"}}"#), "null")
 }
 
-pub(super) fn stop() -> String {
+pub(crate) fn stop() -> String {
     chunk("{}", "\"stop\"")
 }
 
@@ -364,7 +396,7 @@ fn chunk(delta: &str, finish: &str) -> String {
     )
 }
 
-pub(super) fn usage(prompt: u64, completion: u64) -> String {
+pub(crate) fn usage(prompt: u64, completion: u64) -> String {
     format!(
         r#"{{"id":"up-1","object":"chat.completion.chunk","created":5,"model":"one-up","choices":[],"usage":{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":{}}}}}"#,
         prompt + completion
@@ -372,7 +404,7 @@ pub(super) fn usage(prompt: u64, completion: u64) -> String {
 }
 
 /// A good stream of `pieces`.
-pub(super) fn good_stream(pieces: &[&str]) -> Vec<Act> {
+pub(crate) fn good_stream(pieces: &[&str]) -> Vec<Act> {
     let mut data = vec![role()];
     data.extend(pieces.iter().map(|p| text(p)));
     data.extend([stop(), usage(9, pieces.len() as u64), "[DONE]".to_owned()]);
@@ -381,24 +413,24 @@ pub(super) fn good_stream(pieces: &[&str]) -> Vec<Act> {
 }
 
 /// A good plain answer.
-pub(super) fn good_plain() -> Vec<Act> {
+pub(crate) fn good_plain() -> Vec<Act> {
     vec![Act::Read, json_answer(200, "", PLAIN)]
 }
 
-pub(super) const PLAIN: &str = r#"{"id":"up-1","object":"chat.completion","created":5,"model":"one-up","choices":[{"index":0,"message":{"role":"assistant","content":"Hello there"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}"#;
+pub(crate) const PLAIN: &str = r#"{"id":"up-1","object":"chat.completion","created":5,"model":"one-up","choices":[{"index":0,"message":{"role":"assistant","content":"Hello there"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}"#;
 
 /// A gateway with providers `a`, `b`, … at hosts of the same names, the first the cheapest by far.
-pub(super) struct House {
-    pub(super) gateway: Gateway,
-    pub(super) funds: Arc<FakeFunds>,
-    pub(super) net: Arc<FakeNet>,
+pub(crate) struct House {
+    pub(crate) gateway: Gateway,
+    pub(crate) funds: Arc<FakeFunds>,
+    pub(crate) net: Arc<FakeNet>,
 }
 
-pub(super) fn prices(pico: u64) -> PriceSchedule {
+pub(crate) fn prices(pico: u64) -> PriceSchedule {
     PriceSchedule::per_token(PicoUsdPerToken(pico), PicoUsdPerToken(2 * pico))
 }
 
-pub(super) fn provider(name: &str, pico: u64) -> ProviderConfig {
+pub(crate) fn provider(name: &str, pico: u64) -> ProviderConfig {
     ProviderConfig {
         name: SellerName::parse(name).unwrap(),
         kind: "openai".into(),
@@ -409,11 +441,11 @@ pub(super) fn provider(name: &str, pico: u64) -> ProviderConfig {
 }
 
 impl House {
-    pub(super) fn new(providers: &[&str]) -> Self {
+    pub(crate) fn new(providers: &[&str]) -> Self {
         Self::build(providers, 10_000_000_000, |_| {})
     }
 
-    pub(super) fn build(providers: &[&str], available: u64, change: impl FnOnce(&mut GatewayConfig)) -> Self {
+    pub(crate) fn build(providers: &[&str], available: u64, change: impl FnOnce(&mut GatewayConfig)) -> Self {
         let providers = providers
             .iter()
             .enumerate()
@@ -436,12 +468,12 @@ impl House {
         Self { gateway: Gateway::new(config, ports).unwrap(), funds, net }
     }
 
-    pub(super) async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+    pub(crate) async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let bearer = format!("Bearer {KEY}");
         self.call_as(Some(&bearer), method, path, headers, body).await
     }
 
-    pub(super) async fn call_as(
+    pub(crate) async fn call_as(
         &self,
         authorization: Option<&str>,
         method: &str,
@@ -467,12 +499,12 @@ impl House {
         }
     }
 
-    pub(super) async fn chat(&self, rest: &str) -> Reply {
+    pub(crate) async fn chat(&self, rest: &str) -> Reply {
         self.call("POST", "/v1/chat/completions", &[], &chat_body(rest)).await
     }
 
     /// Every hold is gone and there is one receipt for each request.
-    pub(super) fn check_books(&self, before: u64, receipts: usize) {
+    pub(crate) fn check_books(&self, before: u64, receipts: usize) {
         let list = self.funds.receipts();
         assert_eq!(self.funds.open_holds(), 0, "a hold was left behind");
         assert_eq!(list.len(), receipts);
@@ -481,29 +513,29 @@ impl House {
     }
 }
 
-pub(super) fn chat_body(rest: &str) -> String {
+pub(crate) fn chat_body(rest: &str) -> String {
     format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}]{rest}}}"#)
 }
 
 /// What a buyer got.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) text: String,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Reply {
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
     }
 
-    pub(super) fn error_type(&self) -> String {
+    pub(crate) fn error_type(&self) -> String {
         self.json()["error"]["metadata"]["error_type"].as_str().unwrap_or("none").to_owned()
     }
 
     /// The payloads of a stream, which must end with exactly one `[DONE]`.
-    pub(super) fn payloads(&self) -> Vec<Value> {
+    pub(crate) fn payloads(&self) -> Vec<Value> {
         let lines: Vec<&str> = self.text.lines().filter_map(|l| l.strip_prefix("data: ")).collect();
         assert_eq!(lines.last(), Some(&"[DONE]"), "{}", self.text);
         assert_eq!(lines.iter().filter(|l| **l == "[DONE]").count(), 1);
@@ -513,7 +545,7 @@ impl Reply {
             .collect()
     }
 
-    pub(super) fn content(&self) -> String {
+    pub(crate) fn content(&self) -> String {
         self.payloads()
             .iter()
             .filter_map(|p| p["choices"][0]["delta"]["content"].as_str().map(str::to_owned))

@@ -1,11 +1,13 @@
 //! Reading single fields: types, ranges, and messages that name the field and the remedy.
 
 mod model_ref;
+mod policy;
 mod preferences;
 pub mod preset;
 mod routing;
 
 pub use model_ref::{ModelRef, ModelRefError, PRESET_BYTES_MAX, Variant};
+pub use policy::{QUANTIZATION_WORDS, policy};
 pub use preferences::{Cutoffs, DataCollection, PREFERENCE_WORD_BYTES_MAX, Partition, Preferences, SortBy};
 pub use routing::{
     METADATA_KEY_CHARS_MAX, METADATA_PAIRS_MAX, METADATA_VALUE_CHARS_MAX, Routing, ServiceTier,

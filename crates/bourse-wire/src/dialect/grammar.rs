@@ -129,6 +129,8 @@ pub struct Billed<'a> {
     pub claim: Option<SellerUsage>,
     /// The seller's usage object as written in the buyer's own grammar; none when the seller speaks another.
     pub raw: Option<&'a str>,
+    /// Whether the buyer's own key served: the price is then the market's fee alone.
+    pub is_byok: bool,
 }
 
 /// What the market's own parts of an answer begin with.

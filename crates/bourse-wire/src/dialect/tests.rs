@@ -43,5 +43,5 @@ const CLAIM: SellerUsage = SellerUsage { prompt: 3, cached: 1, cache_write: 0, c
 
 fn with_billed<T>(run: impl FnOnce(&Billed<'_>) -> T) -> T {
     let (usage, charge) = bill();
-    run(&Billed { usage: &usage, charge: &charge, claim: Some(CLAIM), raw: None })
+    run(&Billed { usage: &usage, charge: &charge, claim: Some(CLAIM), raw: None, is_byok: false })
 }

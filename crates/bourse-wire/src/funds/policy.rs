@@ -1,6 +1,6 @@
 //! Routing policies of accounts and keys, as the books keep them: JSON text under the name of its content.
 //!
-//! What a policy says is the gateway's affair; the books keep the bytes. The id is a digest of the text, so a
+//! What a policy says is read by whoever routes; the books keep the bytes. The id is a digest of the text, so a
 //! gateway reads each text once and a plan can say which policy it obeyed.
 
 use bourse_types::Digest32;
@@ -30,6 +30,9 @@ pub enum PolicyError {
     /// Not one JSON object.
     #[error("a policy is one JSON object: {0}")]
     Json(String),
+    /// A rule that cannot be obeyed.
+    #[error("{0}")]
+    Rule(String),
 }
 
 /// The text of a policy: one JSON object of at most [`POLICY_BYTES_MAX`] bytes.
@@ -45,6 +48,15 @@ impl PolicyText {
         let read = serde_json::from_str::<Map<String, Value>>(text);
         read.map_err(|error| PolicyError::Json(error.to_string()))?;
         Ok(Self(Arc::from(text)))
+    }
+
+    /// As [`PolicyText::parse`], for a policy that is to be set: checks the rules as well, so that none is kept
+    /// that nobody can obey. See [`policy`](crate::dialect::fields::policy).
+    pub fn of_owner(text: &str) -> Result<Self, PolicyError> {
+        let kept = Self::parse(text)?;
+        let checked = crate::dialect::fields::policy(text);
+        checked.map_err(|error| PolicyError::Rule(error.message.into_owned()))?;
+        Ok(kept)
     }
 
     /// Its name.
@@ -82,6 +94,14 @@ mod tests {
         }
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(5_000), "]".repeat(5_000));
         assert!(PolicyText::parse(&deep).is_err(), "depth is bounded");
+    }
+
+    #[test]
+    fn a_policy_that_is_set_can_be_obeyed() {
+        assert!(PolicyText::of_owner(r#"{"only":["a"],"zdr":true}"#).is_ok());
+        let rule = |text: &str| PolicyText::of_owner(text).unwrap_err().to_string();
+        assert!(rule(r#"{"onl":["a"]}"#).contains("did you mean `only`?"));
+        assert!(matches!(PolicyText::of_owner("[]"), Err(PolicyError::Json(_))));
     }
 
     #[test]

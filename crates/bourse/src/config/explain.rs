@@ -57,6 +57,12 @@ impl Loaded {
         let Some(entries) = table.as_dict() else { return };
         for (key, value) in entries {
             let below = format!("{below}.{key}");
+            // What a preset holds is a request's affair, not ours.
+            if below == "preset.request" {
+                let origin = self.origin(Some(value));
+                lines.push(table_line(format!("{at}.{key}"), &below, plain(value), origin));
+                continue;
+            }
             if let Value::Array(_, items) = value
                 && items.iter().all(|item| item.as_dict().is_some())
             {
@@ -81,7 +87,7 @@ impl Loaded {
 }
 
 /// Tables that may stand many times, in the order in which they are explained.
-const TABLES: [&str; 1] = ["provider"];
+const TABLES: [&str; 4] = ["provider", "byok", "alias", "preset"];
 
 fn table_line(path: String, below: &str, value: String, origin: String) -> Explained {
     let known = TABLE_FIELDS.iter().find(|(path, _, _)| *path == below);

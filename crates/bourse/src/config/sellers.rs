@@ -40,18 +40,22 @@ pub struct ProviderSection {
     /// What its models can do, where they do not say it themselves.
     #[serde(default)]
     pub supports: Option<Vec<String>>,
+    /// Minutes between two looks at its list of models, where a model's name has a `*`.
+    #[serde(default)]
+    pub list_minutes: Option<u32>,
     /// What it sells.
     #[serde(default)]
     pub model: Vec<ProviderModelSection>,
 }
 
-/// One model of a provider: one offer.
+/// One model of a provider: one offer. With a `*` in its names it is a rule about the models that the provider lists:
+/// each that the upstream's name means becomes an offer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderModelSection {
-    /// The slug that buyers write.
+    /// The slug that buyers write; a `*` is what stands in its place in the upstream's name.
     pub id: String,
-    /// The name that the provider knows; the slug itself when left out.
+    /// The name that the provider knows; the slug itself when left out, or every name when the slug has a `*`.
     #[serde(default)]
     pub upstream_id: Option<String>,
     /// What tells this offer from others of the same model: the seller is then called `provider/variant`.
@@ -117,4 +121,10 @@ pub struct ProviderModelSection {
     /// Whether the model's author allows training on its answers.
     #[serde(default)]
     pub is_distillable: Option<bool>,
+    /// Names in the provider's list that are not offered; each may have a `*`.
+    #[serde(default)]
+    pub except: Option<Vec<String>>,
+    /// What is added to prices that the list tells, in 1/10,000.
+    #[serde(default)]
+    pub markup_bps: Option<u32>,
 }

@@ -124,6 +124,8 @@ fn full_provider() -> ProviderSection {
         trains_on_prompts: Some(false),
         zdr: Some(false),
         is_distillable: Some(false),
+        except: Some(Vec::new()),
+        markup_bps: Some(0),
     };
     ProviderSection {
         name: String::new(),
@@ -136,6 +138,7 @@ fn full_provider() -> ProviderSection {
         trains_on_prompts: Some(false),
         zdr: Some(false),
         supports: Some(Vec::new()),
+        list_minutes: Some(1),
         model: vec![model],
     }
 }
@@ -155,7 +158,25 @@ fn paths(at: &str, table: &Value, out: &mut Vec<String>) {
 
 #[test]
 fn the_tables_that_may_stand_many_times_are_documented_whole() {
-    let config = Config { provider: vec![full_provider()], ..Config::default() };
+    let list = || Some(Vec::new());
+    let byok = ByokSection {
+        api_key_env: Some(String::new()),
+        api_key_file: Some("k".into()),
+        mode: Some(String::new()),
+        models: list(),
+        keys: list(),
+        users: list(),
+        ..ByokSection::default()
+    };
+    let alias = AliasSection::default();
+    let preset = PresetSection::default();
+    let config = Config {
+        provider: vec![full_provider()],
+        byok: vec![byok],
+        alias: vec![alias],
+        preset: vec![preset],
+        ..Config::default()
+    };
     let value = Value::serialize(config).unwrap();
     let mut want = Vec::new();
     for (name, items) in value.as_dict().unwrap() {

@@ -18,20 +18,22 @@ pub(super) fn read(
     file: Option<&Path>,
     environment: &Environment,
 ) -> Result<Option<Secret>, WiringError> {
-    let place = place.to_owned();
     match (variable, file) {
         (None, None) => Ok(None),
-        (Some(_), Some(_)) => Err(WiringError::TwoKeys { place }),
+        (Some(_), Some(_)) => Err(WiringError::TwoKeys { place: place.to_owned() }),
         (Some(variable), None) => match environment.get(variable) {
             Some(key) => Ok(Some(Secret::new(key))),
-            None => Err(WiringError::NoKey { place, variable: variable.to_owned() }),
+            None => {
+                let (place, variable) = (place.to_owned(), variable.to_owned());
+                Err(WiringError::NoKey { place, variable })
+            }
         },
         (None, Some(path)) => of_file(place, path).map(Some),
     }
 }
 
-fn of_file(place: String, path: &Path) -> Result<Secret, WiringError> {
-    let shown = path.display().to_string();
+fn of_file(place: &str, path: &Path) -> Result<Secret, WiringError> {
+    let (place, shown) = (place.to_owned(), path.display().to_string());
     let unusable =
         |why: &'static str| WiringError::KeyFile { place: place.clone(), path: shown.clone(), why };
     let file = std::fs::File::open(path).map_err(|_| unusable("cannot be read"))?;

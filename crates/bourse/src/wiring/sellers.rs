@@ -4,23 +4,28 @@ use super::{WiringError, key, word};
 use crate::config::kinds::{self, Kind};
 use crate::config::{self, Environment, ProviderModelSection, ProviderSection};
 use bourse_gateway::adapter::adapter_of_kind;
-use bourse_gateway::{ProviderConfig, ProviderModel};
+use bourse_gateway::{FollowedList, LIST_EVERY_DEFAULT, LiveRule, Pattern, ProviderConfig, ProviderModel};
 use bourse_market::{DataPolicy, Operations, Quantization, ServiceTier, Supports, Unit};
 use bourse_types::{ModelSlug, NanoUsd, PicoUsdPerToken, PicoUsdPerUnit, PriceSchedule, SellerName};
 use bourse_wire::dialect::Api;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Models of one provider, at most.
 pub const MODELS_MAX: usize = 4_096;
+/// Most minutes between two looks at a list: a day.
+pub const LIST_MINUTES_MAX: u64 = 1_440;
+/// The largest markup on a list's prices: ten times as much again.
+pub const MARKUP_BPS_MAX: u32 = 100_000;
 /// Requests whose answers are generated token by token.
 const GENERATING: Operations = Operations::CHAT.with(Operations::TEXT);
 
-/// One provider with its offers.
+/// One provider with its offers, and its list where that is followed.
 pub(super) fn provider(
     section: &ProviderSection,
     environment: &Environment,
-) -> Result<ProviderConfig, WiringError> {
+) -> Result<(ProviderConfig, Option<FollowedList>), WiringError> {
     let place = format!("provider `{}`", section.name);
     let name = SellerName::parse(&section.name)
         .map_err(|source| WiringError::Name { field: format!("provider name `{}`", section.name), source })?;
@@ -42,7 +47,21 @@ pub(super) fn provider(
     let house = House { name: &name, kind, section, place: &place };
     let mut offers = BTreeSet::new();
     let mut models = Vec::with_capacity(section.model.len());
+    let mut rules = Vec::new();
     for model in &section.model {
+        if model.id.contains('*') {
+            rules.push(house.rule(model)?);
+            continue;
+        }
+        for (name, is) in [("except", model.except.is_some()), ("markup_bps", model.markup_bps.is_some())] {
+            if is {
+                let field = format!("{place}: model `{}`.{name}", model.id);
+                return Err(WiringError::Unusable {
+                    field,
+                    why: "only names with a * follow a list".to_owned(),
+                });
+            }
+        }
         let model = house.model(model)?;
         if !offers.insert((model.model.clone(), model.seller.clone())) {
             let seller = model.seller.as_ref().unwrap_or(&name).clone();
@@ -50,7 +69,15 @@ pub(super) fn provider(
         }
         models.push(model);
     }
-    Ok(ProviderConfig { name, kind: section.kind.clone(), base_url, api_key: secret, models })
+    let minutes = section.list_minutes.map_or(LIST_EVERY_DEFAULT.as_secs() / 60, u64::from);
+    if !(1..=LIST_MINUTES_MAX).contains(&minutes) {
+        let why = format!("it is a number of minutes from 1 to {LIST_MINUTES_MAX}");
+        return Err(WiringError::Unusable { field: format!("{place}: list_minutes"), why });
+    }
+    let list = FollowedList { provider: name.clone(), rules, every: Duration::from_secs(60 * minutes) };
+    let kind = section.kind.clone();
+    let provider = ProviderConfig { name, kind, base_url, api_key: secret, models };
+    Ok((provider, Some(list).filter(|list| !list.rules.is_empty())))
 }
 
 /// A provider while its models are read.
@@ -62,6 +89,47 @@ struct House<'a> {
 }
 
 impl House<'_> {
+    /// A rule about the models that the provider lists.
+    fn rule(&self, section: &ProviderModelSection) -> Result<LiveRule, WiringError> {
+        let place = format!("{}: model `{}`", self.place, section.id);
+        let pattern = |name: &str, text: &str| {
+            let unusable = || WiringError::Unusable {
+                field: format!("{place}.{name} `{text}`"),
+                why: "a name has one * at most".to_owned(),
+            };
+            Pattern::parse(text).ok_or_else(unusable)
+        };
+        let slug = pattern("id", &section.id)?;
+        let names = pattern("upstream_id", section.upstream_id.as_deref().unwrap_or("*"))?;
+        if !names.is_open() {
+            let why = "one model has one slug: write a * here, or none in the slug".to_owned();
+            return Err(WiringError::Unusable { field: format!("{place}.upstream_id"), why });
+        }
+        let except = section.except.iter().flatten();
+        let except = except.map(|text| pattern("except", text)).collect::<Result<_, _>>()?;
+        let markup_bps = section.markup_bps.unwrap_or(0);
+        if markup_bps > MARKUP_BPS_MAX {
+            let (value, max) = (markup_bps.into(), MARKUP_BPS_MAX.into());
+            return Err(WiringError::TooLarge { field: "a model's markup_bps", value, max });
+        }
+        // The template's own names are never used; each offer has its own.
+        let named = ProviderModelSection { id: section.id.replace('*', "any"), ..section.clone() };
+        let template = self.model(&named)?;
+        if template.prices.is_some() && section.markup_bps.is_some() {
+            let why = "the rule has prices of its own, so the list's are not used: keep one".to_owned();
+            return Err(WiringError::Unusable { field: format!("{place}.markup_bps"), why });
+        }
+        Ok(LiveRule {
+            names,
+            except,
+            slug,
+            template,
+            markup_bps,
+            has_context: section.context_tokens.is_some(),
+            has_supports: section.supports.is_some() || self.section.supports.is_some(),
+        })
+    }
+
     fn model(&self, section: &ProviderModelSection) -> Result<ProviderModel, WiringError> {
         let slug = ModelSlug::parse(&section.id).map_err(|source| WiringError::Name {
             field: format!("{}: model id `{}`", self.place, section.id),

@@ -161,7 +161,7 @@ pub(crate) fn preferences(raw: &str) -> Result<Preferences, ApiError> {
 }
 
 impl Preferences {
-    fn member(&mut self, name: &str, raw: &str) -> Result<(), ApiError> {
+    pub(super) fn member(&mut self, name: &str, raw: &str) -> Result<(), ApiError> {
         match name {
             "order" => self.order = names("provider.order", raw)?,
             "only" => self.only = names("provider.only", raw)?,

@@ -36,7 +36,7 @@ fn charge() -> Charge {
 const CLAIM: SellerUsage = SellerUsage { prompt: 10, cached: 3, cache_write: 2, completion: 5, reasoning: 4 };
 
 fn with_billed<T>(raw: Option<&str>, run: impl FnOnce(&Billed<'_>) -> T) -> T {
-    run(&Billed { usage: &usage(), charge: &charge(), claim: Some(CLAIM), raw })
+    run(&Billed { usage: &usage(), charge: &charge(), claim: Some(CLAIM), raw, is_byok: false })
 }
 
 /// What was billed, as every usage object here ends.

@@ -132,6 +132,9 @@ pub(super) fn push_usage_of_tier(billed: &Billed<'_>, tier: Option<&str>, out: &
     }
     out.push(b',');
     push_cost_members(out, billed.charge);
+    if billed.is_byok {
+        out.extend_from_slice(b",\"is_byok\":true");
+    }
     out.push(b'}');
 }
 

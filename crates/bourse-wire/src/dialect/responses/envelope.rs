@@ -144,6 +144,9 @@ pub(in crate::dialect) fn push_usage(billed: &Billed<'_>, out: &mut Vec<u8>) {
     out.push(b',');
     let words = ["upstream_inference_input_cost", "upstream_inference_output_cost"];
     push_cost_members_as(out, billed.charge, words);
+    if billed.is_byok {
+        out.extend_from_slice(b",\"is_byok\":true");
+    }
     out.push(b'}');
 }
 

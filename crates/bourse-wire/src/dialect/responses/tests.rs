@@ -30,7 +30,7 @@ fn charge() -> Charge {
 /// What was billed, as the seller claimed it but for 3 tokens of reasoning.
 fn with_billed<T>(raw: Option<&str>, then: impl FnOnce(&Billed<'_>) -> T) -> T {
     let claim = SellerUsage { prompt: 100, cached: 20, cache_write: 5, completion: 7, reasoning: 3 };
-    then(&Billed { usage: &usage(), charge: &charge(), claim: Some(claim), raw })
+    then(&Billed { usage: &usage(), charge: &charge(), claim: Some(claim), raw, is_byok: false })
 }
 
 const BILLED: &str = r#"{"input_tokens":100,"input_tokens_details":{"cached_tokens":20,"cache_write_tokens":5},"output_tokens":7,"output_tokens_details":{"reasoning_tokens":3},"total_tokens":107,"cost":0.000017708,"cost_details":{"upstream_inference_input_cost":0.0000135,"upstream_inference_output_cost":0.000004202,"request":0.000000005,"units":0,"rounding":0.000000001}}"#;

@@ -158,6 +158,57 @@ fn the_number_of_models_is_bounded() {
     assert!(!check(MODELS_MAX + 1));
 }
 
+#[test]
+fn a_star_is_a_rule_about_the_sellers_list() {
+    let rules = |provider: &str, model: &str| {
+        let text = format!("{MAPLE}{provider}[[provider.model]]\n{model}");
+        gateway(&parsed(&text), &Environment::default())
+            .map(|config| (config.providers[0].models.len(), config.lists[0].clone()))
+    };
+    let (fixed, maple) =
+        rules("list_minutes = 5\n", "id = \"acme/*\"\nexcept = [\"*-preview\"]\nmarkup_bps = 500\n").unwrap();
+    assert_eq!((fixed, maple.rules.len(), maple.every.as_secs()), (0, 1, 300));
+    assert_eq!(maple.provider.as_str(), "maple");
+    let rule = &maple.rules[0];
+    assert_eq!(
+        (&rule.names, &rule.slug),
+        (&Pattern::parse("*").unwrap(), &Pattern::parse("acme/*").unwrap())
+    );
+    assert_eq!((rule.template.prices, rule.markup_bps, rule.has_context), (None, 500, false));
+    let (_, fixed) =
+        rules("", &format!("id = \"*\"\nupstream_id = \"a/*\"\ncontext_tokens = 9\n{PRICES}")).unwrap();
+    assert!(fixed.rules[0].template.prices.is_some() && fixed.rules[0].has_context);
+    let refused = |provider: &str, model: &str, want: &str| {
+        assert_eq!(rules(provider, model).unwrap_err().to_string(), want);
+    };
+    let place = "provider `maple`: model";
+    refused(
+        "",
+        "id = \"*/*\"\n",
+        &format!("{place} `*/*`.id `*/*` cannot be used: a name has one * at most"),
+    );
+    refused(
+        "",
+        "id = \"*\"\nupstream_id = \"a\"\n",
+        &format!(
+            "{place} `*`.upstream_id cannot be used: one model has one slug: write a * here, or none in the slug"
+        ),
+    );
+    refused(
+        "",
+        &format!("id = \"*\"\nmarkup_bps = 1\n{PRICES}"),
+        &format!(
+            "{place} `*`.markup_bps cannot be used: the rule has prices of its own, so the list's are not used: keep one"
+        ),
+    );
+    let alone = "cannot be used: only names with a * follow a list";
+    refused("", &format!("id = \"a\"\nmarkup_bps = 1\n{PRICES}"), &format!("{place} `a`.markup_bps {alone}"));
+    let minutes = |n: u64| rules(&format!("list_minutes = {n}\n"), "id = \"*\"\n").is_ok();
+    assert!(minutes(1) && minutes(LIST_MINUTES_MAX) && !minutes(0) && !minutes(LIST_MINUTES_MAX + 1));
+    let markup = |bps: u32| rules("", &format!("id = \"*\"\nmarkup_bps = {bps}\n")).is_ok();
+    assert!(markup(MARKUP_BPS_MAX) && !markup(MARKUP_BPS_MAX + 1));
+}
+
 /// One more seller that speaks the OpenAI dialect is one table, and needs no line of code.
 #[test]
 fn one_more_seller_is_one_table() {

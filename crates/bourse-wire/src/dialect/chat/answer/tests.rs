@@ -10,7 +10,7 @@ use proptest::prelude::*;
 fn write(api: Api, answer: &Answer) -> String {
     let (usage, charge) = strategies::bill();
     let claim = Some(SellerUsage { prompt: 3, cached: 1, cache_write: 0, completion: 2, reasoning: 1 });
-    let billed = Billed { usage: &usage, charge: &charge, claim, raw: None };
+    let billed = Billed { usage: &usage, charge: &charge, claim, raw: None, is_byok: false };
     let head = Head {
         id: "gen-1".into(),
         created_s: 7,

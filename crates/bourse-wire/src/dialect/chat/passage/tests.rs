@@ -54,7 +54,7 @@ fn terminal(passage: &mut ChatPassage, error: Option<&ApiError>) -> String {
     let (usage, charge) = bill();
     let raw = passage.raw_usage().map(str::to_owned);
     let claim = raw.as_deref().and_then(read_usage);
-    let billed = Billed { usage: &usage, charge: &charge, claim, raw: raw.as_deref() };
+    let billed = Billed { usage: &usage, charge: &charge, claim, raw: raw.as_deref(), is_byok: false };
     let mut out = Vec::new();
     match error {
         None => passage.end(&billed, b"", &mut out),

@@ -30,7 +30,11 @@ fn lines(api: Api, events: &[StreamEvent<'_>]) -> Vec<String> {
         w.event(event, &mut out);
     }
     let (usage, charge) = strategies::bill();
-    w.end(&Billed { usage: &usage, charge: &charge, claim: None, raw: None }, b",\"bourse\":1", &mut out);
+    w.end(
+        &Billed { usage: &usage, charge: &charge, claim: None, raw: None, is_byok: false },
+        b",\"bourse\":1",
+        &mut out,
+    );
     let text = String::from_utf8(out).unwrap();
     text.split_terminator("\n\n").map(str::to_owned).collect()
 }
@@ -118,7 +122,7 @@ fn legacy_completions_have_text_and_offsets() {
 #[test]
 fn a_broken_stream_ends_with_its_error() {
     let (usage, charge) = strategies::bill();
-    let billed = Billed { usage: &usage, charge: &charge, claim: None, raw: None };
+    let billed = Billed { usage: &usage, charge: &charge, claim: None, raw: None, is_byok: false };
     let mut out = Vec::new();
     writer(Api::Chat).fail(&ApiError::new(ErrorType::ProviderUnavailable, "gone"), &billed, b"", &mut out);
     let text = String::from_utf8(out).unwrap();

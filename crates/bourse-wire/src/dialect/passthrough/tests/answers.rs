@@ -35,7 +35,7 @@ fn written(job: &Job, body: &'static str, tokens: (u64, u64)) -> String {
     let usage = Usage { units: 2, ..Usage::of_tokens(tokens.0, 0, tokens.1) };
     let charge = Charge { units: NanoUsd(7), total: NanoUsd(7), ..Charge::ZERO };
     let claim = answer.tokens_claimed();
-    let billed = Billed { usage: &usage, charge: &charge, claim, raw: None };
+    let billed = Billed { usage: &usage, charge: &charge, claim, raw: None, is_byok: false };
     String::from_utf8(answer.write(job, &billed, b"").to_vec()).unwrap()
 }
 

@@ -1,0 +1,144 @@
+//! Names of a request: presets before it is parsed, aliases after.
+//!
+//! A preset adds members to the body, so it is merged before the parse; the receipt keeps the hash of what the buyer
+//! sent. An alias stands for the first of its models that somebody sells at a known price: an operator lists the newest
+//! first, and so `~author/family-latest` moves by itself when a seller gets the newer one. Suffixes such as `:nitro`
+//! stay with the name that they were written behind. Answers name the model that was resolved.
+
+use super::parse;
+use super::prove::hash;
+use crate::config::{Alias, GatewayConfig};
+use crate::gateway::Shared;
+use crate::market::Book;
+use bourse_types::{Digest32, ModelSlug};
+use bourse_wire::dialect::fields::{ModelRef, preset};
+use bourse_wire::dialect::{Api, BODY_BYTES_MAX, Job, front, openai};
+use bourse_wire::error::{ApiError, ErrorType};
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body::Body;
+use std::collections::HashMap;
+use tokio::time::Instant;
+
+/// The operator's names.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// Whether it is written with `~`, and the rest of the name.
+    aliases: HashMap<(bool, ModelSlug), Vec<ModelSlug>>,
+    presets: HashMap<String, String>,
+}
+
+/// A request with its names resolved.
+pub(crate) struct Resolved {
+    pub(crate) job: Job,
+    /// When its last byte was there.
+    pub(crate) read: Instant,
+    /// The preset that was merged.
+    pub(crate) preset: Option<String>,
+    /// Of the bytes that the buyer sent, where a preset changed them.
+    pub(crate) request_hash: Option<Digest32>,
+}
+
+/// Reads a request, within its bounds of size and time.
+pub(crate) async fn job<B>(
+    shared: &Shared,
+    api: Api,
+    headers: &HeaderMap,
+    body: B,
+) -> Result<Resolved, ApiError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let received = parse::read(headers, body, BODY_BYTES_MAX, shared.config.timeouts.body).await?;
+    let read = Instant::now();
+    let merged = shared.names.merged(&received)?;
+    let request_hash = merged.as_ref().map(|_| hash(&received));
+    let (body, preset) = merged.map_or((received, None), |(body, preset)| (body, Some(preset)));
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let mut job = front::parse_typed(api, content_type, body)?;
+    shared.names.resolve(&mut job, || shared.market.book())?;
+    Ok(Resolved { job, read, preset, request_hash })
+}
+
+impl Names {
+    pub(crate) fn new(config: &GatewayConfig) -> Self {
+        let alias = |Alias { name, is_tilde, models }: &Alias| ((*is_tilde, name.clone()), models.clone());
+        Self {
+            aliases: config.aliases.iter().map(alias).collect(),
+            presets: config.presets.iter().map(|p| (p.name.clone(), p.members_json.clone())).collect(),
+        }
+    }
+
+    /// The body with what its preset adds, and the preset; none where none is named. Damaged bodies are the parser's.
+    fn merged(&self, body: &Bytes) -> Result<Option<(Bytes, String)>, ApiError> {
+        // Most requests name none, and must not be walked over twice. Who writes the word with escapes is told by the
+        // parser that presets are merged before.
+        if memchr::memmem::find(body, b"preset").is_none() {
+            return Ok(None);
+        }
+        let Ok(text) = std::str::from_utf8(body) else { return Ok(None) };
+        if !text.trim_ascii_start().starts_with('{') {
+            return Ok(None);
+        }
+        let Some(name) = preset::named(text)? else { return Ok(None) };
+        let members = self.presets.get(&name).ok_or_else(|| {
+            let message = format!(
+                "there is no preset `{name}` here: check its name, or put its members into the request"
+            );
+            ApiError { param: Some("preset".into()), ..ApiError::new(ErrorType::NotFound, message) }
+        })?;
+        let merged = preset::merge(text, members)?;
+        if merged.len() > BODY_BYTES_MAX {
+            return Err(openai::body_too_large());
+        }
+        Ok(Some((merged, name)))
+    }
+
+    /// Replaces aliases by the models that they stand for.
+    fn resolve(&self, job: &mut Job, book: impl FnOnce() -> std::sync::Arc<Book>) -> Result<(), ApiError> {
+        let is_known = |model: &ModelRef| self.aliases.contains_key(&(model.is_alias, model.slug.clone()));
+        if job
+            .routing
+            .models
+            .iter()
+            .all(|model| !model.is_alias && (self.aliases.is_empty() || !is_known(model)))
+        {
+            return Ok(());
+        }
+        let book = book();
+        for (place, model) in job.routing.models.iter_mut().enumerate() {
+            let Some(models) = self.aliases.get(&(model.is_alias, model.slug.clone())) else {
+                if model.is_alias {
+                    return Err(no_alias(&model.slug, place));
+                }
+                continue;
+            };
+            let sold = models.iter().find(|slug| is_sold(&book, slug)).or(models.first());
+            if let Some(slug) = sold {
+                model.slug = slug.clone();
+                model.is_alias = false;
+            }
+        }
+        let mut slugs: Vec<ModelSlug> = Vec::with_capacity(job.routing.models.len());
+        job.routing.models.retain(|model| {
+            let is_new = !slugs.contains(&model.slug);
+            slugs.extend(is_new.then(|| model.slug.clone()));
+            is_new
+        });
+        job.model = slugs.remove(0);
+        job.fallbacks = slugs;
+        Ok(())
+    }
+}
+
+/// Whether somebody offers a model at a known price.
+fn is_sold(book: &Book, slug: &ModelSlug) -> bool {
+    let offers = book.snapshot.offers_of(slug.as_str());
+    offers.is_some_and(|mut offers| offers.any(|(_, offer)| offer.prices.is_some()))
+}
+
+fn no_alias(slug: &ModelSlug, place: usize) -> ApiError {
+    let message = format!("there is no alias `~{slug}` here: GET /v1/models lists what is offered");
+    let param = if place == 0 { "model" } else { "models" };
+    ApiError { param: Some(param.into()), ..ApiError::new(ErrorType::NotFound, message) }
+}

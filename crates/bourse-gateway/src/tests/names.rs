@@ -1,0 +1,127 @@
+//! Presets, aliases and policies, from the buyer's bytes to the seller's.
+
+use super::fakes::*;
+use crate::{Alias, GatewayConfig, Preset};
+use bourse_types::ModelSlug;
+use sha2::{Digest as _, Sha256};
+
+fn slug(text: &str) -> ModelSlug {
+    ModelSlug::parse(text).unwrap()
+}
+
+fn named(config: &mut GatewayConfig) {
+    let alias = |name: &str, models: &[&str]| Alias {
+        name: slug(name.trim_start_matches('~')),
+        is_tilde: name.starts_with('~'),
+        models: models.iter().map(|model| slug(model)).collect(),
+    };
+    config.aliases = vec![
+        alias("~acme/family-latest", &["acme/three", "acme/two", MODEL]),
+        alias("fast", &[MODEL]),
+        alias("nobody", &["acme/nine"]),
+    ];
+    config.presets = vec![
+        Preset { name: "calm".into(), members_json: r#"{"temperature":0.25,"model":"fast"}"#.into() },
+        Preset { name: "odd".into(), members_json: r#"{"temperature":"hot"}"#.into() },
+    ];
+    // The newer model is offered without a price: visible, and nobody is sent there.
+    let mut two = config.providers[0].models[0].clone();
+    two.model = slug("acme/two");
+    two.prices = None;
+    config.providers[0].models.push(two);
+}
+
+fn house() -> House {
+    let house = House::build(&["a"], 10_000_000_000, named);
+    house.net.script("a", good_plain());
+    house
+}
+
+const MESSAGES: &str = r#""messages":[{"role":"user","content":"hi"}]"#;
+
+async fn ask(house: &House, members: &str) -> Reply {
+    house.call("POST", "/v1/chat/completions", &[], &format!("{{{members},{MESSAGES}}}")).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alias_is_the_first_model_that_is_sold() {
+    let house = house();
+    for model in ["~acme/family-latest", "fast", "fast:nitro", "~acme/family-latest:floor"] {
+        let reply = ask(&house, &format!(r#""model":"{model}""#)).await;
+        assert_eq!(reply.status, 200, "{model}: {}", reply.text);
+        let sent = house.net.requests.lock().pop().unwrap();
+        assert!(sent.contains(r#""model":"one-up""#), "{sent}");
+    }
+    assert!(house.funds.receipts().iter().all(|receipt| receipt.model == slug(MODEL)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_nobody_keeps_is_named() {
+    let house = house();
+    let check = async |members: &str, status: u16, param: &str, part: &str| {
+        let reply = ask(&house, members).await;
+        assert_eq!(reply.status, status, "{}", reply.text);
+        let error = &reply.json()["error"];
+        assert_eq!(error["param"], param, "{error}");
+        assert!(error["message"].as_str().unwrap().contains(part), "{error}");
+    };
+    check(r#""model":"~acme/other-latest""#, 404, "model", "there is no alias `~acme/other-latest`").await;
+    let second = format!(r#""model":"{MODEL}","models":["~b/c"]"#);
+    check(&second, 404, "models", "there is no alias `~b/c`").await;
+    check(r#""model":"acme/family-latest""#, 404, "model", "no seller offers the model `acme/family-latest`")
+        .await;
+    check(r#""model":"nobody""#, 404, "model", "no seller offers the model `acme/nine`").await;
+    check(r#""model":"fast@preset/none""#, 404, "preset", "there is no preset `none`").await;
+    check(r#""model":"fast@preset/odd""#, 400, "temperature", "`temperature` must be").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fallbacks_that_come_to_the_same_model_are_one() {
+    let house = house();
+    let reply = ask(&house, r#""models":["fast","~acme/family-latest","acme/one"]"#).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let reply = ask(&house, r#""model":"nobody","models":["fast"]"#).await;
+    assert_eq!(reply.status, 200, "the fallback serves: {}", reply.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preset_is_merged_and_the_receipt_keeps_what_was_sent() {
+    let house = house();
+    let check = async |members: &str, want: &str| {
+        let body = format!("{{{members},{MESSAGES}}}");
+        let reply = house.call("POST", "/v1/chat/completions", &[], &body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let sent = house.net.requests.lock().pop().unwrap();
+        assert!(sent.contains(want), "{sent}");
+        let receipt = house.funds.receipts().pop().unwrap();
+        let hash: [u8; 32] = Sha256::digest(body.as_bytes()).into();
+        assert_eq!(receipt.request_hash.0, hash, "the hash of what the buyer sent");
+    };
+    check(r#""model":"@preset/calm""#, r#""temperature":0.25"#).await;
+    check(r#""model":"acme/one@preset/calm""#, r#""temperature":0.25"#).await;
+    check(r#""preset":"calm","temperature":0.75,"model":"acme/one""#, r#""temperature":0.75"#).await;
+    check(r#""model":"acme/one""#, r#"{"model":"one-up","messages""#).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_binds_and_says_so() {
+    let house = House::new(&["a", "b"]);
+    for seller in ["a", "b"] {
+        house.net.script(seller, good_plain());
+    }
+    house.funds.bind(r#"{"ignore":["a"]}"#);
+    let reply = house.chat("").await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    assert_eq!(house.funds.receipts()[0].seller.as_ref().unwrap().as_str(), "b", "though dearer");
+    let reply = house.chat(r#","provider":{"only":["a"]}"#).await;
+    assert_eq!(reply.status, 404, "{}", reply.text);
+    assert!(reply.text.contains("policy"), "the rule is told apart from the request's own: {}", reply.text);
+    house.funds.bind(r#"{"max_price":{"prompt":"0.5"}}"#);
+    let reply = house.chat(r#","provider":{"max_price":{"prompt":"100"}}"#).await;
+    assert_eq!(reply.status, 404, "a request cannot loosen it: {}", reply.text);
+    assert!(reply.text.contains("the account's policy forbids"), "{}", reply.text);
+    house.funds.bind(r#"{"onl":["a"]}"#);
+    let reply = house.chat("").await;
+    assert_eq!(reply.status, 403, "a policy that nobody understands lets nothing through: {}", reply.text);
+    assert_eq!(house.funds.open_holds(), 0);
+}
