@@ -30,13 +30,13 @@ use crate::routes;
 use crate::routes::table::Endpoint;
 use crate::source::billed;
 use crate::traces::RequestTrace;
-use bourse_market::StreamEnd;
+use bourse_market::{Policy, StreamEnd};
 use bourse_types::{DurationMs, RequestId, TokenCount};
 use bourse_wire::dialect::grammar::Billed;
 use bourse_wire::dialect::neutral::Notice;
 use bourse_wire::dialect::{Api, BODY_BYTES_MAX, Job, StreamFailure, front, splice_usage};
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::funds::{CommitTicket, NoteText, Settled};
+use bourse_wire::funds::{CommitTicket, KeyGrant, NoteText, Settled};
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -191,7 +191,9 @@ impl Gateway {
                         Ok(Some(key)) => Box::pin(self.generate_once(api, &head.headers, key, body)).await,
                         Err(error) => Err(error.into()),
                     },
-                    _ => routes::answer(&self.0, &found, &head, body, peer).await.map_err(Refused::from),
+                    _ => Box::pin(routes::answer(&self.0, &found, &head, body, peer))
+                        .await
+                        .map_err(Refused::from),
                 };
                 answer.unwrap_or_else(|refused| error_answer(found.speaks(), &refused))
             }
@@ -266,33 +268,13 @@ impl Gateway {
         }
         let grant = admit::admit(&*shared.ports.funds, headers, shared.ports.clock.now())?;
         let policy = shared.policies.of(&grant, &*shared.ports.records)?;
-        let Resolved { job, read, preset, request_hash } = resolve::job(shared, api, headers, body).await?;
-        let now = shared.ports.clock.now();
-        let random = shared.ports.entropy.draw();
-        let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
-        let seed = u64::from_le_bytes(std::array::from_fn(|n| random[16 + n]));
+        let resolved = resolve::job(shared, api, headers, body).await?;
+        let (mut open, job, route) =
+            self.open(trace, headers, grant, policy.as_ref(), resolved).map_err(|refused| *refused)?;
+        drop(policy);
+        let request = open.held.request;
         let refused = |error| Refused { error, request: Some(request) };
-        let conversation = Conversation::of(&job, headers, grant.account_digest);
-        let own = shared.own_keys.of(&grant, &job);
-        let at = (now, seed);
-        let route = route(&shared.market, request, &job, (policy.as_ref(), &own), at, conversation.as_ref());
-        let mut route = route.map_err(refused)?;
-        route.request_hash = request_hash;
-        let total = DurationMs(u64::try_from(shared.config.timeouts.total.as_millis()).unwrap_or(u64::MAX));
-        let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));
-        let mut draft = Draft::new(&job, &route, now);
-        *draft.note = note_of(&job, headers, &route.preferences);
-        draft.note.preset = preset.as_deref().and_then(NoteText::clip);
-        let span = trace.as_mut().map_or_else(Span::none, |trace| {
-            trace.read(read);
-            trace.routed(request, &job, conversation.as_ref());
-            trace.span()
-        });
-        let started = trace.as_ref().map_or_else(Instant::now, RequestTrace::started);
-        let mut open = Open::new(Arc::clone(shared), held, draft, started);
-        open.trace = trace.take();
-        open.conversation = conversation.map(Box::new);
-        open.considered = Some(Considered::of(&route));
+        let span = open.trace.as_ref().map_or_else(Span::none, RequestTrace::span);
         let wants_plan = headers.get(EXPLAIN_HEADER).is_some_and(|v| v.as_bytes() == b"1");
         match dispatch(&mut open, &job, &route, None).instrument(span).await {
             Ok(answer) => {
@@ -312,6 +294,45 @@ impl Gateway {
                 Err(refused(error))
             }
         }
+    }
+
+    /// Plans a job and opens its record. The trace goes along once the plan stands.
+    fn open(
+        &self,
+        trace: &mut Option<RequestTrace>,
+        headers: &HeaderMap,
+        grant: KeyGrant,
+        policy: Option<&Policy>,
+        resolved: Resolved,
+    ) -> Result<(Open, Job, Route), Box<Refused>> {
+        let shared = &self.0;
+        let Resolved { job, read, preset, request_hash } = resolved;
+        let now = shared.ports.clock.now();
+        let random = shared.ports.entropy.draw();
+        let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
+        let seed = u64::from_le_bytes(std::array::from_fn(|n| random[16 + n]));
+        let refused = |error| Box::new(Refused { error, request: Some(request) });
+        let conversation = Conversation::of(&job, headers, grant.account_digest);
+        let own = shared.own_keys.of(&grant, &job);
+        let at = (now, seed);
+        let route = route(&shared.market, request, &job, (policy, &own), at, conversation.as_ref());
+        let mut route = route.map_err(refused)?;
+        route.request_hash = request_hash;
+        let total = DurationMs(u64::try_from(shared.config.timeouts.total.as_millis()).unwrap_or(u64::MAX));
+        let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));
+        let mut draft = Draft::new(&job, &route, now);
+        *draft.note = note_of(&job, headers, &route.preferences);
+        draft.note.preset = preset.as_deref().and_then(NoteText::clip);
+        if let Some(trace) = trace {
+            trace.read(read);
+            trace.routed(request, &job, conversation.as_ref());
+        }
+        let started = trace.as_ref().map_or_else(Instant::now, RequestTrace::started);
+        let mut open = Open::new(Arc::clone(shared), held, draft, started);
+        open.trace = trace.take();
+        open.conversation = conversation.map(Box::new);
+        open.considered = Some(Considered::of(&route));
+        Ok((open, job, route))
     }
 
     /// The answer, and what must be on disk before it goes out. A stream keeps the trace, others put it back.
@@ -392,7 +413,7 @@ fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result
             splice_usage(api, std::str::from_utf8(body).unwrap_or_default(), view, &usage, more)
         }
         PlainContent::Passed(answer) => {
-            answer.write(job, &billed(&bill, answer.tokens_claimed(), None), more)
+            answer.write(job, &Billed { is_byok, ..billed(&shown, answer.tokens_claimed(), None) }, more)
         }
         PlainContent::Answer(head, answer) => {
             let mut out = Vec::with_capacity(1024);

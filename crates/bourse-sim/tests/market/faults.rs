@@ -172,7 +172,8 @@ async fn check_alone(house: &House, fault: Fault, mode: Mode) {
 async fn every_fault_alone() {
     let house = open().await;
     let all: Vec<_> = cases().collect();
-    side_by_side(&all, is_timeout, |(fault, mode)| check_alone(&house, fault, mode)).await;
+    side_by_side(&all, |(fault, _)| fault.is_timeout(), |(fault, mode)| check_alone(&house, fault, mode))
+        .await;
     house.close(all.len() as u64).await;
 }
 
@@ -200,16 +201,13 @@ async fn every_fault_before_content_fails_over_in_silence() {
     let early = cases().filter(|(fault, mode)| fault.fails_before_content(*mode));
     let early: Vec<_> = early.filter(|case| *case != OUTLASTS_THE_DEADLINE).collect();
     assert!(early.len() > 30);
-    side_by_side(&early, is_timeout, |(fault, mode)| check_pair(&house, fault, mode)).await;
+    side_by_side(&early, |(fault, _)| fault.is_timeout(), |(fault, mode)| check_pair(&house, fault, mode))
+        .await;
     house.close(early.len() as u64).await;
 }
 
 fn cases() -> impl Iterator<Item = (Fault, Mode)> {
     Fault::ALL.iter().flat_map(|fault| Mode::ALL.map(|mode| (*fault, mode)))
-}
-
-fn is_timeout((fault, _): &(Fault, Mode)) -> bool {
-    fault.is_timeout()
 }
 
 /// Runs checks on this task: those that wait for timeouts all at once, the others one after the other

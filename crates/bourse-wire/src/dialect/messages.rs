@@ -1,7 +1,7 @@
 //! The grammar of Anthropic's `messages`, as buyers speak it and as sellers do.
 //!
-//! A body is looked at in one pass ([`parse`]) and goes unchanged to sellers of this grammar; it is read in full
-//! ([`read`]) only for sellers of another. What this grammar alone can say (tools that the seller runs, citations,
+//! A body is looked at in one pass (`parse`) and goes unchanged to sellers of this grammar; it is read in full
+//! (`read`) only for sellers of another. What this grammar alone can say (tools that the seller runs, citations,
 //! files in its containers) is refused there with the field's name.
 //!
 //! **Prompt tokens.** Here `input_tokens` leaves out what was read from and written into the cache; everywhere

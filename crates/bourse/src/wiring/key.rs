@@ -21,13 +21,11 @@ pub(super) fn read(
     match (variable, file) {
         (None, None) => Ok(None),
         (Some(_), Some(_)) => Err(WiringError::TwoKeys { place: place.to_owned() }),
-        (Some(variable), None) => match environment.get(variable) {
-            Some(key) => Ok(Some(Secret::new(key))),
-            None => {
-                let (place, variable) = (place.to_owned(), variable.to_owned());
-                Err(WiringError::NoKey { place, variable })
-            }
-        },
+        (Some(variable), None) => {
+            let (place, named) = (place.to_owned(), variable.to_owned());
+            let key = environment.get(variable).ok_or(WiringError::NoKey { place, variable: named })?;
+            Ok(Some(Secret::new(key)))
+        }
         (None, Some(path)) => of_file(place, path).map(Some),
     }
 }

@@ -116,5 +116,7 @@ fn push_member(name: &str, raw: &str, part: &mut impl FnMut(&str, &[u8])) -> Res
 
 /// A boundary that does not stand in the sound: nobody can write a sound that holds its own hash.
 fn boundary_of(sound: &[u8]) -> String {
-    format!("bourse-{}", blake3::hash(sound).to_hex())
+    let hash = blake3::hash(sound).to_hex();
+    // RFC 2046 allows 70 characters.
+    format!("bourse-{}", &hash.as_str()[..32])
 }

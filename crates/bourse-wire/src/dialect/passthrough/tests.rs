@@ -163,8 +163,10 @@ fn a_sound_within_json_goes_on_in_a_form() {
            "timestamp_granularities":["word","segment"],"provider":{"only":["p"]},"extra":{"x":1},"prompt":null"#,
     )
     .unwrap();
-    let mark = "bourse-form-0000000000000000";
-    assert_eq!(kind.unwrap(), format!("multipart/form-data; boundary={mark}"));
+    let kind = kind.unwrap();
+    let mark = kind.strip_prefix("multipart/form-data; boundary=").unwrap();
+    // RFC 2046 allows 70 characters.
+    assert!(mark.starts_with("bourse-") && mark.len() <= 70, "{mark}");
     let part = |head: &str, value: &str| {
         format!("--{mark}\r\nContent-Disposition: form-data; name={head}\r\n\r\n{value}\r\n")
     };
