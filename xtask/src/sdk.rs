@@ -87,6 +87,7 @@ fn in_home(
     up.env("BOURSE_MODEL_PATH", model).env(sellers::KEY_VARIABLE, "sk-seller");
     let mut market = Program::start(&mut up)?;
     let (base_url, key) = (market.ready("/base_url")?, market.ready("/api_key")?);
+    let management_key = management_key(bourse, &data)?;
     // Anthropic's client writes the version into the path by itself.
     let origin = base_url.trim_end_matches("/v1");
     let mut tally = Tally::default();
@@ -104,6 +105,7 @@ fn in_home(
         script
             .env("BOURSE_PROGRAM", bourse)
             .env("BOURSE_DATA_DIR", &data)
+            .env("BOURSE_TEST_MANAGEMENT_KEY", &management_key)
             .env("BOURSE_TEST_MARKET", sellers.sold.to_string());
         let run = checks(script, &mut tally);
         tally.note(&format!("the {name} checks ran to their end"), run);
@@ -114,6 +116,15 @@ fn in_home(
     check.args(["ledger", "check", "--data-dir"]).arg(&data);
     tally.note("the books are clean", output(&mut check).map(drop));
     Ok(tally)
+}
+
+/// A key that administers keys, made at the open market as its operator makes one.
+fn management_key(bourse: &Path, data: &Path) -> Result<String> {
+    let mut create = Command::new(bourse);
+    create.args(["key", "create", "--management", "--json", "--data-dir"]).arg(data).arg("keeper");
+    let made: Value = serde_json::from_str(&output(&mut create)?)?;
+    let key = made.get("secret").and_then(Value::as_str);
+    Ok(key.context("the program printed no secret")?.to_owned())
 }
 
 /// Runs one script and adds the figures of its last line, `N passed, N failed`.

@@ -111,6 +111,7 @@ impl Key {
             creator: row.creator,
             created: row.created,
             updated: row.updated,
+            last_used: self.spent.last_used(),
             policy: row.policy,
         }
     }

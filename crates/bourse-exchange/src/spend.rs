@@ -47,12 +47,15 @@ pub(crate) struct Spent {
     credits: Sums,
     /// What the buyer's own sellers billed, at list price.
     byok: Sums,
+    /// When the last was settled; 0: none yet.
+    last: UnixMs,
 }
 
 impl Spent {
     /// Adds one settlement.
     pub(crate) fn add(&mut self, cost: NanoUsd, byok: NanoUsd, now: UnixMs) {
         self.roll(UtcDay::of(now));
+        self.last = self.last.max(now);
         self.credits.add(cost);
         if byok > NanoUsd::ZERO {
             self.byok.add(byok);
@@ -75,6 +78,11 @@ impl Spent {
     /// Charges ever.
     pub(crate) fn total(&self) -> u128 {
         self.credits.total
+    }
+
+    /// When it last bought.
+    pub(crate) fn last_used(&self) -> Option<UnixMs> {
+        (self.last != UnixMs::default()).then_some(self.last)
     }
 
     /// Charges, and what own sellers billed, as the port shows them.
@@ -102,6 +110,7 @@ impl Spent {
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.day.0.to_le_bytes());
+        out.extend_from_slice(&self.last.0.to_le_bytes());
         for sums in [&self.credits, &self.byok] {
             for sum in [sums.total, sums.day, sums.week, sums.month] {
                 out.extend_from_slice(&sum.to_le_bytes());
@@ -110,9 +119,9 @@ impl Spent {
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let day = UtcDay(r.u32()?);
+        let (day, last) = (UtcDay(r.u32()?), UnixMs(r.u64()?));
         let mut sums = || Ok(Sums { total: r.u128()?, day: r.u128()?, week: r.u128()?, month: r.u128()? });
-        Ok(Self { day, credits: sums()?, byok: sums()? })
+        Ok(Self { day, credits: sums()?, byok: sums()?, last })
     }
 }
 

@@ -319,4 +319,6 @@ pub struct NodeAdmission {
     pub seller: SellerName,
     /// What it asks.
     pub prices: PriceSchedule,
+    /// What it promises about prompts and answers.
+    pub data: DataPolicy,
 }

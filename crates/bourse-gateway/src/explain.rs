@@ -1,20 +1,85 @@
-//! `X-Bourse-Explain: 1`: the plan as it was made, with every rejected offer's reason.
+//! `X-Bourse-Explain: 1`: the plan as it was made, with every rejected offer's reason. `X-OpenRouter-Metadata: enabled`:
+//! the choice in OpenRouter's words, for clients that read those.
 
 use crate::phase::plan::{Route, demand_of_all};
+use crate::phase::settle::Open;
 use crate::routes::pricing;
 use bourse_market::{OfferIndex, Rejection};
-use bourse_types::ModelSlug;
+use bourse_types::{ModelSlug, SellerName};
 use bourse_wire::dialect::Job;
+use http::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
 
 /// Most offers of one kind that are explained.
 pub(crate) const EXPLAINED_MAX: usize = 64;
 
-/// The member `bourse`, with a leading comma.
-pub(crate) fn member(job: &Job, route: &Route, seller: Option<&str>) -> Vec<u8> {
-    let mut out = b",\"bourse\":".to_vec();
-    out.extend_from_slice(value(job, route, seller).to_string().as_bytes());
-    out
+/// Asks for the plan with `1`.
+pub const EXPLAIN_HEADER: HeaderName = HeaderName::from_static("x-bourse-explain");
+/// Asks for the member `openrouter_metadata` with `enabled`.
+pub(crate) const METADATA_HEADER: HeaderName = HeaderName::from_static("x-openrouter-metadata");
+
+/// What a buyer wants to be told of the choice.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) plan: bool,
+    metadata: bool,
+}
+
+impl Wanted {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let says = |name, word: &[u8]| headers.get(name).is_some_and(|value| value.as_bytes() == word);
+        Self { plan: says(EXPLAIN_HEADER, b"1"), metadata: says(METADATA_HEADER, b"enabled") }
+    }
+
+    /// The members of the answer that say so, each with a leading comma.
+    pub(crate) fn members(self, open: &Open, job: &Job, route: &Route) -> Vec<u8> {
+        let mut out = Vec::new();
+        if self.plan {
+            let seller = open.draft.seller.as_ref().map(SellerName::as_str);
+            out.extend_from_slice(format!(",\"bourse\":{}", value(job, route, seller)).as_bytes());
+        }
+        if self.metadata {
+            let told = openrouter(open, job, route);
+            out.extend_from_slice(format!(",\"openrouter_metadata\":{told}").as_bytes());
+        }
+        out
+    }
+}
+
+/// Where the request could go and went, in OpenRouter's words.
+fn openrouter(open: &Open, job: &Job, route: &Route) -> Value {
+    let asked = open.draft.asked();
+    let model = |seller: &SellerName| {
+        let leg = route.legs.iter().find(|leg| leg.seller() == Some(seller));
+        leg.map_or(job.model.as_str(), |leg| leg.model.as_str())
+    };
+    let attempts: Vec<Value> = asked
+        .iter()
+        .map(
+            |one| json!({"provider": one.seller.as_str(), "model": model(&one.seller), "status": one.status}),
+        )
+        .collect();
+    let served = open.draft.seller.as_ref();
+    let available: Vec<Value> = route
+        .legs
+        .iter()
+        .filter_map(|leg| {
+            let seller = leg.seller()?;
+            let is_served = served == Some(seller);
+            Some(json!({"provider": seller.as_str(), "model": leg.model.as_str(), "selected": is_served}))
+        })
+        .collect();
+    let selected = served.map_or("none", SellerName::as_str);
+    json!({
+        "requested": job.model.as_str(),
+        "strategy": if job.fallbacks.is_empty() { "direct" } else { "fallback" },
+        "region": null,
+        "summary": format!("available={}, selected={selected}", available.len()),
+        "attempt": asked.len(),
+        "is_byok": open.is_byok(),
+        "endpoints": { "total": available.len(), "available": available },
+        "attempts": attempts,
+    })
 }
 
 /// The member `bourse`, for the metadata of an error.

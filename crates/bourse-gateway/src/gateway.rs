@@ -8,7 +8,7 @@ use crate::count;
 use crate::decisions::{Anew, Taken};
 use crate::durable::Durable;
 use crate::executions::{Considered, Executions};
-use crate::explain;
+use crate::explain::{self, Wanted};
 use crate::market::{Market, MarketError};
 use crate::metrics::Metrics;
 use crate::node::hub::Hub;
@@ -58,8 +58,6 @@ const REQUEST_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("request-id"), HeaderName::from_static("x-request-id")];
 /// What a whole answer cost, in dollars; the same as `usage.cost` where the answer has one.
 pub const COST_HEADER: HeaderName = HeaderName::from_static("x-bourse-cost");
-/// Asks for the plan with `1`.
-pub const EXPLAIN_HEADER: HeaderName = HeaderName::from_static("x-bourse-explain");
 /// The header that says what was left out of a request for the seller that answered it.
 const NOTICE_HEADER: HeaderName = HeaderName::from_static("x-bourse-notice");
 /// Most notices that are told.
@@ -275,10 +273,10 @@ impl Gateway {
         let request = open.held.request;
         let refused = |error| Refused { error, request: Some(request) };
         let span = open.trace.as_ref().map_or_else(Span::none, RequestTrace::span);
-        let wants_plan = headers.get(EXPLAIN_HEADER).is_some_and(|v| v.as_bytes() == b"1");
+        let wanted = Wanted::of(headers);
         match dispatch(&mut open, &job, &route, None).instrument(span).await {
             Ok(answer) => {
-                let answer = self.answer((open, &mut *trace), job, route, answer, wants_plan);
+                let answer = self.answer((open, &mut *trace), job, route, answer, wanted);
                 let (response, ticket) = answer.map_err(refused)?;
                 if let Some(ticket) = ticket {
                     let durable = shared.durable.wait(&shared.ports.funds, ticket).await;
@@ -290,7 +288,7 @@ impl Gateway {
                 open.give_back(Finish::NoSeller);
                 *trace = open.trace.take();
                 let error =
-                    if wants_plan { error.with_metadata(explain::metadata(&job, &route)) } else { error };
+                    if wanted.plan { error.with_metadata(explain::metadata(&job, &route)) } else { error };
                 Err(refused(error))
             }
         }
@@ -342,11 +340,10 @@ impl Gateway {
         job: Job,
         route: Route,
         answer: Answer,
-        wants_plan: bool,
+        wanted: Wanted,
     ) -> Result<(Response<Body>, Option<CommitTicket>), ApiError> {
         open.draft.first_content_ms = Some(open.elapsed_ms());
-        let seller = open.draft.seller.as_ref().map(|s| s.as_str().to_owned());
-        let more = if wants_plan { explain::member(&job, &route, seller.as_deref()) } else { Vec::new() };
+        let more = wanted.members(&open, &job, &route);
         let is_stream = job.stream;
         let request = open.held.request;
         let mut cost = None;

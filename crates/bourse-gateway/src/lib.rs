@@ -56,8 +56,9 @@ pub use config::{
 pub use count::{COUNT_WITHIN, COUNTS_MAX, ESTIMATE_HEADER};
 pub use decisions::{DECISION_FILE_BYTES, DECISION_FILE_SUFFIX, PENDING_BYTES_MAX, Recorder, decision_files};
 pub use executions::{ASKS_MAX, EXECUTIONS_MAX};
+pub use explain::EXPLAIN_HEADER;
 pub use failure::{Failure, FailureClass};
-pub use gateway::{COST_HEADER, EXPLAIN_HEADER, GENERATION_HEADER, Gateway, RECEIPT_HEADER};
+pub use gateway::{COST_HEADER, GENERATION_HEADER, Gateway, RECEIPT_HEADER};
 pub use io::{Io, NetConnect, Pipe};
 pub use lists::{LIST_BYTES_MAX, LIST_WITHIN, RETRY_FIRST};
 pub use market::MarketError;

@@ -140,6 +140,7 @@ impl NodeHandle {
                 per_message_tokens: self.card.template_tokens_max,
             },
             quantization: Quantization::Int8,
+            data: self.admission.data,
             ..Offer::new(model, seller, Some(prices), context)
         }
     }

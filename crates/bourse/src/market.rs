@@ -17,6 +17,7 @@ use bourse_gateway::{
     Clock as _, Entropy, Gateway, GatewayConfig, NetConnect, NodeAdmission, Ports, Recorder, Secret,
     SystemClock,
 };
+use bourse_market::DataPolicy;
 use bourse_types::{Digest32, NodeId, SellerName};
 use bourse_wire::funds::Funds as _;
 use std::io::ErrorKind;
@@ -294,7 +295,8 @@ fn admission(config: &Config, node: &NodeLaunch) -> Result<NodeAdmission, StartE
     let prices = wiring::node_prices(config)?;
     let seller = SellerName::parse(LOCAL_SELLER)
         .map_err(|source| WiringError::Name { field: LOCAL_SELLER.to_owned(), source })?;
-    Ok(NodeAdmission { node: node.node, seller, prices })
+    // The operator's own node writes no prompt and no answer anywhere.
+    Ok(NodeAdmission { node: node.node, seller, prices, data: DataPolicy::ALL })
 }
 
 fn gateway(config: GatewayConfig, exchange: &Arc<Exchange>, entropy: Entropy) -> Result<Gateway, StartError> {

@@ -9,6 +9,8 @@ import { pathToFileURL } from "node:url";
 const { resolve } = createRequire(process.env.BOURSE_NODE_CLIENT);
 export const baseUrl = process.env.OPENAI_BASE_URL;
 export const apiKey = process.env.OPENAI_API_KEY;
+/** Administers keys, and buys nothing. */
+export const managementKey = process.env.BOURSE_TEST_MANAGEMENT_KEY;
 export const sold = JSON.parse(process.env.BOURSE_TEST_MARKET);
 export const { local, short, long, dying, parallel, thinking, shared, sellers } = sold;
 export const dialects = Object.keys(short).sort();

@@ -6,6 +6,7 @@ import { connect, errors, known } from "./openrouter_client.mjs";
 
 const { apiKey, check, hello, local, short, shared, sold } = market;
 const client = connect();
+const keeper = connect(market.managementKey);
 
 function slug(model) {
   const [author, ...rest] = model.split("/");
@@ -66,18 +67,18 @@ check("activity is told by day", async () => {
 
 check("a key lives from its making to its end", async () => {
   const ask = (key) => connect(key).chat.send({ chatRequest: { model: short.chat, messages: hello } });
-  const { key, data } = known(await client.apiKeys.create({ requestBody: { name: "lives", limit: 1, limitReset: "monthly" } }));
+  const { key, data } = known(await keeper.apiKeys.create({ requestBody: { name: "lives", limit: 1, limitReset: "monthly" } }));
   assert.deepEqual([data.name, data.limit, data.limitReset, data.disabled], ["lives", 1, "monthly", false]);
   const { usage } = await ask(key);
   const { hash } = data;
-  assert.equal(known(await client.apiKeys.get({ hash })).data.usage, usage.cost);
-  const update = (requestBody) => client.apiKeys.update({ hash, requestBody });
+  assert.equal(known(await keeper.apiKeys.get({ hash })).data.usage, usage.cost);
+  const update = (requestBody) => keeper.apiKeys.update({ hash, requestBody });
   assert.equal(known(await update({ name: "renamed", disabled: true })).data.name, "renamed");
   await market.raised(errors.UnauthorizedResponseError, () => ask(key));
   await update({ disabled: false });
   await ask(key);
-  assert.ok(known(await client.apiKeys.list()).data.some((item) => item.hash === hash));
-  assert.equal(known(await client.apiKeys.delete({ hash })).deleted, true);
+  assert.ok(known(await keeper.apiKeys.list()).data.some((item) => item.hash === hash));
+  assert.equal(known(await keeper.apiKeys.delete({ hash })).deleted, true);
   await market.raised(errors.UnauthorizedResponseError, () => ask(key));
-  await market.raised(errors.NotFoundResponseError, () => client.apiKeys.get({ hash }));
+  await market.raised(errors.NotFoundResponseError, () => keeper.apiKeys.get({ hash }));
 });

@@ -8,6 +8,8 @@ import json, os, subprocess, time, traceback, urllib.error, urllib.request
 from decimal import Decimal
 
 BASE_URL, API_KEY = os.environ["OPENAI_BASE_URL"], os.environ["OPENAI_API_KEY"]
+# Administers keys, and buys nothing.
+MANAGEMENT_KEY = os.environ["BOURSE_TEST_MANAGEMENT_KEY"]
 SOLD = json.loads(os.environ["BOURSE_TEST_MARKET"])
 LOCAL = SOLD["local"]
 # Models by the dialect that their seller speaks. A short answer ends by itself at once, a long one can be
@@ -16,6 +18,8 @@ LOCAL = SOLD["local"]
 SHORT, LONG, DYING, PARALLEL, THINKING = (SOLD[name] for name in ("short", "long", "dying", "parallel", "thinking"))
 # Sellers of these dialects count reasoning, but not apart.
 COUNT_NO_REASONING = {"messages", "ollama"}
+# A seller of this dialect signs what follows its thoughts, so that the signature is a hidden thought of its own.
+SIGNS_APART = "gemini"
 # A seller of this dialect says what it was asked by itself, as far as it does; others are spoken for.
 ECHOES_BY_ITSELF = "responses"
 # One model that every seller sells, and the sellers' names by dialect.
@@ -75,9 +79,10 @@ def settled(generation):
 
 
 def bourse(*arguments):
-    """Runs the market's own program; raises with its words unless it exits 0."""
+    """Runs the market's own program; what it printed. Raises with its words unless it exits 0."""
     done = subprocess.run([os.environ["BOURSE_PROGRAM"], *arguments], capture_output=True, text=True)
     assert done.returncode == 0, f"bourse {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
 
 
 # ---- assertions --------------------------------------------------------------------------------------------

@@ -130,7 +130,8 @@ def tool_arguments_stream_in_responses(dialect):
 def reasoning_is_an_item_and_may_be_sent_back(dialect):
     arguments = {"model": THINKING[dialect], "tools": [WEATHER], "reasoning": {"effort": "low", "summary": "auto"}}
     answer = responses.create(input=ASKED, **arguments)
-    assert [item.type for item in answer.output] == ["reasoning", "function_call"], answer.output
+    kinds = ["reasoning", *(["reasoning"] if dialect == SIGNS_APART else []), "function_call"]
+    assert [item.type for item in answer.output] == kinds, answer.output
     if dialect not in COUNT_NO_REASONING:
         assert answer.usage.output_tokens_details.reasoning_tokens > 0, answer.usage
     reasoned = answer.output[0]
@@ -139,7 +140,7 @@ def reasoning_is_an_item_and_may_be_sent_back(dialect):
             {"type": "function_call_output", "call_id": called(answer).call_id, "output": "sunny"}]
     assert responses.create(input=told, **arguments).output_text.strip()
     _, streamed_answer, _ = streamed(input=ASKED, **arguments)
-    assert [item.type for item in streamed_answer.output] == ["reasoning", "function_call"], streamed_answer.output
+    assert [item.type for item in streamed_answer.output] == kinds, streamed_answer.output
 
 
 @each_dialect

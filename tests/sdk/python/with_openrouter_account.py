@@ -7,6 +7,7 @@ from market import *
 from openrouter_client import connect, known
 
 client = connect()
+keeper = connect(MANAGEMENT_KEY)
 
 
 def slug(model):
@@ -126,7 +127,7 @@ def the_key_tells_of_itself():
     cost = exact(client.chat.send(model=SHORT["chat"], messages=HELLO).usage.cost)
     after = client.api_keys.get_current_key_metadata().data
     assert exact(after.usage) - exact(before.usage) == cost, (before.usage, after.usage, cost)
-    assert after.is_management_key is True and API_KEY not in after.label, after
+    assert after.is_management_key is False and API_KEY not in after.label, after
 
 
 @check
@@ -141,7 +142,7 @@ def activity_is_told_by_day():
 
 # ---- keys --------------------------------------------------------------------------------------------------
 def made(**fields):
-    created = known(client.api_keys.create(**{"name": "sdk check", **fields}))
+    created = known(keeper.api_keys.create(**{"name": "sdk check", **fields}))
     assert created.key.startswith("sk-bourse-") and created.key not in created.data.model_dump_json(), created.data
     return created.key, created.data
 
@@ -154,26 +155,26 @@ def asks(key, **other):
 def a_key_lives_from_its_making_to_its_end():
     key, data = made(name="lives")
     asks(key)
-    renamed = known(client.api_keys.update(hash=data.hash, name="renamed")).data
+    renamed = known(keeper.api_keys.update(hash=data.hash, name="renamed")).data
     assert (renamed.name, renamed.hash) == ("renamed", data.hash), renamed
-    assert known(client.api_keys.get(hash=data.hash)).data.name == "renamed"
-    assert data.hash in {item.hash for item in known(client.api_keys.list()).data}
-    assert known(client.api_keys.delete(hash=data.hash)).model_dump(by_alias=True) == {"deleted": True}
+    assert known(keeper.api_keys.get(hash=data.hash)).data.name == "renamed"
+    assert data.hash in {item.hash for item in known(keeper.api_keys.list()).data}
+    assert known(keeper.api_keys.delete(hash=data.hash)).model_dump(by_alias=True) == {"deleted": True}
     error = raised(errors.UnauthorizedResponseError, lambda: asks(key))
     assert_told(error, "key")
-    raised(errors.NotFoundResponseError, lambda: client.api_keys.get(hash=data.hash))
-    assert data.hash not in {item.hash for item in client.api_keys.list().data}
+    raised(errors.NotFoundResponseError, lambda: keeper.api_keys.get(hash=data.hash))
+    assert data.hash not in {item.hash for item in keeper.api_keys.list().data}
 
 
 @check
 def a_key_counts_what_it_used():
     key, data = made()
     cost = exact(asks(key).usage.cost)
-    found = known(client.api_keys.get(hash=data.hash)).data
+    found = known(keeper.api_keys.get(hash=data.hash)).data
     used = [exact(value) for value in (found.usage, found.usage_daily, found.usage_weekly, found.usage_monthly)]
     assert used == [cost] * 4 and found.last_used_at, found
     assert exact(connect(key).api_keys.get_current_key_metadata().data.usage) == cost
-    client.api_keys.delete(hash=data.hash)
+    keeper.api_keys.delete(hash=data.hash)
 
 
 @check
@@ -182,22 +183,22 @@ def a_key_cannot_pass_its_limit():
     assert (exact(data.limit), exact(data.limit_remaining), data.limit_reset) == (exact(1e-6), exact(1e-6), "daily"), data
     error = raised(errors.PaymentRequiredResponseError, lambda: asks(key, model=LONG["chat"], max_tokens=200))
     assert_told(error, "limit")
-    assert exact(client.api_keys.get(hash=data.hash).data.usage) == 0
-    assert client.api_keys.update(hash=data.hash, limit=None).data.limit is None
+    assert exact(keeper.api_keys.get(hash=data.hash).data.usage) == 0
+    assert keeper.api_keys.update(hash=data.hash, limit=None).data.limit is None
     asks(key)
-    client.api_keys.delete(hash=data.hash)
+    keeper.api_keys.delete(hash=data.hash)
 
 
 @check
 def a_disabled_key_is_refused_until_it_is_enabled():
     key, data = made()
-    assert client.api_keys.update(hash=data.hash, disabled=True).data.disabled is True
+    assert keeper.api_keys.update(hash=data.hash, disabled=True).data.disabled is True
     raised(errors.UnauthorizedResponseError, lambda: asks(key))
-    assert data.hash not in {item.hash for item in client.api_keys.list().data}
-    assert data.hash in {item.hash for item in client.api_keys.list(include_disabled=True).data}
-    assert client.api_keys.update(hash=data.hash, disabled=False).data.disabled is False
+    assert data.hash not in {item.hash for item in keeper.api_keys.list().data}
+    assert data.hash in {item.hash for item in keeper.api_keys.list(include_disabled=True).data}
+    assert keeper.api_keys.update(hash=data.hash, disabled=False).data.disabled is False
     asks(key)
-    client.api_keys.delete(hash=data.hash)
+    keeper.api_keys.delete(hash=data.hash)
 
 
 @check
@@ -214,7 +215,7 @@ def an_expired_key_is_refused():
             break
     else:
         raise AssertionError("the key still works after its end")
-    client.api_keys.delete(hash=data.hash)
+    keeper.api_keys.delete(hash=data.hash)
 
 
 @check
@@ -224,13 +225,13 @@ def a_plain_key_manages_no_keys():
     for call in (lambda: plain.api_keys.list(), lambda: plain.api_keys.create(name="another")):
         error = raised((errors.UnauthorizedResponseError, errors.ForbiddenResponseError, errors.OpenRouterDefaultError), call)
         assert error.status_code in (401, 403), error
-    client.api_keys.delete(hash=data.hash)
+    keeper.api_keys.delete(hash=data.hash)
 
 
 @check
 def bad_keys_are_told():
     for field, wrong in {"limit": -1, "name": "x" * 10_000}.items():
-        error = raised(errors.BadRequestResponseError, lambda: client.api_keys.create(**{"name": "bad", field: wrong}))
+        error = raised(errors.BadRequestResponseError, lambda: keeper.api_keys.create(**{"name": "bad", field: wrong}))
         assert_told(error, field)
-    raised(errors.NotFoundResponseError, lambda: client.api_keys.update(hash="0" * 64, name="nobody"))
-    raised(errors.NotFoundResponseError, lambda: client.api_keys.delete(hash="0" * 64))
+    raised(errors.NotFoundResponseError, lambda: keeper.api_keys.update(hash="0" * 64, name="nobody"))
+    raised(errors.NotFoundResponseError, lambda: keeper.api_keys.delete(hash="0" * 64))

@@ -5,6 +5,9 @@ operation. Left out of its checks: those that judge the document's habits rather
 `negative_data_rejection`, `positive_data_acceptance`: unknown fields pass through to sellers by design, and a drawn model is
 sold by nobody), `ignored_auth` (the catalogue is public; keys are checked by the other suites), and what needs links between
 operations, of which the document has none (`use_after_free`, `ensure_resource_availability`).
+
+The tool learns from answers and so comes to ask for models that are sold. Its key's policy keeps it from the sellers that
+break off by design: that a failed seller is told as 502 is no error of the market's, and other suites check it.
 """
 import os, re, sys, tempfile
 import xml.etree.ElementTree as xml
@@ -46,6 +49,17 @@ def calls(document):
     return {re.sub(r"\{[^}]*\}", "{}", re.sub(f" ({bases})/", " /", operation)) for operation in operations(document)}
 
 
+def careful_key(folder):
+    """A key that buys from no seller that breaks off."""
+    label, policy = "schema", os.path.join(folder, "policy.json")
+    with open(policy, "w", encoding="utf-8") as file:
+        json.dump({"ignore": [f"sim-{dialect}-dying" for dialect in DIALECTS]}, file)
+    at = ["--data-dir", os.environ["BOURSE_DATA_DIR"]]
+    key = json.loads(bourse("key", "create", "--json", *at, label))["secret"]
+    bourse("key", "policy", *at, label, policy)
+    return key
+
+
 class Run:
     """The one run; started by the first check that asks."""
     failures = None
@@ -59,8 +73,11 @@ class Run:
     @staticmethod
     def start():
         with tempfile.TemporaryDirectory() as folder:
-            report = os.path.join(folder, "report.xml")
-            arguments = ["run", ORIGIN + "/openapi.json", "--header", f"Authorization: Bearer {API_KEY}",
+            report, document = os.path.join(folder, "report.xml"), os.path.join(folder, "openapi.json")
+            # From a file: an operation that stands where the tool fetched the document would be left out.
+            with open(document, "w", encoding="utf-8") as file:
+                json.dump(described(), file)
+            arguments = ["run", document, "--url", ORIGIN, "--header", f"Authorization: Bearer {careful_key(folder)}",
                          "--checks", ",".join(ANSWERS), "--phases", ",".join(PHASES), "--seed", str(SEED),
                          "--max-examples", str(EXAMPLES), "--continue-on-failure", "--no-shrink", "--workers", "2",
                          "--request-timeout", str(WITHIN_S), "--suppress-health-check", "all", "--warnings", "off",
@@ -71,7 +88,8 @@ class Run:
                                   text=True, timeout=WITHIN_ALL_S)
             assert os.path.exists(report), f"no report: {done.stdout[-2000:]}{done.stderr[-2000:]}"
             cases = xml.parse(report).iter("testcase")
-            return {case.get("name"): "\n".join(node.get("message") or node.text or "failed" for node in case
+            # The attribute holds codes only, the text what was sent and answered.
+            return {case.get("name"): "\n".join(node.text or node.get("message") or "failed" for node in case
                                                 if node.tag in ("failure", "error")) for case in cases}
 
 

@@ -17,6 +17,8 @@ use super::{LOCAL_MODEL, Program};
 const PRICE_PROMPT: &str = "0.0000001";
 /// USD per generated token that every simulated seller asks.
 const PRICE_COMPLETION: &str = "0.0000004";
+/// The simulator's usual name of its model.
+const MODEL: &str = "sim/words";
 /// The one slug that sellers of every dialect sell.
 const SHARED: &str = "simulator/shared";
 /// Variable that holds the market's key at the sellers.
@@ -31,48 +33,58 @@ struct Dialect {
     base_path: &'static str,
     /// What the simulator calls the shapes that such a seller speaks.
     shapes: &'static [&'static str],
+    /// The seller's name of the model, where the market tells from the name how the model is spoken to.
+    model: &'static str,
 }
 
 const DIALECTS: [Dialect; 5] = [
-    Dialect { name: "chat", kind: "openai-compatible", base_path: "/v1", shapes: &["chat"] },
-    Dialect { name: "responses", kind: "openai", base_path: "/v1", shapes: &["responses"] },
-    Dialect { name: "messages", kind: "anthropic", base_path: "/v1", shapes: &["messages"] },
-    Dialect { name: "gemini", kind: "gemini", base_path: "/v1beta", shapes: &["gemini"] },
-    Dialect { name: "ollama", kind: "ollama", base_path: "", shapes: &["ollama"] },
+    Dialect {
+        name: "chat",
+        kind: "openai-compatible",
+        base_path: "/v1",
+        shapes: &["chat", "completions"],
+        model: MODEL,
+    },
+    Dialect { name: "responses", kind: "openai", base_path: "/v1", shapes: &["responses"], model: MODEL },
+    Dialect { name: "messages", kind: "anthropic", base_path: "/v1", shapes: &["messages"], model: MODEL },
+    Dialect {
+        name: "gemini",
+        kind: "gemini",
+        base_path: "/v1beta",
+        shapes: &["gemini"],
+        model: "gemini-3.8-flash",
+    },
+    Dialect { name: "ollama", kind: "ollama", base_path: "", shapes: &["ollama"], model: MODEL },
 ];
 
 /// A manner of answering.
 struct Family {
     name: &'static str,
-    /// The simulator's name of the model, with the fault that every answer meets.
-    upstream_id: &'static str,
+    /// What follows the model's name at the simulator: the fault that every answer meets.
+    fault: &'static str,
     arguments: &'static [&'static str],
 }
 
 const FAMILIES: [Family; 5] = [
     // Ends by itself, at once.
-    Family { name: "short", upstream_id: "sim/words", arguments: &["--words", "12"] },
+    Family { name: "short", fault: "", arguments: &["--words", "12"] },
     // Slow and long enough to be cancelled in the middle.
-    Family { name: "long", upstream_id: "sim/words", arguments: &["--token-ms", "5", "--words", "400"] },
+    Family { name: "long", fault: "", arguments: &["--token-ms", "5", "--words", "400"] },
     // Breaks off after some content.
-    Family { name: "dying", upstream_id: "sim/words@error-after-tokens", arguments: &["--words", "12"] },
+    Family { name: "dying", fault: "@error-after-tokens", arguments: &["--words", "12"] },
     // Calls two tools at once, where it may.
-    Family { name: "parallel", upstream_id: "sim/words", arguments: &["--words", "12", "--tool-calls", "2"] },
+    Family { name: "parallel", fault: "", arguments: &["--words", "12", "--tool-calls", "2"] },
     // Reasons before it answers.
-    Family {
-        name: "thinking",
-        upstream_id: "sim/words",
-        arguments: &["--words", "12", "--reasoning-words", "6"],
-    },
+    Family { name: "thinking", fault: "", arguments: &["--words", "12", "--reasoning-words", "6"] },
 ];
 
-/// What is sold besides text: its name here and at the simulator, and what its price stands on.
+/// What is sold besides text: its name here and at the simulator, and what it serves at what price.
 const OTHERS: [(&str, &str, &str); 5] = [
-    ("embeddings", "embeddings", ""),
-    ("rerank", "rerank", "price_request = \"0.001\"\n"),
-    ("images", "images", "price_request = \"0.01\"\n"),
-    ("speech", "speech", "price_request = \"0.002\"\n"),
-    ("transcriptions", "transcriptions", "price_request = \"0.003\"\n"),
+    ("embeddings", "embeddings", "operations = [\"embeddings\"]\nprice_prompt = \"0.0000001\"\n"),
+    ("rerank", "rerank", "operations = [\"rerank\"]\nprice_unit = \"0.001\"\n"),
+    ("images", "images", "operations = [\"images\"]\nprice_unit = \"0.01\"\n"),
+    ("speech", "speech", "operations = [\"speech\"]\nprice_unit = \"0.000002\"\n"),
+    ("transcriptions", "transcriptions", "operations = [\"transcription\"]\nprice_unit = \"0.003\"\n"),
 ];
 
 /// The running simulators, the market's configuration with them in it, and what it sells.
@@ -95,15 +107,17 @@ impl Sellers {
             "price_completion": PRICE_COMPLETION,
         });
         let shapes: Vec<&str> = DIALECTS.iter().flat_map(|dialect| dialect.shapes.iter().copied()).collect();
+        let named: Vec<&str> = DIALECTS.iter().flat_map(|dialect| ["--model", dialect.model]).collect();
         for family in &FAMILIES {
-            let program = started(simulator, family.arguments, &shapes)?;
+            let program = started(simulator, &[family.arguments, &named].concat(), &shapes)?;
             let origin = program.ready("/sellers/0/origin")?;
             for dialect in &DIALECTS {
                 let slug = format!("simulator/{}-{}", family.name, dialect.name);
-                let mut models = vec![model(&slug, family.upstream_id, "")];
+                let upstream_id = format!("{}{}", dialect.model, family.fault);
+                let mut models = vec![text_model(&slug, &upstream_id)];
                 let mut name = format!("sim-{}", dialect.name);
                 if family.name == "short" {
-                    models.push(model(SHARED, family.upstream_id, ""));
+                    models.push(text_model(SHARED, &upstream_id));
                     sold["sellers"][dialect.name] = json!(name);
                 } else {
                     name = format!("{name}-{}", family.name);
@@ -124,7 +138,7 @@ impl Sellers {
         let mut models = Vec::new();
         for (name, _, price) in OTHERS {
             let slug = format!("simulator/{name}");
-            models.push(model(&slug, "sim/words", price));
+            models.push(offer(&slug, MODEL, price));
             sold[name] = json!(slug);
         }
         let base_url = format!("{}/v1", program.ready("/sellers/0/origin")?);
@@ -143,11 +157,13 @@ fn started(simulator: &std::path::Path, arguments: &[&str], shapes: &[&str]) -> 
     Program::start(&mut command)
 }
 
-fn model(slug: &str, upstream_id: &str, further: &str) -> String {
-    format!(
-        "[[provider.model]]\nid = \"{slug}\"\nupstream_id = \"{upstream_id}\"\nprice_prompt = \"{PRICE_PROMPT}\"\n\
-         price_completion = \"{PRICE_COMPLETION}\"\n{further}\n"
-    )
+fn text_model(slug: &str, upstream_id: &str) -> String {
+    let prices = format!("price_prompt = \"{PRICE_PROMPT}\"\nprice_completion = \"{PRICE_COMPLETION}\"\n");
+    offer(slug, upstream_id, &prices)
+}
+
+fn offer(slug: &str, upstream_id: &str, terms: &str) -> String {
+    format!("[[provider.model]]\nid = \"{slug}\"\nupstream_id = \"{upstream_id}\"\n{terms}\n")
 }
 
 fn push_provider(

@@ -13,7 +13,7 @@ use bourse_market::{
     ATTEMPTS_MAX, Availability, Demand, OfferIndex, Plan, PlanError, Policy, Preferences, Rejection,
     Supports, diagnose,
 };
-use bourse_types::{Digest32, ModelSlug, RequestId, UnixMs};
+use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, UnixMs};
 use bourse_wire::dialect::Job;
 use bourse_wire::error::{ApiError, ErrorType};
 use std::sync::Arc;
@@ -25,6 +25,12 @@ pub(crate) struct Leg {
     pub(crate) model: ModelSlug,
     /// The seller as the buyer's own key reaches it; none: the market's.
     pub(crate) own: Option<Seller>,
+}
+
+impl Leg {
+    pub(crate) fn seller(&self) -> Option<&SellerName> {
+        self.book.snapshot.offer(self.index).map(|offer| &offer.seller)
+    }
 }
 
 /// Where a request may go.

@@ -218,7 +218,10 @@ pub(super) fn statuses(operation: &Operation) -> Vec<u16> {
     let is_log = matches!(operation.endpoint, Endpoint::Checkpoint | Endpoint::Consistency);
     let looks_up = path::varies(operation.path)
         || is_managed
-        || matches!(operation.endpoint, Endpoint::Generation | Endpoint::BestExecution);
+        || matches!(
+            operation.endpoint,
+            Endpoint::Generation | Endpoint::BestExecution | Endpoint::CountTokens(_)
+        );
     let conditions = [
         (has_body || !operation.query.is_empty() || path::varies(operation.path), 400),
         (is_keyed, 401),

@@ -87,7 +87,7 @@ async fn a_refused_key_gives_way_and_shows_nowhere() {
     assert_eq!(shown(&house), ["own", "market"]);
     assert!(house.funds.byok().is_empty(), "the market's key served, so its price counts");
     assert_eq!(house.funds.receipts()[0].charge.total, NanoUsd(15_000));
-    assert!(reply.json()["usage"].get("is_byok").is_none());
+    assert_eq!(reply.json()["usage"]["is_byok"], false);
     house.check_books(before, 1);
     let metrics = house.call("GET", "/metrics", &[], "").await;
     assert!(!format!("{}{metrics:?}{:?}", reply.text, house.gateway.0.config).contains("canary"));

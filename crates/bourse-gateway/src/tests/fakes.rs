@@ -215,6 +215,7 @@ impl Records for FakeFunds {
                 creator: None,
                 created: UnixMs(0),
                 updated: UnixMs(0),
+                last_used: None,
                 policy: None,
             },
             held: NanoUsd::ZERO,

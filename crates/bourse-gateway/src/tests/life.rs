@@ -218,6 +218,36 @@ async fn explain_shows_the_plan_and_every_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_choice_is_told_in_the_words_of_openrouter() {
+    let house = House::new(&["a", "b"]);
+    house.net.script("a", vec![Act::Read, json_answer(503, "", "")]);
+    house.net.script("b", good_plain());
+    let asked = [("x-openrouter-metadata", "enabled")];
+    let path = "/v1/chat/completions";
+    let plain =
+        house.call("POST", path, &asked, &chat_body(r#","provider":{"order":["a","b"]}"#)).await.json();
+    let told = &plain["openrouter_metadata"];
+    assert_eq!((told["requested"].as_str(), told["strategy"].as_str()), (Some(MODEL), Some("direct")));
+    assert_eq!((told["attempt"].as_u64(), told["is_byok"].as_bool()), (Some(2), Some(false)));
+    let row = |provider: &str| serde_json::json!({"provider": provider, "model": MODEL});
+    let with = |mut row: serde_json::Value, name: &str, value: serde_json::Value| {
+        row[name] = value;
+        row
+    };
+    let attempts = [with(row("a"), "status", 503.into()), with(row("b"), "status", 200.into())];
+    assert_eq!(told["attempts"], serde_json::json!(attempts));
+    let available = [with(row("a"), "selected", false.into()), with(row("b"), "selected", true.into())];
+    assert_eq!(told["endpoints"], serde_json::json!({"total": 2, "available": available}));
+    let house = House::new(&["a"]);
+    house.net.script("a", [good_stream(&["x"]), good_stream(&["x"])].concat());
+    let body = chat_body(r#","stream":true"#);
+    let last = house.call("POST", path, &asked, &body).await.payloads().pop().unwrap();
+    assert_eq!(last["openrouter_metadata"]["attempt"], 1);
+    let not_asked = house.call("POST", path, &[("x-openrouter-metadata", "disabled")], &body).await;
+    assert!(not_asked.payloads().iter().all(|payload| payload.get("openrouter_metadata").is_none()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn small_endpoints_answer() {
     let house = House::new(&["a", "b"]);
     house.net.script("a", good_plain());

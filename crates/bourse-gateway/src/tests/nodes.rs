@@ -32,6 +32,7 @@ fn house() -> House {
             node: bourse_types::NodeId(signing_key().verifying_key().to_bytes()),
             seller: SellerName::parse("local").unwrap(),
             prices: prices(1_000_000),
+            data: bourse_market::DataPolicy::NONE,
         });
     })
 }

@@ -54,7 +54,8 @@ pub struct Key {
     pub updated_at: Option<String>,
     /// From when on it is refused.
     pub expires_at: Option<String>,
-    /// When it last bought; not recorded.
+    /// When something that it bought was last settled.
+    #[schemars(extend("format" = "date-time"))]
     pub last_used_at: Option<String>,
     /// The management key that made it, by its hash; null: the operator.
     pub creator_user_id: Option<String>,
@@ -90,7 +91,7 @@ impl From<&KeyRecord> for Key {
             created_at: record.created.to_iso_string(),
             updated_at: Some(record.updated.to_iso_string()),
             expires_at: record.expires.map(UnixMs::to_iso_string),
-            last_used_at: None,
+            last_used_at: record.last_used.map(UnixMs::to_iso_string),
             creator_user_id: record.creator.map(|hash| hash.to_string()),
             external_user: None,
             workspace_id: WORKSPACE.to_owned(),

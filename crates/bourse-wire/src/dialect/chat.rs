@@ -83,10 +83,8 @@ pub(super) fn passage(api: Api, head: &Head) -> Box<dyn Passage> {
 
 pub(super) fn push_usage(billed: &Billed<'_>, out: &mut Vec<u8>) {
     push_usage_claimed(out, billed.usage, billed.charge, billed.claim, billed.raw);
-    if billed.is_byok {
-        out.pop();
-        out.extend_from_slice(b",\"is_byok\":true}");
-    }
+    out.pop();
+    out.extend_from_slice(if billed.is_byok { b",\"is_byok\":true}" } else { b",\"is_byok\":false}" });
 }
 
 /// The prompt of a conversation for a node, whatever grammar it was said in: messages and tools as the

@@ -127,6 +127,8 @@ pub struct KeyRecord {
     pub created: UnixMs,
     /// When it was last changed.
     pub updated: UnixMs,
+    /// When something that it bought was last settled.
+    pub last_used: Option<UnixMs>,
     /// Its own routing policy.
     pub policy: Option<PolicyId>,
 }

@@ -47,6 +47,7 @@ impl Accounts for FakeAccounts {
             creator: Some(*by),
             created: now,
             updated: now,
+            last_used: None,
             policy: None,
         };
         keys.push(record.clone());

@@ -15,6 +15,9 @@ use serde_json::Value;
 
 /// Longest name of a function.
 const NAME_MAX: usize = 64;
+/// What a client sends in place of signatures for calls that this seller did not make; Google documents both.
+const UNCHECKED_SIGNATURES: [&str; 2] =
+    ["skip_thought_signature_validator", "context_engineering_is_the_way_to_go"];
 /// How deep a schema is read; deeper levels are not looked at.
 const SCHEMA_DEPTH_MAX: usize = 32;
 const KNOWN: [&str; 14] = [
@@ -206,6 +209,7 @@ fn read_part(
 ) -> Result<(), CallError> {
     let either = |name, other| part.either(name, other).given();
     if let Some(signature) = either("thoughtSignature", "thought_signature")
+        && !UNCHECKED_SIGNATURES.contains(&signature.str()?)
         && !signature::is_own(&config.name, signature.str()?)
     {
         return Err(CallError::refused("Thought signature is not valid."));

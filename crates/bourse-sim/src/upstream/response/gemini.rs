@@ -5,7 +5,7 @@
 //! from candidates. The signature of the reasoning stands on the first function call, or on the last text.
 
 use super::{Event, Grammar, Part, Told};
-use crate::upstream::answer::{Choice, Finish, to_json_text};
+use crate::upstream::answer::{Choice, Finish};
 use crate::upstream::fault::Fault;
 use crate::upstream::record::UsageSeen;
 use crate::upstream::signature::sign;
@@ -116,7 +116,7 @@ fn sign_parts(told: &Told<'_>, choice: &Choice, parts: &mut [Value]) {
     let is_call = |part: &Value| part["functionCall"].is_object();
     let at = parts.iter().position(is_call).or_else(|| parts.len().checked_sub(1));
     if let Some(at) = at {
-        let signature = sign(&told.config.name, &to_json_text(&parts[at]));
+        let signature = sign(&told.config.name, &choice.reasoning.text());
         parts[at]["thoughtSignature"] = json!(signature);
     }
 }

@@ -86,22 +86,25 @@ fn event(part: Part, name: &'static str, mut data: Value) -> Event {
 fn usage_value(usage: UsageSeen) -> Value {
     json!({
         "input_tokens": usage.prompt,
-        "input_tokens_details": {"cached_tokens": usage.cached_prompt},
+        "input_tokens_details": {"cached_tokens": usage.cached_prompt, "cache_write_tokens": 0},
         "output_tokens": usage.completion,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning},
         "total_tokens": usage.prompt + usage.completion,
     })
 }
 
-/// The response object: opened, or with all that a choice says.
+/// The response object, with every member that strict clients demand: opened, or with all that a choice says.
 fn response(told: &Told<'_>, choice: Option<&Choice>) -> Value {
     let mut value = json!({
         "id": format!("resp_sim_{}", told.answer.id), "object": "response",
-        "created_at": told.answer.created_s, "status": "in_progress", "background": false,
-        "error": null, "incomplete_details": null, "instructions": null, "max_output_tokens": told.call.max_tokens,
-        "model": told.answer.model, "output": [], "parallel_tool_calls": true, "previous_response_id": null,
-        "reasoning": {"effort": null, "summary": null}, "store": false, "temperature": 1.0,
-        "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [], "top_p": 1.0,
+        "created_at": told.answer.created_s, "completed_at": null, "status": "in_progress", "background": false,
+        "error": null, "frequency_penalty": 0.0, "incomplete_details": null, "instructions": null,
+        "max_output_tokens": told.call.max_tokens, "max_tool_calls": null,
+        "model": told.answer.model, "output": [], "parallel_tool_calls": true, "presence_penalty": 0.0,
+        "previous_response_id": null, "prompt_cache_key": null,
+        "reasoning": {"effort": null, "summary": null}, "safety_identifier": null, "store": false,
+        "temperature": 1.0, "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [],
+        "top_logprobs": 0, "top_p": 1.0,
         "truncation": "disabled", "usage": null, "user": null, "metadata": {},
     });
     if let Some(choice) = choice {
@@ -110,6 +113,8 @@ fn response(told: &Told<'_>, choice: Option<&Choice>) -> Value {
         if choice.finish == Finish::Length {
             value["status"] = json!("incomplete");
             value["incomplete_details"] = json!({"reason": "max_output_tokens"});
+        } else {
+            value["completed_at"] = json!(told.answer.created_s);
         }
         value["usage"] = told.usage().map_or(Value::Null, usage_value);
     }
@@ -243,6 +248,11 @@ fn message_events(
     out: &mut Vec<Event>,
 ) {
     let at = json!({"item_id": id, "output_index": index, "content_index": 0});
+    // Events of text list log-probabilities, even when there are none.
+    let mut said_at = at.clone();
+    if !is_refusal {
+        said_at["logprobs"] = json!([]);
+    }
     let (delta_name, done_name, done_field) = if is_refusal {
         ("response.refusal.delta", "response.refusal.done", "refusal")
     } else {
@@ -251,11 +261,11 @@ fn message_events(
     let part = content_part(is_refusal, "");
     out.push(event(Part::Frame, "response.content_part.added", with(&at, "part", part)));
     for word in words {
-        let delta = event(Part::Content, delta_name, with(&at, "delta", json!(word)));
+        let delta = event(Part::Content, delta_name, with(&said_at, "delta", json!(word)));
         out.push(Event { tokens: told.tokens(word), ..delta });
     }
     let text = words.concat();
-    out.push(event(Part::Frame, done_name, with(&at, done_field, json!(text))));
+    out.push(event(Part::Frame, done_name, with(&said_at, done_field, json!(text))));
     let part = content_part(is_refusal, &text);
     out.push(event(Part::Frame, "response.content_part.done", with(&at, "part", part)));
 }

@@ -51,7 +51,8 @@ impl AnswerHead {
         push_string(&mut text, model);
         text.extend_from_slice(b",\"provider\":");
         push_string(&mut text, provider);
-        text.extend_from_slice(b",\"system_fingerprint\":null,");
+        // Strict clients want it in a whole answer, be it null, and take no null in a stream.
+        text.extend_from_slice(if streamed { b"," } else { b",\"system_fingerprint\":null," });
         Self { api, text }
     }
 

@@ -4,11 +4,11 @@ use super::blocks::{Block, Text};
 use super::body::{BlockOut, Input, push_json, thoughts};
 use super::errors::read_told;
 use super::usage::{push_usage_of_tier, read_usage};
-use super::words::{finish_of, stop_reason, tier_of, tier_word};
+use super::words::{ORIGIN, finish_of, stop_reason, tier_of, tier_word};
 use crate::dialect::PlainView;
 use crate::dialect::answer::ChunkView;
 use crate::dialect::grammar::{Billed, Head, SellerError};
-use crate::dialect::neutral::{Answer, Choice, Part};
+use crate::dialect::neutral::{Answer, Choice, Part, Signed};
 use crate::json::{JsonError, Walk, push_string};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -79,8 +79,13 @@ pub(in crate::dialect) fn push_answer(
     let choice = answer.choices.first().unwrap_or(&nothing);
     push_head(head, out);
     out.extend_from_slice(b",\"content\":[");
-    for (n, block) in choice.parts.iter().filter_map(block).enumerate() {
-        if n > 0 {
+    let mut is_first = true;
+    let mut rest = choice.parts.as_slice();
+    while let Some((part, after)) = rest.split_first() {
+        let signed = after.first().and_then(|next| signature_behind(part, next));
+        rest = &after[usize::from(signed.is_some())..];
+        let Some(block) = block(part, signed) else { continue };
+        if !std::mem::take(&mut is_first) {
             out.push(b',');
         }
         push_json(&block, out);
@@ -104,11 +109,19 @@ pub(super) fn push_head(head: &Head, out: &mut Vec<u8>) {
     push_string(out, &head.provider);
 }
 
-/// A part as a block; none where this grammar's answers have no place for it (pictures, sounds, files).
-fn block(part: &Part) -> Option<BlockOut<'_>> {
+/// Another grammar's signature that comes apart from the thoughts before it: they are one block, as on a stream.
+fn signature_behind<'a>(part: &Part, next: &'a Part) -> Option<&'a Signed> {
+    let Part::Reasoning { text: shown, signed: None, .. } = part else { return None };
+    let Part::Reasoning { text, signed, .. } = next else { return None };
+    signed.as_ref().filter(|signed| !shown.is_empty() && text.is_empty() && signed.origin != ORIGIN)
+}
+
+/// A part as a block, signed by what comes behind it; none where this grammar's answers have no place for it
+/// (pictures, sounds, files).
+fn block<'a>(part: &'a Part, behind: Option<&Signed>) -> Option<BlockOut<'a>> {
     Some(match part {
         Part::Text { text, .. } | Part::Refusal { text } => BlockOut::Text { text, cache_control: None },
-        Part::Reasoning { text, signed, .. } => thoughts(text, signed.as_ref()),
+        Part::Reasoning { text, signed, .. } => thoughts(text, signed.as_ref().or(behind)),
         Part::ToolCall { id, name, arguments, .. } => BlockOut::ToolUse {
             id: Cow::Borrowed(id),
             name,

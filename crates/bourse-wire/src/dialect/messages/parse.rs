@@ -338,8 +338,7 @@ impl Draft {
             if walk.peek() != b'{' {
                 return Err(wrong(&format!("tools[{}]", count - 1), "an object"));
             }
-            walk.value()?;
-            Ok(())
+            walk_tool(walk, count - 1)
         })?;
         self.needs.tools |= count > 0;
         Ok(start..walk.at())
@@ -404,4 +403,25 @@ fn few_fallbacks(raw: &str) -> Result<(), ApiError> {
         walk.value().map(|_| ())
     })?;
     if count > FALLBACKS_MAX { Err(want()) } else { Ok(()) }
+}
+
+/// One tool: those that the buyer runs need a schema; those that a seller runs have a `type` of their own.
+fn walk_tool(walk: &mut Walk<'_>, n: usize) -> Result<(), ApiError> {
+    let mut is_described = false;
+    walk.members::<ApiError>(|walk, key| {
+        let name = unescaped(walk.text(key));
+        let value = walk.value()?;
+        let raw = walk.text(value);
+        is_described |= name == "input_schema" && raw.starts_with('{')
+            || name == "type" && !matches!(raw, "\"custom\"" | "null");
+        Ok(())
+    })?;
+    if is_described {
+        return Ok(());
+    }
+    let field = format!("tools[{n}].input_schema");
+    let message = format!(
+        "`{field}` is missing: give the JSON Schema of what the tool takes, such as {{\"type\":\"object\"}}"
+    );
+    Err(ApiError::field(field, message))
 }

@@ -105,6 +105,7 @@ pub(in crate::dialect) fn view(body: &str) -> Result<PlainView, JsonError> {
     chunk.finish_error = chunk.finish == Some(Finish::SellerError);
     chunk.usage = response.usage;
     chunk.error = response.error;
+    chunk.id = response.id;
     Ok(PlainView::of(chunk, body))
 }
 

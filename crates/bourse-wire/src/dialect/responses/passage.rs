@@ -177,4 +177,8 @@ impl Passage for OwnPassage {
         let held = self.last.as_ref()?;
         held.usage.clone().map(|span| &held.payload[span])
     }
+
+    fn upstream_id(&self) -> Option<&str> {
+        self.has_id.then_some(self.head.id.as_str())
+    }
 }

@@ -10,7 +10,8 @@ use crate::sse::SseScanner;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-const START: &str = r#"data: {"id":"gen-1","object":"chat.completion.chunk","created":7,"model":"a/b","provider":"p","system_fingerprint":null,"#;
+const START: &str =
+    r#"data: {"id":"gen-1","object":"chat.completion.chunk","created":7,"model":"a/b","provider":"p","#;
 const TAIL: &str = r#""logprobs":null,"finish_reason":null}]}"#;
 
 fn writer(api: Api) -> StreamWriter {
@@ -75,7 +76,7 @@ fn every_chunk_is_golden() {
     assert_eq!(
         lines[9],
         format!(
-            r#"{START}"choices":[],"usage":{{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"prompt_tokens_details":{{"cached_tokens":1,"cache_write_tokens":0}},"cost":0.000000003,"cost_details":{{"upstream_inference_prompt_cost":0.000000001,"upstream_inference_completions_cost":0.000000002,"request":0,"units":0,"rounding":0}}}},"bourse":1}}"#
+            r#"{START}"choices":[],"usage":{{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"prompt_tokens_details":{{"cached_tokens":1,"cache_write_tokens":0}},"cost":0.000000003,"cost_details":{{"upstream_inference_prompt_cost":0.000000001,"upstream_inference_completions_cost":0.000000002,"request":0,"units":0,"rounding":0}},"is_byok":false}},"bourse":1}}"#
         )
     );
     assert_eq!(lines[10..], ["data: [DONE]"]);

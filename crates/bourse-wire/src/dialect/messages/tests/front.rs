@@ -144,6 +144,8 @@ fn bad_members_are_named() {
         (r#","stream":1"#, "stream"),
         (r#","tools":{}"#, "tools"),
         (r#","tools":[1]"#, "tools[0]"),
+        (r#","tools":[{"name":"x"}]"#, "tools[0].input_schema"),
+        (r#","tools":[{"type":"web_search"},{"type":"custom","input_schema":1}]"#, "tools[1].input_schema"),
         (r#","tool_choice":"auto""#, "tool_choice"),
         (r#","tool_choice":{"type":"tool"}"#, "tool_choice"),
         (r#","thinking":{"type":"on"}"#, "thinking"),
@@ -217,7 +219,8 @@ fn bounds_hold_at_the_bound_and_one_past() {
     };
     assert_eq!(turns(MESSAGES_MAX).unwrap().messages_count as usize, MESSAGES_MAX);
     refused(turns(MESSAGES_MAX + 1), "messages");
-    let tools = |n| with(&format!(r#","tools":[{}]"#, vec!["{}"; n].join(",")));
+    let tools =
+        |n| with(&format!(r#","tools":[{}]"#, vec![r#"{"name":"t","input_schema":{}}"#; n].join(",")));
     assert!(tools(TOOLS_MAX).is_ok());
     refused(tools(TOOLS_MAX + 1), "tools");
     let fallbacks = |n| with(&format!(r#","fallbacks":[{}]"#, vec![r#"{"model":"c/d"}"#; n].join(",")));
@@ -229,7 +232,7 @@ fn bounds_hold_at_the_bound_and_one_past() {
 fn thoughts_may_exceed_an_answer_only_between_tools() {
     let thinking = r#","thinking":{"type":"enabled","budget_tokens":1024}"#;
     refused(with(thinking), "thinking.budget_tokens");
-    assert!(with(&format!(r#"{thinking},"tools":[{{"name":"t"}}]"#)).is_ok());
+    assert!(with(&format!(r#"{thinking},"tools":[{{"name":"t","input_schema":{{}}}}]"#)).is_ok());
 }
 
 #[test]

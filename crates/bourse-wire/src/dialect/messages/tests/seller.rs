@@ -420,3 +420,16 @@ fn buyers_read_errors_in_their_grammar() {
     let full = ApiError::new(ErrorType::ProviderOverloaded, "full");
     assert!(body(&full).contains(r#""type":"overloaded_error""#));
 }
+
+#[test]
+fn a_signature_behind_thoughts_is_theirs() {
+    let said = |text: &str, signed| Part::Reasoning { text: text.to_owned(), is_summary: false, signed };
+    let signed = Signed { origin: Origin::Google, id: None, data: "g".to_owned(), is_encrypted: true };
+    let parts = vec![said("hm", None), said("", Some(signed.clone())), said("", Some(signed))];
+    let answer = Answer { choices: vec![Choice { parts, ..Choice::default() }], ..Answer::default() };
+    let mut out = Vec::new();
+    with_billed(None, |billed| push_answer(&head(), &answer, billed, b"", &mut out));
+    let want = r#""content":[{"type":"thinking","thinking":"hm","signature":"bourse:google-gemini-v1:g"},{"type":"redacted_thinking","data":"bourse:google-gemini-v1:g"}],"#;
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains(want), "{text}");
+}

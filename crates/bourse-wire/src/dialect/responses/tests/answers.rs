@@ -99,6 +99,7 @@ fn a_sellers_answer_is_looked_at_and_gets_our_usage() {
     assert_eq!((view.chunk.content_bytes, view.chunk.tool_calls), (3 + 5 + 2 + 2 + 1, 1));
     assert_eq!((view.chunk.finishes, view.chunk.finish), (1, Some(Finish::ToolCalls)));
     assert!(view.chunk.error.is_none() && !view.chunk.no_choices);
+    assert_eq!(view.id(body.as_bytes()), Some("resp_1"));
     let spliced = splice_usage(crate::dialect::Api::Responses, body, &view, b"{}", b",\"x\":1");
     let want = body.replace(r#"{"input_tokens":1,"output_tokens":2}}"#, r#"{},"x":1}"#);
     assert_eq!(spliced, want.trim_end());

@@ -265,6 +265,7 @@ fn events_pass_as_they_came_and_the_end_waits() {
     let claim = SellerUsage { prompt: 1, cached: 0, cache_write: 0, completion: 2, reasoning: 0 };
     assert_eq!((seen[4].news.usage, seen[4].news.is_last), (Some(Some(claim)), true));
     assert_eq!(passage.raw_usage(), Some(r#"{"input_tokens":1,"output_tokens":2}"#));
+    assert_eq!(passage.upstream_id(), Some("resp_7"));
     out.clear();
     with_billed(None, |billed| passage.end(billed, b",\"x\":1", &mut out));
     assert_eq!(
