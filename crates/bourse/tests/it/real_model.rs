@@ -148,10 +148,10 @@ fn a_node_killed_in_mid_stream_ends_the_stream_and_comes_back() {
     });
     let terminals = events.iter().filter(|event| event["error"].is_object()).count();
     assert_eq!(terminals, 1, "one explicit terminal: {events:?}");
-    let delivered = events.iter().find(|event| event["usage"].is_object()).expect("usage is told");
-    let tokens = delivered["usage"]["completion_tokens"].as_u64().unwrap();
-    assert!((1..1_500).contains(&tokens), "{delivered}");
-    assert_eq!(operator_balance(dir.path()), 10_000_000_000 - cost(&events), "delivered tokens and no more");
+    assert!(pieces > 8, "it broke off in the middle");
+    let told = events.iter().find(|event| event["usage"].is_object()).expect("usage is told");
+    assert_eq!((told["usage"]["cost"].as_u64(), cost(&events)), (Some(0), 0), "{told}");
+    assert_eq!(operator_balance(dir.path()), 10_000_000_000, "an answer that its seller broke off is free");
 
     let deadline = Instant::now() + PATIENCE;
     while !is_acknowledged(&ask(&market, "Say hello.", 8, |_| {})) {
