@@ -15,8 +15,8 @@ pub use routing::{
 };
 pub(crate) use routing::{Routed, RoutingDraft};
 
-use super::{LOGIT_BIAS_MAX, STOP_BYTES_MAX, STOPS_MAX};
-use crate::error::ApiError;
+use super::{LOGIT_BIAS_MAX, MEMBERS_MAX, STOP_BYTES_MAX, STOPS_MAX};
+use crate::error::{ApiError, ErrorType};
 use crate::json::Walk;
 use crate::node::Sampling;
 use serde::Deserialize;
@@ -58,6 +58,36 @@ pub(crate) fn number(field: &str, raw: &str, min: f32, max: f32) -> Result<f32, 
     let is_number = raw.starts_with(|c: char| c == '-' || c.is_ascii_digit());
     let value: Option<f32> = raw.parse().ok().filter(|v: &f32| is_number && (min..=max).contains(v));
     value.ok_or_else(|| wrong(field, &format!("a number from {min} to {max}")))
+}
+
+/// Nucleus sampling; none at 0, which sellers read differently.
+pub(crate) fn top_p(field: &str, raw: &str) -> Result<f32, ApiError> {
+    match number(field, raw, 0.0, 1.0)? {
+        0.0 => Err(wrong(field, "above 0 and at most 1; for the likeliest token use `temperature` 0")),
+        top_p => Ok(top_p),
+    }
+}
+
+/// An error when a body that has `count` members already has one more than it may.
+pub(crate) fn members_bounded(count: usize) -> Result<(), ApiError> {
+    if count < MEMBERS_MAX {
+        return Ok(());
+    }
+    let message = format!("the body has more than {MEMBERS_MAX} members: remove unknown ones");
+    Err(ApiError::new(ErrorType::InvalidRequest, message))
+}
+
+/// The place of a member among those that a front knows, then those that all fronts share; none for others. An error
+/// when it comes a second time: `seen` has one bit for each.
+pub(crate) fn known_once(name: &str, known: &[&str], seen: &mut u64) -> Result<Option<usize>, ApiError> {
+    let Some(place) = known.iter().chain(&RoutingDraft::MEMBERS).position(|k| *k == name) else {
+        return Ok(None);
+    };
+    if *seen & (1 << place) != 0 {
+        return Err(ApiError::field(name.to_owned(), format!("`{name}` is given twice: keep one")));
+    }
+    *seen |= 1 << place;
+    Ok(Some(place))
 }
 
 pub(crate) fn stops(raw: &str) -> Result<Vec<String>, ApiError> {

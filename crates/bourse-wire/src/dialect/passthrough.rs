@@ -26,7 +26,7 @@ pub(super) use sound::form_of;
 pub use usage::{TokenClaim, read_usage};
 
 use super::fields::{self, Routed, RoutingDraft, wrong};
-use super::{Api, Job, MEMBERS_MAX, Member, MemberRule, Passed, openai};
+use super::{Api, Job, Member, MemberRule, Passed, openai};
 use crate::error::{ApiError, ErrorType};
 use crate::json::Walk;
 use bytes::Bytes;
@@ -73,7 +73,8 @@ pub fn parse(api: Api, body: Bytes) -> Result<Job, ApiError> {
 struct Draft {
     api: Api,
     members: Vec<Member>,
-    seen: Vec<String>,
+    /// One bit for each of [`KNOWN`], then one for each of [`RoutingDraft::MEMBERS`].
+    seen: u64,
     routing: RoutingDraft,
     /// The member that is worked on.
     input: Option<Range<usize>>,
@@ -92,18 +93,9 @@ const TEXT_FORMATS: [&str; 3] = ["text", "srt", "vtt"];
 
 impl Draft {
     fn member(&mut self, walk: &mut Walk<'_>, key: Range<usize>) -> Result<(), ApiError> {
-        if self.members.len() == MEMBERS_MAX {
-            let message = format!("the body has more than {MEMBERS_MAX} members: remove unknown ones");
-            return Err(ApiError::new(ErrorType::InvalidRequest, message));
-        }
-        let name = fields::unescaped(walk.text(key.clone())).into_owned();
-        if KNOWN.contains(&name.as_str()) || RoutingDraft::MEMBERS.contains(&name.as_str()) {
-            if self.seen.contains(&name) {
-                let message = format!("`{name}` is given twice: keep one");
-                return Err(ApiError::field(name, message));
-            }
-            self.seen.push(name.clone());
-        }
+        fields::members_bounded(self.members.len())?;
+        let name = fields::unescaped(walk.text(key.clone()));
+        fields::known_once(&name, &KNOWN, &mut self.seen)?;
         let value = walk.value()?;
         let raw = walk.text(value.clone());
         let rule = if let Some(rule) = self.routing.member(&name, raw, &value)? {

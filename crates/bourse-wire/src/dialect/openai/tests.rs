@@ -1,6 +1,7 @@
 //! Requests: what is read, what is refused and how, what a seller gets.
 
 use super::*;
+use crate::dialect::MEMBERS_MAX;
 use crate::dialect::{MODELS_MAX, SESSION_BYTES_MAX};
 use crate::node::Prompt;
 use bourse_types::ModelSlug;

@@ -11,13 +11,12 @@
 mod item;
 
 use super::item::is_unreadable;
-use crate::dialect::fields::{self, Routed, RoutingDraft, unescaped, wrong};
+use crate::dialect::fields::{self, Routed, RoutingDraft, known_once, members_bounded, unescaped, wrong};
 use crate::dialect::openai::walk_body;
 use crate::dialect::{
-    Api, Job, MAX_TOKENS_MAX, MEMBERS_MAX, MESSAGES_MAX, Member, MemberRule, Needs, TOOLS_MAX, TOP_K_MAX,
-    TOP_LOGPROBS_MAX,
+    Api, Job, MAX_TOKENS_MAX, MESSAGES_MAX, Member, MemberRule, Needs, TOOLS_MAX, TOP_K_MAX, TOP_LOGPROBS_MAX,
 };
-use crate::error::{ApiError, ErrorType};
+use crate::error::ApiError;
 use crate::json::Walk;
 use crate::node::Sampling;
 use bytes::Bytes;
@@ -82,21 +81,9 @@ struct Draft {
 
 impl Draft {
     fn member(&mut self, walk: &mut Walk<'_>, key: Range<usize>) -> Result<(), ApiError> {
-        if self.members.len() == MEMBERS_MAX {
-            return Err(ApiError::new(
-                ErrorType::InvalidRequest,
-                format!("the body has more than {MEMBERS_MAX} members: remove unknown ones"),
-            ));
-        }
+        members_bounded(self.members.len())?;
         let name = unescaped(walk.text(key.clone()));
-        let known = KNOWN.iter().chain(&RoutingDraft::MEMBERS).position(|k| *k == name);
-        if let Some(bit) = known {
-            if self.seen & (1 << bit) != 0 {
-                let message = format!("`{name}` is given twice: keep one");
-                return Err(ApiError::field(name.into_owned(), message));
-            }
-            self.seen |= 1 << bit;
-        }
+        let known = known_once(&name, &KNOWN, &mut self.seen)?;
         let value = match name.as_ref() {
             "input" if walk.peek() == b'[' => self.walk_input(walk)?,
             "tools" if walk.peek() == b'[' => self.walk_tools(walk)?,
@@ -153,15 +140,7 @@ impl Draft {
         let sampling = self.sampling.get_or_insert_with(fields::default_sampling);
         match name {
             "temperature" => sampling.temperature = fields::number(name, raw, 0.0, 2.0)?,
-            "top_p" => {
-                sampling.top_p = fields::number(name, raw, 0.0, 1.0)?;
-                if sampling.top_p == 0.0 {
-                    return Err(wrong(
-                        name,
-                        "above 0 and at most 1; for the likeliest token use `temperature` 0",
-                    ));
-                }
-            }
+            "top_p" => sampling.top_p = fields::top_p(name, raw)?,
             "top_k" => sampling.top_k = fields::whole(name, raw, 0, TOP_K_MAX)?,
             "presence_penalty" => sampling.presence_penalty = fields::number(name, raw, -2.0, 2.0)?,
             "frequency_penalty" => sampling.frequency_penalty = fields::number(name, raw, -2.0, 2.0)?,
