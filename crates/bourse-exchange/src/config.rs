@@ -4,8 +4,10 @@ use bourse_ledger::Limits;
 use bourse_types::NanoUsd;
 use std::time::Duration;
 
-/// Longest time that an event waits for others before its group is committed.
+/// Longest time that an event waits for others before its group is committed, when somebody waits for the group.
 pub const COMMIT_WINDOW: Duration = Duration::from_millis(2);
+/// The same when nobody does: a commit costs about as much for a few requests as for hundreds.
+pub const LAZY_COMMIT_WINDOW: Duration = Duration::from_millis(8);
 /// A group of this many bytes is committed at once.
 pub const EARLY_COMMIT_BYTES: usize = 1 << 20;
 /// Events between snapshots: what replay has to do at most after a crash, well below a second.
@@ -44,6 +46,8 @@ pub struct ExchangeConfig {
     pub starting_credit: NanoUsd,
     /// See [`COMMIT_WINDOW`].
     pub commit_window: Duration,
+    /// See [`LAZY_COMMIT_WINDOW`].
+    pub lazy_commit_window: Duration,
     /// See [`SNAPSHOT_EVENTS`].
     pub snapshot_events: u64,
     /// Bounds of the ledger; used once, when the market begins, then read from the journal.
@@ -57,6 +61,7 @@ impl Default for ExchangeConfig {
             byok: ByokTerms::default(),
             starting_credit: STARTING_CREDIT,
             commit_window: COMMIT_WINDOW,
+            lazy_commit_window: LAZY_COMMIT_WINDOW,
             snapshot_events: SNAPSHOT_EVENTS,
             limits: Limits::default(),
         }

@@ -103,6 +103,8 @@ struct OpenGroup {
     head_changed: bool,
     /// Somebody needs it on disk soon.
     is_due: bool,
+    /// Somebody waits for it.
+    is_awaited: bool,
 }
 
 /// A group taken for commit.
@@ -260,7 +262,7 @@ impl Core {
         self.group.bytes.len()
     }
 
-    /// Whether the open group is to be committed within the commit window.
+    /// Whether the open group is to be committed within a commit window.
     pub(crate) fn is_due(&self) -> bool {
         !self.group.bytes.is_empty() && (self.group.is_due || self.group.bytes.len() >= EARLY_COMMIT_BYTES)
     }
@@ -268,6 +270,17 @@ impl Core {
     /// Makes the open group due.
     pub(crate) fn make_due(&mut self) {
         self.group.is_due = true;
+    }
+
+    /// Whether somebody waits for the open group.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.group.is_awaited
+    }
+
+    /// Makes the open group due for somebody who waits.
+    pub(crate) fn hurry(&mut self) {
+        self.group.is_due = true;
+        self.group.is_awaited = true;
     }
 
     /// Whether the receipt of this request waits for the disk.
@@ -283,6 +296,7 @@ impl Core {
         let bytes = std::mem::replace(&mut self.group.bytes, std::mem::take(&mut self.spare));
         let head_changed = std::mem::take(&mut self.group.head_changed);
         self.group.is_due = false;
+        self.group.is_awaited = false;
         self.committing = Arc::new(std::mem::take(&mut self.group.receipts));
         let seq = self.seq;
         self.seq += 1;

@@ -2,7 +2,7 @@
 //!
 //! A call applies its change in memory under a short lock and returns; the records wait in the open
 //! group. The *writer* commits groups that are due: it waits at most [`COMMIT_WINDOW`](crate::COMMIT_WINDOW)
-//! for company, signs the checkpoint of a group with receipts, appends, and tells those who wait. While one
+//! for company, or [`LAZY_COMMIT_WINDOW`](crate::LAZY_COMMIT_WINDOW) where nobody waits for it, signs the checkpoint of a group with receipts, appends, and tells those who wait. While one
 //! group is on its way to the disk, the next one fills. The *keeper* releases overdue holds and projects
 //! receipts into their index once a second.
 //!
@@ -256,11 +256,11 @@ impl Shared {
         self.run(change)
     }
 
-    /// Makes the open group due, when it is the one of this ticket.
+    /// Commits the open group soon, when it is the one of this ticket: somebody waits for it.
     pub(crate) fn hurry(&self, ticket: CommitTicket) {
         self.run(|core| {
             if core.group_bytes() > 0 && core.ticket() <= ticket {
-                core.make_due();
+                core.hurry();
             }
         });
     }
@@ -268,11 +268,13 @@ impl Shared {
     /// Wakes the writer when there is something new to do for it.
     fn run<T>(&self, change: impl FnOnce(&mut Core) -> T) -> T {
         let mut core = self.core.lock();
-        let before = (core.is_due(), core.group_bytes() >= EARLY_COMMIT_BYTES);
+        let urgency =
+            |core: &Core| [core.is_due(), core.is_awaited(), core.group_bytes() >= EARLY_COMMIT_BYTES];
+        let before = urgency(&core);
         let result = change(&mut core);
-        let after = (core.is_due(), core.group_bytes() >= EARLY_COMMIT_BYTES);
+        let is_more_urgent = urgency(&core).iter().zip(before).any(|(after, before)| *after && !before);
         drop(core);
-        if !before.0 && after.0 || !before.1 && after.1 {
+        if is_more_urgent {
             self.wake_writer.notify_one();
         }
         result
@@ -355,9 +357,11 @@ impl Shared {
             while !core.is_due() && core.running().is_ok() {
                 self.wake_writer.wait(&mut core);
             }
-            let deadline = Instant::now() + self.config.commit_window;
+            let begun = Instant::now();
             while core.running().is_ok() && core.group_bytes() < EARLY_COMMIT_BYTES {
-                if self.wake_writer.wait_until(&mut core, deadline).timed_out() {
+                let config = &self.config;
+                let window = if core.is_awaited() { config.commit_window } else { config.lazy_commit_window };
+                if self.wake_writer.wait_until(&mut core, begun + window).timed_out() {
                     break;
                 }
             }

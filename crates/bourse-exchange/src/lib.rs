@@ -39,8 +39,8 @@ pub use admin::{AdminError, AdminReply, AdminRequest, KeyInfo, NewKey, SecretTex
 pub use books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances, statement};
 pub use check::{BooksFacts, CheckReport, RELEASE_GRACE, check};
 pub use config::{
-    BYOK_FEE_BPS, ByokTerms, COMMIT_WINDOW, EARLY_COMMIT_BYTES, ExchangeConfig, FEE_BPS, SNAPSHOT_EVENTS,
-    STARTING_CREDIT,
+    BYOK_FEE_BPS, ByokTerms, COMMIT_WINDOW, EARLY_COMMIT_BYTES, ExchangeConfig, FEE_BPS, LAZY_COMMIT_WINDOW,
+    SNAPSHOT_EVENTS, STARTING_CREDIT,
 };
 pub use core::WAITING_BYTES_MAX;
 pub use data_dir::DataDirError;

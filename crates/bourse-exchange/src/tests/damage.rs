@@ -32,7 +32,9 @@ fn the_sqlite_journal_conforms() {
 
 /// A stopped market of seven groups: genesis, a key, five requests.
 fn stopped_market(dir: &Path) {
-    let config = ExchangeConfig { commit_window: Duration::from_hours(1), ..ExchangeConfig::default() };
+    let never = Duration::from_hours(1);
+    let config =
+        ExchangeConfig { commit_window: never, lazy_commit_window: never, ..ExchangeConfig::default() };
     let exchange = Exchange::open(dir, config, START).unwrap();
     let grant = key(&exchange, None);
     for n in 0..5 {

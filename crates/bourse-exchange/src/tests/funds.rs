@@ -229,6 +229,7 @@ fn a_hold_waits_for_company_and_a_settlement_does_not() {
     let grant = key(&exchange, None);
     exchange.flush().unwrap();
     let is_due = || exchange.shared.core.lock().is_due();
+    let is_awaited = || exchange.shared.core.lock().is_awaited();
     let hold_one = |n: u64| exchange.hold(&hold(request(n, START), grant, 9, START)).unwrap();
     hold_one(1);
     let extension = HoldExtension {
@@ -241,12 +242,14 @@ fn a_hold_waits_for_company_and_a_settlement_does_not() {
     exchange.extend(&extension).unwrap();
     assert!(!is_due());
     exchange.settle(settlement(request(1, START), grant, 9, START)).unwrap();
-    assert!(is_due());
+    assert!(is_due() && !is_awaited());
     exchange.flush().unwrap();
     assert!(!is_due());
     hold_one(2);
     drop(exchange.durable(exchange.ticket()));
-    assert!(is_due(), "somebody waits for it");
+    assert!(is_due() && is_awaited(), "somebody waits for it");
+    exchange.flush().unwrap();
+    assert!(!is_awaited());
     check_clean(&exchange);
 }
 
