@@ -5,14 +5,13 @@
 //! serve and did.
 
 use super::query::Query;
-use crate::executions::{Asked, EXECUTIONS_MAX, Executed};
+use crate::executions::{Asked, Compared, EXECUTIONS_MAX, Executed};
 use crate::gateway::Shared;
 use bourse_types::{DurationMs, NanoUsd, RequestId, UnixMs};
 use bourse_wire::api::{Ask, BestExecution, Data, Execution, Neutrality, SellerShare, Totals, Usd, Window};
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::KeyGrant;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Generations that are listed when the call does not say.
 const LISTED_DEFAULT: usize = 100;
@@ -35,10 +34,10 @@ pub(super) fn best_execution(
     let is_own = |executed: &Executed| executed.account_digest == grant.account_digest;
     if let Some(id) = query.text("id") {
         let request = RequestId::parse(id).ok();
-        let found = all.iter().find(|e| Some(e.request) == request && is_own(e));
+        let found = all.into_iter().find(|e| Some(e.request) == request && is_own(e));
         let found = found.ok_or_else(|| forgotten(remembered_since.as_deref()))?;
         let span = (found.settled, UnixMs(found.settled.0.saturating_add(1)));
-        return Ok(Data { data: report(window(span), std::slice::from_ref(found), 1, is_own) });
+        return Ok(Data { data: report(window(span), &[found.compared()], 1, is_own) });
     }
     let now = shared.ports.clock.now();
     // A settlement of this very millisecond is of now.
@@ -47,8 +46,8 @@ pub(super) fn best_execution(
     if since >= until {
         return Err(ApiError::field("since", "`since` must be earlier than `until`"));
     }
-    let within: Vec<Arc<Executed>> =
-        all.into_iter().filter(|e| since <= e.settled && e.settled < until).collect();
+    let within = all.into_iter().filter(|e| since <= e.settled && e.settled < until);
+    let within: Vec<Compared> = within.map(Executed::compared).collect();
     let limit = query.number("limit").unwrap_or(LISTED_DEFAULT);
     Ok(Data { data: report(window((since, until)), &within, limit, is_own) })
 }
@@ -64,20 +63,21 @@ fn forgotten(since: Option<&str>) -> ApiError {
 
 fn report(
     window: Window,
-    within: &[Arc<Executed>],
+    within: &[Compared],
     limit: usize,
     is_own: impl Fn(&Executed) -> bool,
 ) -> BestExecution {
-    let own = || within.iter().filter(|executed| is_own(executed));
+    let own = || within.iter().filter(|compared| is_own(&compared.executed));
     BestExecution {
         window,
-        generations: own().rev().take(limit).map(|executed| execution(executed)).collect(),
-        totals: totals(own().map(AsRef::as_ref)),
+        generations: own().rev().take(limit).map(execution).collect(),
+        totals: totals(own()),
         neutrality: neutrality(within),
     }
 }
 
-fn execution(of: &Executed) -> Execution {
+fn execution(compared: &Compared) -> Execution {
+    let of = &compared.executed;
     Execution {
         id: of.request.to_string(),
         settled_at: of.settled.to_iso_string(),
@@ -86,9 +86,9 @@ fn execution(of: &Executed) -> Execution {
         cost: Usd(of.cost),
         reason: of.reason,
         attempt: of.attempt,
-        asks: of.asks.iter().map(ask).collect(),
+        asks: compared.asks.iter().map(ask).collect(),
         asks_left_out: of.left_out,
-        next_best: of.next_best().map(ask),
+        next_best: compared.next_best().map(ask),
     }
 }
 
@@ -101,23 +101,24 @@ fn ask(of: &Asked) -> Ask {
 }
 
 /// Sums; they saturate far beyond what a ring can hold.
-fn totals<'a>(own: impl Iterator<Item = &'a Executed>) -> Totals {
+fn totals<'a>(own: impl Iterator<Item = &'a Compared>) -> Totals {
     let (mut generations, mut at_cheapest, mut cost, mut least) = (0, 0, 0u64, 0u64);
-    for executed in own {
-        let cheapest = executed.cheapest().unwrap_or(executed.cost);
+    for compared in own {
+        let paid = compared.executed.cost;
+        let cheapest = compared.cheapest().unwrap_or(paid);
         generations += 1;
-        at_cheapest += u64::from(executed.cost <= cheapest);
-        cost = cost.saturating_add(executed.cost.0);
+        at_cheapest += u64::from(paid <= cheapest);
+        cost = cost.saturating_add(paid.0);
         least = least.saturating_add(cheapest.0);
     }
     Totals { generations, at_cheapest, cost: Usd(NanoUsd(cost)), cost_at_cheapest: Usd(NanoUsd(least)) }
 }
 
-fn neutrality(within: &[Arc<Executed>]) -> Neutrality {
+fn neutrality(within: &[Compared]) -> Neutrality {
     let mut shares: BTreeMap<&str, SellerShare> = BTreeMap::new();
-    for executed in within {
-        let cheapest = executed.cheapest();
-        for asked in &executed.asks {
+    for compared in within {
+        let cheapest = compared.cheapest();
+        for asked in &*compared.asks {
             let provider = asked.seller.as_str();
             let share = shares.entry(provider).or_insert_with(|| SellerShare {
                 provider: provider.to_owned(),
@@ -126,7 +127,7 @@ fn neutrality(within: &[Arc<Executed>]) -> Neutrality {
                 cheapest: 0,
                 served_as_cheapest: 0,
             });
-            let (served, is_cheapest) = (asked.seller == executed.seller, asked.cost == cheapest);
+            let (served, is_cheapest) = (asked.seller == compared.executed.seller, asked.cost == cheapest);
             share.eligible += 1;
             share.served += u64::from(served);
             share.cheapest += u64::from(is_cheapest);
