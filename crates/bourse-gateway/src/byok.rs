@@ -7,6 +7,7 @@
 
 use crate::config::{ByokKey, ByokMode, GatewayConfig, Pattern, ProviderConfig};
 use crate::provider::{Provider, ProviderError};
+use crate::upstream::Pools;
 use bourse_market::{Offer, Preferences};
 use bourse_types::{AccountId, KeyHash, SellerName};
 use bourse_wire::dialect::Job;
@@ -32,14 +33,14 @@ pub(crate) struct OwnKey {
 pub(crate) struct OwnKeys(HashMap<AccountId, Vec<Arc<OwnKey>>>);
 
 impl OwnKeys {
-    pub(crate) fn new(config: &GatewayConfig) -> Result<Self, ProviderError> {
+    pub(crate) fn new(config: &GatewayConfig, pools: &mut Pools) -> Result<Self, ProviderError> {
         let mut all: HashMap<AccountId, Vec<Arc<OwnKey>>> = HashMap::new();
         for own in &config.byok {
             let house = config.providers.iter().find(|provider| provider.name == own.provider);
             let Some(house) = house else { return Err(ProviderError::NoSuch(own.provider.clone())) };
             let ByokKey { account, key, mode, models, keys, users, .. } = own.clone();
             let theirs = ProviderConfig { api_key: Some(key), models: Vec::new(), ..house.clone() };
-            let provider = Arc::new(Provider::new(&theirs)?);
+            let provider = Arc::new(Provider::new(&theirs, pools)?);
             let seller = own.provider.clone();
             all.entry(account).or_default().push(Arc::new(OwnKey {
                 provider,

@@ -19,7 +19,7 @@ pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const PEEK_BYTES_MAX: usize = 1024 * 1024;
 /// Most bytes of a seller's error answer that are read.
 pub const ERROR_BYTES_MAX: usize = 16 * 1024;
-/// Idle connections that are kept for each provider.
+/// Idle connections that are kept to each host and port.
 pub const POOL_IDLE_MAX: usize = 256;
 /// Idle connections older than this are not used again.
 pub const POOL_IDLE_AGE_MAX: Duration = Duration::from_secs(55);

@@ -30,6 +30,7 @@ use crate::routes;
 use crate::routes::table::Endpoint;
 use crate::source::billed;
 use crate::traces::RequestTrace;
+use crate::upstream::Pools;
 use bourse_market::{Policy, StreamEnd};
 use bourse_types::{DurationMs, RequestId, TokenCount};
 use bourse_wire::dialect::grammar::Billed;
@@ -60,6 +61,8 @@ const REQUEST_HEADERS: [HeaderName; 2] =
 pub const COST_HEADER: HeaderName = HeaderName::from_static("x-bourse-cost");
 /// The header that says what was left out of a request for the seller that answered it.
 const NOTICE_HEADER: HeaderName = HeaderName::from_static("x-bourse-notice");
+/// Headers of most answers, the two that hyper adds with them.
+const HEADERS_MOSTLY: usize = 10;
 /// Most notices that are told.
 const NOTICES_MAX: usize = 8;
 /// Tells client libraries not to repeat what the market has tried everywhere already.
@@ -123,13 +126,14 @@ impl From<ApiError> for Refused {
 impl Gateway {
     /// A gateway that serves nothing yet.
     pub fn new(config: GatewayConfig, ports: Ports) -> Result<Self, MarketError> {
-        let market = Arc::new(Market::new(&config.providers, &config.lists)?);
+        let mut pools = Pools::default();
+        let market = Arc::new(Market::new(&config.providers, &config.lists, &mut pools)?);
         let hub = Hub::default();
         for admission in &config.nodes {
             hub.admit(admission.clone());
         }
         let names = Names::new(&config);
-        let own_keys = OwnKeys::new(&config)?;
+        let own_keys = OwnKeys::new(&config, &mut pools)?;
         Ok(Self(Arc::new(Shared {
             config,
             ports,
@@ -377,6 +381,7 @@ impl Gateway {
         };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
+        headers.reserve(HEADERS_MOSTLY);
         headers.insert(header::CONTENT_TYPE, content_type);
         if is_stream {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

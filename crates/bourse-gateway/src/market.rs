@@ -16,6 +16,7 @@ use crate::metrics::{OFFERS_LABELLED_MAX, Tallies, Tally};
 use crate::node::NodeHandle;
 use crate::provider::{Provider, ProviderError, Upstream};
 use crate::traces::AttemptTrace;
+use crate::upstream::Pools;
 use bourse_market::{
     Breaker, Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome, Percentiles, Plan,
     PlanError, Served, SnapshotError, StickyTable, UptimeWindow, Window, plan, plan_digest,
@@ -61,7 +62,7 @@ impl Seller {
 
 /// All offers at one moment, with their sellers.
 pub(crate) struct Book {
-    pub(crate) snapshot: MarketSnapshot,
+    pub(crate) snapshot: Arc<MarketSnapshot>,
     sellers: Vec<Seller>,
     tallies: Vec<Arc<Tally>>,
 }
@@ -73,7 +74,7 @@ impl Book {
         let mut offers: Vec<Offer> = offers.into_iter().map(|(offer, _)| offer).collect();
         offers.sort_by(|a, b| (&a.model, &a.seller).cmp(&(&b.model, &b.seller)));
         let digest = digest_of(&offers);
-        let snapshot = MarketSnapshot::new(offers, digest)?;
+        let snapshot = Arc::new(MarketSnapshot::new(offers, digest)?);
         let find = |o: &Offer| by_name.remove(&(o.model.clone(), o.seller.clone()));
         let sellers = snapshot.offers().iter().filter_map(find).collect();
         let tallies = snapshot.offers().iter().map(|offer| tallies.of(offer)).collect();
@@ -183,11 +184,15 @@ impl OfferHealth {
 }
 
 impl Market {
-    pub(crate) fn new(configs: &[ProviderConfig], lists: &[FollowedList]) -> Result<Self, MarketError> {
+    pub(crate) fn new(
+        configs: &[ProviderConfig],
+        lists: &[FollowedList],
+        pools: &mut Pools,
+    ) -> Result<Self, MarketError> {
         let mut providers = Vec::new();
         let mut lives = Vec::new();
         for config in configs {
-            let provider = Arc::new(Provider::new(config)?);
+            let provider = Arc::new(Provider::new(config, pools)?);
             for model in &config.models {
                 providers.push(offer_of(&config.name, &provider, model)?);
             }

@@ -5,7 +5,7 @@ use crate::config::{ProviderConfig, ProviderModel};
 use crate::failure::Failure;
 use crate::ports::{Connect, Target};
 use crate::traces::TRACEPARENT;
-use crate::upstream::{Exchange, Pool, UpstreamError, send};
+use crate::upstream::{Exchange, Pool, Pools, UpstreamError, send};
 use bourse_types::{ModelSlug, SellerName};
 use bourse_wire::dialect::grammar::Shape;
 use bourse_wire::dialect::{Api, count};
@@ -102,7 +102,7 @@ pub(crate) struct CallBody {
 }
 
 impl Provider {
-    pub(crate) fn new(config: &ProviderConfig) -> Result<Self, ProviderError> {
+    pub(crate) fn new(config: &ProviderConfig, pools: &mut Pools) -> Result<Self, ProviderError> {
         let name = config.name.clone();
         let adapter = adapter_of_kind(&config.kind)
             .ok_or_else(|| ProviderError::Kind { name: name.clone(), kind: config.kind.clone() })?;
@@ -133,7 +133,9 @@ impl Provider {
             .authorize(&mut headers, config.api_key.as_ref())
             .ok_or_else(|| ProviderError::Key(name.clone()))?;
         let base_path = base.path().trim_end_matches('/').to_owned();
-        Ok(Self { adapter, target: Target { tls, host, port }, headers, base_path, pool: Arc::default() })
+        let target = Target { tls, host, port };
+        let pool = pools.of(&target);
+        Ok(Self { adapter, target, headers, base_path, pool })
     }
 
     /// Host and port of the API.
@@ -262,13 +264,29 @@ mod tests {
     use bourse_types::{ModelSlug, PicoUsdPerToken, PriceSchedule};
 
     fn provider(base_url: &str) -> Result<Provider, ProviderError> {
-        Provider::new(&ProviderConfig {
+        provider_of(base_url, &mut Pools::default())
+    }
+
+    fn provider_of(base_url: &str, pools: &mut Pools) -> Result<Provider, ProviderError> {
+        let config = ProviderConfig {
             name: SellerName::parse("p").unwrap(),
             kind: "openai".into(),
             base_url: base_url.into(),
             api_key: Some(Secret::new("sk-canary")),
             models: Vec::new(),
-        })
+        };
+        Provider::new(&config, pools)
+    }
+
+    #[test]
+    fn sellers_at_one_place_share_connections() {
+        let mut pools = Pools::default();
+        let mut pool = |base_url| provider_of(base_url, &mut pools).unwrap().pool;
+        let one = pool("https://a.example/v1");
+        assert!(Arc::ptr_eq(&one, &pool("https://a.example/other")));
+        for other in ["http://a.example:443/v1", "https://a.example:444/v1", "https://b.example/v1"] {
+            assert!(!Arc::ptr_eq(&one, &pool(other)), "{other}");
+        }
     }
 
     fn model() -> ProviderModel {

@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -95,7 +96,18 @@ impl Link {
     }
 }
 
-/// The idle connections to one seller. At most [`POOL_IDLE_MAX`].
+/// The pools of all places where sellers are. Sellers at one place share its connections: who asks stands in each
+/// request, and a buyer's own key is served by connections that are warm from the market's.
+#[derive(Default)]
+pub(crate) struct Pools(HashMap<Target, Arc<Pool>>);
+
+impl Pools {
+    pub(crate) fn of(&mut self, target: &Target) -> Arc<Pool> {
+        Arc::clone(self.0.entry(target.clone()).or_default())
+    }
+}
+
+/// The idle connections to one place. At most [`POOL_IDLE_MAX`].
 #[derive(Default)]
 pub(crate) struct Pool {
     #[expect(clippy::vec_box, reason = "a link is large and moves between here and its exchange")]

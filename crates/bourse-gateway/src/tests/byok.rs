@@ -35,11 +35,11 @@ fn shown(house: &House) -> Vec<&'static str> {
 
 fn refused() -> Vec<Act> {
     let body = format!(r#"{{"error":{{"message":"Incorrect API key: {OWN}","code":"invalid_api_key"}}}}"#);
-    vec![Act::Read, json_answer(401, "", &body)]
+    vec![Act::Read, json_answer(401, "", &body), Act::Close]
 }
 
 fn failed() -> Vec<Act> {
-    vec![Act::Read, json_answer(500, "", r#"{"error":{"message":"broken"}}"#)]
+    vec![Act::Read, json_answer(500, "", r#"{"error":{"message":"broken"}}"#), Act::Close]
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,5 +159,5 @@ async fn a_key_serves_whom_and_what_it_is_for() {
 #[test]
 fn a_key_needs_its_provider() {
     let config = crate::GatewayConfig { byok: vec![own("nobody", ByokMode::Always)], ..Default::default() };
-    assert!(crate::byok::OwnKeys::new(&config).is_err());
+    assert!(crate::byok::OwnKeys::new(&config, &mut crate::upstream::Pools::default()).is_err());
 }
