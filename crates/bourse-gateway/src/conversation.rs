@@ -5,6 +5,7 @@
 //! and the market's [`StickyTable`](bourse_market::StickyTable) treats it as one. Keys never leave the account: the same
 //! words of two buyers are two conversations.
 
+use crate::fingerprint::fingerprint;
 use bourse_market::{Session, StickyKey};
 use bourse_types::Digest32;
 use bourse_wire::dialect::{Job, SESSION_BYTES_MAX};
@@ -31,29 +32,19 @@ impl Conversation {
 
 fn key_of(job: &Job, headers: &HeaderMap) -> Option<(Session, u128)> {
     if let Some(span) = &job.session {
-        return Some((Session::Explicit, hash(&[b"session", job.text(span).as_bytes()])));
+        return Some((Session::Explicit, fingerprint(&[b"session", job.text(span).as_bytes()])));
     }
     let header = headers.get(SESSION_HEADER).map(http::HeaderValue::as_bytes);
     if let Some(name) = header.filter(|name| (1..=SESSION_BYTES_MAX).contains(&name.len())) {
-        return Some((Session::Explicit, hash(&[b"session", name])));
+        return Some((Session::Explicit, fingerprint(&[b"session", name])));
     }
     if let Some(key) = &job.routing.prompt_cache_key {
-        return Some((Session::Explicit, hash(&[b"cache", key.as_bytes()])));
+        return Some((Session::Explicit, fingerprint(&[b"cache", key.as_bytes()])));
     }
     let (system, first) = job.opening()?;
-    Some((Session::Derived, hash(&[b"opening", start(system), start(first)])))
+    Some((Session::Derived, fingerprint(&[b"opening", start(system), start(first)])))
 }
 
 fn start(text: &str) -> &[u8] {
     &text.as_bytes()[..text.len().min(OPENING_BYTES_MAX)]
-}
-
-fn hash(parts: &[&[u8]]) -> u128 {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    let digest = *hasher.finalize().as_bytes();
-    u128::from_le_bytes(std::array::from_fn(|n| digest[n]))
 }

@@ -21,6 +21,7 @@ mod durable;
 mod executions;
 mod explain;
 mod failure;
+mod fingerprint;
 mod gate;
 mod gateway;
 mod head_clock;

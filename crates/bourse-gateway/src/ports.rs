@@ -6,9 +6,10 @@
 use crate::io::Io;
 use bourse_types::UnixMs;
 use bourse_wire::funds::{Accounts, BoxFuture, Funds, Records};
+use parking_lot::Mutex;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Tells the time of day.
@@ -28,19 +29,25 @@ impl Clock for SystemClock {
     }
 }
 
+/// Draws that are made at once.
+const DRAWS_AT_ONCE: usize = 32;
+
 /// Random bytes, from one seed: the same seed gives the same bytes in the same order of calls.
 ///
-/// Output number *n* is BLAKE3 keyed with the seed over *n*, which nobody can predict without the seed.
-#[derive(Debug)]
-pub struct Entropy {
-    seed: [u8; 32],
-    drawn: AtomicU64,
+/// They are the output of BLAKE3 keyed with the seed, from its start on, which nobody can predict without the seed.
+pub struct Entropy(Mutex<Drawer>);
+
+struct Drawer {
+    source: blake3::OutputReader,
+    /// What was made and is not drawn yet, from its end.
+    made: Vec<[u8; 32]>,
 }
 
 impl Entropy {
     /// Bytes from a seed.
     pub fn seeded(seed: [u8; 32]) -> Self {
-        Self { seed, drawn: AtomicU64::new(0) }
+        let source = blake3::Hasher::new_keyed(&seed).finalize_xof();
+        Self(Mutex::new(Drawer { source, made: Vec::with_capacity(DRAWS_AT_ONCE) }))
     }
 
     /// Bytes from a seed of the operating system.
@@ -52,8 +59,19 @@ impl Entropy {
 
     /// The next 32 bytes.
     pub(crate) fn draw(&self) -> [u8; 32] {
-        let n = self.drawn.fetch_add(1, Ordering::Relaxed);
-        *blake3::keyed_hash(&self.seed, &n.to_le_bytes()).as_bytes()
+        let Drawer { source, made } = &mut *self.0.lock();
+        made.pop().unwrap_or_else(|| {
+            made.resize(DRAWS_AT_ONCE, [0; 32]);
+            source.fill(made.as_flattened_mut());
+            made.pop().unwrap_or_default()
+        })
+    }
+}
+
+/// Without the seed.
+impl fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entropy").finish_non_exhaustive()
     }
 }
 
@@ -103,15 +121,17 @@ pub struct Ports {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn a_seed_repeats_and_two_differ() {
         let draw = |seed: u8| {
             let entropy = Entropy::seeded([seed; 32]);
-            [entropy.draw(), entropy.draw()]
+            std::array::from_fn::<_, { 2 * DRAWS_AT_ONCE + 1 }, _>(|_| entropy.draw())
         };
         assert_eq!(draw(1), draw(1));
-        assert_ne!(draw(1)[0], draw(1)[1]);
+        let distinct: HashSet<_> = draw(1).into_iter().collect();
+        assert_eq!(distinct.len(), 2 * DRAWS_AT_ONCE + 1);
         assert_ne!(draw(1)[0], draw(2)[0]);
     }
 }

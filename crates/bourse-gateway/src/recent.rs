@@ -4,6 +4,7 @@
 //! stands in the headers, which some clients do not show. This remembers the last [`RECENT_MAX`] of them, by account: an
 //! id of another account's is unknown. Lost at a restart, like the answers it was needed for.
 
+use crate::fingerprint::fingerprint;
 use bourse_types::{Digest32, RequestId};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -53,10 +54,7 @@ impl Recent {
 }
 
 fn key(account: &Digest32, id: &str) -> u128 {
-    let mut hasher = blake3::Hasher::new_keyed(&account.0);
-    hasher.update(id.as_bytes());
-    let digest = *hasher.finalize().as_bytes();
-    u128::from_le_bytes(std::array::from_fn(|n| digest[n]))
+    fingerprint(&[&account.0, id.as_bytes()])
 }
 
 #[cfg(test)]

@@ -455,7 +455,7 @@ fn push_seller_members(out: &mut Vec<u8>, seller: &str) -> bool {
         let value = walk.value()?;
         let name = walk.text(key.clone());
         let ours = name.contains('\\')
-            || name.contains("cost")
+            || name.as_bytes().windows(4).any(|word| word == b"cost")
             || matches!(name, "prompt_tokens" | "completion_tokens" | "total_tokens" | "is_byok");
         let empty = name == "prompt_tokens_details" && walk.text(value.clone()) == "null";
         if !ours && !empty {
