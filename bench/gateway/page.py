@@ -15,6 +15,8 @@ def machine(rustc):
 def command(options):
     """The command that repeats the run."""
     more = [f"--rounds {options.rounds} --seconds {options.seconds:g} --offers {options.offers} --sellers {options.sellers}"]
+    if options.peers:
+        more.append(f"--peers {','.join(options.peers)}")
     for name, default in (("scenarios", SCENARIOS), ("modes", MODES)):
         if getattr(options, name) != ",".join(default):
             more.append(f"--{name} '{getattr(options, name)}'")
@@ -23,7 +25,7 @@ def command(options):
 
 def stem(options):
     """The page's name: runs that are not alike do not overwrite each other."""
-    parts = ["gateway"]
+    parts = ["gateway", *(["peers"] if options.peers else [])]
     if options.offers != 1000:
         parts.append(f"{options.offers}-offers")
     if options.sellers != 20:

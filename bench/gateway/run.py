@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What does the gateway cost per request? bourse beside nginx on one mock upstream.
+"""What does the gateway cost per request? bourse beside nginx, and beside other gateways, on one mock upstream.
 
 Run by `cargo xtask bench gateway`, which builds the programs. Standard library only; Linux, for /proc.
 CPU time of the gateway's whole process tree is the figure to trust: requests a second and latency on a small
@@ -10,7 +10,7 @@ import argparse, json, shutil, signal, socket, subprocess, sys, time
 from pathlib import Path
 
 sys.dont_write_bytecode = True  # this folder is in the repository
-import gateways, page
+import gateways, page, peers
 from gateways import FLOOR, MODES, Catalogue
 from processes import Processes
 from scenarios import PRIMES, SCENARIOS
@@ -24,6 +24,8 @@ def options():
     p.add_argument("--bourse", type=Path, required=True, help="release build of the binary")
     p.add_argument("--tools", type=Path, required=True, help="folder of the built `mock` and `load`")
     p.add_argument("--work", type=Path, required=True, help="scratch folder")
+    p.add_argument("--cache", type=Path, help="folder that peers are installed in; needed with --peers")
+    p.add_argument("--peers", default="", help=f"other gateways, of {', '.join(peers.PEERS)}; or all")
     p.add_argument("--offers", type=int, default=1000, help="offers in bourse's catalogue")
     p.add_argument("--sellers", type=int, default=20, help="how many of them are for the measured model")
     p.add_argument("--scenarios", default=",".join(SCENARIOS))
@@ -36,11 +38,14 @@ def options():
     p.add_argument("--load-cpu", default="1", help="core of mock and load")
     p.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="where the page is written")
     chosen = p.parse_args()
+    chosen.peers = peers.names(chosen.peers)
+    if chosen.peers and not chosen.cache:
+        p.error("--peers needs --cache, a folder to install them in")
     for given, known in ((chosen.scenarios, SCENARIOS), (chosen.modes, MODES)):
         unknown = [word for word in given.split(",") if word not in known]
         if unknown:
             p.error(f"{unknown[0]!r} is none of: {', '.join(known)}")
-    for folder in ("bourse", "tools", "work"):
+    for folder in ("bourse", "tools", "work", "cache"):
         setattr(chosen, folder, getattr(chosen, folder) and getattr(chosen, folder).resolve())
     return chosen
 
@@ -63,6 +68,9 @@ class Bench:
             bourse = gateways.start_bourse(self.processes, cpu, self.mock, self.options.bourse, mode, self.catalogue)
             self.ready(bourse, program(self.options.bourse, "--version").rpartition(" ")[2])
             self.catalogue.check(bourse)
+        for name in self.options.peers:
+            peer = peers.start(name, self.options.cache, self.processes, cpu, self.mock)
+            self.ready(peer, peer.version)
         before, begun = [g.cpu_ns() for g in self.gateways], time.monotonic()
         time.sleep(IDLE_S)
         for gateway, cpu_before in zip(self.gateways, before):
@@ -132,6 +140,8 @@ def main():
         if not shutil.which(needed):
             sys.exit(f"{needed} is missing: {remedy}")
     bench = Bench(chosen)
+    for name in chosen.peers:  # before anything runs beside it
+        peers.install(name, chosen.cache)
     about = page.machine(program("rustc", "--version"))
     about["command"] = page.command(chosen)
     try:
