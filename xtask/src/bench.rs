@@ -26,7 +26,8 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
-    /// CPU per request beside nginx, in both durability modes; ready time; memory.
+    /// CPU per request beside nginx, in both durability modes, and with `-- --peers all` beside other gateways;
+    /// ready time; memory.
     Gateway,
     /// Prompt and decoding speed beside llama.cpp on the same file.
     Engine,
@@ -51,6 +52,7 @@ fn gateway(workspace: &Workspace, driver: &[String]) -> Result<()> {
     must(load.arg("--target-dir").arg(&tools))?;
     let mut script = python(workspace, "bench/gateway/run.py");
     script.arg("--bourse").arg(bourse).arg("--tools").arg(tools.join("release"));
+    script.arg("--cache").arg(workspace.target.join("peers"));
     must(script.arg("--work").arg(workspace.scratch("bench-gateway")?).args(driver))
 }
 

@@ -3,7 +3,8 @@
 //! `mock [ADDRESS]` prints the address it listens on (`127.0.0.1:0` unless given) and serves on one thread:
 //! `POST …/chat/completions` gives a fixed answer of about 1 KB with usage, or with `"stream":true` as many
 //! deltas as `max_tokens` says (20 if absent), one write each; `POST /control?gap_us=G` pauses G microseconds
-//! between deltas from then on; `GET …/models` lists `mock-model`.
+//! between deltas from then on; `GET …/models` lists `mock-model`; `GET /health` is what routers ask before they
+//! send anything.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -125,6 +126,9 @@ impl Mock {
         }
         if let Some(at) = memmem::find(path, b"gap_us=") {
             self.gap_us.set(number(&path[at + 7..]).unwrap_or(0));
+            return to.write_all(&canned.ok).await;
+        }
+        if path.ends_with(b"/health") {
             return to.write_all(&canned.ok).await;
         }
         let known = path.ends_with(b"/models");
