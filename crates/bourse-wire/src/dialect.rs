@@ -249,10 +249,8 @@ impl Job {
         let mut first = None;
         // Every message up to the first that is no rule; the rest is of no interest.
         let _ = Walk::new(text).items::<Option<JsonError>>(|walk| {
-            let value = walk.value()?;
-            let message = walk.text(value);
-            let is_rule = role_of(message).is_some_and(|role| matches!(role, "system" | "developer"));
-            if !is_rule {
+            let (message, role) = message_of(walk)?;
+            if !matches!(role, Some("system" | "developer")) {
                 first = Some(message);
                 return Err(None);
             }
@@ -302,19 +300,21 @@ impl Job {
     }
 }
 
-/// The role of a message, as written.
-fn role_of(message: &str) -> Option<&str> {
-    let mut role = None;
-    Walk::new(message)
-        .members::<JsonError>(|walk, key| {
-            let value = walk.value()?;
-            if walk.text(key) == "role" {
-                role = Some(walk.text(value).trim_matches('"'));
-            }
-            Ok(())
-        })
-        .ok()?;
-    role
+/// A message and its role.
+fn message_of<'a>(walk: &mut Walk<'a>) -> Result<(&'a str, Option<&'a str>), JsonError> {
+    if walk.peek() != b'{' {
+        let value = walk.value()?;
+        return Ok((walk.text(value), None));
+    }
+    let (start, mut role) = (walk.at(), None);
+    walk.members::<JsonError>(|walk, key| {
+        let value = walk.value()?;
+        if walk.text(key) == "role" {
+            role = Some(walk.text(value).trim_matches('"'));
+        }
+        Ok(())
+    })?;
+    Ok((walk.text(start..walk.at()), role))
 }
 
 #[cfg(test)]

@@ -5,24 +5,50 @@
 use bourse_market::{Partition, Preferences, Sort};
 use bourse_wire::dialect::{Api, Job};
 use bourse_wire::funds::{GenerationNote, NoteText};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue};
 
-/// The app's name, as OpenRouter's clients send it: the newer spelling first.
-const TITLE_HEADERS: [&str; 2] = ["x-openrouter-title", "x-title"];
-/// Names the session where the body does not.
-const SESSION_HEADER: &str = "x-session-id";
+/// What the headers say of app and session, found in one pass: most requests have few headers and none of these.
+#[derive(Default)]
+struct Said<'a> {
+    /// The app's name, as OpenRouter's clients send it: the newer spelling first.
+    titles: [Option<&'a HeaderValue>; 2],
+    referers: [Option<&'a HeaderValue>; 2],
+    session: Option<&'a HeaderValue>,
+    user_agent: Option<&'a HeaderValue>,
+}
+
+impl<'a> Said<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            let place = match name.as_str() {
+                "x-openrouter-title" => &mut said.titles[0],
+                "x-title" => &mut said.titles[1],
+                "referer" => &mut said.referers[0],
+                "http-referer" => &mut said.referers[1],
+                "x-session-id" => &mut said.session,
+                "user-agent" => &mut said.user_agent,
+                _ => continue,
+            };
+            // The first of several.
+            place.get_or_insert(value);
+        }
+        said
+    }
+}
 
 /// The note of a request before anybody was asked.
 pub(crate) fn note_of(job: &Job, headers: &HeaderMap, preferences: &Preferences) -> GenerationNote {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).and_then(NoteText::clip);
+    let said = Said::of(headers);
+    let text = |value: &HeaderValue| value.to_str().ok().and_then(NoteText::clip);
     let session = job.session.as_ref().and_then(|span| NoteText::clip(job.text(span)));
     GenerationNote {
         api_type: NoteText::clip(api_word(job.api)),
-        session_id: session.or_else(|| text(SESSION_HEADER)),
+        session_id: session.or_else(|| said.session.and_then(text)),
         external_user: job.routing.user.as_deref().and_then(NoteText::clip),
-        app_referer: text(header::REFERER.as_str()).or_else(|| text("http-referer")),
-        app_title: TITLE_HEADERS.into_iter().find_map(text),
-        user_agent: text(header::USER_AGENT.as_str()),
+        app_referer: said.referers.into_iter().flatten().find_map(text),
+        app_title: said.titles.into_iter().flatten().find_map(text),
+        user_agent: said.user_agent.and_then(text),
         service_tier: job.routing.service_tier.and_then(|tier| NoteText::clip(tier.as_str())),
         strategy: NoteText::clip(strategy(job, preferences)),
         ..GenerationNote::default()

@@ -57,12 +57,12 @@ impl Draft {
         }
     }
 
-    /// How the seller called its answer.
     /// Who was asked so far, in order.
     pub(crate) fn asked(&self) -> &[AttemptRecord] {
         &self.attempts
     }
 
+    /// How the seller called its answer.
     pub(crate) fn upstream_id(&mut self, id: Option<&str>) {
         self.note.upstream_id = id.and_then(NoteText::clip);
     }
@@ -105,5 +105,21 @@ impl Draft {
 
 /// SHA-256 of bytes that the buyer has too.
 pub(crate) fn hash(bytes: &[u8]) -> Digest32 {
-    Digest32(Sha256::digest(bytes).into())
+    if bytes.is_empty() { HASH_OF_NOTHING } else { Digest32(Sha256::digest(bytes).into()) }
+}
+
+/// SHA-256 of no bytes: most requests have no wishes about sellers.
+const HASH_OF_NOTHING: Digest32 = Digest32([
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27,
+    0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_nothing_is_what_the_function_gives() {
+        assert_eq!(hash(b"").0, <[u8; 32]>::from(Sha256::digest(b"")));
+    }
 }

@@ -251,7 +251,7 @@ impl Draft {
             };
             let raw = walk.text(value);
             match name.as_ref() {
-                "role" => role = known_role(raw, &named(".role"))?,
+                "role" => role = known_role(raw, || named(".role"))?,
                 "content" if !matches!(kind, b'"' | b'n' | b'[') => {
                     return Err(wrong(&named(".content"), "a string, an array of parts, or null"));
                 }
@@ -381,10 +381,10 @@ const SHOWN_BYTES_MAX: usize = 64;
 /// The roles of the grammar.
 const ROLES: [&str; 6] = ["user", "assistant", "system", "developer", "tool", "function"];
 
-fn known_role(raw: &str, field: &str) -> Result<bool, ApiError> {
-    let role = fields::string(field, raw).ok().filter(|role| ROLES.contains(&role.as_ref()));
+fn known_role(raw: &str, field: impl Fn() -> String) -> Result<bool, ApiError> {
+    let role = fields::string("role", raw).ok().filter(|role| ROLES.contains(&role.as_ref()));
     let want =
-        || wrong(field, "\"system\", \"developer\", \"user\", \"assistant\", \"tool\" or \"function\"");
+        || wrong(&field(), "\"system\", \"developer\", \"user\", \"assistant\", \"tool\" or \"function\"");
     role.map(|_| true).ok_or_else(want)
 }
 
