@@ -3,7 +3,7 @@
 Ready means that a whole answer and a whole stream have come through, and that a wrong key was refused where keys are
 said to be checked: a gateway that answers with errors, drops deltas or does less than its row says is not measured. Why a gateway cannot be started is an error of the run: the page has no gaps.
 """
-import contextlib, http.client, json, re, shutil, signal, sys, time
+import contextlib, http.client, json, re, shutil, signal, socket, sys, time
 from pathlib import Path
 from processes import cpu_ns, free_port, rss_mb, tree
 
@@ -86,6 +86,15 @@ def fill(text, values):
     for name, value in values.items():
         text = text.replace(f"@{name}@", str(value))
     return text
+
+
+def gap(mock, microseconds):
+    """Tells the mock how long to pause between two deltas from now on."""
+    host, port = mock.split(":")
+    with socket.create_connection((host, int(port))) as s:
+        s.sendall(f"POST /control?gap_us={microseconds} HTTP/1.1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode())
+        while s.recv(4096):
+            pass
 
 
 def start_floor(processes, cpu, mock):

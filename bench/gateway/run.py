@@ -6,7 +6,7 @@ CPU time of the gateway's whole process tree is the figure to trust: requests a 
 shared machine say more about the machine. Every round visits the gateways in a rotated order, so that noise
 falls on all of them; tables give medians, and the median of the ratios to nginx within the same round.
 """
-import argparse, json, shutil, signal, socket, subprocess, sys, time
+import argparse, json, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 sys.dont_write_bytecode = True  # this folder is in the repository
@@ -83,13 +83,6 @@ class Bench:
         self.gateways.append(gateway)
         print(f"{gateway.name:<14}{version}: first good answer after {gateway.ready_s:.2f} s", file=sys.stderr, flush=True)
 
-    def gap(self, microseconds):
-        host, port = self.mock.split(":")
-        with socket.create_connection((host, int(port))) as s:
-            s.sendall(f"POST /control?gap_us={microseconds} HTTP/1.1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode())
-            while s.recv(4096):
-                pass
-
     def load(self, gateway, scenario, seconds):
         asked = SCENARIOS[scenario]
         command = ["taskset", "-c", self.options.load_cpu, self.options.tools / "load", "--url", gateway.url, "--key", gateway.key,
@@ -100,12 +93,12 @@ class Bench:
 
     def cell(self, gateway, scenario):
         """One row: a gateway under one scenario. CPU per request is none where no answer was good."""
-        self.gap(SCENARIOS[scenario].gap_us)
+        gateways.gap(self.mock, SCENARIOS[scenario].gap_us)
         self.load(gateway, scenario, self.options.warm)
         before, begun = gateway.cpu_ns(), time.monotonic()
         row = self.load(gateway, scenario, self.options.seconds)
         spent, wall = gateway.cpu_ns() - before, time.monotonic() - begun
-        self.gap(0)
+        gateways.gap(self.mock, 0)
         row.update(gateway=gateway.name, scenario=scenario, cpu_us=spent / 1000 / row["ok"] if row["ok"] else None,
                    busy=spent / 1e9 / wall, rss_mb=gateway.rss_mb())
         print(f'{gateway.name:<14}{scenario:<15}{row["rps"]:>8.0f}/s  cpu {row["cpu_us"] or 0:>8.1f} us  busy {row["busy"]:.2f}'

@@ -29,6 +29,8 @@ enum What {
     /// CPU per request beside nginx, in both durability modes, and with `-- --peers all` beside other gateways;
     /// ready time; memory.
     Gateway,
+    /// Memory: ten thousand streams open at once, and a million requests one after another.
+    Memory,
     /// Prompt and decoding speed beside llama.cpp on the same file.
     Engine,
     /// Durable hold and post pairs a second, CPU per pair.
@@ -39,21 +41,32 @@ enum What {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     match args.what {
         What::Gateway => gateway(workspace, &args.driver),
+        What::Memory => memory(workspace, &args.driver),
         What::Engine => engine(workspace, &args.driver),
         What::Ledger => ledger(workspace, &args.driver),
     }
 }
 
 fn gateway(workspace: &Workspace, driver: &[String]) -> Result<()> {
+    let mut script = beside_a_mock(workspace, "bench/gateway/run.py")?;
+    must(script.arg("--cache").arg(workspace.target.join("peers")).args(driver))
+}
+
+fn memory(workspace: &Workspace, driver: &[String]) -> Result<()> {
+    must(beside_a_mock(workspace, "bench/gateway/memory.py")?.args(driver))
+}
+
+/// A driver of the gateway's bench, with its programs built.
+fn beside_a_mock(workspace: &Workspace, script: &str) -> Result<Command> {
     let bourse = workspace.build(Profile::Release, "bourse", "bourse")?;
     let tools = workspace.target.join("bench-gateway");
     let manifest = "bench/gateway/load/Cargo.toml";
     let mut load = workspace.cargo(&["build", "--release", "--locked", "--manifest-path", manifest]);
     must(load.arg("--target-dir").arg(&tools))?;
-    let mut script = python(workspace, "bench/gateway/run.py");
+    let mut script = python(workspace, script);
     script.arg("--bourse").arg(bourse).arg("--tools").arg(tools.join("release"));
-    script.arg("--cache").arg(workspace.target.join("peers"));
-    must(script.arg("--work").arg(workspace.scratch("bench-gateway")?).args(driver))
+    script.arg("--work").arg(workspace.scratch("bench-gateway")?);
+    Ok(script)
 }
 
 fn engine(workspace: &Workspace, driver: &[String]) -> Result<()> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Most connections of buyers that are open at once.
-pub const CONNECTIONS_MAX: usize = 8_192;
+pub const CONNECTIONS_MAX: usize = 16_384;
 /// Most header fields of one request.
 pub const HEADERS_MAX: usize = 64;
 /// Bytes that a request's head may take, and what is read ahead of a body.
