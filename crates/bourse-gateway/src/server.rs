@@ -91,10 +91,13 @@ impl Gateway {
         let turns = Turns::default();
         let mut clock = HeadClock::new(turns.clone(), self.0.config.timeouts.head);
         let turns = &turns;
-        let service = service_fn(|request: Request<Incoming>| async move {
-            let turn = turns.begin();
-            let answer = self.handle_from::<Incoming>(request, Some(peer)).await;
-            Ok::<_, Infallible>(answer.map(|body| body.ending(turn)))
+        // In a box: the connection keeps room for the future as long as it lives, and a stream needs it no more.
+        let service = service_fn(|request: Request<Incoming>| {
+            Box::pin(async move {
+                let turn = turns.begin();
+                let answer = self.handle_from::<Incoming>(request, Some(peer)).await;
+                Ok::<_, Infallible>(answer.map(|body| body.ending(turn)))
+            })
         });
         let mut connection = pin!(
             http1::Builder::new()
