@@ -52,7 +52,7 @@ pub(crate) fn book(dice: &mut Dice, sellers: u64) -> MarketSnapshot {
         if dice.one_in(5) {
             let tier = dice.pick(&[ServiceTier::Default, ServiceTier::Priority, ServiceTier::Flex]);
             let model = base.model.clone();
-            offers.push(Offer { tier, model, ..one_offer(dice, &format!("s{n}/{}", tier.as_str())) });
+            offers.push(Offer { model, tier, ..one_offer(dice, &format!("s{n}/{}", tier.as_str())) });
         }
         offers.push(base);
     }

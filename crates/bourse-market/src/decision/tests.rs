@@ -98,7 +98,9 @@ fn the_journal_knows_every_kind_of_event_wish_and_outcome() {
                 let demand = record.demand.as_demand();
                 count("fallbacks", !demand.fallbacks.is_empty());
                 count("warmth", !demand.warmth.is_empty());
-                dice::kinds(demand.preferences).into_iter().for_each(|(kind, is)| count(kind, is));
+                for (kind, is) in dice::kinds(demand.preferences) {
+                    count(kind, is);
+                }
             }
         }
     }
