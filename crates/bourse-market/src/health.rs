@@ -1,9 +1,10 @@
 //! The health of the offers: what outcomes teach about sellers.
 //!
-//! Pure estimators: outcomes and `now` go in, a [`Vital`] per offer comes out. The vitals are one hot
-//! column of 32 bytes each, all that a plan reads. What they are computed from is cold and boxed, made
-//! with the first outcome, so that a hundred thousand idle offers cost 6 MB. An offer that is not
-//! admitted is not lost: the plan keeps it as a last resort.
+//! Pure estimators: outcomes and `now` go in, a [`Vital`] per offer comes out. The vitals are 32 bytes each,
+//! all that a plan reads, and it reads them only of offers that are out of the ordinary: see
+//! [`Vitals`]. What they are computed from is cold and boxed, made with the first outcome, so that a hundred
+//! thousand idle offers cost 6 MB. An offer that is not admitted is not lost: the plan keeps it as a last
+//! resort.
 //!
 //! Every outcome updates its offer's breaker, learned cap and rolling statistics, then computes the
 //! vital anew: burden against peers, uptime's standing, the real cache share, the tier of quality. The
@@ -20,6 +21,7 @@ mod quality;
 mod ring;
 mod statistics;
 mod vital;
+mod vitals;
 
 pub use breaker::{
     BREAKER_FAILURES_IN_A_ROW, BREAKER_OUTCOMES_MIN, COOLDOWN_MS_MAX, COOLDOWN_MS_MIN, RETRY_AFTER_MS_MAX,
@@ -41,6 +43,7 @@ use breaker::Fuse;
 use cap::Cap;
 use peers::{Pace, Peers};
 use quality::Showing;
+use vitals::Vitals;
 
 /// Weight of a new sample in a moving mean.
 const SAMPLE_WEIGHT: f32 = 0.2;
@@ -59,7 +62,7 @@ struct Cold {
 /// Health of every offer of one snapshot, by position.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HealthTable {
-    vitals: Vec<Vital>,
+    vitals: Vitals,
     cold: Vec<Option<Box<Cold>>>,
     /// The position of each model's first offer, and what its offers show together.
     models: Vec<(u32, Option<Box<Peers>>)>,
@@ -74,7 +77,7 @@ impl HealthTable {
             at == 0 || offers[at - 1].model != offers[at].model
         };
         Self {
-            vitals: vec![Vital::UNKNOWN; offers.len()],
+            vitals: Vitals::unknown(offers.len()),
             cold: vec![None; offers.len()],
             models: (0..offers.len() as u32).filter(first).map(|at| (at, None)).collect(),
         }
@@ -86,14 +89,14 @@ impl HealthTable {
     #[must_use]
     pub fn carried(mut self, from: &MarketSnapshot, to: &MarketSnapshot) -> Self {
         let mut next = Self::new(to);
-        let mut moved = vec![None; self.vitals.len()];
+        let mut moved = vec![None; self.vitals.as_slice().len()];
         let mut new = to.offers().iter().zip(0u32..).peekable();
         // Both are sorted by model and seller: one walk over both finds every pair.
         for (was, offer) in from.offers().iter().enumerate().take(moved.len()) {
             let name = (&offer.model, &offer.seller);
             while new.next_if(|(o, _)| (&o.model, &o.seller) < name).is_some() {}
             let Some((_, at)) = new.next_if(|(o, _)| (&o.model, &o.seller) == name) else { continue };
-            next.vitals[at as usize] = self.vitals[was];
+            next.vitals.set(at as usize, self.vitals.as_slice()[was]);
             next.cold[at as usize] = self.cold[was].take();
             moved[was] = Some(at);
         }
@@ -108,14 +111,26 @@ impl HealthTable {
         next
     }
 
-    /// By position, as [`plan`](crate::plan()) reads it.
+    /// By position.
     pub fn vitals(&self) -> &[Vital] {
-        &self.vitals
+        self.vitals.as_slice()
     }
 
     /// The vital of one offer; that of an unknown offer beyond the end.
     pub fn vital(&self, index: OfferIndex) -> Vital {
-        self.vitals.get(index.0 as usize).copied().unwrap_or(Vital::UNKNOWN)
+        self.vitals.get(index.0 as usize).unwrap_or(Vital::UNKNOWN)
+    }
+
+    /// By position, as [`plan`](crate::plan()) reads it.
+    pub(crate) fn columns(&self) -> &Vitals {
+        &self.vitals
+    }
+
+    /// The same health with unknown offers after its end, `count` in all.
+    pub(crate) fn extended(&self, count: usize) -> Self {
+        let mut more = self.clone();
+        more.vitals.extend(count);
+        more
     }
 
     /// Rolling statistics of an offer; none before its first outcome.
@@ -130,18 +145,20 @@ impl HealthTable {
 
     /// An attempt at the offer starts.
     pub fn on_start(&mut self, index: OfferIndex) {
-        if let Some(vital) = self.vitals.get_mut(index.0 as usize) {
-            vital.in_flight = vital.in_flight.saturating_add(1);
+        let at = index.0 as usize;
+        if let Some(vital) = self.vitals.get(at) {
+            self.vitals.set(at, Vital { in_flight: vital.in_flight.saturating_add(1), ..vital });
         }
     }
 
     /// An attempt that was started ends.
     pub fn on_outcome(&mut self, index: OfferIndex, now: UnixMs, outcome: Outcome) {
         let at = index.0 as usize;
-        let (Some(vital), Some(slot)) = (self.vitals.get_mut(at), self.cold.get_mut(at)) else { return };
+        let (Some(mut vital), Some(slot)) = (self.vitals.get(at), self.cold.get_mut(at)) else { return };
         let in_flight = vital.in_flight;
         vital.in_flight = in_flight.saturating_sub(1);
         if outcome == Outcome::Neutral {
+            self.vitals.set(at, vital);
             if let Some(cold) = slot {
                 cold.cap.on_end();
             }
@@ -156,6 +173,7 @@ impl HealthTable {
         vital.rests_until = cold.fuse.rests_until();
         vital.opened = u8::from(cold.fuse.open_until.is_some());
         vital.in_flight_max = cold.cap.in_flight_max();
+        self.vitals.set(at, vital);
         self.judge_with_peers(index.0, is_first, now);
     }
 
@@ -193,9 +211,8 @@ impl HealthTable {
     }
 
     fn judge(&mut self, at: u32, peers: &Peers, now: UnixMs) {
-        let Some((vital, cold)) = self.vitals.get_mut(at as usize).zip(self.cold.get(at as usize)) else {
-            return;
-        };
+        let at = at as usize;
+        let Some((mut vital, cold)) = self.vitals.get(at).zip(self.cold.get(at)) else { return };
         let Some(cold) = cold.as_deref() else { return };
         let minutes = cold.statistics.counts(UptimeWindow::FiveMinutes, now);
         let half_hour = cold.statistics.counts(UptimeWindow::HalfHour, now);
@@ -206,6 +223,7 @@ impl HealthTable {
         let cache = cold.statistics.cache_counts(now);
         vital.cached_share = burden::cached_share(cache.continued, cache.cached);
         vital.quality = quality::tier(&cold.showing(now), peers.bars.as_ref());
+        self.vitals.set(at, vital);
     }
 
     /// Which entry of `models` the offer at a position belongs to.

@@ -10,6 +10,8 @@ mod canonical;
 mod decision;
 mod demand;
 mod diagnosis;
+#[cfg(test)]
+mod dice;
 mod effective;
 mod execution;
 mod flags;

@@ -21,23 +21,26 @@
 //!
 //! The plan is a function of its arguments. Weights are floats made by +, ×, ÷ in a fixed order, which
 //! IEEE 754 defines to the bit, so that a plan can be replayed anywhere. It is made for books of 100,000
-//! offers: it reads columns, keeps one byte for each offer and sorts nothing but what it returns.
+//! offers: it reads short columns, keeps one byte for each offer and sorts nothing but what it returns; and
+//! for books of twenty, where it allocates little else than what it returns.
 
-use crate::demand::Demand;
-use crate::health::{HealthTable, Rest, Vital};
+use crate::demand::{Demand, MODELS_MAX};
+use crate::health::{HealthTable, Rest};
 use crate::offer::OfferIndex;
 use crate::rejection::Rejection;
-use crate::snapshot::MarketSnapshot;
-use crate::snapshot::columns::Totals;
+use crate::snapshot::{MarketSnapshot, Model};
 use bourse_types::{Digest32, UnixMs};
 use std::borrow::Cow;
 use std::ops::Range;
 
 mod draw;
+mod drawn;
 mod field;
 mod rank;
 pub(crate) mod sieve;
+mod sorted;
 
+use draw::BLOCK;
 use field::Field;
 
 /// Most attempts in a plan: the most that a receipt can list.
@@ -107,10 +110,20 @@ impl Plan {
     }
 }
 
+/// The verdict, while a plan is made, on an offer of the first class that nothing refuses.
+const OPEN: u8 = 0;
 /// The verdict on an offer that is tried.
 const ATTEMPT: u8 = u8::MAX;
-/// The verdict, while a plan is made, on an offer of a later group.
-const LATER: u8 = u8::MAX - 1;
+/// The verdict, while a plan is made, on an offer of a later class than the first: this and the class.
+const LATER: u8 = 0x80;
+/// How many classes there are; see [`field`].
+const CLASSES: usize = 16;
+
+/// Whether a verdict is [`LATER`] and a class.
+#[inline]
+fn is_later(verdict: u8) -> bool {
+    usize::from(verdict & !LATER) < CLASSES && verdict & LATER != 0
+}
 
 /// The offers of the models named that are not tried, with their reasons: one byte for each.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -175,16 +188,38 @@ impl Rejections {
 }
 
 /// The offers of one model, while a plan is made.
-struct Span {
-    first: u32,
-    totals: Totals,
-    /// 0 for who is left; a rejection's number; [`ATTEMPT`]; [`LATER`].
+struct Span<'a> {
+    model: &'a Model,
+    /// [`OPEN`]; a rejection's number; [`ATTEMPT`]; [`LATER`] and a class.
     verdicts: Vec<u8>,
+    /// How many of each class are [`LATER`].
+    later: [u32; CLASSES],
 }
 
-impl Span {
+impl<'a> Span<'a> {
+    fn new(model: &'a Model) -> Self {
+        let count = model.range.len();
+        let mut verdicts = Vec::with_capacity(count);
+        verdicts.resize(count, OPEN);
+        Self { model, verdicts, later: [0; CLASSES] }
+    }
+
+    /// Position of the first offer.
+    fn first(&self) -> usize {
+        self.model.range.start as usize
+    }
+
     fn range(&self) -> Range<usize> {
-        self.first as usize..self.first as usize + self.verdicts.len()
+        self.first()..self.first() + self.verdicts.len()
+    }
+
+    /// The verdicts by blocks, each with the position of its first offer.
+    fn blocks(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        (self.first()..).step_by(BLOCK).zip(self.verdicts.chunks(BLOCK))
+    }
+
+    fn blocks_mut(&mut self) -> impl Iterator<Item = (usize, &mut [u8])> {
+        (self.first()..).step_by(BLOCK).zip(self.verdicts.chunks_mut(BLOCK))
     }
 }
 
@@ -196,71 +231,81 @@ pub fn plan(
     now: UnixMs,
     seed: u64,
 ) -> Result<Plan, PlanError> {
-    let vitals = vitals(snapshot, health);
-    let mut spans: Vec<Span> = Vec::new();
+    let count = snapshot.offers().len();
+    let health = if health.vitals().len() < count {
+        Cow::Owned(health.extended(count))
+    } else {
+        Cow::Borrowed(health)
+    };
+    let mut spans: Vec<Span<'_>> = Vec::with_capacity((1 + demand.fallbacks.len()).min(MODELS_MAX));
     for model in demand.models() {
-        let Some((range, totals)) = snapshot.model(model) else { continue };
-        if spans.iter().all(|span| span.first != range.start) {
-            spans.push(Span { first: range.start, totals, verdicts: vec![0; range.len()] });
+        let Some(model) = snapshot.model(model) else { continue };
+        if spans.iter().all(|span| span.model.range != model.range) {
+            spans.push(Span::new(model));
         }
     }
     if spans.is_empty() {
         return Err(PlanError::ModelNotFound);
     }
     for span in &mut spans {
-        sieve::sift(snapshot, &vitals, demand, span);
+        sieve::sift(snapshot, health.vitals(), demand, span);
     }
     let wishes = demand.preferences;
     let single = !wishes.allow_fallbacks && wishes.order.is_empty();
     let (budget, beyond) =
         if single { (1, Rejection::FallbacksOff) } else { (ATTEMPTS_MAX, Rejection::AttemptBudget) };
-    let field = Field::new(snapshot, health, &vitals, demand, now, &spans);
+    let field = Field::new(snapshot, &health, demand, now, &spans);
     let (attempts, last_resorts_from) = field.choose(&mut spans, budget, seed);
     for span in &mut spans {
-        conclude(span, &vitals, now, beyond, &attempts);
+        conclude(span, &health, now, beyond, &attempts);
     }
-    let rejected = Rejections { spans: spans.into_iter().map(|span| (span.first, span.verdicts)).collect() };
+    let rejected =
+        Rejections { spans: spans.into_iter().map(|span| (span.model.range.start, span.verdicts)).collect() };
     if attempts.is_empty() {
         return Err(PlanError::NoOffers { rejected });
     }
     Ok(Plan { snapshot: snapshot.digest(), seed, attempts, last_resorts_from, rejected })
 }
 
-/// One vital for each offer.
-fn vitals<'a>(snapshot: &MarketSnapshot, health: &'a HealthTable) -> Cow<'a, [Vital]> {
-    let (known, wanted) = (health.vitals(), snapshot.offers().len());
-    if known.len() >= wanted {
-        return Cow::Borrowed(known);
+/// Gives everybody who was left and not chosen a reason.
+fn conclude(
+    span: &mut Span<'_>,
+    health: &HealthTable,
+    now: UnixMs,
+    beyond: Rejection,
+    attempts: &[OfferIndex],
+) {
+    let range = span.range();
+    for at in attempts.iter().map(|index| index.0 as usize).filter(|at| range.contains(at)) {
+        span.verdicts[at - range.start] = ATTEMPT;
     }
-    let mut vitals = known.to_vec();
-    vitals.resize(wanted, Vital::UNKNOWN);
-    Cow::Owned(vitals)
+    if span.later.iter().any(|count| *count > 0) {
+        name_resting(span, health, now);
+    }
+    let beyond = beyond.number();
+    for verdict in &mut span.verdicts {
+        *verdict = if *verdict == OPEN || is_later(*verdict) { beyond } else { *verdict };
+    }
 }
 
-/// Gives everybody who was left and not chosen a reason.
-fn conclude(span: &mut Span, vitals: &[Vital], now: UnixMs, beyond: Rejection, attempts: &[OfferIndex]) {
-    let range = span.range();
-    for index in attempts.iter().filter(|index| range.contains(&(index.0 as usize))) {
-        span.verdicts[(index.0 - span.first) as usize] = ATTEMPT;
-    }
-    let mut later = 0u32;
-    for verdict in &mut span.verdicts {
-        later += u32::from(*verdict == LATER);
-        if *verdict == 0 {
-            *verdict = beyond.number();
-        }
-    }
-    if later == 0 {
-        return;
-    }
-    for (verdict, vital) in span.verdicts.iter_mut().zip(&vitals[range]) {
-        if *verdict == LATER {
-            let reason = vital.rest(now).map_or(beyond, |rest| match rest {
+/// Gives those who rest and were not chosen their reasons.
+fn name_resting(span: &mut Span<'_>, health: &HealthTable, now: UnixMs) {
+    let vitals = health.vitals();
+    for (start, verdicts) in span.blocks_mut() {
+        let mut notable = health.columns().notable(start, verdicts.len());
+        while notable != 0 {
+            let lane = notable.trailing_zeros() as usize;
+            notable &= notable - 1;
+            if !is_later(verdicts[lane]) {
+                continue;
+            }
+            let Some(rest) = vitals[start + lane].rest(now) else { continue };
+            let reason = match rest {
                 Rest::Failing(_) => Rejection::BreakerOpen,
                 Rest::Paused(_) => Rejection::RateLimited,
                 Rest::Capped(_) => Rejection::AtCapacity,
-            });
-            *verdict = reason.number();
+            };
+            verdicts[lane] = reason.number();
         }
     }
 }

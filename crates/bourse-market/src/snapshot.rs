@@ -41,10 +41,21 @@ pub struct MarketSnapshot {
 
 /// The offers of one model.
 #[derive(Debug, Clone)]
-struct Model {
+pub(crate) struct Model {
     slug: ModelSlug,
-    range: Range<u32>,
-    totals: Totals,
+    /// Their positions.
+    pub(crate) range: Range<u32>,
+    /// Positions of their kinds in [`Columns::kinds`].
+    pub(crate) kinds: Range<u32>,
+    pub(crate) totals: Totals,
+}
+
+impl Model {
+    /// Where the offers and their kinds stand in the columns.
+    pub(crate) fn ranges(&self) -> (Range<usize>, Range<usize>) {
+        let range = |range: &Range<u32>| range.start as usize..range.end as usize;
+        (range(&self.range), range(&self.kinds))
+    }
 }
 
 impl MarketSnapshot {
@@ -58,13 +69,18 @@ impl MarketSnapshot {
         if let Some([Offer { model, seller, .. }, ..]) = twin {
             return Err(SnapshotError::Duplicate { model: model.clone(), seller: seller.clone() });
         }
-        let columns = Columns::of(&offers);
+        let (columns, kinds) = Columns::of(&offers);
         let mut models = Vec::new();
         let mut start = 0;
-        for chunk in offers.chunk_by(|a, b| a.model == b.model) {
+        for (chunk, kinds) in offers.chunk_by(|a, b| a.model == b.model).zip(kinds) {
             let end = start + chunk.len();
-            let range = start as u32..end as u32;
-            models.push(Model { slug: chunk[0].model.clone(), range, totals: columns.totals(start..end) });
+            let totals = columns.totals(start..end, kinds.start as usize..kinds.end as usize);
+            models.push(Model {
+                slug: chunk[0].model.clone(),
+                range: start as u32..end as u32,
+                kinds,
+                totals,
+            });
             start = end;
         }
         Ok(Self { offers, models, columns, digest })
@@ -116,13 +132,13 @@ impl MarketSnapshot {
     }
 
     fn range_of(&self, model: &str) -> Option<Range<u32>> {
-        self.model(model).map(|(range, _)| range)
+        self.model(model).map(|model| model.range.clone())
     }
 
-    /// The positions of a model's offers, and what holds for all of them.
-    pub(crate) fn model(&self, model: &str) -> Option<(Range<u32>, Totals)> {
+    /// A model that somebody offers.
+    pub(crate) fn model(&self, model: &str) -> Option<&Model> {
         let at = self.models.binary_search_by(|m| m.slug.as_str().cmp(model)).ok()?;
-        Some((self.models[at].range.clone(), self.models[at].totals))
+        self.models.get(at)
     }
 
     pub(crate) fn columns(&self) -> &Columns {

@@ -26,7 +26,7 @@ pub(crate) const PURE: [(&str, &[&str]); 5] = [
             "thiserror",
         ],
     ),
-    ("bourse-market", &["blake3", "thiserror"]),
+    ("bourse-market", &["blake3", "crc32fast", "thiserror"]),
     ("bourse-ledger", &["blake3", "thiserror"]),
     ("bourse-proof", &["blake3", "ed25519-dalek", "serde", "serde_json", "sha2", "thiserror"]),
 ];

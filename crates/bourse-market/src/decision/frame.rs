@@ -1,9 +1,9 @@
 //! Frames: how events stand in a file.
 //!
-//! A file is [`MAGIC`], then frames: the length of the payload (u32), a checksum (u64) and the payload,
-//! whose first byte is the kind of event. The checksum is the start of BLAKE3 over the checksum before it
-//! and the payload, so that frames can be neither changed nor swapped nor dropped from the middle
-//! unnoticed by accident; it is no seal against a forger, who can make it anew.
+//! A file is [`MAGIC`], then frames: the length of the payload (u32), a checksum (u32) and the payload,
+//! whose first byte is the kind of event. The checksum is the CRC-32 of the payload, begun with the checksum
+//! before it, so that frames can be neither changed nor swapped nor dropped from the middle unnoticed by
+//! accident; it is no seal against a forger, who can make it anew.
 //!
 //! A file that was cut while its last frame was written ends in a *torn* tail: fewer bytes than the
 //! frame's length, or zeros, as file systems leave them. [`JournalReader::offset`] then says where the last
@@ -19,10 +19,12 @@ use crate::snapshot::MarketSnapshot;
 use bourse_types::{Digest32, RequestId, UnixMs};
 
 /// First bytes of a file, with the version of the layout.
-const MAGIC: [u8; 16] = *b"bourse/decide/1\n";
+const MAGIC: [u8; 16] = *b"bourse/decide/2\n";
 /// Largest payload of a frame: a checkpoint of a hundred thousand busy offers.
 pub const FRAME_BYTES_MAX: usize = 1 << 30;
-const HEAD_BYTES: usize = 4 + 8;
+const HEAD_BYTES: usize = 4 + 4;
+/// Room for most frames, a decision with a few wishes among them.
+const FRAME_BYTES_TYPICAL: usize = 512;
 
 const BOOK: u8 = 1;
 const CHECKPOINT: u8 = 2;
@@ -62,7 +64,7 @@ pub enum JournalError {
 /// Appends events to a buffer, which the caller writes where it likes, in the same order.
 #[derive(Debug, Clone)]
 pub struct JournalWriter {
-    check: u64,
+    check: u32,
 }
 
 impl JournalWriter {
@@ -119,6 +121,7 @@ impl JournalWriter {
 
     fn frame(&mut self, kind: u8, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
         let start = out.len();
+        out.reserve(FRAME_BYTES_TYPICAL);
         out.extend_from_slice(&[0; HEAD_BYTES]);
         out.push(kind);
         put(out);
@@ -130,13 +133,10 @@ impl JournalWriter {
     }
 }
 
-fn checksum(before: u64, payload: &[u8]) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&before.to_le_bytes());
+fn checksum(before: u32, payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(before);
     hasher.update(payload);
-    let mut check = [0; 8];
-    hasher.finalize_xof().fill(&mut check);
-    u64::from_le_bytes(check)
+    hasher.finalize()
 }
 
 /// Takes events out of the bytes of a journal. Ends after the first error.
@@ -144,7 +144,7 @@ fn checksum(before: u64, payload: &[u8]) -> u64 {
 pub struct JournalReader<'a> {
     bytes: &'a [u8],
     offset: usize,
-    check: u64,
+    check: u32,
     has_failed: bool,
 }
 
@@ -170,7 +170,7 @@ impl<'a> JournalReader<'a> {
             return Err(torn);
         }
         let mut head = Bytes::new(rest);
-        let (Ok(len), Ok(check)) = (u32::read(&mut head), u64::read(&mut head)) else { return Err(torn) };
+        let (Ok(len), Ok(check)) = (u32::read(&mut head), u32::read(&mut head)) else { return Err(torn) };
         let len = len as usize;
         if len > FRAME_BYTES_MAX {
             return Err(JournalError::Damaged { offset });

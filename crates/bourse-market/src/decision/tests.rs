@@ -1,136 +1,62 @@
 use super::*;
 use crate::canonical::{Bytes, Canonical};
-use crate::demand::Demand;
-use crate::health::{Conversation, Served, ToolCalls};
-use crate::offer::{Offer, Supports};
+use crate::dice::{self, Dice, book, outcome};
+use crate::offer::{Offer, Operations, ServiceTier};
 use crate::plan::plan;
-use crate::preferences::{Cutoffs, MaxPrice, Policy, Preferences, Sort, TierWish};
 use crate::snapshot::tests::offer;
-use crate::sticky::Warmth;
 use bourse_types::{DurationMs, ModelSlug, PicoUsdPerToken, SellerName};
 use proptest::prelude::*;
-
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-}
-
-/// A book of two models and up to twelve sellers, with prices of its own.
-fn book(dice: &mut Dice, name: u8) -> MarketSnapshot {
-    let mut offers = Vec::new();
-    for n in 0..12 {
-        if dice.roll(5) == 0 {
-            continue;
-        }
-        let mut one = offer(if n % 3 == 0 { "n" } else { "m" }, &format!("s{n}"));
-        if let Some(prices) = &mut one.prices {
-            prices.prompt = PicoUsdPerToken(100_000 + dice.roll(400_000));
-        }
-        offers.push(Offer { capacity: (n == 5).then_some(9), ..one });
-    }
-    offers.push(Offer { prices: None, ..offer("m", "unpriced") });
-    MarketSnapshot::new(offers, Digest32([name; 32])).unwrap()
-}
-
-fn wishes(dice: &mut Dice) -> Preferences {
-    let names = |list: &[&str]| list.iter().map(|name| SellerName::parse(name).unwrap()).collect();
-    match dice.roll(8) {
-        0 => Preferences { sort: Some(Sort::Latency), ..Preferences::default() },
-        1 => Preferences { order: names(&["s4", "s1"]), ..Preferences::default() },
-        2 => Preferences { only: names(&["s1", "s2", "s7"]), ..Preferences::default() },
-        3 => {
-            let prompt = Some(PicoUsdPerToken(200_000));
-            let max_price = MaxPrice { prompt, ..MaxPrice::default() };
-            Preferences { max_price, ..Preferences::default() }
-        }
-        4 => {
-            let policy = Policy { allowed: vec![names(&["s1", "s2", "s3"])], ..Policy::default() };
-            let regions = vec!["us".into()];
-            let max_latency = Cutoffs { p90: Some(1_500), ..Cutoffs::default() };
-            let tier = TierWish::AlsoFlex;
-            let wishes = Preferences { max_latency, tier, ..Preferences::default() };
-            if dice.roll(4) == 0 { Preferences { regions, ..wishes } } else { wishes.tightened_by(&policy) }
-        }
-        _ => Preferences::default(),
-    }
-}
-
-fn outcome(dice: &mut Dice) -> Outcome {
-    let tools = [ToolCalls::None, ToolCalls::Good, ToolCalls::InvalidJson, ToolCalls::SchemaMismatch];
-    match dice.roll(12) {
-        0 => Outcome::Failure,
-        1 => Outcome::Broken,
-        2 => Outcome::RateLimited { retry_after: (dice.roll(2) == 0).then(|| DurationMs(dice.roll(9_000))) },
-        3 => Outcome::Neutral,
-        4 => Outcome::Forbidden,
-        _ => Outcome::Success(Served {
-            ttft: DurationMs(50 + dice.roll(900)),
-            whole: DurationMs(1_000 + dice.roll(9_000)),
-            prompt_tokens: dice.roll(4_000) as u32,
-            cached_tokens: dice.roll(4_000) as u32,
-            completion_tokens: dice.roll(400) as u32,
-            conversation: if dice.roll(2) == 0 { Conversation::New } else { Conversation::Continued },
-            tools: tools[dice.roll(4) as usize],
-        }),
-    }
-}
+use std::collections::BTreeMap;
 
 /// A market that keeps a journal: `decisions` of them, attempts that overlap, and now and then another
-/// book or a checkpoint.
+/// book or a checkpoint. It ends with a checkpoint.
 fn recorded(seed: u64, decisions: u64) -> Vec<u8> {
-    let mut dice = Dice(seed);
-    let mut snapshot = book(&mut dice, 0);
+    let mut dice = Dice::new(seed);
+    let mut snapshot = book(&mut dice, 14);
     let mut health = HealthTable::new(&snapshot);
     let mut out = Vec::new();
     let mut writer = JournalWriter::begin(&snapshot, &health, &mut out);
-    let mut open: Vec<SellerName> = Vec::new();
+    let mut open: Vec<(ModelSlug, SellerName)> = Vec::new();
     let mut now = UnixMs(1_700_000_000_000);
-    let fallbacks = [ModelSlug::parse("n").unwrap()];
-    let warmth = [Warmth { offer: OfferIndex(1), tokens: 900 }];
     for n in 0..decisions {
         now = now.plus(DurationMs(dice.roll(400)));
-        let preferences = wishes(&mut dice);
-        let demand = Demand {
-            prompt_bytes: dice.roll(20_000),
-            messages: dice.roll(9) as u32,
-            max_tokens: (dice.roll(2) == 0).then(|| 1 + dice.roll(500)),
-            choices: 1 + dice.roll(2) as u32,
-            prefers: Supports::TOOLS,
-            fallbacks: &fallbacks[..dice.roll(2) as usize],
-            warmth: &warmth[..dice.roll(2) as usize],
-            ..Demand::new(["m", "m", "n", "nobody"][dice.roll(4) as usize], &preferences)
-        };
+        let preferences = dice::wishes(&mut dice);
+        let (fallbacks, warmth) = (dice::fallbacks(&mut dice), dice::warmth(&mut dice, &snapshot));
+        let demand = dice::demand(&mut dice, &preferences, &fallbacks, &warmth);
         let seed = dice.roll(1 << 31);
         let made = plan(&snapshot, &health, &demand, now, seed);
         writer.decision(RequestId(u128::from(n)), (now, seed), &demand, plan_digest(&made), &mut out);
         if let Some(first) = made.ok().and_then(|plan| plan.attempts.first().copied()) {
             health.on_start(first);
             writer.started(first, &mut out);
-            open.push(snapshot.offer(first).unwrap().seller.clone());
+            let asked = snapshot.offer(first).unwrap();
+            open.push((asked.model.clone(), asked.seller.clone()));
         }
-        while open.len() > 20 || (!open.is_empty() && dice.roll(2) == 0) {
-            let seller = open.swap_remove(dice.roll(open.len() as u64) as usize);
-            let model = if snapshot.index_of("m", seller.as_str()).is_some() { "m" } else { "n" };
-            let Some(ended) = snapshot.index_of(model, seller.as_str()) else { continue };
+        while open.len() > 20 || (!open.is_empty() && dice.one_in(2)) {
+            let (model, seller) = open.swap_remove(dice.roll(open.len() as u64) as usize);
+            let Some(ended) = snapshot.index_of(model.as_str(), seller.as_str()) else { continue };
             let how = outcome(&mut dice);
             health.on_outcome(ended, now, how);
             writer.outcome(ended, now, &how, &mut out);
         }
-        if dice.roll(700) == 0 {
-            let next = book(&mut dice, n as u8);
+        if dice.one_in(700) {
+            // What is known of an offer that leaves shows here for the last time.
+            writer.checkpoint(&health, &mut out);
+            let next = book(&mut dice, 14);
             health = health.carried(&snapshot, &next);
             snapshot = next;
             writer.book(&snapshot, &mut out);
         }
-        if dice.roll(900) == 0 {
+        if dice.one_in(900) {
             writer.checkpoint(&health, &mut out);
         }
     }
+    writer.checkpoint(&health, &mut out);
     out
+}
+
+fn events(bytes: &[u8]) -> Vec<DecisionEvent> {
+    JournalReader::new(bytes).unwrap().map(Result::unwrap).collect()
 }
 
 fn replayed(bytes: &[u8], policy: Option<ReplayPolicy>) -> ReplayReport {
@@ -150,10 +76,121 @@ fn ten_thousand_decisions_replay_bit_for_bit() {
     assert!(report.differing.is_empty() && report.compared > 5_000);
 }
 
+/// What the journal of these tests is made of, so that none of it goes missing unnoticed.
+#[test]
+fn the_journal_knows_every_kind_of_event_wish_and_outcome() {
+    let mut counts = BTreeMap::<&str, u32>::new();
+    let mut count = |what, is: bool| *counts.entry(what).or_default() += u32::from(is);
+    for event in events(&recorded(1, 10_000)) {
+        match event {
+            DecisionEvent::Book(_) => count("book", true),
+            DecisionEvent::Checkpoint(_) => count("checkpoint", true),
+            DecisionEvent::Started(_) => count("started", true),
+            DecisionEvent::Outcome { outcome, .. } => match outcome {
+                Outcome::Success(_) => count("success", true),
+                Outcome::Failure => count("failure", true),
+                Outcome::Broken => count("broken", true),
+                Outcome::RateLimited { .. } => count("rate limited", true),
+                Outcome::Forbidden => count("forbidden", true),
+                Outcome::Neutral => count("neutral", true),
+            },
+            DecisionEvent::Decision(record) => {
+                let demand = record.demand.as_demand();
+                count("fallbacks", !demand.fallbacks.is_empty());
+                count("warmth", !demand.warmth.is_empty());
+                for (kind, is) in dice::kinds(demand.preferences) {
+                    count(kind, is);
+                }
+            }
+        }
+    }
+    let few = |what: &&str| if matches!(*what, "book" | "checkpoint") { 8 } else { 300 };
+    assert_eq!(counts.len(), 9 + 2 + 16);
+    assert!(counts.iter().all(|(what, count)| *count >= few(what)), "{counts:?}");
+}
+
+/// Whether a replay of these events differs from what was recorded.
+fn is_noticed<'a>(mut replayer: Replayer, events: impl IntoIterator<Item = &'a DecisionEvent>) -> bool {
+    events.into_iter().any(|event| match replayer.feed(event.clone()).unwrap() {
+        Replayed::Applied => false,
+        Replayed::Checkpoint { is_identical } => !is_identical,
+        Replayed::Decision(decision) => !decision.is_identical,
+    })
+}
+
+/// The event with one thing changed that a plan was made from, by what it was.
+fn flipped(event: &DecisionEvent) -> Vec<(&'static str, DecisionEvent)> {
+    match event {
+        DecisionEvent::Decision(record) => {
+            let other = DecisionRecord { seed: record.seed ^ 1, ..(**record).clone() };
+            vec![("seed", DecisionEvent::Decision(Box::new(other)))]
+        }
+        DecisionEvent::Outcome { offer, now, outcome } => {
+            let other = if *outcome == Outcome::Failure { Outcome::Broken } else { Outcome::Failure };
+            vec![("outcome", DecisionEvent::Outcome { offer: *offer, now: *now, outcome: other })]
+        }
+        DecisionEvent::Book(book) => {
+            // The book is named by its offers, and every plan binds the name.
+            let other = dice::named(with_price(book, |pico| pico + 1));
+            vec![("price", DecisionEvent::Book(Box::new(other)))]
+        }
+        DecisionEvent::Checkpoint(_) | DecisionEvent::Started(_) => Vec::new(),
+    }
+}
+
+/// A book's offers, the cheapest of the ordinary chats of `m` at another price.
+fn with_price(book: &MarketSnapshot, change: fn(u64) -> u64) -> Vec<Offer> {
+    let mut offers = book.offers().to_vec();
+    let is_chat = |o: &&mut Offer| {
+        o.model.as_str() == "m" && o.operations.contains(Operations::CHAT) && o.tier == ServiceTier::Default
+    };
+    let prices = offers.iter_mut().filter(is_chat).filter_map(|offer| offer.prices.as_mut());
+    let cheapest = prices.min_by_key(|prices| prices.prompt).unwrap();
+    cheapest.prompt = PicoUsdPerToken(change(cheapest.prompt.0));
+    offers
+}
+
+#[test]
+fn a_price_that_changed_under_the_name_of_its_book_shows_in_the_draws() {
+    let events = events(&recorded(1, 1_000));
+    let DecisionEvent::Book(book) = &events[0] else { panic!("a journal starts with a book") };
+    let other = MarketSnapshot::new(with_price(book, |pico| 2 * pico), book.digest()).unwrap();
+    let other = DecisionEvent::Book(Box::new(other));
+    assert!(is_noticed(Replayer::new(None), std::iter::once(&other).chain(&events[1..])));
+    assert!(!is_noticed(Replayer::new(None), &events));
+}
+
+#[test]
+fn one_flipped_seed_outcome_or_price_is_noticed() {
+    let events = events(&recorded(1, 10_000));
+    let mut replayer = Replayer::new(None);
+    let mut noticed = BTreeMap::<&str, u32>::new();
+    let mut outcomes = 0u32;
+    for (at, event) in events.iter().enumerate() {
+        let before = replayer.clone();
+        let is_skipped = match replayer.feed(event.clone()).unwrap() {
+            // Where nobody can serve, nothing is drawn and the seed says nothing.
+            Replayed::Decision(decision) => decision.plan.is_err(),
+            // Every twentieth outcome: they take long to show.
+            Replayed::Applied if matches!(event, DecisionEvent::Outcome { .. }) => {
+                outcomes += 1;
+                !outcomes.is_multiple_of(20)
+            }
+            _ => false,
+        };
+        for (what, other) in if is_skipped { Vec::new() } else { flipped(event) } {
+            let rest = || std::iter::once(&other).chain(&events[at + 1..]);
+            assert!(is_noticed(before.clone(), rest()), "{what} of event {at}");
+            *noticed.entry(what).or_default() += 1;
+        }
+    }
+    assert!(noticed["seed"] > 5_000 && noticed["outcome"] > 250 && noticed["price"] > 8, "{noticed:?}");
+}
+
 #[test]
 fn two_files_replay_as_one() {
-    let mut dice = Dice(3);
-    let snapshot = book(&mut dice, 0);
+    let mut dice = Dice::new(3);
+    let snapshot = book(&mut dice, 14);
     let mut health = HealthTable::new(&snapshot);
     let mut first = Vec::new();
     let mut writer = JournalWriter::begin(&snapshot, &health, &mut first);
@@ -298,8 +335,8 @@ proptest! {
     /// A book that was read is the book that was written, and so is its health after any outcomes.
     #[test]
     fn books_and_health_round_trip(seed: u64, count in 0u64..300) {
-        let mut dice = Dice(seed);
-        let snapshot = book(&mut dice, 1);
+        let mut dice = Dice::new(seed);
+        let snapshot = book(&mut dice, 14);
         let mut health = HealthTable::new(&snapshot);
         for n in 0..count {
             let offer = OfferIndex(dice.roll(snapshot.offers().len() as u64) as u32);

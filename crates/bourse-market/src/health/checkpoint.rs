@@ -12,6 +12,7 @@ use super::quality::Bars;
 use super::ring::Ring;
 use super::statistics::{CacheCounts, Counts, Recent, Speeds, Statistics, ToolCounts};
 use super::vital::{Quality, Standing, Vital};
+use super::vitals::Vitals;
 use super::{Cold, HealthTable};
 use crate::canonical::{Bytes, Canonical, CanonicalError, canonical_enum, canonical_struct, put_len};
 
@@ -151,6 +152,7 @@ impl<T: Canonical + Default + Copy, const N: usize, const LEN_MS: u64> Canonical
 impl Canonical for HealthTable {
     fn put(&self, out: &mut Vec<u8>) {
         let Self { vitals, cold, models } = self;
+        let vitals = vitals.as_slice();
         put_len(vitals.len(), out);
         let known =
             |(vital, cold): &(&Vital, &Option<Box<Cold>>)| cold.is_some() || **vital != Vital::UNKNOWN;
@@ -178,16 +180,11 @@ impl Canonical for HealthTable {
         if count > crate::snapshot::OFFERS_MAX {
             return Err(CanonicalError::Value("number of offers"));
         }
-        let mut table =
-            Self { vitals: vec![Vital::UNKNOWN; count], cold: vec![None; count], models: Vec::new() };
+        let mut table = Self { vitals: Vitals::unknown(count), cold: vec![None; count], models: Vec::new() };
         for _ in 0..from.len()? {
             let at = u32::read(from)? as usize;
-            let (vital, cold) = table
-                .vitals
-                .get_mut(at)
-                .zip(table.cold.get_mut(at))
-                .ok_or(CanonicalError::Value("position"))?;
-            *vital = Vital::read(from)?;
+            let cold = table.cold.get_mut(at).ok_or(CanonicalError::Value("position"))?;
+            table.vitals.set(at, Vital::read(from)?);
             *cold = Option::<Cold>::read(from)?.map(Box::new);
         }
         for _ in 0..from.len()? {

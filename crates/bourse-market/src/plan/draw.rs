@@ -1,17 +1,30 @@
 //! The weighted draw without replacement.
 //!
 //! Shares are those of the first draw, 1/cost² mixed with an even part, and each further draw divides what
-//! is left of them. Weights are summed in blocks of [`BLOCK`] and in rows of blocks, so that a draw looks at
-//! three short rows instead of one long one; the weights themselves are not kept, but for those of one block,
-//! and are computed again where a draw falls into another. Every sum adds in one fixed order, in [`LANES`] lanes, so that it can
-//! use a processor's vectors and still comes out the same on every machine.
+//! is left of them. [`defined`] says what a draw is: sums of blocks of [`BLOCK`] weights and of rows of blocks, each
+//! in one fixed order, so that it comes out the same on every machine.
+//!
+//! A plan draws from a [`Lottery`], in numbers that are nearly right: without a division, without summing again
+//! what is left, in blocks of its own. Its numbers differ from the exact ones by less than [`NEAR`] of what is
+//! left, so that a draw that falls that far within an offer's share falls on the same offer by the definition.
+//! For any other, one in a million, the definition is asked.
 
-use super::EXPLORATION_SHARE;
+use super::{ATTEMPTS_MAX, EXPLORATION_SHARE};
+use many::Many;
+use one::One;
+
+mod many;
+mod one;
 
 /// Weights in a block, and blocks in a row.
 pub(super) const BLOCK: usize = 64;
 /// Sums that run side by side.
 const LANES: usize = 8;
+/// What float error stays below in a lottery, as a share of what is left: sums, at most two hundred differences
+/// and as many in the definition, each right to 2⁻⁵³ of at most twice what is left, make 10⁻¹³.
+const NEAR: f64 = 1e-12;
+/// The same in the even part, in members: it divides by a fiftieth of the total over 100,000 members.
+const NEAR_MEMBER: f64 = 1e-6;
 
 /// SplitMix64: a counter through a mixing function. Small, fast, and the same everywhere.
 pub(super) struct Random(u64);
@@ -30,7 +43,7 @@ impl Random {
     }
 
     /// Uniform in [0, 1), a multiple of 2⁻⁵³.
-    fn unit(&mut self) -> f64 {
+    pub(super) fn unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 }
@@ -44,124 +57,152 @@ pub(super) fn weight(cost: f64) -> f64 {
     1.0 / (cost * cost)
 }
 
-/// Who takes part in a draw, as sums of weights.
+/// Who takes part in draws. A slot is a block and a lane in it.
 #[derive(Debug)]
-pub(super) struct Lottery {
-    blocks: Vec<f64>,
-    rows: Vec<f64>,
-    /// Members of each block that are left.
-    counts: Vec<u32>,
-    taken: Vec<u32>,
-    members: u32,
-    members_left: u32,
-    total: f64,
-    /// The block whose weights are at hand, and what is left of them.
-    open: (usize, Weights),
+pub(super) enum Lottery {
+    One(One),
+    Many(Many),
 }
 
 impl Lottery {
-    pub(super) fn with_capacity(members: usize) -> Self {
-        let blocks = members.div_ceil(BLOCK) + 1;
-        Self {
-            blocks: Vec::with_capacity(blocks),
-            rows: Vec::new(),
-            counts: Vec::with_capacity(blocks),
-            taken: Vec::new(),
-            members: 0,
-            members_left: 0,
-            total: 0.0,
-            open: (0, [0.0; BLOCK]),
-        }
+    /// For so many blocks, of which the first has so many slots.
+    pub(super) fn new(blocks: usize, slots: usize) -> Self {
+        if blocks <= 1 { Self::One(One::new(slots)) } else { Self::Many(Many::new(blocks)) }
     }
 
     /// Adds a block of which `count` weights are above zero.
+    #[inline]
     pub(super) fn push(&mut self, weights: &Weights, count: u32) {
-        if self.blocks.is_empty() {
-            self.open = (0, *weights);
+        match self {
+            Self::One(one) => one.push(weights, count),
+            Self::Many(many) => many.push(weights, count),
         }
-        self.blocks.push(sum(weights));
-        self.counts.push(count);
-        self.members += count;
-    }
-
-    /// Blocks so far: the first slot of the next one is this times [`BLOCK`].
-    pub(super) fn blocks(&self) -> usize {
-        self.blocks.len()
     }
 
     /// After the last block.
     pub(super) fn close(&mut self) {
-        self.rows = self.blocks.chunks(BLOCK).map(sum).collect();
-        self.total = sum(&self.rows);
-        self.members_left = self.members;
+        if let Self::Many(many) = self {
+            many.close();
+        }
     }
 
-    /// Draws one slot of what is left; none when nothing is. `weights` gives a block's weights as they
-    /// were pushed.
-    pub(super) fn draw(&mut self, random: &mut Random, weights: impl Fn(usize) -> Weights) -> Option<u32> {
-        if self.members_left == 0 {
+    /// Draws one slot of what is left; none when nothing is. `weights` gives a block's weights as they were
+    /// pushed, `defined` what the definition says, from a number in [0, 1) and the slots that were taken.
+    #[inline]
+    pub(super) fn draw(
+        &mut self,
+        random: &mut Random,
+        weights: &impl Fn(usize) -> Weights,
+        defined: &impl Fn(f64, &[u32]) -> u32,
+    ) -> Option<u32> {
+        if self.members_left() == 0 {
             return None;
         }
-        let left = sum(&self.rows);
-        let by_weight = (1.0 - EXPLORATION_SHARE) * left / self.total;
-        let evenly = EXPLORATION_SHARE * f64::from(self.members_left) / f64::from(self.members);
-        let point = random.unit() * (by_weight + evenly);
-        let slot = if point < by_weight {
-            self.at_weight(point / by_weight * left, &weights)
-        } else {
-            let nth = (point - by_weight) / evenly * f64::from(self.members_left);
-            self.nth((nth as u32).min(self.members_left - 1), &weights)
-        };
-        self.take(slot, &weights);
+        let slot = self.slot(random.unit(), weights, defined);
+        self.take(slot, weights);
         Some(slot)
     }
 
-    /// The slot in which `target` falls when the weights are laid end to end.
-    fn at_weight(&mut self, target: f64, weights: &impl Fn(usize) -> Weights) -> u32 {
-        let (row, target) = find(&self.rows, target);
-        let blocks = &self.blocks[row * BLOCK..self.blocks.len().min((row + 1) * BLOCK)];
-        let (block, target) = find(blocks, target);
-        let block = row * BLOCK + block;
-        let (lane, _) = find(self.left_of(block, weights), target);
-        (block * BLOCK + lane) as u32
+    #[inline]
+    fn slot(
+        &mut self,
+        unit: f64,
+        weights: &impl Fn(usize) -> Weights,
+        defined: &impl Fn(f64, &[u32]) -> u32,
+    ) -> u32 {
+        self.near(unit, weights).unwrap_or_else(|| defined(unit, self.taken()))
     }
 
-    /// The slot of the member that `n` others that are left stand before.
-    fn nth(&mut self, mut n: u32, weights: &impl Fn(usize) -> Weights) -> u32 {
-        let mut block = 0;
-        while n >= self.counts[block] {
-            n -= self.counts[block];
-            block += 1;
+    /// The slot in which `unit` surely falls; none where float error could decide.
+    #[inline]
+    fn near(&mut self, unit: f64, weights: &impl Fn(usize) -> Weights) -> Option<u32> {
+        match self {
+            Self::One(one) => one.near(unit),
+            Self::Many(many) => many.near(unit, weights),
         }
-        let row = self.left_of(block, weights);
-        let mut members = (0..BLOCK).filter(|lane| row[*lane] > 0.0);
-        (block * BLOCK + members.nth(n as usize).unwrap_or(0)) as u32
     }
 
-    /// Opens a block: its weights, without those of who was taken.
-    fn left_of(&mut self, block: usize, weights: &impl Fn(usize) -> Weights) -> &mut Weights {
-        if self.open.0 != block {
-            let mut row = weights(block);
-            for slot in self.taken.iter().map(|slot| *slot as usize).filter(|slot| slot / BLOCK == block) {
-                row[slot % BLOCK] = 0.0;
-            }
-            self.open = (block, row);
-        }
-        &mut self.open.1
-    }
-
+    /// Takes a slot out.
+    #[inline]
     pub(super) fn take(&mut self, slot: u32, weights: &impl Fn(usize) -> Weights) {
-        let block = slot as usize / BLOCK;
-        self.taken.push(slot);
-        self.counts[block] -= 1;
-        self.members_left -= 1;
-        let left = self.left_of(block, weights);
-        left[slot as usize % BLOCK] = 0.0;
-        // Summed again rather than subtracted: an empty block must weigh exactly nothing.
-        self.blocks[block] = sum(left);
-        let row = block / BLOCK;
-        self.rows[row] = sum(&self.blocks[row * BLOCK..self.blocks.len().min((row + 1) * BLOCK)]);
+        match self {
+            Self::One(one) => one.take(slot),
+            Self::Many(many) => many.take(slot, weights),
+        }
     }
+
+    fn members_left(&self) -> u32 {
+        match self {
+            Self::One(One { even, .. }) | Self::Many(Many { even, .. }) => even.left,
+        }
+    }
+
+    /// The slots that were taken, in order.
+    fn taken(&self) -> &[u32] {
+        match self {
+            Self::One(One { even, .. }) | Self::Many(Many { even, .. }) => even.taken(),
+        }
+    }
+}
+
+/// The even part of a draw, and who was taken.
+#[derive(Debug)]
+struct Even {
+    taken: [u32; ATTEMPTS_MAX],
+    members: u32,
+    /// Members that are left.
+    left: u32,
+    /// The weight that the even part gives to each member.
+    weight: f64,
+}
+
+impl Even {
+    fn of(members: u32, total: f64) -> Self {
+        let weight = EXPLORATION_SHARE / (1.0 - EXPLORATION_SHARE) * total / f64::from(members);
+        Self { taken: [0; ATTEMPTS_MAX], members, left: members, weight }
+    }
+
+    fn taken(&self) -> &[u32] {
+        &self.taken[..(self.members - self.left) as usize]
+    }
+
+    #[inline]
+    fn take(&mut self, slot: u32) {
+        self.taken[(self.members - self.left) as usize] = slot;
+        self.left -= 1;
+    }
+
+    /// What all members that are left weigh in the even part.
+    #[inline]
+    fn whole(&self) -> f64 {
+        self.weight * f64::from(self.left)
+    }
+
+    /// Which of the members that are left stands where `part` of the whole ends; none where float error could
+    /// decide.
+    fn nth(&self, part: f64) -> Option<u32> {
+        let nth = part / self.weight;
+        let rest = nth - nth.floor();
+        let is_sure = (NEAR_MEMBER..1.0 - NEAR_MEMBER).contains(&rest) && nth < f64::from(self.left);
+        is_sure.then_some(nth as u32)
+    }
+}
+
+/// The entry in which `target` falls when the weights are laid end to end, and how far into it.
+#[inline]
+fn find(weights: &[f64], mut target: f64) -> Option<(usize, f64)> {
+    for (n, weight) in weights.iter().enumerate() {
+        if target < *weight {
+            return Some((n, target));
+        }
+        target -= weight;
+    }
+    None
+}
+
+/// The lane of the `nth` weight above zero.
+fn nth_lane(weights: &Weights, nth: u32) -> Option<usize> {
+    (0..BLOCK).filter(|lane| weights[*lane] > 0.0).nth(nth as usize)
 }
 
 /// The sum in a fixed order: in [`LANES`] lanes, then these one after the other, then the rest.
@@ -176,9 +217,39 @@ fn sum(weights: &[f64]) -> f64 {
     rest.iter().fold(lanes.iter().sum(), |sum, weight| sum + weight)
 }
 
-/// The entry in which `target` falls when the weights are laid end to end, and how far into it. Float
-/// error may leave a rest beyond the last entry: then it is the last one that weighs anything.
-fn find(weights: &[f64], mut target: f64) -> (usize, f64) {
+/// What a draw is: the slot in which `unit` falls, of the slots in `blocks` without those that were `taken`.
+#[cold]
+pub(super) fn defined(unit: f64, blocks: &mut [Weights], taken: &[u32]) -> u32 {
+    let members = |blocks: &[Weights]| blocks.iter().flatten().filter(|weight| **weight > 0.0).count();
+    let sums = |blocks: &[Weights]| -> (Vec<f64>, Vec<f64>) {
+        let blocks: Vec<f64> = blocks.iter().map(|weights| sum(weights)).collect();
+        let rows = blocks.chunks(BLOCK).map(sum).collect();
+        (blocks, rows)
+    };
+    let (total, all) = (sum(&sums(blocks).1), members(blocks) as f64);
+    for slot in taken.iter().map(|slot| *slot as usize) {
+        blocks[slot / BLOCK][slot % BLOCK] = 0.0;
+    }
+    let (by_block, rows) = sums(blocks);
+    let (left, members_left) = (sum(&rows), members(blocks) as f64);
+    let by_weight = (1.0 - EXPLORATION_SHARE) * left / total;
+    let evenly = EXPLORATION_SHARE * members_left / all;
+    let point = unit * (by_weight + evenly);
+    if point < by_weight {
+        let (row, target) = fall(&rows, point / by_weight * left);
+        let in_row = &by_block[row * BLOCK..by_block.len().min((row + 1) * BLOCK)];
+        let (block, target) = fall(in_row, target);
+        let block = row * BLOCK + block;
+        return (block * BLOCK + fall(&blocks[block], target).0) as u32;
+    }
+    let nth = ((point - by_weight) / evenly * members_left).min(members_left - 1.0) as usize;
+    let mut slots = (0u32..).zip(blocks.iter().flatten()).filter(|(_, weight)| **weight > 0.0);
+    slots.nth(nth).map_or(0, |(slot, _)| slot)
+}
+
+/// The entry in which `target` falls, and how far into it. Float error may leave a rest beyond the last entry:
+/// then it is the last one that weighs anything.
+fn fall(weights: &[f64], mut target: f64) -> (usize, f64) {
     let mut last = 0;
     for (n, weight) in weights.iter().enumerate() {
         if *weight > 0.0 {
@@ -191,3 +262,6 @@ fn find(weights: &[f64], mut target: f64) -> (usize, f64) {
     }
     (last, target)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,15 @@
 
 use std::cmp::Ordering;
 
+/// The rank of who is not named in the buyer's `order`: after all that are.
+pub(super) const UNRANKED: u8 = u8::MAX;
+
 /// Where an offer stands in a fixed order; less is earlier.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
     /// Group; see [`super`].
     pub(super) group: u16,
-    /// Position in the buyer's `order`; the last where it is not named.
+    /// Position in the buyer's `order`, or [`UNRANKED`].
     pub(super) rank: u8,
     /// What is sorted by.
     pub(super) first: f64,
@@ -18,12 +21,14 @@ pub(super) struct Key {
 }
 
 impl Key {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
-        (self.group, self.rank)
-            .cmp(&(other.group, other.rank))
-            .then(self.first.total_cmp(&other.first))
-            .then(self.price.total_cmp(&other.price))
-            .then(self.index.cmp(&other.index))
+        let standing = |key: &Self| u32::from(key.group) << 8 | u32::from(key.rank);
+        standing(self)
+            .cmp(&standing(other))
+            .then_with(|| self.first.total_cmp(&other.first))
+            .then_with(|| self.price.total_cmp(&other.price))
+            .then_with(|| self.index.cmp(&other.index))
     }
 }
 
@@ -36,17 +41,42 @@ pub(super) struct Best {
 
 impl Best {
     pub(super) fn new(most: usize) -> Self {
-        Self { keys: Vec::with_capacity(most + 1), most }
+        Self { keys: Vec::with_capacity(most), most }
     }
 
-    pub(super) fn offer(&mut self, key: Key) {
-        let is_full = self.keys.len() == self.most;
-        if is_full && self.keys.last().is_none_or(|last| key.cmp(last).is_gt()) {
-            return;
+    /// The price above which an offer of this group is not among the best, where it is neither named in an order
+    /// nor sorted by anything else.
+    #[inline]
+    pub(super) fn price_max(&self, group: u16) -> f64 {
+        match self.keys.last() {
+            Some(last) if self.keys.len() == self.most => {
+                let is_alike = last.group == group && last.rank == UNRANKED && last.first.to_bits() == 0;
+                if is_alike { last.price } else { f64::INFINITY }
+            }
+            _ => f64::INFINITY,
         }
-        let at = self.keys.partition_point(|kept| kept.cmp(&key).is_lt());
-        self.keys.insert(at, key);
-        self.keys.truncate(self.most);
+    }
+
+    /// Most keys of a large market come after the last one kept.
+    #[inline]
+    pub(super) fn offer(&mut self, key: Key) {
+        match self.keys.last() {
+            Some(last) if self.keys.len() == self.most && !key.cmp(last).is_lt() => {}
+            _ => self.insert(key),
+        }
+    }
+
+    fn insert(&mut self, key: Key) {
+        if self.keys.len() == self.most {
+            self.keys.pop();
+        }
+        let mut at = self.keys.len();
+        self.keys.push(key);
+        while at > 0 && key.cmp(&self.keys[at - 1]).is_lt() {
+            self.keys[at] = self.keys[at - 1];
+            at -= 1;
+        }
+        self.keys[at] = key;
     }
 
     pub(super) fn keys(&self) -> &[Key] {

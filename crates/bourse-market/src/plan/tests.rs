@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 mod draws;
+mod golden;
 mod groups;
 mod warmth;
 
