@@ -22,7 +22,9 @@ pub trait ProviderAdapter: Send + Sync + 'static {
         front::dialect(shape)
     }
     /// The path of a call below the base URL, with its leading slash and its query.
-    fn path(&self, shape: Shape, upstream_id: &str, stream: bool) -> String;
+    fn path(&self, shape: Shape, upstream_id: &str, stream: bool) -> String {
+        shape.path(upstream_id, stream)
+    }
     /// Headers that every call carries, with the key where there is one. `None` when the key cannot be written in a
     /// header.
     fn authorize(&self, headers: &mut HeaderMap, key: Option<&Secret>) -> Option<()>;
@@ -124,25 +126,6 @@ impl ProviderAdapter for Row {
         }
     }
 
-    fn path(&self, shape: Shape, upstream_id: &str, stream: bool) -> String {
-        match shape {
-            Shape::Chat => "/chat/completions".to_owned(),
-            Shape::Text => "/completions".to_owned(),
-            Shape::Responses => "/responses".to_owned(),
-            Shape::Messages => "/messages".to_owned(),
-            Shape::Ollama => "/api/chat".to_owned(),
-            Shape::Embeddings => "/embeddings".to_owned(),
-            Shape::Rerank => "/rerank".to_owned(),
-            Shape::Images => "/images/generations".to_owned(),
-            Shape::Speech => "/audio/speech".to_owned(),
-            Shape::Transcription => "/audio/transcriptions".to_owned(),
-            Shape::Gemini => {
-                let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
-                format!("/models/{}:{method}", upstream_id.trim_start_matches("models/"))
-            }
-        }
-    }
-
     fn authorize(&self, headers: &mut HeaderMap, key: Option<&Secret>) -> Option<()> {
         for (name, value) in self.headers {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -175,6 +158,8 @@ mod tests {
                 adapter.kind()
             );
             if let Some(shape) = shape {
+                let is_spoken = shape.dialect().is_some() || !api.is_conversation();
+                assert!(is_spoken, "{} speaks {shape:?}, which is no dialect of sellers", adapter.kind());
                 for stream in [false, true] {
                     let path = adapter.path(shape, "up/id", stream);
                     assert!(path.starts_with('/') && path.parse::<http::Uri>().is_ok(), "{path}");

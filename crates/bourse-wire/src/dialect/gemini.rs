@@ -28,7 +28,7 @@ mod usage;
 mod words;
 mod write;
 
-use super::grammar::{Call, Dialect, EventReader, SellerError, Shape, Written};
+use super::grammar::{Call, Dialect, EventReader, Facts, Framing, SellerError, Shape, Written};
 use super::neutral::{Answer, Request};
 use crate::error::ApiError;
 
@@ -41,9 +41,11 @@ pub const CANDIDATES_MAX: u32 = 8;
 #[derive(Debug, Clone, Copy)]
 pub struct Gemini;
 
+const FACTS: Facts = Facts { shape: Shape::Gemini, framing: Framing::Sse, path };
+
 impl Dialect for Gemini {
-    fn shape(&self) -> Shape {
-        Shape::Gemini
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn write(&self, request: &Request, call: &Call<'_>) -> Result<Written, ApiError> {
@@ -61,6 +63,11 @@ impl Dialect for Gemini {
     fn read_error(&self, status: u16, body: &[u8]) -> SellerError {
         errors::read_error(status, body)
     }
+}
+
+fn path(upstream_id: &str, stream: bool) -> String {
+    let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+    format!("/models/{}:{method}", upstream_id.trim_start_matches("models/"))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ mod errors;
 mod reader;
 mod write;
 
-use super::grammar::{Call, Dialect, EventReader, SellerError, Shape, Written};
+use super::grammar::{Call, Dialect, EventReader, Facts, Framing, SellerError, Shape, Written};
 use super::neutral::{Answer, Request};
 use crate::error::ApiError;
 
@@ -23,9 +23,12 @@ use crate::error::ApiError;
 #[derive(Debug, Clone, Copy)]
 pub struct Ollama;
 
+const FACTS: Facts =
+    Facts { shape: Shape::Ollama, framing: Framing::Lines, path: |_, _| "/api/chat".to_owned() };
+
 impl Dialect for Ollama {
-    fn shape(&self) -> Shape {
-        Shape::Ollama
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn write(&self, request: &Request, call: &Call<'_>) -> Result<Written, ApiError> {

@@ -195,7 +195,7 @@ impl Sink for Taken {
 
 /// A seller's stream on its way to a buyer: what the meter saw, and what the buyer got.
 fn translated(seller: &dyn Dialect, api: Api, payloads: &[String]) -> (Vec<Seen>, Vec<u8>) {
-    let framing = seller.shape().framing();
+    let framing = seller.facts().framing;
     let frame = |payload: &String| match framing {
         Framing::Sse => format!("data: {payload}\n\n"),
         Framing::Lines => format!("{payload}\n"),
@@ -232,7 +232,7 @@ proptest! {
     #[test]
     fn every_sellers_stream_reaches_every_buyer(generated in events(&Origin::ALL, 2)) {
         for seller in SELLERS {
-            let shape = seller.shape();
+            let shape = seller.facts().shape;
             let has_one = Lost::of(shape).choices;
             let sayable = |event: &&StreamEvent<'static>| match event {
                 event if has_one && choice_of(event) > 0 => false,

@@ -306,7 +306,7 @@ fn audible(shape: Shape, mut gist: Gist) -> Gist {
 
 /// Checks what a seller hears of a request that its grammar can say.
 fn check_heard(seller: &dyn Dialect, asked: &Request) -> Result<(), TestCaseError> {
-    let shape = seller.shape();
+    let shape = seller.facts().shape;
     let call = Call { upstream_id: MODEL, stream: true, max_tokens: None };
     let written =
         seller.write(asked, &call).map_err(|error| TestCaseError::fail(format!("{shape:?}: {error}")))?;
@@ -326,7 +326,7 @@ fn check_heard(seller: &dyn Dialect, asked: &Request) -> Result<(), TestCaseErro
 /// Checks that a seller's grammar refuses what it cannot say by the field's name.
 fn check_refused(seller: &dyn Dialect, asked: &Request) -> Result<(), TestCaseError> {
     let call = Call { upstream_id: MODEL, stream: true, max_tokens: None };
-    let refused = refuses(seller.shape(), asked);
+    let refused = refuses(seller.facts().shape, asked);
     let error = seller.write(asked, &call).err();
     prop_assert_eq!(error.is_some(), !refused.is_empty(), "{:?} {:?}", refused, error);
     if let Some(error) = error {
@@ -351,7 +351,7 @@ proptest! {
             prop_assert_eq!(Gist::of_request(&asked), Gist::of_request(&wanted), "{:?}", api);
             for seller in SELLERS {
                 check_refused(seller, &asked)?;
-                check_heard(seller, &sayable(seller.shape(), asked.clone()))?;
+                check_heard(seller, &sayable(seller.facts().shape, asked.clone()))?;
             }
         }
     }
