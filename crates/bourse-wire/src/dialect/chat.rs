@@ -27,7 +27,7 @@ use super::grammar::{
     Written,
 };
 use super::neutral::{Answer, Request};
-use super::{Api, Job};
+use super::{Api, Job, lists};
 use crate::error::ApiError;
 use crate::node::Prompt;
 
@@ -44,8 +44,13 @@ pub enum Chat {
     Router,
 }
 
-const FACTS: Facts =
-    Facts { shape: Shape::Chat, framing: Framing::Sse, path: |_, _| "/chat/completions".to_owned() };
+const FACTS: Facts = Facts {
+    shape: Shape::Chat,
+    framing: Framing::Sse,
+    path: |_, _| "/chat/completions".to_owned(),
+    list: lists::OPENAI,
+    count: None,
+};
 
 impl Dialect for Chat {
     fn facts(&self) -> &'static Facts {

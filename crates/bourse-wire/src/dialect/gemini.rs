@@ -23,6 +23,7 @@
 
 mod answer;
 mod errors;
+mod models;
 mod reader;
 mod usage;
 mod words;
@@ -41,7 +42,13 @@ pub const CANDIDATES_MAX: u32 = 8;
 #[derive(Debug, Clone, Copy)]
 pub struct Gemini;
 
-const FACTS: Facts = Facts { shape: Shape::Gemini, framing: Framing::Sse, path };
+const FACTS: Facts = Facts {
+    shape: Shape::Gemini,
+    framing: Framing::Sse,
+    path: models::path,
+    list: models::LIST,
+    count: Some(models::COUNT),
+};
 
 impl Dialect for Gemini {
     fn facts(&self) -> &'static Facts {
@@ -63,11 +70,6 @@ impl Dialect for Gemini {
     fn read_error(&self, status: u16, body: &[u8]) -> SellerError {
         errors::read_error(status, body)
     }
-}
-
-fn path(upstream_id: &str, stream: bool) -> String {
-    let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
-    format!("/models/{}:{method}", upstream_id.trim_start_matches("models/"))
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@
 
 pub use super::Shape;
 
+use super::count::CountForm;
+use super::lists::ListForm;
 use super::neutral::{Answer, Notice, Request, StreamEvent};
 use super::{Api, CHOICES_MAX, DIALECTS, SellerUsage};
 use crate::error::ApiError;
@@ -50,6 +52,10 @@ pub struct Facts {
     pub framing: Framing,
     /// The path of a call below the base URL, with its leading slash and its query.
     pub path: fn(upstream_id: &str, stream: bool) -> String,
+    /// How its sellers list their models.
+    pub list: ListForm,
+    /// How they count a prompt; none where they have no endpoint for it.
+    pub count: Option<CountForm>,
 }
 
 /// What a call to a seller adds to what the buyer asked for.

@@ -22,6 +22,7 @@ mod blocks;
 mod body;
 mod clean;
 mod errors;
+mod models;
 mod parse;
 mod passage;
 mod read;
@@ -59,8 +60,13 @@ pub const MAX_TOKENS_DEFAULT: u32 = 8_192;
 #[derive(Debug, Clone, Copy)]
 pub struct Messages;
 
-const FACTS: Facts =
-    Facts { shape: Shape::Messages, framing: Framing::Sse, path: |_, _| "/messages".to_owned() };
+const FACTS: Facts = Facts {
+    shape: Shape::Messages,
+    framing: Framing::Sse,
+    path: |_, _| "/messages".to_owned(),
+    list: models::LIST,
+    count: Some(models::COUNT),
+};
 
 impl Dialect for Messages {
     fn facts(&self) -> &'static Facts {

@@ -36,6 +36,7 @@ pub(super) use read::read;
 use super::grammar::{
     Call, Dialect, EventReader, EventWriter, Facts, Framing, Head, Passage, SellerError, Shape, Written,
 };
+use super::lists;
 use super::neutral::{Answer, Request};
 use crate::error::ApiError;
 
@@ -43,8 +44,13 @@ use crate::error::ApiError;
 #[derive(Debug, Clone, Copy)]
 pub struct Responses;
 
-const FACTS: Facts =
-    Facts { shape: Shape::Responses, framing: Framing::Sse, path: |_, _| "/responses".to_owned() };
+const FACTS: Facts = Facts {
+    shape: Shape::Responses,
+    framing: Framing::Sse,
+    path: |_, _| "/responses".to_owned(),
+    list: lists::OPENAI,
+    count: None,
+};
 
 impl Dialect for Responses {
     fn facts(&self) -> &'static Facts {
