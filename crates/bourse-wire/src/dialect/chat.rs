@@ -50,6 +50,8 @@ const FACTS: Facts = Facts {
     path: |_, _| "/chat/completions".to_owned(),
     list: lists::OPENAI,
     count: None,
+    #[cfg(test)]
+    mirror: None,
 };
 
 impl Dialect for Chat {

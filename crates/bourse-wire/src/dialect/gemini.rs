@@ -48,6 +48,8 @@ const FACTS: Facts = Facts {
     path: models::path,
     list: models::LIST,
     count: Some(models::COUNT),
+    #[cfg(test)]
+    mirror: Some(&tests::MIRROR),
 };
 
 impl Dialect for Gemini {

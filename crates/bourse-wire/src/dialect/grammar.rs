@@ -56,6 +56,9 @@ pub struct Facts {
     pub list: ListForm,
     /// How they count a prompt; none where they have no endpoint for it.
     pub count: Option<CountForm>,
+    /// How the laws over all grammars speak and hear it; none where a front does.
+    #[cfg(test)]
+    pub(super) mirror: Option<&'static super::tests::Mirror>,
 }
 
 /// What a call to a seller adds to what the buyer asked for.

@@ -66,6 +66,8 @@ const FACTS: Facts = Facts {
     path: |_, _| "/messages".to_owned(),
     list: models::LIST,
     count: Some(models::COUNT),
+    #[cfg(test)]
+    mirror: None,
 };
 
 impl Dialect for Messages {

@@ -31,6 +31,8 @@ const FACTS: Facts = Facts {
     path: |_, _| "/api/chat".to_owned(),
     list: ListForm { path: "/api/tags", models: "models", more: "", entry: listed },
     count: None,
+    #[cfg(test)]
+    mirror: Some(&tests::MIRROR),
 };
 
 impl Dialect for Ollama {

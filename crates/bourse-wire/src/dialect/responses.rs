@@ -50,6 +50,8 @@ const FACTS: Facts = Facts {
     path: |_, _| "/responses".to_owned(),
     list: lists::OPENAI,
     count: None,
+    #[cfg(test)]
+    mirror: None,
 };
 
 impl Dialect for Responses {
