@@ -5,8 +5,8 @@
 //! is one more row here, with a grammar of its own in `bourse-wire` when it speaks none of those that are there.
 //!
 //! Assumptions are taken from the vendors' references and the servers' own lists of parameters (OpenAI, Anthropic,
-//! Google, OpenRouter, vLLM, llama.cpp, Ollama). They are soft: a parameter that an offer is not known to support sends a
-//! request elsewhere as long as somebody else has it, and `require_parameters` makes it hard.
+//! Google, OpenRouter, vLLM, llama.cpp, Ollama, Cohere). They are soft: a parameter that an offer is not known to support
+//! sends a request elsewhere as long as somebody else has it, and `require_parameters` makes it hard.
 
 use crate::secret::Secret;
 use bourse_market::{Operations, Supports};
@@ -138,7 +138,7 @@ impl Row {
 }
 
 /// All kinds, in the order in which they are explained.
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 9] = [
     server("openai", Some("https://api.openai.com/v1"), ALL.without(ENGINE_SAMPLING))
         .with_tier(OPENAI_OWN_SHAPES, Chat::Strict),
     server("openai-compatible", None, ALL),
@@ -182,6 +182,19 @@ const ROWS: [Row; 8] = [
         )
         .with_key_in("x-api-key")
     },
+    // Some of its models see, which its list tells, and some think, which is declared.
+    talker(
+        "cohere",
+        "https://api.cohere.com",
+        &[Shape::Cohere],
+        Supports::TOOLS
+            .with(Supports::RESPONSE_FORMAT)
+            .with(Supports::STRUCTURED_OUTPUTS)
+            .with(Supports::TOP_K)
+            .with(Supports::SEED)
+            .with(Supports::PENALTIES)
+            .with(Supports::LOGPROBS),
+    ),
 ];
 
 /// The adapter of a configured kind.
@@ -285,6 +298,7 @@ mod tests {
         check("vllm", [chat, text, chat, chat]);
         check("anthropic", [messages, None, messages, messages]);
         check("gemini", [Some(Shape::Gemini), None, Some(Shape::Gemini), Some(Shape::Gemini)]);
+        check("cohere", [Some(Shape::Cohere), None, Some(Shape::Cohere), Some(Shape::Cohere)]);
     }
 
     #[test]
@@ -302,6 +316,10 @@ mod tests {
         check(
             "anthropic",
             "logprobs, n, seed, logit_bias, penalties, min_p, repetition_penalty, hidden_reasoning, verbosity, top_a",
+        );
+        check(
+            "cohere",
+            "n, logit_bias, min_p, repetition_penalty, reasoning, hidden_reasoning, media, parallel_tool_calls, verbosity, top_a",
         );
     }
 

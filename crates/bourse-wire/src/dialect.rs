@@ -7,6 +7,7 @@
 mod answer;
 mod arguments;
 pub mod chat;
+pub mod cohere;
 pub mod count;
 pub mod fields;
 pub mod front;
@@ -71,8 +72,14 @@ const PROMPT_MEMBERS: [&str; 5] = ["instructions", "output_config", "output_form
 
 /// Every grammar in which sellers are asked to go on with a conversation. Ordinary servers stand for chat; see
 /// [`chat::Chat`] for the others.
-pub const DIALECTS: &[&dyn Dialect] =
-    &[&chat::Chat::Server, &responses::Responses, &messages::Messages, &gemini::Gemini, &ollama::Ollama];
+pub const DIALECTS: &[&dyn Dialect] = &[
+    &chat::Chat::Server,
+    &responses::Responses,
+    &messages::Messages,
+    &gemini::Gemini,
+    &ollama::Ollama,
+    &cohere::Cohere,
+];
 
 /// The grammar that one side speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,6 +96,8 @@ pub enum Shape {
     Gemini,
     /// Ollama's `api/chat`.
     Ollama,
+    /// Cohere's `v2/chat`.
+    Cohere,
     /// `embeddings`.
     Embeddings,
     /// `rerank`.
