@@ -7,7 +7,8 @@
 //! together with tools is refused, as the vendor does not have it.
 //!
 //! **Usage** is told twice. What is billed leaves out the preamble that the vendor adds to a prompt, and is what a buyer
-//! can be asked to pay; what was counted is the claim only where nothing else is told. Counts may be written as decimals.
+//! can be asked to pay; what was counted is the claim only where nothing else is told. Tokens from the cache are the
+//! preamble's first. Counts may be written as decimals.
 //!
 //! **Citations** point into documents, which no buyer's grammar can send, and into results of tools. No buyer's grammar
 //! has a form for the latter: they are left out.

@@ -188,9 +188,11 @@ fn logprobs(told: &Value, each: &mut Each<'_>) {
 /// What a seller says it used. `None` where neither form of it is whole: an unknown count is not zero.
 pub(super) fn usage(told: &Value) -> Option<SellerUsage> {
     let both = |of: &str| Some((whole(&told[of]["input_tokens"])?, whole(&told[of]["output_tokens"])?));
-    let (prompt, completion) = both("billed_units").or_else(|| both("tokens"))?;
-    // Of the prompt as counted, so they may be more than those of the prompt as billed.
-    let cached = whole(&told["cached_tokens"]).unwrap_or(0).min(prompt);
+    let counted = both("tokens");
+    let (prompt, completion) = both("billed_units").or(counted)?;
+    // Caches keep beginnings: what was cached is the preamble first, which is counted and not billed.
+    let preamble = counted.map_or(0, |(counted, _)| counted.saturating_sub(prompt));
+    let cached = whole(&told["cached_tokens"]).unwrap_or(0).saturating_sub(preamble);
     Some(SellerUsage { prompt, cached, cache_write: 0, completion, reasoning: 0 })
 }
 

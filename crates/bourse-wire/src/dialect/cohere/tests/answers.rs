@@ -56,7 +56,7 @@ fn a_stream_says_its_plan_calls_and_end() {
         StreamEvent::Finish { choice: 0, finish: Finish::ToolCalls, native: Some("TOOL_CALL".into()) },
     ];
     assert_eq!(events, want);
-    let usage = SellerUsage { prompt: 37, cached: 37, cache_write: 0, completion: 28, reasoning: 0 };
+    let usage = SellerUsage { prompt: 37, cached: 4, cache_write: 0, completion: 28, reasoning: 0 };
     assert_eq!(news, StreamNews { usage: Some(Some(usage)), is_last: true });
 }
 
@@ -98,6 +98,27 @@ fn a_whole_answer_is_read() {
     for none in ["{}", r#"{"message":"x"}"#, "[", "7"] {
         assert_eq!(Cohere.read_answer(none).unwrap_err().kind, SellerErrorKind::Unavailable, "{none}");
     }
+}
+
+#[test]
+fn the_cached_share_is_that_of_the_billed_prompt() {
+    let check = |raw: &str, want: (u64, u64)| {
+        let read = usage(&serde_json::from_str(raw).unwrap()).unwrap();
+        assert_eq!((read.prompt, read.cached), want, "{raw}");
+    };
+    let counts = |billed: u64, counted: u64, cached: &str| {
+        format!(
+            r#"{{"billed_units":{{"input_tokens":{billed},"output_tokens":1}},"tokens":{{"input_tokens":{counted},"output_tokens":1}},"cached_tokens":{cached}}}"#
+        )
+    };
+    check(&counts(37, 913, "880"), (37, 4));
+    check(&counts(37, 913, "876"), (37, 0));
+    check(&counts(37, 913, "912.0"), (37, 36));
+    check(&counts(37, 37, "30"), (37, 30));
+    check(&counts(37, 913, "null"), (37, 0));
+    // More than there was: the meter judges it.
+    check(&counts(37, 913, "1000"), (37, 124));
+    check(r#"{"tokens":{"input_tokens":9,"output_tokens":1},"cached_tokens":8}"#, (9, 8));
 }
 
 #[test]
