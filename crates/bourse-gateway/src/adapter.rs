@@ -1,10 +1,15 @@
 //! Provider adapters: what differs between the hosted APIs that are resold.
 //!
-//! What an API *says* is its grammar and belongs to `bourse-wire`; an adapter is only where to send it and how to
-//! show the key. Most are one row of data: a further kind of provider is one more line in [`adapter_of_kind`], with a
-//! grammar of its own in `bourse-wire` when it speaks none of those that are there.
+//! What an API *says* is its grammar and belongs to `bourse-wire`; an adapter is only where to send it, how to show the
+//! key, and what is assumed of it where a `[[provider]]` is silent. Most are one row of data: a further kind of provider
+//! is one more row here, with a grammar of its own in `bourse-wire` when it speaks none of those that are there.
+//!
+//! Assumptions are taken from the vendors' references and the servers' own lists of parameters (OpenAI, Anthropic,
+//! Google, OpenRouter, vLLM, llama.cpp, Ollama, Cohere). They are soft: a parameter that an offer is not known to support
+//! sends a request elsewhere as long as somebody else has it, and `require_parameters` makes it hard.
 
 use crate::secret::Secret;
+use bourse_market::{Operations, Supports};
 use bourse_wire::dialect::chat::Chat;
 use bourse_wire::dialect::grammar::{Dialect, Shape};
 use bourse_wire::dialect::{Api, front};
@@ -12,8 +17,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// One kind of hosted API.
 pub trait ProviderAdapter: Send + Sync + 'static {
-    /// The word for it in the configuration.
-    fn kind(&self) -> &'static str;
+    /// What a `[[provider]]` of this kind usually does.
+    fn kind(&self) -> &Kind;
     /// The grammar in which it is asked for what a front asks; none when it cannot serve that front. A grammar
     /// equal to the front's own means that bytes pass unchanged.
     fn shape(&self, api: Api) -> Option<Shape>;
@@ -22,10 +27,27 @@ pub trait ProviderAdapter: Send + Sync + 'static {
         front::dialect(shape)
     }
     /// The path of a call below the base URL, with its leading slash and its query.
-    fn path(&self, shape: Shape, upstream_id: &str, stream: bool) -> String;
+    fn path(&self, shape: Shape, upstream_id: &str, stream: bool) -> String {
+        shape.path(upstream_id, stream)
+    }
     /// Headers that every call carries, with the key where there is one. `None` when the key cannot be written in a
     /// header.
     fn authorize(&self, headers: &mut HeaderMap, key: Option<&Secret>) -> Option<()>;
+}
+
+/// The usual ways of one kind of provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// The word for it in the configuration.
+    pub word: &'static str,
+    /// Where its API is; none where every provider of the kind has another address.
+    pub base_url: Option<&'static str>,
+    /// What its models can do.
+    pub supports: Supports,
+    /// Which kinds of requests they serve.
+    pub operations: Operations,
+    /// Whether a call may name the service tier.
+    pub takes_tier: bool,
 }
 
 /// How a key is shown.
@@ -40,7 +62,7 @@ enum KeyHeader {
 /// An adapter that is data.
 #[derive(Debug, Clone, Copy)]
 struct Row {
-    kind: &'static str,
+    kind: Kind,
     key: KeyHeader,
     /// Further headers of every call.
     headers: &'static [(&'static str, &'static str)],
@@ -74,38 +96,120 @@ const OPENAI_OWN_SHAPES: &[Shape] = &[
     Shape::Transcription,
 ];
 
-const fn row(kind: &'static str, speaks: &'static [Shape], chat: Chat) -> Row {
-    Row { kind, key: KeyHeader::Bearer, headers: &[], speaks, chat }
+/// All that a hosted chat API can do and shows: hidden reasoning is declared, never assumed.
+const ALL: Supports = Supports::ALL.without(Supports::HIDDEN_REASONING);
+/// What engines sample by and OpenAI does not.
+const ENGINE_SAMPLING: Supports =
+    Supports::TOP_K.with(Supports::MIN_P).with(Supports::REPETITION_PENALTY).with(Supports::TOP_A);
+
+/// A kind that speaks OpenAI's grammar as servers of open weights do.
+const fn server(word: &'static str, base_url: Option<&'static str>, supports: Supports) -> Row {
+    let operations = Operations::CHAT.with(Operations::TEXT);
+    Row {
+        kind: Kind { word, base_url, supports, operations, takes_tier: false },
+        key: KeyHeader::Bearer,
+        headers: &[],
+        speaks: OPENAI_SHAPES,
+        chat: Chat::Server,
+    }
 }
 
-const ROWS: [Row; 8] = [
-    row("openai", OPENAI_OWN_SHAPES, Chat::Strict),
-    row("openai-compatible", OPENAI_SHAPES, Chat::Server),
-    row("openrouter", OPENAI_SHAPES, Chat::Router),
-    row("vllm", OPENAI_SHAPES, Chat::Server),
-    row("llama.cpp", OPENAI_SHAPES, Chat::Server),
-    row("ollama", &[Shape::Ollama], Chat::Server),
-    Row { key: KeyHeader::Named("x-goog-api-key"), ..row("gemini", &[Shape::Gemini], Chat::Strict) },
+/// A kind that speaks one grammar of conversations and nothing else.
+const fn talker(
+    word: &'static str,
+    base_url: &'static str,
+    speaks: &'static [Shape],
+    supports: Supports,
+) -> Row {
+    let row = server(word, Some(base_url), supports);
+    Row { kind: Kind { operations: Operations::CHAT, ..row.kind }, speaks, chat: Chat::Strict, ..row }
+}
+
+impl Row {
+    /// The same for a vendor or a router that takes a tier.
+    const fn with_tier(self, speaks: &'static [Shape], chat: Chat) -> Self {
+        Self { kind: Kind { takes_tier: true, ..self.kind }, speaks, chat, ..self }
+    }
+
+    /// The same with the key in a header of its own.
+    const fn with_key_in(self, header: &'static str) -> Self {
+        Self { key: KeyHeader::Named(header), ..self }
+    }
+}
+
+/// All kinds, in the order in which they are explained.
+const ROWS: [Row; 9] = [
+    server("openai", Some("https://api.openai.com/v1"), ALL.without(ENGINE_SAMPLING))
+        .with_tier(OPENAI_OWN_SHAPES, Chat::Strict),
+    server("openai-compatible", None, ALL),
+    server("openrouter", Some("https://openrouter.ai/api/v1"), ALL).with_tier(OPENAI_SHAPES, Chat::Router),
+    server("vllm", Some("http://127.0.0.1:8000/v1"), ALL.without(Supports::VERBOSITY.with(Supports::TOP_A))),
+    server(
+        "llama.cpp",
+        Some("http://127.0.0.1:8080/v1"),
+        ALL.without(Supports::VERBOSITY.with(Supports::TOP_A).with(Supports::CHOICES)),
+    ),
+    talker(
+        "ollama",
+        "http://127.0.0.1:11434",
+        &[Shape::Ollama],
+        ALL.without(Supports::VERBOSITY.with(Supports::TOP_A).with(Supports::CHOICES))
+            .without(Supports::LOGPROBS.with(Supports::LOGIT_BIAS).with(Supports::PARALLEL_TOOLS)),
+    ),
+    // Its thoughts are billed in full and shown as summaries at most.
+    talker(
+        "gemini",
+        "https://generativelanguage.googleapis.com/v1beta",
+        &[Shape::Gemini],
+        Supports::ALL
+            .without(Supports::MIN_P.with(Supports::REPETITION_PENALTY).with(Supports::TOP_A))
+            .without(Supports::LOGIT_BIAS.with(Supports::VERBOSITY).with(Supports::PARALLEL_TOOLS)),
+    )
+    .with_key_in("x-goog-api-key"),
     Row {
-        key: KeyHeader::Named("x-api-key"),
         headers: &[("anthropic-version", "2023-06-01")],
-        ..row("anthropic", &[Shape::Messages], Chat::Strict)
+        ..talker(
+            "anthropic",
+            "https://api.anthropic.com/v1",
+            &[Shape::Messages],
+            Supports::TOOLS
+                .with(Supports::PARALLEL_TOOLS)
+                .with(Supports::RESPONSE_FORMAT)
+                .with(Supports::STRUCTURED_OUTPUTS)
+                .with(Supports::TOP_K)
+                .with(Supports::REASONING)
+                .with(Supports::MEDIA),
+        )
+        .with_key_in("x-api-key")
     },
+    // Some of its models see, which its list tells, and some think, which is declared.
+    talker(
+        "cohere",
+        "https://api.cohere.com",
+        &[Shape::Cohere],
+        Supports::TOOLS
+            .with(Supports::RESPONSE_FORMAT)
+            .with(Supports::STRUCTURED_OUTPUTS)
+            .with(Supports::TOP_K)
+            .with(Supports::SEED)
+            .with(Supports::PENALTIES)
+            .with(Supports::LOGPROBS),
+    ),
 ];
 
 /// The adapter of a configured kind.
-pub fn adapter_of_kind(kind: &str) -> Option<&'static dyn ProviderAdapter> {
-    ROWS.iter().find(|row| row.kind == kind).map(|row| row as &dyn ProviderAdapter)
+pub fn adapter_of_kind(word: &str) -> Option<&'static dyn ProviderAdapter> {
+    ROWS.iter().find(|row| row.kind.word == word).map(|row| row as &dyn ProviderAdapter)
 }
 
-/// The words of all kinds.
-pub fn kinds() -> impl Iterator<Item = &'static str> {
-    ROWS.iter().map(|row| row.kind)
+/// All kinds.
+pub fn kinds() -> impl Iterator<Item = &'static Kind> {
+    ROWS.iter().map(|row| &row.kind)
 }
 
 impl ProviderAdapter for Row {
-    fn kind(&self) -> &'static str {
-        self.kind
+    fn kind(&self) -> &Kind {
+        &self.kind
     }
 
     fn shape(&self, api: Api) -> Option<Shape> {
@@ -121,25 +225,6 @@ impl ProviderAdapter for Row {
             (Shape::Chat, Chat::Strict) => &Chat::Strict,
             (Shape::Chat, Chat::Router) => &Chat::Router,
             (shape, _) => front::dialect(shape),
-        }
-    }
-
-    fn path(&self, shape: Shape, upstream_id: &str, stream: bool) -> String {
-        match shape {
-            Shape::Chat => "/chat/completions".to_owned(),
-            Shape::Text => "/completions".to_owned(),
-            Shape::Responses => "/responses".to_owned(),
-            Shape::Messages => "/messages".to_owned(),
-            Shape::Ollama => "/api/chat".to_owned(),
-            Shape::Embeddings => "/embeddings".to_owned(),
-            Shape::Rerank => "/rerank".to_owned(),
-            Shape::Images => "/images/generations".to_owned(),
-            Shape::Speech => "/audio/speech".to_owned(),
-            Shape::Transcription => "/audio/transcriptions".to_owned(),
-            Shape::Gemini => {
-                let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
-                format!("/models/{}:{method}", upstream_id.trim_start_matches("models/"))
-            }
         }
     }
 
@@ -171,10 +256,12 @@ mod tests {
             let shape = adapter.shape(api);
             assert!(
                 shape.is_some() || !api.is_conversation(),
-                "{} serves every conversation",
+                "{:?} serves every conversation",
                 adapter.kind()
             );
             if let Some(shape) = shape {
+                let is_spoken = shape.dialect().is_some() || !api.is_conversation();
+                assert!(is_spoken, "{:?} speaks {shape:?}, which is no dialect of sellers", adapter.kind());
                 for stream in [false, true] {
                     let path = adapter.path(shape, "up/id", stream);
                     assert!(path.starts_with('/') && path.parse::<http::Uri>().is_ok(), "{path}");
@@ -192,7 +279,7 @@ mod tests {
     #[test]
     fn every_adapter_conforms() {
         for kind in kinds() {
-            let adapter = adapter_of_kind(kind).unwrap();
+            let adapter = adapter_of_kind(kind.word).unwrap();
             assert_eq!(adapter.kind(), kind);
             conforms(adapter);
         }
@@ -211,6 +298,29 @@ mod tests {
         check("vllm", [chat, text, chat, chat]);
         check("anthropic", [messages, None, messages, messages]);
         check("gemini", [Some(Shape::Gemini), None, Some(Shape::Gemini), Some(Shape::Gemini)]);
+        check("cohere", [Some(Shape::Cohere), None, Some(Shape::Cohere), Some(Shape::Cohere)]);
+    }
+
+    #[test]
+    fn what_a_kind_lacks_is_what_its_api_lacks() {
+        let check = |word: &str, lacks: &str| {
+            let kind = adapter_of_kind(word).unwrap().kind();
+            assert_eq!(Supports::ALL.without(kind.supports).to_string(), lacks, "{word}");
+        };
+        check("openai", "top_k, min_p, repetition_penalty, hidden_reasoning, top_a");
+        check("openai-compatible", "hidden_reasoning");
+        check("vllm", "hidden_reasoning, verbosity, top_a");
+        check("llama.cpp", "n, hidden_reasoning, verbosity, top_a");
+        check("ollama", "logprobs, n, logit_bias, hidden_reasoning, parallel_tool_calls, verbosity, top_a");
+        check("gemini", "logit_bias, min_p, repetition_penalty, parallel_tool_calls, verbosity, top_a");
+        check(
+            "anthropic",
+            "logprobs, n, seed, logit_bias, penalties, min_p, repetition_penalty, hidden_reasoning, verbosity, top_a",
+        );
+        check(
+            "cohere",
+            "n, logit_bias, min_p, repetition_penalty, reasoning, hidden_reasoning, media, parallel_tool_calls, verbosity, top_a",
+        );
     }
 
     #[test]

@@ -427,7 +427,7 @@ impl AttemptTrace {
                     let (host, port) = provider.address();
                     span.record("server.address", host);
                     span.record("server.port", port);
-                    (&*upstream.id, provider.adapter.kind())
+                    (&*upstream.id, provider.adapter.kind().word)
                 }
                 Seller::Node(_) => (offer.model.as_str(), "bourse"),
             };

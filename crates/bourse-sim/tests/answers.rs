@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 const MODEL: &str = "sim/words";
-const TALKING: [Shape; 5] = [Shape::Chat, Shape::Messages, Shape::Responses, Shape::Gemini, Shape::Ollama];
+const TALKING: [Shape; 6] =
+    [Shape::Chat, Shape::Messages, Shape::Responses, Shape::Gemini, Shape::Ollama, Shape::Cohere];
 
 fn config(name: &str) -> SellerConfig {
     SellerConfig::new(name, MODEL).with_shapes(Shape::ALL)
@@ -216,7 +217,7 @@ async fn a_refusal_has_the_vendors_form() {
         match shape {
             Shape::Messages => assert_eq!(finish, "refusal"),
             Shape::Gemini => assert_eq!((finish, heard.text.as_str()), ("SAFETY", "")),
-            Shape::Ollama => assert!(!heard.text.is_empty(), "Ollama has no form for it"),
+            Shape::Ollama | Shape::Cohere => assert!(!heard.text.is_empty(), "{shape} has no form for it"),
             _ => assert!(!heard.refusal.is_empty() && heard.text.is_empty(), "{shape} {mode:?} {heard:?}"),
         }
     }
@@ -234,6 +235,7 @@ async fn a_wished_form_is_kept_in_every_shape() {
         Shape::Gemini => json!({"generationConfig": {"responseMimeType": "application/json",
             "responseSchema": schema}}),
         Shape::Ollama => json!({"format": schema}),
+        Shape::Cohere => json!({"response_format": {"type": "json_object", "json_schema": schema}}),
         _ => {
             json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}})
         }
@@ -252,7 +254,7 @@ fn last(seller: &Seller) -> Seen {
 async fn caches_are_told_as_they_are() {
     let law = CacheLaw { ttl: Duration::from_mins(5), tokens_min: 8 };
     let fresh = async || start(SellerConfig { cache: Some(law), ..config("alpha") }).await;
-    for shape in [Shape::Chat, Shape::Responses, Shape::Gemini] {
+    for shape in [Shape::Chat, Shape::Responses, Shape::Gemini, Shape::Cohere] {
         let seller = fresh().await;
         let ask = Ask::new(shape, Mode::Plain, MODEL);
         for cached in [0, 13] {
@@ -330,6 +332,11 @@ async fn models_are_listed_as_each_vendor_does() {
     assert_eq!(get(ModelList::OpenAi, models, &[("x-goog-api-key", "k")]).await, gemini);
     let ollama = get(ModelList::OpenAi, "/api/tags", none).await;
     assert_eq!(ollama["models"][0]["model"], MODEL);
+    let cohere = get(ModelList::OpenAi, "/v1/models?page_size=1000&endpoint=chat", none).await;
+    assert_eq!(
+        (&cohere["models"][0]["name"], &cohere["models"][0]["endpoints"][0]),
+        (&json!(MODEL), &json!("chat"))
+    );
     let chat_only = Seller::start(SellerConfig::new("beta", MODEL)).await.unwrap();
     let tags = call(chat_only.address(), &request("GET", "/api/tags", none, b"")).await.unwrap();
     assert_eq!(tags.status, 404);

@@ -1,12 +1,13 @@
 //! API dialects: what buyers send and providers answer, as bytes and back.
 //!
-//! A dialect reads a request into a [`Job`] that keeps the buyer's bytes and knows where each member
-//! lies, so that a seller of the same dialect gets them unchanged. [`openai`] is the first; a further
-//! dialect is one more module here and produces the same `Job`.
+//! A buyer's request is read into a [`Job`] that keeps its bytes and knows where each member lies, so that a seller of
+//! the same dialect gets them unchanged. [`front`] has the dialects that buyers speak, [`DIALECTS`] those of sellers: a
+//! further one is a module of its own, and here its name and one line of that list.
 
 mod answer;
 mod arguments;
 pub mod chat;
+pub mod cohere;
 pub mod count;
 pub mod fields;
 pub mod front;
@@ -21,6 +22,7 @@ pub mod ollama;
 pub mod openai;
 pub mod passthrough;
 pub mod responses;
+mod tree;
 
 pub(crate) use answer::{AnswerHead, DONE_EVENT, edited_event, finish_of_word, push_end, push_logprobs};
 pub use answer::{
@@ -29,6 +31,7 @@ pub use answer::{
 };
 pub use fields::{Preferences, Routing, SortBy, StreamFailure};
 
+use self::grammar::Dialect;
 use crate::json::{JsonError, Walk};
 use crate::node::Sampling;
 use bourse_types::ModelSlug;
@@ -66,6 +69,46 @@ pub const SESSION_BYTES_MAX: usize = 256;
 
 /// Members beside `messages` or `input` and `tools` that become prompt tokens.
 const PROMPT_MEMBERS: [&str; 5] = ["instructions", "output_config", "output_format", "system", "text"];
+
+/// Every grammar in which sellers are asked to go on with a conversation. Ordinary servers stand for chat; see
+/// [`chat::Chat`] for the others.
+pub const DIALECTS: &[&dyn Dialect] = &[
+    &chat::Chat::Server,
+    &responses::Responses,
+    &messages::Messages,
+    &gemini::Gemini,
+    &ollama::Ollama,
+    &cohere::Cohere,
+];
+
+/// The grammar that one side speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// OpenAI's `chat/completions`.
+    Chat,
+    /// OpenAI's legacy `completions`.
+    Text,
+    /// OpenAI's `responses`.
+    Responses,
+    /// Anthropic's `messages`.
+    Messages,
+    /// Google's `generateContent`.
+    Gemini,
+    /// Ollama's `api/chat`.
+    Ollama,
+    /// Cohere's `v2/chat`.
+    Cohere,
+    /// `embeddings`.
+    Embeddings,
+    /// `rerank`.
+    Rerank,
+    /// `images/generations`.
+    Images,
+    /// `audio/speech`.
+    Speech,
+    /// `audio/transcriptions`.
+    Transcription,
+}
 
 /// Which endpoint was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

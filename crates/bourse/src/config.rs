@@ -9,7 +9,6 @@
 mod byok;
 mod explain;
 mod fields;
-pub mod kinds;
 mod layers;
 mod names;
 mod sellers;

@@ -17,7 +17,7 @@ LOCAL = SOLD["local"]
 # thinking one reasons first.
 SHORT, LONG, DYING, PARALLEL, THINKING = (SOLD[name] for name in ("short", "long", "dying", "parallel", "thinking"))
 # Sellers of these dialects count reasoning, but not apart.
-COUNT_NO_REASONING = {"messages", "ollama"}
+COUNT_NO_REASONING = {"messages", "ollama", "cohere"}
 # A seller of this dialect signs what follows its thoughts, so that the signature is a hidden thought of its own.
 SIGNS_APART = "gemini"
 # A seller of this dialect says what it was asked by itself, as far as it does; others are spoken for.

@@ -35,26 +35,52 @@ struct Dialect {
     shapes: &'static [&'static str],
     /// The seller's name of the model, where the market tells from the name how the model is spoken to.
     model: &'static str,
+    /// What the simulator can do and such a seller's models usually cannot, as a line of its table.
+    more: &'static str,
 }
 
-const DIALECTS: [Dialect; 5] = [
+const DIALECTS: [Dialect; 6] = [
     Dialect {
         name: "chat",
         kind: "openai-compatible",
         base_path: "/v1",
         shapes: &["chat", "completions"],
         model: MODEL,
+        more: "",
     },
-    Dialect { name: "responses", kind: "openai", base_path: "/v1", shapes: &["responses"], model: MODEL },
-    Dialect { name: "messages", kind: "anthropic", base_path: "/v1", shapes: &["messages"], model: MODEL },
+    Dialect {
+        name: "responses",
+        kind: "openai",
+        base_path: "/v1",
+        shapes: &["responses"],
+        model: MODEL,
+        more: "",
+    },
+    Dialect {
+        name: "messages",
+        kind: "anthropic",
+        base_path: "/v1",
+        shapes: &["messages"],
+        model: MODEL,
+        more: "",
+    },
     Dialect {
         name: "gemini",
         kind: "gemini",
         base_path: "/v1beta",
         shapes: &["gemini"],
         model: "gemini-3.8-flash",
+        more: "",
     },
-    Dialect { name: "ollama", kind: "ollama", base_path: "", shapes: &["ollama"], model: MODEL },
+    Dialect { name: "ollama", kind: "ollama", base_path: "", shapes: &["ollama"], model: MODEL, more: "" },
+    Dialect {
+        name: "cohere",
+        kind: "cohere",
+        base_path: "",
+        shapes: &["cohere"],
+        model: MODEL,
+        more: "supports = [\"+media\", \"+reasoning\"]\n",
+    },
 ];
 
 /// A manner of answering.
@@ -128,6 +154,7 @@ impl Sellers {
                     &name,
                     dialect.kind,
                     &format!("{origin}{}", dialect.base_path),
+                    dialect.more,
                     &models,
                 )?;
             }
@@ -142,7 +169,7 @@ impl Sellers {
             sold[name] = json!(slug);
         }
         let base_url = format!("{}/v1", program.ready("/sellers/0/origin")?);
-        push_provider(&mut config, "sim-media", "openai", &base_url, &models)?;
+        push_provider(&mut config, "sim-media", "openai", &base_url, "", &models)?;
         programs.push(program);
         Ok(Self { _programs: programs, config, sold })
     }
@@ -171,12 +198,13 @@ fn push_provider(
     name: &str,
     kind: &str,
     base_url: &str,
+    more: &str,
     models: &[String],
 ) -> Result<()> {
     write!(
         config,
         "[[provider]]\nname = \"{name}\"\nkind = \"{kind}\"\nbase_url = \"{base_url}\"\n\
-         api_key_env = \"{KEY_VARIABLE}\"\n\n{}",
+         api_key_env = \"{KEY_VARIABLE}\"\n{more}\n{}",
         models.concat()
     )?;
     Ok(())

@@ -10,11 +10,16 @@ use super::source::Source;
 use super::{Finding, Tree};
 
 /// Trait and the file it stands in.
-const PLUGS: [(&str, &str); 3] = [
+const PLUGS: [(&str, &str); 4] = [
     ("Engine", "crates/bourse-node/src/engine.rs"),
+    ("Dialect", "crates/bourse-wire/src/dialect/grammar.rs"),
     ("ProviderAdapter", "crates/bourse-gateway/src/adapter.rs"),
     ("Journal", "crates/bourse-ledger/src/journal.rs"),
 ];
+/// Implementations that may be named anywhere: these dialects are what buyers speak, and endpoints carry their names.
+const SPOKEN_BY_BUYERS: [&str; 3] = ["Chat", "Messages", "Responses"];
+/// Imitates other people's servers under the names that they have.
+const SIMULATOR: &str = "crates/bourse-sim/";
 /// Methods of a plug, at most.
 const METHODS_MAX: usize = 5;
 /// Files outside its own that may name an implementation, at most.
@@ -49,6 +54,7 @@ fn leaks(tree: &Tree, plug: &str) -> Vec<Finding> {
         .filter(|(path, _)| !tree.is_test(path))
         .flat_map(|(path, source)| source.impls.iter().map(move |i| (path, i)))
         .filter(|(_, i)| i.of_trait == plug && !i.in_test)
+        .filter(|(_, i)| !SPOKEN_BY_BUYERS.contains(&i.of_type.as_str()))
         .map(|(path, i)| (path, i.of_type.as_str()))
         .collect();
     for (home, name) in implementations {
@@ -56,7 +62,9 @@ fn leaks(tree: &Tree, plug: &str) -> Vec<Finding> {
         let outside: Vec<&str> = tree
             .rust()
             .filter(|(path, _)| *path != home && !path.starts_with(&own_folder))
-            .filter(|(path, _)| !tree.is_test(path) && !path.contains("/examples/"))
+            .filter(|(path, _)| {
+                !tree.is_test(path) && !path.contains("/examples/") && !path.starts_with(SIMULATOR)
+            })
             .filter(|(_, source)| names(source, name))
             .map(|(path, _)| path)
             .collect();

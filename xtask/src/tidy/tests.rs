@@ -13,6 +13,7 @@ fn house() -> (BTreeMap<String, String>, BTreeMap<String, Crate>) {
     let mut files = BTreeMap::new();
     let mut put = |path: &str, text: &str| files.insert(path.to_owned(), text.to_owned());
     put("crates/bourse-node/src/engine.rs", "//! Home.\npub trait Engine { fn run(&self); }\n");
+    put("crates/bourse-wire/src/dialect/grammar.rs", "//! Home.\npub trait Dialect {}\n");
     put("crates/bourse-gateway/src/adapter.rs", "//! Home.\npub trait ProviderAdapter {}\n");
     put(
         "crates/bourse-ledger/src/journal.rs",
@@ -135,6 +136,25 @@ fn a_fourth_file_that_names_a_plug_fails() {
     in_a_test.push(("crates/bourse-exchange/src/tests.rs", user));
     in_a_test.push(("crates/bourse-exchange/tests/it.rs", user));
     assert_eq!(with_files(&in_a_test), NONE);
+}
+
+#[test]
+fn a_dialect_that_only_sellers_speak_is_named_by_its_registry_and_its_adapter() {
+    let dialect = |name: &str| format!("//! D.\npub struct {name};\nimpl Dialect for {name} {{}}\n");
+    let home = |name: &str| format!("crates/bourse-wire/src/dialect/{}.rs", name.to_lowercase());
+    let named = |name: &str| format!("//! N.\npub const N: Shape = Shape::{name};\n");
+    let found = |name: &str, paths: &[&str]| {
+        let (home, dialect, named) = (home(name), dialect(name), named(name));
+        let mut files = vec![(home.as_str(), dialect.as_str())];
+        files.extend(paths.iter().map(|path| (*path, named.as_str())));
+        with_files(&files)
+    };
+    let simulator = ["crates/bourse-sim/src/a.rs", "crates/bourse-sim/src/b.rs"];
+    let house = ["crates/a/src/a.rs", "crates/a/src/b.rs", "crates/a/src/c.rs"];
+    let all = [&simulator[..], &house, &["crates/a/src/d.rs"]].concat();
+    assert_eq!(found("Gemini", &all[..5]), NONE);
+    assert_eq!(found("Gemini", &all), ["crates/bourse-wire/src/dialect/gemini.rs:0 plugs"]);
+    assert_eq!(found("Messages", &all), NONE);
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn body_value(body: &[u8]) -> Value {
 fn body(shape: Shape, model: &str) -> Value {
     let chat = json!([{"role": "user", "content": QUESTION}]);
     match shape {
-        Shape::Chat => json!({"model": model, "messages": chat}),
+        Shape::Chat | Shape::Cohere => json!({"model": model, "messages": chat}),
         Shape::Completions | Shape::Images => json!({"model": model, "prompt": QUESTION}),
         Shape::Messages => json!({"model": model, "max_tokens": 4_096, "messages": chat}),
         Shape::Responses => json!({"model": model, "input": QUESTION, "store": false}),

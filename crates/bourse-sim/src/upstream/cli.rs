@@ -53,7 +53,7 @@ pub struct Args {
     /// Words in an answer that `max_tokens` does not cut.
     #[arg(long, default_value_t = 16)]
     pub words: usize,
-    /// Shape that each of them speaks (repeatable): chat, completions, messages, responses, gemini, ollama,
+    /// Shape that each of them speaks (repeatable): chat, completions, messages, responses, gemini, ollama, cohere,
     /// embeddings, rerank, images, speech or transcriptions. Chat and completions unless told.
     #[arg(long = "shape")]
     pub shapes: Vec<Shape>,
@@ -209,6 +209,7 @@ fn provider_kind(shape: Shape) -> &'static str {
         Shape::Messages => "anthropic",
         Shape::Gemini => "gemini",
         Shape::Ollama => "ollama",
+        Shape::Cohere => "cohere",
         _ => "openai",
     }
 }

@@ -217,6 +217,8 @@ mod tests {
         ask.with(&match shape {
             Shape::Chat | Shape::Ollama => json!({"tools": [{"type": "function",
                 "function": {"name": "f", "parameters": schema}}], "n": 2, "format": schema, "think": true}),
+            Shape::Cohere => json!({"tools": [{"type": "function",
+                "function": {"name": "f", "parameters": schema}}], "k": 5, "thinking": {"type": "disabled"}}),
             Shape::Messages => {
                 json!({"tools": [{"name": "f", "input_schema": schema}], "system": [{"type": "text",
                 "text": "x", "cache_control": {"type": "ephemeral"}}]})
@@ -238,7 +240,7 @@ mod tests {
         let (mut answered, mut refused) = (0, 0);
         for seed in 0..4_000_u64 {
             let mut random = Random::new(seed);
-            let shape = Shape::ALL[(seed % 11) as usize];
+            let shape = Shape::ALL[seed as usize % Shape::ALL.len()];
             let mut body = rich(shape);
             spoil(&mut body, &mut random);
             let http = HttpRequest {

@@ -83,8 +83,10 @@ impl Fault {
             Self::DuplicateToolCallIds => shape.has_tools(),
             // Gemini and Ollama send arguments whole.
             Self::SplitSurrogates => shape.has_tools() && !matches!(shape, Shape::Gemini | Shape::Ollama),
-            // Gemini reports a running count on every chunk, which is its honest way.
-            Self::TwoUsageChunks => is_openai || is_stream && !matches!(shape, Shape::Gemini),
+            // Gemini reports a running count on every chunk, which is its honest way; Cohere with its last event only.
+            Self::TwoUsageChunks => is_openai || is_stream && !matches!(shape, Shape::Gemini | Shape::Cohere),
+            // Cohere's answers name no model.
+            Self::WrongModel => !matches!(shape, Shape::Cohere),
             Self::UsageWithChoices => is_openai,
             // Anthropic tells cached tokens beside the others, Ollama never.
             Self::CachedAbovePrompt => !matches!(shape, Shape::Messages | Shape::Ollama),

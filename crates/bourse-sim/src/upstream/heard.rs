@@ -4,6 +4,7 @@
 //! judging what a market answers in these shapes. Tolerant in what it collects, strict in what it notes:
 //! every departure is a line in [`Heard::violations`]. Unknown fields are no departure.
 
+mod cohere;
 mod messages;
 mod responses;
 
@@ -45,7 +46,7 @@ pub struct Heard {
     pub models: Vec<String>,
     /// Errors in the body.
     pub errors: usize,
-    /// End marks: `[DONE]`, `message_stop`, a terminal event, `done`; a finish reason for Gemini.
+    /// End marks: `[DONE]`, `message_stop`, a terminal event, `done`, `message-end`; a finish reason for Gemini.
     pub ends: usize,
     /// Pieces of text, reasoning or arguments.
     pub pieces: usize,
@@ -142,6 +143,8 @@ impl Heard {
             Shape::Responses => responses::document(self, value),
             Shape::Gemini => self.gemini(value),
             Shape::Ollama => self.ollama(value),
+            Shape::Cohere if value["message"].is_string() => self.errors += 1,
+            Shape::Cohere => cohere::document(self, value),
             _ => self.chat(value, "message"),
         }
     }
@@ -150,6 +153,7 @@ impl Heard {
         match shape {
             Shape::Messages => messages::stream(self, events),
             Shape::Responses => responses::stream(self, events),
+            Shape::Cohere => cohere::stream(self, events),
             _ => {
                 for event in events {
                     if shape != Shape::Gemini || self.finishes.is_empty() {

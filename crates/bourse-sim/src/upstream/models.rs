@@ -1,6 +1,6 @@
 //! Price lists and model lists, as each vendor or engine writes them.
 //!
-//! Sources: OpenAI's, Anthropic's, Google's, Ollama's and OpenRouter's references; vLLM's and llama.cpp's
+//! Sources: OpenAI's, Anthropic's, Google's, Ollama's, Cohere's and OpenRouter's references; vLLM's and llama.cpp's
 //! servers as they answer. A market reads them to learn what a seller has; only OpenRouter's tells prices.
 
 use super::config::{Listing, SellerConfig};
@@ -66,6 +66,7 @@ pub(super) fn answer(http: &HttpRequest, config: &SellerConfig) -> Option<String
             anthropic(config)
         }
         "/v1/models" if speaks(Shape::Gemini) && http.header("x-goog-api-key").is_some() => gemini(config),
+        "/v1/models" if speaks(Shape::Cohere) && http.path.contains("endpoint=chat") => cohere(config),
         "/v1/models" => openai(config),
         "/v1beta/models" if speaks(Shape::Gemini) => gemini(config),
         "/api/tags" if speaks(Shape::Ollama) => ollama(config),
@@ -137,6 +138,14 @@ fn gemini(config: &SellerConfig) -> Value {
             "inputTokenLimit": listing.context_length_tokens, "outputTokenLimit": listing.context_length_tokens,
             "supportedGenerationMethods": ["generateContent", "countTokens"],
         })
+    });
+    json!({"models": models})
+}
+
+fn cohere(config: &SellerConfig) -> Value {
+    let models = all(config, |listing| {
+        json!({"name": listing.id, "endpoints": ["chat"], "finetuned": false, "default_endpoints": [],
+            "context_length": listing.context_length_tokens, "features": ["tools", "json_mode", "json_schema"]})
     });
     json!({"models": models})
 }

@@ -91,7 +91,7 @@ pub(super) fn fields(
             ("anthropic-ratelimit-requests-remaining", admission.left.to_string()),
             ("anthropic-ratelimit-requests-reset", super::time::rfc3339(now + admission.next)),
         ]),
-        Shape::Gemini | Shape::Ollama => {}
+        Shape::Gemini | Shape::Ollama | Shape::Cohere => {}
         _ => out.extend([
             ("x-ratelimit-limit-requests", law.calls_per_s.to_string()),
             ("x-ratelimit-remaining-requests", admission.left.to_string()),

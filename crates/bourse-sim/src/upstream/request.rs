@@ -2,11 +2,12 @@
 //!
 //! Each shape has a reader that holds the call to the vendor's documented grammar and refuses the rest
 //! with 400, because the simulator judges what a market sends. Chat, completions and Ollama ignore unknown
-//! fields as the engines behind them do; Anthropic, Responses and Gemini refuse them as those do. Counts
+//! fields as the engines behind them do; Anthropic, Responses, Gemini and Cohere refuse them as those do. Counts
 //! are bounded so that a test's absurd numbers cannot fill the memory.
 
 mod anthropic;
 mod chat;
+mod cohere;
 pub(super) mod field;
 mod gemini;
 mod media;
@@ -200,6 +201,11 @@ impl CallError {
                     }
                     Flaw::Wrong(should) => format!("Invalid value at '{path}': expected {should}"),
                 },
+                Shape::Cohere => match flaw {
+                    Flaw::Missing => format!("invalid request: '{path}' is required"),
+                    Flaw::Unknown => format!("unknown field: parameter '{path}' is not a valid field"),
+                    Flaw::Wrong(should) => format!("invalid request: '{path}' must be {should}."),
+                },
                 _ => match flaw {
                     Flaw::Missing => format!("Missing required parameter: '{}'.", bracketed(path)),
                     Flaw::Unknown => format!("Unknown parameter: '{}'.", bracketed(path)),
@@ -245,6 +251,7 @@ pub(super) fn read(route: &Route, http: &HttpRequest, config: &SellerConfig) -> 
             Shape::Responses => responses::read(&root, config)?,
             Shape::Gemini => gemini::read(&root, route, http, config)?,
             Shape::Ollama => ollama::read(&root)?,
+            Shape::Cohere => cohere::read(&root)?,
             _ => media::read(route.shape, http, &root)?,
         };
         call.text_seed = digest(format!("{}\u{0}{}", call.prompt.seed_text(), body["seed"]).as_bytes());
@@ -266,6 +273,7 @@ fn no_images(call: &Call) -> CallError {
         Shape::Messages => "messages: image content is not supported by this model.".to_owned(),
         Shape::Gemini => format!("Image input modality is not enabled for models/{}", call.model),
         Shape::Ollama => "this model is missing data required for image input".to_owned(),
+        Shape::Cohere => "invalid request: this model does not support image inputs".to_owned(),
         _ => "Invalid content type. image_url is only supported by certain models.".to_owned(),
     })
 }

@@ -6,6 +6,7 @@
 
 mod anthropic;
 mod chat;
+mod cohere;
 mod gemini;
 mod ollama;
 mod responses;
@@ -135,6 +136,7 @@ pub(super) fn grammar(shape: Shape) -> &'static dyn Grammar {
         Shape::Responses => &responses::Responses,
         Shape::Gemini => &gemini::Gemini,
         Shape::Ollama => &ollama::Ollama,
+        Shape::Cohere => &cohere::Cohere,
         _ => &chat::Chat,
     }
 }

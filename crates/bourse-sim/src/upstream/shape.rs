@@ -23,6 +23,8 @@ pub enum Shape {
     Gemini,
     /// Ollama chat: `POST /api/chat`, streamed as lines of JSON unless told otherwise.
     Ollama,
+    /// Cohere chat: `POST /v2/chat`.
+    Cohere,
     /// OpenAI embeddings: `POST /v1/embeddings`.
     Embeddings,
     /// Documents by relevance: `POST /v1/rerank` (Jina's answer) and `/v2/rerank` (Cohere's).
@@ -57,13 +59,14 @@ pub(super) struct Route {
 
 impl Shape {
     /// Every shape.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Chat,
         Self::Completions,
         Self::Messages,
         Self::Responses,
         Self::Gemini,
         Self::Ollama,
+        Self::Cohere,
         Self::Embeddings,
         Self::Rerank,
         Self::Images,
@@ -80,6 +83,7 @@ impl Shape {
             Self::Responses => "responses",
             Self::Gemini => "gemini",
             Self::Ollama => "ollama",
+            Self::Cohere => "cohere",
             Self::Embeddings => "embeddings",
             Self::Rerank => "rerank",
             Self::Images => "images",
@@ -88,12 +92,12 @@ impl Shape {
         }
     }
 
-    /// The part of its paths that clients are configured with as the base URL; empty for Ollama, whose
-    /// clients add `/api` themselves.
+    /// The part of its paths that clients are configured with as the base URL; empty for Ollama and Cohere, whose
+    /// clients add `/api` and the version themselves.
     pub const fn base_path(self) -> &'static str {
         match self {
             Self::Gemini => "/v1beta",
-            Self::Ollama => "",
+            Self::Ollama | Self::Cohere => "",
             _ => "/v1",
         }
     }
@@ -107,6 +111,7 @@ impl Shape {
             Self::Responses => "/v1/responses".to_owned(),
             Self::Gemini => format!("/v1beta/models/{model}:generateContent"),
             Self::Ollama => "/api/chat".to_owned(),
+            Self::Cohere => "/v2/chat".to_owned(),
             Self::Embeddings => "/v1/embeddings".to_owned(),
             Self::Rerank => "/v1/rerank".to_owned(),
             Self::Images => "/v1/images/generations".to_owned(),
@@ -119,7 +124,13 @@ impl Shape {
     pub const fn streams(self) -> bool {
         matches!(
             self,
-            Self::Chat | Self::Completions | Self::Messages | Self::Responses | Self::Gemini | Self::Ollama
+            Self::Chat
+                | Self::Completions
+                | Self::Messages
+                | Self::Responses
+                | Self::Gemini
+                | Self::Ollama
+                | Self::Cohere
         )
     }
 
@@ -165,6 +176,7 @@ pub(super) fn route(http: &HttpRequest, shapes: &[Shape]) -> Option<Route> {
         }
         "/v1/responses" => plain(Shape::Responses),
         "/api/chat" => plain(Shape::Ollama),
+        "/v2/chat" => plain(Shape::Cohere),
         "/v1/embeddings" => plain(Shape::Embeddings),
         "/v1/rerank" | "/v2/rerank" => plain(Shape::Rerank),
         "/v1/images/generations" => plain(Shape::Images),

@@ -1,8 +1,8 @@
 //! Errors in each vendor's own envelope.
 //!
 //! OpenAI: `{"error": {message, type, param, code}}`. Anthropic: `{"type": "error", "error": {type, message},
-//! request_id}`. Gemini: `{"error": {code, message, status, details}}`. Ollama: `{"error": "text"}`. Cohere's
-//! rerank: `{"message": "text"}`; Jina's: `{"detail": "text"}`, here both in one, since one path serves both.
+//! request_id}`. Gemini: `{"error": {code, message, status, details}}`. Ollama: `{"error": "text"}`. Cohere:
+//! `{"id", "message": "text"}`. Rerank: Cohere's and Jina's `{"detail": "text"}` in one, since one path serves both.
 
 use super::request::CallError;
 use super::shape::Shape;
@@ -130,6 +130,7 @@ impl Trouble {
                 json!({"error": {"code": code, "message": message, "status": status, "details": self.google_details()}})
             }
             Shape::Ollama => json!({"error": message}),
+            Shape::Cohere => json!({"id": "req_sim", "message": message}),
             Shape::Rerank => json!({"message": message, "detail": message}),
             _ => {
                 let word = self.openai_code();
@@ -157,6 +158,7 @@ mod tests {
         check(Shape::Messages, "/type", "error");
         check(Shape::Gemini, "/error/status", "RESOURCE_EXHAUSTED");
         check(Shape::Ollama, "/error", "later");
+        check(Shape::Cohere, "/message", "later");
         let key = Trouble::new(Kind::Unauthorized, "no");
         assert_eq!((key.status(Shape::Gemini), key.status(Shape::Chat)), (400, 401));
         let reason = key.body(Shape::Gemini).pointer("/error/details/0/reason").cloned();

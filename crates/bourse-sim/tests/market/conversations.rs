@@ -1,7 +1,9 @@
 //! Conversations over several turns: signed thoughts go back only to whom they came from, cached prompts are found
 //! again, and bad tool calls cost a seller its place.
 
-use crate::piped::{CHAT, FRONTS, GEMINI, Grammar, MESSAGES, MODEL, Market, OLLAMA, RESPONSES, Stand, Told};
+use crate::piped::{
+    CHAT, COHERE, FRONTS, GEMINI, Grammar, MESSAGES, MODEL, Market, OLLAMA, RESPONSES, Stand, Told,
+};
 use bourse_sim::upstream::{AnswerScript, Ask, BadCall, CacheLaw, Mode, Say, Seen, SellerConfig, Shape};
 use bourse_types::PicoUsdPerToken;
 use http_body_util::BodyExt as _;
@@ -98,10 +100,10 @@ fn bare(signature: &str) -> String {
 #[tokio::test(start_paused = true)]
 async fn signed_thoughts_go_back_only_to_whom_they_came_from() {
     for front in FRONTS {
-        for second in [CHAT, GEMINI, OLLAMA] {
+        for second in [CHAT, GEMINI, OLLAMA, COHERE] {
             check_thoughts(front, MESSAGES, second).await;
         }
-        for second in [CHAT, MESSAGES, OLLAMA] {
+        for second in [CHAT, MESSAGES, OLLAMA, COHERE] {
             check_thoughts(front, GEMINI, second).await;
         }
     }

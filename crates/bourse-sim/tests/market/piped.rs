@@ -43,9 +43,10 @@ pub(crate) const MESSAGES: Grammar = Grammar { kind: "anthropic", shape: Shape::
 
 pub(crate) const GEMINI: Grammar = Grammar { kind: "gemini", shape: Shape::Gemini, is_for_all: true };
 pub(crate) const OLLAMA: Grammar = Grammar { kind: "ollama", shape: Shape::Ollama, is_for_all: true };
+pub(crate) const COHERE: Grammar = Grammar { kind: "cohere", shape: Shape::Cohere, is_for_all: true };
 
 /// Every grammar that sellers speak.
-pub(crate) const GRAMMARS: [Grammar; 5] = [CHAT, RESPONSES, MESSAGES, GEMINI, OLLAMA];
+pub(crate) const GRAMMARS: [Grammar; 6] = [CHAT, RESPONSES, MESSAGES, GEMINI, OLLAMA, COHERE];
 
 impl Grammar {
     /// Whether a buyer of this front reaches a seller in this grammar.

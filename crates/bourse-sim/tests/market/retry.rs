@@ -1,6 +1,8 @@
 //! When to come back: what sellers ask for is kept and told, spent attempts are not repeated, one deadline holds.
 
-use crate::piped::{CHAT, FRONTS, GEMINI, Grammar, MESSAGES, MODEL, Market, OLLAMA, Stand, Told, timeouts};
+use crate::piped::{
+    CHAT, COHERE, FRONTS, GEMINI, Grammar, MESSAGES, MODEL, Market, OLLAMA, Stand, Told, timeouts,
+};
 use crate::soak::EPOCH;
 use bourse_sim::upstream::{Ask, Fault, FaultScript, Mode, SellerConfig, Shape};
 use bourse_wire::receipt::ATTEMPTS_MAX;
@@ -57,7 +59,7 @@ async fn check_rest(front: Shape, grammar: Grammar, fault: Fault) {
 #[tokio::test(start_paused = true)]
 async fn a_seller_that_asks_for_a_pause_gets_it_and_buyers_are_told() {
     for front in FRONTS {
-        for grammar in [CHAT, MESSAGES, GEMINI, OLLAMA] {
+        for grammar in [CHAT, MESSAGES, GEMINI, OLLAMA, COHERE] {
             for fault in [Fault::RateLimitedSeconds, Fault::RateLimitedDate] {
                 check_pause(front, grammar, fault).await;
                 check_rest(front, grammar, fault).await;

@@ -23,10 +23,11 @@ pub(super) use reader::made_id;
 
 use super::answer::push_usage_claimed;
 use super::grammar::{
-    Billed, Call, Dialect, EventReader, EventWriter, Head, Passage, SellerError, Shape, Written,
+    Billed, Call, Dialect, EventReader, EventWriter, Facts, Framing, Head, Passage, SellerError, Shape,
+    Written,
 };
 use super::neutral::{Answer, Request};
-use super::{Api, Job};
+use super::{Api, Job, lists};
 use crate::error::ApiError;
 use crate::node::Prompt;
 
@@ -43,9 +44,19 @@ pub enum Chat {
     Router,
 }
 
+const FACTS: Facts = Facts {
+    shape: Shape::Chat,
+    framing: Framing::Sse,
+    path: |_, _| "/chat/completions".to_owned(),
+    list: lists::OPENAI,
+    count: None,
+    #[cfg(test)]
+    mirror: None,
+};
+
 impl Dialect for Chat {
-    fn shape(&self) -> Shape {
-        Shape::Chat
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn write(&self, request: &Request, call: &Call<'_>) -> Result<Written, ApiError> {

@@ -1,21 +1,17 @@
 //! Counting the tokens of a prompt without answering it.
 //!
-//! Two fronts ask for it: Anthropic's `messages/count_tokens` and OpenAI's `responses/input_tokens`. Two grammars of
-//! sellers have an endpoint of their own for it, Anthropic's and Gemini's; the bodies are those of calls, less what says
+//! Two fronts ask for it: Anthropic's `messages/count_tokens` and OpenAI's `responses/input_tokens`. Sellers of
+//! some grammars have an endpoint of their own for it ([`CountForm`]); the bodies are those of calls, less what says
 //! something about the answer.
 
 use super::grammar::Shape;
 use super::{Api, Job, messages, responses};
 use crate::error::{ApiError, ErrorType};
-use crate::json::{JsonError, Walk, push_string, push_u64};
+use crate::json::{JsonError, Walk, push_u64};
 use bytes::Bytes;
 
 /// Bytes of a conversation, its JSON included, that stand for a token in an estimate: ordinary for English.
 const BYTES_PER_TOKEN_TYPICAL: u64 = 4;
-
-/// What Anthropic's counting takes of a call; anything else is refused there.
-const COUNTED_MEMBERS: [&str; 8] =
-    ["model", "messages", "system", "tools", "tool_choice", "thinking", "cache_control", "output_config"];
 
 /// Reads a request to count.
 pub fn parse(api: Api, body: Bytes) -> Result<Job, ApiError> {
@@ -42,46 +38,34 @@ pub fn estimate(job: &Job) -> u64 {
     job.prompt_bytes().div_ceil(BYTES_PER_TOKEN_TYPICAL).max(1)
 }
 
+/// How the sellers of a grammar count.
+#[derive(Debug, Clone, Copy)]
+pub struct CountForm {
+    /// Where, from the path of a call.
+    pub path: fn(call: &str) -> Option<String>,
+    /// The body that asks for it, from that of a call.
+    pub body: fn(upstream_id: &str, call: &str) -> Option<Vec<u8>>,
+    /// The member of the answer that holds the count.
+    pub member: &'static str,
+}
+
+fn form(shape: Shape) -> Option<&'static CountForm> {
+    shape.dialect()?.facts().count.as_ref()
+}
+
 /// Where sellers of a grammar count, from the path of a call. None where they do not.
 pub fn path(shape: Shape, call: &str) -> Option<String> {
-    match shape {
-        Shape::Messages => Some(format!("{call}/count_tokens")),
-        Shape::Gemini => call.rsplit_once(':').map(|(model, _)| format!("{model}:countTokens")),
-        _ => None,
-    }
+    (form(shape)?.path)(call)
 }
 
 /// The body that asks for a count, from that of a call.
 pub fn body(shape: Shape, upstream_id: &str, call: &[u8]) -> Option<Bytes> {
-    let text = std::str::from_utf8(call).ok()?;
-    let mut out = Vec::with_capacity(call.len() + 64);
-    if shape == Shape::Gemini {
-        out.extend_from_slice(b"{\"generateContentRequest\":{\"model\":");
-        push_string(&mut out, &format!("models/{}", upstream_id.trim_start_matches("models/")));
-        let inner = text.trim_ascii().strip_prefix('{')?;
-        out.extend_from_slice(if inner.trim_start().starts_with('}') { b"" } else { b"," });
-        out.extend_from_slice(inner.as_bytes());
-        out.push(b'}');
-        return Some(Bytes::from(out));
-    }
-    out.push(b'{');
-    Walk::new(text)
-        .members::<JsonError>(|walk, key| {
-            let value = walk.value()?;
-            if COUNTED_MEMBERS.contains(&walk.text(key.clone())) {
-                out.extend_from_slice(if out.len() > 1 { b"," } else { b"" });
-                out.extend_from_slice(walk.text(key.start - 1..value.end).as_bytes());
-            }
-            Ok(())
-        })
-        .ok()?;
-    out.push(b'}');
-    Some(Bytes::from(out))
+    (form(shape)?.body)(upstream_id, std::str::from_utf8(call).ok()?).map(Bytes::from)
 }
 
 /// What a seller counted.
 pub fn read(shape: Shape, answer: &[u8]) -> Option<u64> {
-    let wanted = if shape == Shape::Gemini { "totalTokens" } else { "input_tokens" };
+    let wanted = form(shape)?.member;
     let mut found = None;
     let mut walk = Walk::new(std::str::from_utf8(answer).ok()?);
     walk.members::<JsonError>(|walk, key| {

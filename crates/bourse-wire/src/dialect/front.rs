@@ -5,9 +5,7 @@
 
 use super::grammar::{Billed, Dialect, EventWriter, Head, Passage, Shape};
 use super::neutral::{Answer, Request};
-use super::{
-    Api, Job, PlainView, SellerUsage, chat, gemini, messages, ollama, openai, passthrough, responses,
-};
+use super::{Api, Job, PlainView, SellerUsage, chat, messages, openai, passthrough, responses};
 use crate::error::{ApiError, ErrorType};
 use crate::json::JsonError;
 use bytes::Bytes;
@@ -76,16 +74,10 @@ pub fn push_answer(
     }
 }
 
-/// The grammar that sellers of this shape are spoken to in; for chat that of ordinary servers, see [`chat::Chat`] for
-/// the others. Legacy completions and endpoints that pass through have no neutral form; their errors are those of chat.
+/// The grammar that sellers of this shape are spoken to in. Legacy completions and endpoints that pass through have no
+/// neutral form; their errors are those of chat.
 pub fn dialect(shape: Shape) -> &'static dyn Dialect {
-    match shape {
-        Shape::Responses => &responses::Responses,
-        Shape::Messages => &messages::Messages,
-        Shape::Gemini => &gemini::Gemini,
-        Shape::Ollama => &ollama::Ollama,
-        _ => &chat::Chat::Server,
-    }
+    shape.dialect().unwrap_or(&chat::Chat::Server)
 }
 
 /// The body of an error.

@@ -23,12 +23,13 @@
 
 mod answer;
 mod errors;
+mod models;
 mod reader;
 mod usage;
 mod words;
 mod write;
 
-use super::grammar::{Call, Dialect, EventReader, SellerError, Shape, Written};
+use super::grammar::{Call, Dialect, EventReader, Facts, Framing, SellerError, Shape, Written};
 use super::neutral::{Answer, Request};
 use crate::error::ApiError;
 
@@ -41,9 +42,19 @@ pub const CANDIDATES_MAX: u32 = 8;
 #[derive(Debug, Clone, Copy)]
 pub struct Gemini;
 
+const FACTS: Facts = Facts {
+    shape: Shape::Gemini,
+    framing: Framing::Sse,
+    path: models::path,
+    list: models::LIST,
+    count: Some(models::COUNT),
+    #[cfg(test)]
+    mirror: Some(&tests::MIRROR),
+};
+
 impl Dialect for Gemini {
-    fn shape(&self) -> Shape {
-        Shape::Gemini
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn write(&self, request: &Request, call: &Call<'_>) -> Result<Written, ApiError> {

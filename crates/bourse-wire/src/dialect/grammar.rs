@@ -8,40 +8,17 @@
 //!
 //! Everything here is pure and keeps at most one event; limits of size are those of [`sse`](crate::sse).
 
+pub use super::Shape;
+
+use super::count::CountForm;
+use super::lists::ListForm;
 use super::neutral::{Answer, Notice, Request, StreamEvent};
-use super::{Api, CHOICES_MAX, SellerUsage};
+use super::{Api, CHOICES_MAX, DIALECTS, SellerUsage};
 use crate::error::ApiError;
 use crate::receipt::Finish;
 use crate::sse::Event;
 use bourse_types::{Charge, Usage};
 use bytes::Bytes;
-
-/// The grammar that one side speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Shape {
-    /// OpenAI's `chat/completions`.
-    Chat,
-    /// OpenAI's legacy `completions`.
-    Text,
-    /// OpenAI's `responses`.
-    Responses,
-    /// Anthropic's `messages`.
-    Messages,
-    /// Google's `generateContent`.
-    Gemini,
-    /// Ollama's `api/chat`.
-    Ollama,
-    /// `embeddings`.
-    Embeddings,
-    /// `rerank`.
-    Rerank,
-    /// `images/generations`.
-    Images,
-    /// `audio/speech`.
-    Speech,
-    /// `audio/transcriptions`.
-    Transcription,
-}
 
 /// How the events of a stream are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,8 +31,8 @@ pub enum Framing {
 
 /// A grammar that sellers speak. Implementations hold no state; what a stream needs is in its reader.
 pub trait Dialect: Send + Sync + 'static {
-    /// Which grammar.
-    fn shape(&self) -> Shape;
+    /// What it is like, as data.
+    fn facts(&self) -> &'static Facts;
     /// The body of a call. An error names the field that this grammar cannot say.
     fn write(&self, request: &Request, call: &Call<'_>) -> Result<Written, ApiError>;
     /// A whole answer.
@@ -64,6 +41,24 @@ pub trait Dialect: Send + Sync + 'static {
     fn reader(&self) -> Box<dyn EventReader>;
     /// What an answer with a status other than 2xx says.
     fn read_error(&self, status: u16, body: &[u8]) -> SellerError;
+}
+
+/// What a grammar is like beside its texts. Whoever needs to know asks here and names no grammar.
+#[derive(Debug)]
+pub struct Facts {
+    /// Which grammar.
+    pub shape: Shape,
+    /// How the events of its streams are told apart.
+    pub framing: Framing,
+    /// The path of a call below the base URL, with its leading slash and its query.
+    pub path: fn(upstream_id: &str, stream: bool) -> String,
+    /// How its sellers list their models.
+    pub list: ListForm,
+    /// How they count a prompt; none where they have no endpoint for it.
+    pub count: Option<CountForm>,
+    /// How the laws over all grammars speak and hear it; none where a front does.
+    #[cfg(test)]
+    pub(super) mirror: Option<&'static super::tests::Mirror>,
 }
 
 /// What a call to a seller adds to what the buyer asked for.
@@ -353,9 +348,31 @@ impl SellerError {
 }
 
 impl Shape {
+    /// The grammar in which sellers of this shape are asked; none for legacy completions and for endpoints that pass
+    /// through.
+    pub fn dialect(self) -> Option<&'static dyn Dialect> {
+        DIALECTS.iter().copied().find(|dialect| dialect.facts().shape == self)
+    }
+
     /// How its streams are framed.
     pub fn framing(self) -> Framing {
-        if self == Self::Ollama { Framing::Lines } else { Framing::Sse }
+        self.dialect().map_or(Framing::Sse, |dialect| dialect.facts().framing)
+    }
+
+    /// The path of a call below the base URL, with its leading slash and its query.
+    pub fn path(self, upstream_id: &str, stream: bool) -> String {
+        let path = match self {
+            Self::Embeddings => "/embeddings",
+            Self::Rerank => "/rerank",
+            Self::Images => "/images/generations",
+            Self::Speech => "/audio/speech",
+            Self::Transcription => "/audio/transcriptions",
+            _ => match self.dialect() {
+                Some(dialect) => return (dialect.facts().path)(upstream_id, stream),
+                None => "/completions",
+            },
+        };
+        path.to_owned()
     }
 }
 

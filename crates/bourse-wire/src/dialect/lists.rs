@@ -1,24 +1,20 @@
 //! Model lists: what a seller says that it has.
 //!
-//! Five grammars are read: OpenAI's (with what vLLM, llama.cpp and OpenRouter add to it), Anthropic's, Google's and
-//! Ollama's. Lists are for people, so reading is tolerant: what is not known is left out, and an entry without a usable
-//! name is skipped and counted. Only OpenRouter's list tells prices. A price that cannot be read exactly is no price,
+//! Each dialect says how its sellers list theirs ([`ListForm`]); here is OpenAI's list, with what vLLM, llama.cpp and
+//! OpenRouter add to it. Lists are for people, so reading is tolerant: what is not known is left out, and an entry
+//! without a usable name is skipped and counted. Only OpenRouter's list tells prices. A price that cannot be read exactly is no price,
 //! and where a price depends on the request the dearest counts, because it is what the market pays.
 //!
-//! Sources: the vendors' references of `GET /models` (OpenAI, Anthropic, Google, OpenRouter), of `GET /api/tags`
-//! (Ollama), and the servers' own answers (vLLM's `max_model_len`, llama.cpp's `meta`).
+//! Sources: the vendors' references of `GET /models` (OpenAI, OpenRouter), and the servers' own answers (vLLM's
+//! `max_model_len`, llama.cpp's `meta`).
 
 use super::grammar::Shape;
 use bourse_types::{NAME_BYTES_MAX, NanoUsd, PicoUsdPerToken, PriceSchedule};
-use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Most entries that are read; the rest is left out.
 pub const LISTED_MAX: usize = 4_096;
-/// Beginning of a name in Google's list.
-const GEMINI_PREFIX: &str = "models/";
-
 /// One model of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listed {
@@ -57,31 +53,47 @@ pub enum ListError {
     Json(String),
 }
 
+/// How a grammar lists its models.
+#[derive(Debug, Clone, Copy)]
+pub struct ListForm {
+    /// Where, below the base URL.
+    pub path: &'static str,
+    /// The member that holds the models.
+    pub models: &'static str,
+    /// The member that tells of a further page: `true`, or a text that is not empty.
+    pub more: &'static str,
+    /// Reads one entry; none where it is no model that can be asked.
+    pub entry: fn(&Value) -> Option<Listed>,
+}
+
+/// OpenAI's list, with what others add to it.
+pub(super) const OPENAI: ListForm =
+    ListForm { path: "/models", models: "data", more: "has_more", entry: openai };
+
 /// Where a seller of that grammar lists its models, below its base URL.
 pub fn path(shape: Shape) -> &'static str {
-    match shape {
-        Shape::Messages => "/models?limit=1000",
-        Shape::Gemini => "/models?pageSize=1000",
-        Shape::Ollama => "/api/tags",
-        _ => "/models",
-    }
+    form(shape).path
+}
+
+fn form(shape: Shape) -> &'static ListForm {
+    shape.dialect().map_or(&OPENAI, |dialect| &dialect.facts().list)
 }
 
 /// Reads the list of a seller that is spoken to in that grammar.
 pub fn read(shape: Shape, body: &[u8]) -> Result<ModelList, ListError> {
-    let page: Page = serde_json::from_slice(body).map_err(|error| ListError::Json(error.to_string()))?;
-    let (entries, one): (_, fn(&Value) -> Option<Listed>) = match shape {
-        Shape::Gemini => (page.models, gemini),
-        Shape::Ollama => (page.models, ollama),
-        Shape::Messages => (page.data, anthropic),
-        _ => (page.data, openai),
-    };
+    let form = form(shape);
+    let page: Value = serde_json::from_slice(body).map_err(|error| ListError::Json(error.to_string()))?;
+    let entries = page.get(form.models).and_then(Value::as_array);
     let entries = entries.ok_or_else(|| ListError::Json("it has no array of models".to_owned()))?;
-    let more = page.has_more == Some(true) || page.next_page_token.is_some_and(|token| !token.is_empty());
+    let more = match page.get(form.more) {
+        Some(Value::Bool(more)) => *more,
+        Some(Value::String(token)) => !token.is_empty(),
+        _ => false,
+    };
     let mut list = ModelList { is_partial: more || entries.len() > LISTED_MAX, ..ModelList::default() };
     let mut names = BTreeSet::new();
     for entry in entries.iter().take(LISTED_MAX) {
-        match one(entry).filter(|model| (1..=NAME_BYTES_MAX).contains(&model.id.len())) {
+        match (form.entry)(entry).filter(|model| (1..=NAME_BYTES_MAX).contains(&model.id.len())) {
             Some(model) if names.insert(model.id.clone()) => list.models.push(model),
             _ => list.skipped += 1,
         }
@@ -89,22 +101,13 @@ pub fn read(shape: Shape, body: &[u8]) -> Result<ModelList, ListError> {
     Ok(list)
 }
 
-/// A page in any of the grammars.
-#[derive(Deserialize)]
-struct Page {
-    data: Option<Vec<Value>>,
-    models: Option<Vec<Value>>,
-    has_more: Option<bool>,
-    #[serde(rename = "nextPageToken")]
-    next_page_token: Option<String>,
-}
-
-fn text(value: &Value, pointer: &str) -> Option<String> {
+/// The text at a pointer.
+pub(super) fn text(value: &Value, pointer: &str) -> Option<String> {
     value.pointer(pointer)?.as_str().map(str::to_owned)
 }
 
 /// The first of these that is a whole number above zero.
-fn count(value: &Value, pointers: &[&str]) -> Option<u64> {
+pub(super) fn count(value: &Value, pointers: &[&str]) -> Option<u64> {
     let number = |pointer: &&str| value.pointer(pointer)?.as_u64().filter(|n| *n > 0);
     pointers.iter().find_map(number)
 }
@@ -168,43 +171,6 @@ fn prices(pricing: &Value) -> Option<PriceSchedule> {
         request,
         ..PriceSchedule::per_token(prompt, completion)
     })
-}
-
-fn anthropic(entry: &Value) -> Option<Listed> {
-    Some(Listed {
-        id: text(entry, "/id")?,
-        context_tokens: count(entry, &["/max_input_tokens"]),
-        completion_tokens: count(entry, &["/max_tokens"]),
-        ..Listed::default()
-    })
-}
-
-fn gemini(entry: &Value) -> Option<Listed> {
-    let methods = entry.get("supportedGenerationMethods").and_then(Value::as_array)?;
-    methods.iter().find(|method| *method == "generateContent")?;
-    let name = text(entry, "/name")?;
-    Some(Listed {
-        id: name.strip_prefix(GEMINI_PREFIX).unwrap_or(&name).to_owned(),
-        context_tokens: count(entry, &["/inputTokenLimit"]),
-        completion_tokens: count(entry, &["/outputTokenLimit"]),
-        ..Listed::default()
-    })
-}
-
-fn ollama(entry: &Value) -> Option<Listed> {
-    let level = text(entry, "/details/quantization_level").unwrap_or_default();
-    Some(Listed {
-        id: text(entry, "/model").or_else(|| text(entry, "/name"))?,
-        quantization: quantization(&level),
-        ..Listed::default()
-    })
-}
-
-/// The field's word for a GGUF type such as `Q4_K_M`; none for those that it has no word for.
-fn quantization(level: &str) -> Option<&'static str> {
-    let begins = [("Q4", "int4"), ("IQ4", "int4"), ("Q8", "int8"), ("F16", "fp16")];
-    let more = [("BF16", "bf16"), ("F32", "fp32"), ("MXFP4", "mxfp4")];
-    begins.into_iter().chain(more).find(|(start, _)| level.starts_with(start)).map(|(_, word)| word)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod blocks;
 mod body;
 mod clean;
 mod errors;
+mod models;
 mod parse;
 mod passage;
 mod read;
@@ -39,7 +40,9 @@ pub(super) use parse::{parse, push_thinking};
 pub(super) use read::read;
 pub(super) use usage::{push_usage, read_usage};
 
-use super::grammar::{Call, Dialect, EventReader, EventWriter, Head, Passage, SellerError, Shape, Written};
+use super::grammar::{
+    Call, Dialect, EventReader, EventWriter, Facts, Framing, Head, Passage, SellerError, Shape, Written,
+};
 use super::neutral::{Answer, Request};
 use crate::error::ApiError;
 
@@ -57,9 +60,19 @@ pub const MAX_TOKENS_DEFAULT: u32 = 8_192;
 #[derive(Debug, Clone, Copy)]
 pub struct Messages;
 
+const FACTS: Facts = Facts {
+    shape: Shape::Messages,
+    framing: Framing::Sse,
+    path: |_, _| "/messages".to_owned(),
+    list: models::LIST,
+    count: Some(models::COUNT),
+    #[cfg(test)]
+    mirror: None,
+};
+
 impl Dialect for Messages {
-    fn shape(&self) -> Shape {
-        Shape::Messages
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn write(&self, request: &Request, call: &Call<'_>) -> Result<Written, ApiError> {

@@ -1,6 +1,6 @@
 //! The neutral form: what a conversation says, whatever grammar it was said in.
 //!
-//! Buyers speak three grammars and sellers five. When both sides speak the same one, bytes pass as they
+//! Buyers speak three grammars and sellers some more. When both sides speak the same one, bytes pass as they
 //! came and this module is not used. Otherwise a request is read into a [`Request`] and written in the
 //! seller's grammar, and the answer comes back as [`StreamEvent`]s or an [`Answer`]; so every grammar is
 //! read and written once, not once per pair.

@@ -33,7 +33,10 @@ pub(super) use envelope::{push_usage, read_usage};
 pub(super) use parse::parse;
 pub(super) use read::read;
 
-use super::grammar::{Call, Dialect, EventReader, EventWriter, Head, Passage, SellerError, Shape, Written};
+use super::grammar::{
+    Call, Dialect, EventReader, EventWriter, Facts, Framing, Head, Passage, SellerError, Shape, Written,
+};
+use super::lists;
 use super::neutral::{Answer, Request};
 use crate::error::ApiError;
 
@@ -41,9 +44,19 @@ use crate::error::ApiError;
 #[derive(Debug, Clone, Copy)]
 pub struct Responses;
 
+const FACTS: Facts = Facts {
+    shape: Shape::Responses,
+    framing: Framing::Sse,
+    path: |_, _| "/responses".to_owned(),
+    list: lists::OPENAI,
+    count: None,
+    #[cfg(test)]
+    mirror: None,
+};
+
 impl Dialect for Responses {
-    fn shape(&self) -> Shape {
-        Shape::Responses
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn write(&self, request: &Request, call: &Call<'_>) -> Result<Written, ApiError> {

@@ -1,8 +1,8 @@
 //! Every value with its origin, unit and meaning: what `bourse config explain` prints.
 
 use super::fields::{FIELDS, TABLE_FIELDS};
-use super::kinds;
 use super::layers::Loaded;
+use bourse_gateway::adapter::adapter_of_kind;
 use figment::value::Value;
 
 /// One line of the explanation.
@@ -98,9 +98,10 @@ fn table_line(path: String, below: &str, value: String, origin: String) -> Expla
 /// What a provider's kind usually does, where the provider and its models say nothing.
 fn usual(at: &str, provider: &Value, lines: &mut Vec<Explained>) {
     let said = |table: &Value, name: &str| table.find_ref(name).is_some();
-    let Some(kind) = provider.find_ref("kind").and_then(Value::as_str).and_then(kinds::of_word) else {
+    let Some(adapter) = provider.find_ref("kind").and_then(Value::as_str).and_then(adapter_of_kind) else {
         return;
     };
+    let kind = adapter.kind();
     let mut tell = |path: String, below: &str, value: String| {
         lines.push(table_line(path, below, value, format!("kind {}", kind.word)));
     };

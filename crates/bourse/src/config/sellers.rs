@@ -2,7 +2,7 @@
 //!
 //! A provider tells where an API is and how it is spoken to; each of its models is one offer. What is true of all
 //! its models (region, promises about data) stands at the provider and may be overruled at a model. What is left out
-//! is what the provider's kind usually does; see [`kinds`](super::kinds).
+//! is what the provider's kind usually does; see [`Kind`](bourse_gateway::adapter::Kind).
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

@@ -1,9 +1,8 @@
 //! From `[[provider]]` to offers: names, prices, promises and capabilities, each parsed once.
 
 use super::{WiringError, key, word};
-use crate::config::kinds::{self, Kind};
 use crate::config::{self, Environment, ProviderModelSection, ProviderSection};
-use bourse_gateway::adapter::adapter_of_kind;
+use bourse_gateway::adapter::{ProviderAdapter, adapter_of_kind, kinds};
 use bourse_gateway::{FollowedList, LIST_EVERY_DEFAULT, LiveRule, Pattern, ProviderConfig, ProviderModel};
 use bourse_market::{DataPolicy, Operations, Quantization, ServiceTier, Supports, Unit};
 use bourse_types::{ModelSlug, NanoUsd, PicoUsdPerToken, PicoUsdPerUnit, PriceSchedule, SellerName};
@@ -29,13 +28,12 @@ pub(super) fn provider(
     let place = format!("provider `{}`", section.name);
     let name = SellerName::parse(&section.name)
         .map_err(|source| WiringError::Name { field: format!("provider name `{}`", section.name), source })?;
-    let kind = kinds::of_word(&section.kind).filter(|kind| adapter_of_kind(kind.word).is_some());
-    let kind = kind.ok_or_else(|| WiringError::Kind {
+    let adapter = adapter_of_kind(&section.kind).ok_or_else(|| WiringError::Kind {
         provider: section.name.clone(),
         kind: section.kind.clone(),
-        known: kinds::KINDS.map(|kind| kind.word).join(", "),
+        known: kinds().map(|kind| kind.word).collect::<Vec<_>>().join(", "),
     })?;
-    let base_url = section.base_url.clone().or_else(|| kind.base_url.map(str::to_owned));
+    let base_url = section.base_url.clone().or_else(|| adapter.kind().base_url.map(str::to_owned));
     let base_url =
         base_url.ok_or_else(|| WiringError::Missing { field: format!("{place}: base_url"), when: "" })?;
     let secret =
@@ -44,7 +42,7 @@ pub(super) fn provider(
         let (value, max) = (section.model.len() as u64, MODELS_MAX as u64);
         return Err(WiringError::TooLarge { field: "the number of models of one provider", value, max });
     }
-    let house = House { name: &name, kind, section, place: &place };
+    let house = House { name: &name, adapter, section, place: &place };
     let mut offers = BTreeSet::new();
     let mut models = Vec::with_capacity(section.model.len());
     let mut rules = Vec::new();
@@ -83,7 +81,7 @@ pub(super) fn provider(
 /// A provider while its models are read.
 struct House<'a> {
     name: &'a SellerName,
-    kind: &'static Kind,
+    adapter: &'static dyn ProviderAdapter,
     section: &'a ProviderSection,
     place: &'a str,
 }
@@ -162,7 +160,8 @@ impl House<'_> {
             region: region.map(|region| Arc::from(region.as_str())),
             operations,
             tier,
-            tier_word: Some(tier.as_str()).filter(|_| self.kind.takes_tier && tier != ServiceTier::Default),
+            tier_word: Some(tier.as_str())
+                .filter(|_| self.adapter.kind().takes_tier && tier != ServiceTier::Default),
             data: self.data(&place, section)?,
             unit,
             is_distillable: section.is_distillable.unwrap_or(false),
@@ -187,14 +186,14 @@ impl House<'_> {
     }
 
     fn operations(&self, place: &str, words: Option<&[String]>) -> Result<Operations, WiringError> {
-        let Some(words) = words else { return Ok(self.kind.operations) };
+        let Some(words) = words else { return Ok(self.adapter.kind().operations) };
         let all: Vec<Operations> = Operations::ALL.members().collect();
         let mut set = Operations::NONE;
         for text in words {
             let one = word(place, "operations", text, &all, |one| one.names().next().unwrap_or_default())?;
-            let speaks = adapter_of_kind(self.kind.word).is_some_and(|kind| kind.shape(api(one)).is_some());
+            let speaks = self.adapter.shape(api(one)).is_some();
             if !speaks {
-                let (provider, kind) = (self.name.as_str().to_owned(), self.kind.word);
+                let (provider, kind) = (self.name.as_str().to_owned(), self.adapter.kind().word);
                 return Err(WiringError::Unspoken { provider, kind, operation: text.clone() });
             }
             set = set.with(one);
@@ -208,8 +207,8 @@ impl House<'_> {
     /// The model's own list, else the provider's, else what the kind usually can.
     fn supports(&self, place: &str, words: Option<&[String]>) -> Result<Supports, WiringError> {
         let house = match &self.section.supports {
-            Some(words) => changed(self.place, self.kind.supports, words)?,
-            None => self.kind.supports,
+            Some(words) => changed(self.place, self.adapter.kind().supports, words)?,
+            None => self.adapter.kind().supports,
         };
         words.map_or(Ok(house), |words| changed(place, house, words))
     }

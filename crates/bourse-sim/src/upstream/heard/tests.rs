@@ -38,6 +38,21 @@ fn responses() -> Vec<Value> {
     list.into_iter().collect()
 }
 
+fn cohere() -> Vec<Value> {
+    let content = |text: &str| json!({"message": {"content": {"text": text}}});
+    let calls = |more: Value| json!({"message": {"tool_calls": more}});
+    let opening = json!({"id": "c1", "type": "function", "function": {"name": "f", "arguments": ""}});
+    vec![
+        json!({"type": "message-start", "delta": {"message": {"role": "assistant"}}}),
+        json!({"type": "content-start", "index": 0, "delta": content("")}),
+        json!({"type": "content-delta", "index": 0, "delta": content("fair")}),
+        json!({"type": "content-end", "index": 0}),
+        json!({"type": "tool-call-start", "index": 0, "delta": calls(opening)}),
+        json!({"type": "tool-call-end", "index": 0}),
+        json!({"type": "message-end", "delta": {"finish_reason": "TOOL_CALL"}}),
+    ]
+}
+
 fn numbered(mut list: Vec<Value>) -> Vec<Value> {
     for (number, value) in list.iter_mut().enumerate() {
         value["sequence_number"] = json!(number);
@@ -46,7 +61,11 @@ fn numbered(mut list: Vec<Value>) -> Vec<Value> {
 }
 
 fn check(shape: Shape, change: impl FnOnce(&mut Vec<Value>), notes: &str) {
-    let mut list = if shape == Shape::Messages { message() } else { responses() };
+    let mut list = match shape {
+        Shape::Messages => message(),
+        Shape::Cohere => cohere(),
+        _ => responses(),
+    };
     change(&mut list);
     let list = if shape == Shape::Responses { numbered(list) } else { list };
     let heard = Heard::read(shape, Mode::Stream, &events(&list));
@@ -57,7 +76,9 @@ fn check(shape: Shape, change: impl FnOnce(&mut Vec<Value>), notes: &str) {
 
 #[test]
 fn streams_in_good_order_are_whole() {
-    for (shape, list) in [(Shape::Messages, message()), (Shape::Responses, numbered(responses()))] {
+    let all =
+        [(Shape::Messages, message()), (Shape::Cohere, cohere()), (Shape::Responses, numbered(responses()))];
+    for (shape, list) in all {
         let heard = Heard::read(shape, Mode::Stream, &events(&list));
         assert!(heard.is_whole(Mode::Stream), "{shape}: {heard:?}");
         assert_eq!((heard.text.as_str(), heard.pieces), ("fair", 1));
@@ -76,6 +97,23 @@ fn departures_of_messages_are_noted() {
     departs(|list| drop(list.remove(3)), "message_delta while a block is open");
     departs(|list| list.push(json!({"type": "ping"})), "something follows the end");
     departs(|list| list[4]["type"] = json!("message_change"), "unknown event message_change");
+}
+
+#[test]
+fn departures_of_cohere_are_noted() {
+    let departs = |change: fn(&mut Vec<Value>), notes| check(Shape::Cohere, change, notes);
+    departs(|list| drop(list.remove(0)), "comes before message-start");
+    departs(|list| drop(list.remove(1)), "content-delta of something that is not open");
+    departs(|list| list[2]["index"] = json!(1), "content-delta of something that is not open");
+    departs(|list| drop(list.remove(3)), "tool-call-start while something is open");
+    departs(|list| list[5]["index"] = json!(1), "tool-call-end of something that is not open");
+    departs(|list| drop(list.remove(5)), "message-end while something is open");
+    departs(|list| list[4]["delta"]["message"]["tool_calls"]["type"] = json!("x"), "no function");
+    departs(|list| list.push(list[1].clone()), "something follows the end");
+    departs(|list| list[6]["type"] = json!("stream-end"), "unknown event stream-end");
+    let early = "event: message-start\ndata: {\"type\": \"message-start\"}\n\ndata: [DONE]\n\n";
+    let heard = Heard::read(Shape::Cohere, Mode::Stream, &response(early.to_owned()));
+    assert_eq!(heard.violations, ["cohere: [DONE] comes before message-end"]);
 }
 
 #[test]

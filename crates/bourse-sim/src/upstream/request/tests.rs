@@ -66,6 +66,7 @@ fn the_same_conversation_costs_the_same_in_every_shape_and_gets_the_same_words()
     let bodies = [
         (Shape::Chat, json!({"model": "m", "messages": chat})),
         (Shape::Ollama, json!({"model": "m", "messages": chat})),
+        (Shape::Cohere, json!({"model": "m", "messages": chat})),
         (
             Shape::Messages,
             json!({"model": "m", "max_tokens": 99, "system": "be brief",
@@ -275,6 +276,41 @@ fn ollama_is_held_to_its_types_and_streams_unless_told() {
     let told = with(base.clone(), &json!({"stream": false, "think": "low", "options": {"num_predict": -1}}));
     let told = read_body(Shape::Ollama, &told).unwrap();
     assert_eq!((told.stream, told.thinking, told.max_tokens), (false, Thinking::Shown, None));
+}
+
+#[test]
+fn cohere_is_held_to_its_grammar() {
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
+    let base = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+    let refuses = |more: Value, says: &str| check(Shape::Cohere, &base, &more, says);
+    let user = json!({"role": "user", "content": [{"type": "text", "text": "hi"}]});
+    let call = json!({"role": "assistant", "tool_plan": "I look", "tool_calls": [{"id": "c1", "type": "function",
+        "function": {"name": "f", "arguments": "{}"}}]});
+    let result = json!({"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "21"}]});
+    refuses(json!({"model": null}), "'model' is required");
+    refuses(json!({"n": 2}), "parameter 'n' is not a valid field");
+    refuses(json!({"messages": []}), "at least one message");
+    refuses(json!({"messages": [user, {"role": "system", "content": "x"}]}), "must be the first");
+    refuses(json!({"messages": [{"role": "user", "content": ""}]}), "must not be empty");
+    refuses(json!({"messages": [{"role": "assistant"}]}), "must not be empty");
+    refuses(json!({"messages": [{"role": "user", "content": [{"type": "thinking"}]}]}), "'image_url'");
+    refuses(json!({"messages": [user, result]}), "tool call id not found");
+    refuses(json!({"messages": [user, call, call]}), "duplicate tool ids");
+    refuses(json!({"tool_choice": "REQUIRED"}), "needs tools");
+    refuses(json!({"tools": tools, "tool_choice": "auto"}), "REQUIRED or NONE");
+    refuses(json!({"tools": [{"type": "function", "function": {"name": "f"}}]}), "parameters");
+    refuses(json!({"tools": tools, "response_format": {"type": "json_object"}}), "not supported with tools");
+    refuses(json!({"temperature": 1.5}), "'temperature' must be a number from 0 to 1");
+    refuses(json!({"p": 1.0}), "'p'");
+    refuses(json!({"k": 501}), "'k'");
+    refuses(json!({"seed": -1}), "'seed'");
+    refuses(json!({"frequency_penalty": 0.5, "presence_penalty": 0.5}), "cannot specify both");
+    refuses(json!({"stop_sequences": ["a", "b", "c", "d", "e", "f"]}), "at most 5");
+    refuses(json!({"thinking": {"type": "enabled", "token_budget": 0}}), "token_budget");
+    let read = |more: Value| read_body(Shape::Cohere, &with(base.clone(), &more)).unwrap();
+    assert!(read(json!({"messages": [user, call, result]})).has_tool_result);
+    assert_eq!(read(json!({})).thinking, Thinking::Shown);
+    assert_eq!(read(json!({"thinking": {"type": "disabled"}})).thinking, Thinking::Off);
 }
 
 #[test]

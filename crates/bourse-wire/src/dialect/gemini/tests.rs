@@ -1,7 +1,10 @@
 //! Golden texts and laws of the grammar. What several tests need stands here.
 
 mod answers;
+mod mirror;
 mod requests;
+
+pub(super) use mirror::MIRROR;
 
 use super::*;
 use crate::dialect::grammar::{SellerErrorKind, StreamNews};

@@ -1,6 +1,7 @@
 //! Lists as the vendors' references and the servers show them.
 
 use super::*;
+use crate::dialect::DIALECTS;
 use proptest::prelude::*;
 
 fn price(text: &str) -> PicoUsdPerToken {
@@ -167,8 +168,8 @@ fn a_list_is_bounded_and_names_each_model_once() {
 proptest! {
     #[test]
     fn foreign_bytes_are_no_panic(body in r#"\{"(data|models)":[\[\]{}":,a-z0-9.-]{0,80}\}"#) {
-        for shape in [Shape::Chat, Shape::Messages, Shape::Gemini, Shape::Ollama] {
-            let _ = read(shape, body.as_bytes());
+        for dialect in DIALECTS {
+            let _ = read(dialect.facts().shape, body.as_bytes());
         }
     }
 }

@@ -6,129 +6,36 @@
 mod messages;
 
 use crate::dialect::grammar::{Call, Written};
-use crate::dialect::neutral::{Effort, RawJson, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
+use crate::dialect::neutral::{Effort, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
 use crate::dialect::notes::Notes;
+use crate::dialect::tree::Tree;
 use crate::error::ApiError;
-use messages::MessageOut;
-use serde::Serialize;
-
-#[derive(Serialize)]
-struct Body<'a> {
-    model: &'a str,
-    messages: Vec<MessageOut<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<ToolOut<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    format: Option<FormatOut<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    think: Option<ThinkOut>,
-    #[serde(skip_serializing_if = "Options::is_empty")]
-    options: Options<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logprobs: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    top_logprobs: Option<u8>,
-    /// Absence means true here.
-    stream: bool,
-    truncate: bool,
-    shift: bool,
-}
-
-#[derive(Serialize)]
-struct ToolOut<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    function: FunctionOut<'a>,
-}
-
-#[derive(Serialize)]
-struct FunctionOut<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'a str>,
-    parameters: Parameters<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Parameters<'a> {
-    Given(&'a RawJson),
-    /// Of a tool without arguments; servers want the members all the same.
-    Empty {
-        #[serde(rename = "type")]
-        kind: &'static str,
-        properties: NoProperties,
-    },
-}
-
-#[derive(Serialize)]
-struct NoProperties {}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum FormatOut<'a> {
-    Json(&'static str),
-    Schema(&'a RawJson),
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum ThinkOut {
-    Whether(bool),
-    Word(&'static str),
-}
-
-#[derive(Serialize, Default, PartialEq)]
-struct Options<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    top_p: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    top_k: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    min_p: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    num_predict: Option<u32>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    stop: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    repeat_penalty: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    presence_penalty: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    frequency_penalty: Option<f64>,
-}
-
-impl Options<'_> {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
 
 /// The body of a call. An error names the field that this grammar cannot say.
 pub(super) fn write(request: &Request, call: &Call<'_>) -> Result<Written, ApiError> {
     refuse(request)?;
     let mut notes = Notes::default();
-    let body = Body {
-        model: call.upstream_id,
-        messages: messages::messages(&request.messages, &mut notes)?,
-        tools: tools(request),
-        format: match &request.response_format {
-            ResponseFormat::Text => None,
-            ResponseFormat::JsonObject => Some(FormatOut::Json("json")),
-            ResponseFormat::JsonSchema { schema, .. } => Some(FormatOut::Schema(schema)),
-        },
-        think: think(request, call.upstream_id, &mut notes),
-        options: options(request, call),
-        logprobs: request.logprobs.map(|_| true),
-        top_logprobs: request.logprobs.filter(|n| *n > 0),
-        stream: call.stream,
-        truncate: false,
-        shift: false,
-    };
+    let body = Tree::object([
+        ("model", call.upstream_id.into()),
+        ("messages", Tree::List(messages::messages(&request.messages, &mut notes)?)),
+        ("tools", tools(request)),
+        (
+            "format",
+            match &request.response_format {
+                ResponseFormat::Text => Tree::Absent,
+                ResponseFormat::JsonObject => "json".into(),
+                ResponseFormat::JsonSchema { schema, .. } => schema.into(),
+            },
+        ),
+        ("think", think(request, call.upstream_id, &mut notes)),
+        ("options", options(request, call)),
+        ("logprobs", request.logprobs.map(|_| true).into()),
+        ("top_logprobs", request.logprobs.filter(|n| *n > 0).into()),
+        // Absence means true here.
+        ("stream", call.stream.into()),
+        ("truncate", false.into()),
+        ("shift", false.into()),
+    ]);
     note_unsaid(request, &mut notes);
     Ok(notes.written(&body))
 }
@@ -153,35 +60,36 @@ fn refuse(request: &Request) -> Result<(), ApiError> {
 }
 
 /// A model that must not call a tool is told of none.
-fn tools(request: &Request) -> Vec<ToolOut<'_>> {
-    if request.tool_choice == Some(ToolChoice::None) {
-        return Vec::new();
-    }
-    request.tools.iter().map(|tool| ToolOut { kind: "function", function: function(tool) }).collect()
+fn tools(request: &Request) -> Tree<'_> {
+    let is_told = request.tool_choice != Some(ToolChoice::None);
+    Tree::list(request.tools.iter().filter(|_| is_told).map(function))
 }
 
-fn function(tool: &Tool) -> FunctionOut<'_> {
-    let none = Parameters::Empty { kind: "object", properties: NoProperties {} };
-    FunctionOut {
-        name: &tool.name,
-        description: tool.description.as_deref(),
-        parameters: tool.parameters.as_ref().map_or(none, Parameters::Given),
-    }
+fn function(tool: &Tool) -> Tree<'_> {
+    // Servers want the members all the same.
+    let nothing = || Tree::object([("type", "object".into()), ("properties", Tree::object([]))]);
+    let function = Tree::object([
+        ("name", (&tool.name).into()),
+        ("description", tool.description.as_ref().into()),
+        ("parameters", tool.parameters.as_ref().map_or_else(nothing, Tree::from)),
+    ]);
+    Tree::object([("type", "function".into()), ("function", function)])
 }
 
-fn options<'a>(request: &'a Request, call: &Call<'_>) -> Options<'a> {
-    Options {
-        temperature: request.temperature,
-        top_p: request.top_p,
-        top_k: request.top_k,
-        min_p: request.min_p,
-        seed: request.seed,
-        num_predict: call.max_tokens(request),
-        stop: &request.stop,
-        repeat_penalty: request.repetition_penalty,
-        presence_penalty: request.presence_penalty,
-        frequency_penalty: request.frequency_penalty,
-    }
+fn options<'a>(request: &'a Request, call: &Call<'_>) -> Tree<'a> {
+    Tree::object([
+        ("temperature", request.temperature.into()),
+        ("top_p", request.top_p.into()),
+        ("top_k", request.top_k.into()),
+        ("min_p", request.min_p.into()),
+        ("seed", request.seed.into()),
+        ("num_predict", call.max_tokens(request).into()),
+        ("stop", Tree::list(&request.stop)),
+        ("repeat_penalty", request.repetition_penalty.into()),
+        ("presence_penalty", request.presence_penalty.into()),
+        ("frequency_penalty", request.frequency_penalty.into()),
+    ])
+    .unless_empty()
 }
 
 /// The one family whose models take a word for how much to think, and cannot be told not to. All others take yes or
@@ -190,10 +98,11 @@ const THINKS_BY_WORDS: &str = "gpt-oss";
 /// Tokens of an answer, where a budget of thinking must become a word and no limit is known.
 const ANSWER_TOKENS_ASSUMED: u32 = 32_000;
 
-fn think(request: &Request, upstream_id: &str, notes: &mut Notes) -> Option<ThinkOut> {
-    let Reasoning { enabled, effort, max_tokens, exclude, .. } = request.reasoning.clone()?;
+fn think(request: &Request, upstream_id: &str, notes: &mut Notes) -> Tree<'static> {
+    let Some(wish) = &request.reasoning else { return Tree::Absent };
+    let Reasoning { enabled, effort, max_tokens, exclude, .. } = *wish;
     if enabled.is_none() && effort.is_none() && max_tokens.is_none() {
-        return None;
+        return Tree::Absent;
     }
     if exclude {
         notes.add("reasoning.exclude", "the seller shows what it thinks");
@@ -204,11 +113,11 @@ fn think(request: &Request, upstream_id: &str, notes: &mut Notes) -> Option<Thin
         if !is_off && (effort.is_some() || max_tokens.is_some()) {
             notes.add("reasoning", "the seller knows only whether to think, not how much");
         }
-        return Some(ThinkOut::Whether(!is_off));
+        return (!is_off).into();
     }
     if is_off {
         notes.add("reasoning", "cannot be switched off on this model, the least was asked for");
-        return Some(ThinkOut::Word("low"));
+        return "low".into();
     }
     let of_budget = |tokens: u32| {
         Effort::of_budget(tokens, request.max_tokens.unwrap_or(ANSWER_TOKENS_ASSUMED).max(tokens))
@@ -216,12 +125,12 @@ fn think(request: &Request, upstream_id: &str, notes: &mut Notes) -> Option<Thin
     if max_tokens.is_some() {
         notes.add("reasoning.max_tokens", "this seller knows only words for it, the nearest was sent");
     }
-    Some(match max_tokens.map(of_budget).or(effort) {
-        None => ThinkOut::Whether(true),
-        Some(Effort::None | Effort::Minimal | Effort::Low) => ThinkOut::Word("low"),
-        Some(Effort::Medium) => ThinkOut::Word("medium"),
-        Some(Effort::High | Effort::XHigh | Effort::Max) => ThinkOut::Word("high"),
-    })
+    match max_tokens.map(of_budget).or(effort) {
+        None => true.into(),
+        Some(Effort::None | Effort::Minimal | Effort::Low) => "low".into(),
+        Some(Effort::Medium) => "medium".into(),
+        Some(Effort::High | Effort::XHigh | Effort::Max) => "high".into(),
+    }
 }
 
 /// Tells of wishes that this grammar has no word for.

@@ -8,7 +8,7 @@ use crate::receipt::Finish;
 use crate::sse::{Event, Scanner};
 use bytes::Bytes;
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::borrow::Cow;
 
 type Events = Vec<StreamEvent<'static>>;
@@ -16,17 +16,17 @@ type Events = Vec<StreamEvent<'static>>;
 /// What a grammar cannot say of an answer.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent loss")]
-pub(super) struct Lost {
+pub(in crate::dialect) struct Lost {
     /// Ids of signed thoughts.
-    ids: bool,
+    pub(in crate::dialect) ids: bool,
     /// Whether thoughts are a summary.
-    summaries: bool,
+    pub(in crate::dialect) summaries: bool,
     /// Whether a signature is the thoughts themselves.
-    encryption: bool,
+    pub(in crate::dialect) encryption: bool,
     /// Choices but the first.
-    choices: bool,
+    pub(in crate::dialect) choices: bool,
     /// That a filter ended it.
-    filter: bool,
+    pub(in crate::dialect) filter: bool,
 }
 
 impl Lost {
@@ -35,13 +35,13 @@ impl Lost {
         match shape {
             Shape::Responses => Self { ids: true, choices: true, ..nothing },
             Shape::Messages => Self { filter: false, ..Self::all() },
-            Shape::Gemini => Self { ids: true, summaries: true, encryption: true, ..nothing },
-            Shape::Ollama => Self::all(),
-            _ => nothing,
+            Shape::Chat => nothing,
+            shape => Mirror::of(shape).lost,
         }
     }
 
-    fn all() -> Self {
+    /// Of a grammar that has neither signed thoughts nor choices.
+    pub(in crate::dialect) const fn all() -> Self {
         Self { ids: true, summaries: true, encryption: true, choices: true, filter: true }
     }
 
@@ -99,17 +99,13 @@ impl Lost {
 
 /// Whose signatures a seller of this grammar makes.
 fn signs(shape: Shape, origin: Origin) -> bool {
-    match shape {
-        Shape::Gemini => origin == Origin::Google,
-        Shape::Ollama => false,
-        _ => true,
-    }
+    front_of(shape).is_some() || (Mirror::of(shape).signs)(origin)
 }
 
 /// The payloads by which a seller says these events.
 fn spoken(shape: Shape, events: &[StreamEvent<'static>]) -> Vec<String> {
     let Some(api) = front_of(shape) else {
-        let say = if shape == Shape::Gemini { google } else { ollama };
+        let say = Mirror::of(shape).say;
         return events.iter().filter_map(|event| say(event, events)).map(|value| value.to_string()).collect();
     };
     let (mut writer, mut out) = (front::writer(api, &head()), Vec::new());
@@ -120,8 +116,8 @@ fn spoken(shape: Shape, events: &[StreamEvent<'static>]) -> Vec<String> {
     scanned(Framing::Sse, &out).iter().filter_map(|event| event.text().map(Cow::into_owned)).collect()
 }
 
-/// All arguments of a call: these two grammars say them at once.
-fn arguments(of: u32, call: u32, events: &[StreamEvent<'_>]) -> Value {
+/// All arguments of a call, for grammars that say them at once.
+pub(in crate::dialect) fn arguments(of: u32, call: u32, events: &[StreamEvent<'_>]) -> Value {
     let pieces = events.iter().filter_map(|event| match event {
         StreamEvent::ToolArguments { choice, call: n, json } if (*choice, *n) == (of, call) => {
             Some(json.as_ref())
@@ -129,50 +125,6 @@ fn arguments(of: u32, call: u32, events: &[StreamEvent<'_>]) -> Value {
         _ => None,
     });
     serde_json::from_str(&pieces.collect::<String>()).unwrap()
-}
-
-fn google(event: &StreamEvent<'_>, events: &[StreamEvent<'_>]) -> Option<Value> {
-    let part = match event {
-        StreamEvent::Text { text, .. } => json!({ "text": text }),
-        StreamEvent::Reasoning { text, .. } => json!({ "text": text, "thought": true }),
-        StreamEvent::Signed { signed, .. } => json!({ "text": "", "thoughtSignature": signed.data }),
-        StreamEvent::ToolCall { choice, call, id, name } => {
-            json!({ "functionCall": { "id": id, "name": name, "args": arguments(*choice, *call, events) } })
-        }
-        StreamEvent::Finish { choice, finish, .. } => {
-            let word = match finish {
-                Finish::Length => "MAX_TOKENS",
-                Finish::ContentFilter => "SAFETY",
-                _ => "STOP",
-            };
-            let usage =
-                json!({ "promptTokenCount": 3, "cachedContentTokenCount": 1, "candidatesTokenCount": 2 });
-            return Some(
-                json!({ "candidates": [{ "index": choice, "finishReason": word }], "usageMetadata": usage }),
-            );
-        }
-        StreamEvent::ToolArguments { .. } | StreamEvent::Refusal { .. } => return None,
-    };
-    Some(json!({ "candidates": [{ "index": choice_of(event), "content": { "parts": [part] } }] }))
-}
-
-fn ollama(event: &StreamEvent<'_>, events: &[StreamEvent<'_>]) -> Option<Value> {
-    let message = match event {
-        StreamEvent::Text { text, .. } => json!({ "content": text }),
-        StreamEvent::Reasoning { text, .. } => json!({ "content": "", "thinking": text }),
-        StreamEvent::ToolCall { choice, call, id, name } => {
-            let function = json!({ "name": name, "arguments": arguments(*choice, *call, events) });
-            json!({ "content": "", "tool_calls": [{ "id": id, "function": function }] })
-        }
-        StreamEvent::Finish { finish, .. } => {
-            let word = if *finish == Finish::Length { "length" } else { "stop" };
-            return Some(
-                json!({ "done": true, "done_reason": word, "prompt_eval_count": 3, "eval_count": 2 }),
-            );
-        }
-        _ => return None,
-    };
-    Some(json!({ "message": message, "done": false }))
 }
 
 fn scanned(framing: Framing, bytes: &[u8]) -> Vec<Event> {
@@ -195,7 +147,7 @@ impl Sink for Taken {
 
 /// A seller's stream on its way to a buyer: what the meter saw, and what the buyer got.
 fn translated(seller: &dyn Dialect, api: Api, payloads: &[String]) -> (Vec<Seen>, Vec<u8>) {
-    let framing = seller.shape().framing();
+    let framing = seller.facts().framing;
     let frame = |payload: &String| match framing {
         Framing::Sse => format!("data: {payload}\n\n"),
         Framing::Lines => format!("{payload}\n"),
@@ -226,13 +178,13 @@ fn heard(dialect: &dyn Dialect, bytes: &[u8]) -> (Events, Option<SellerUsage>, u
 }
 
 proptest! {
-    // Each case is seven sellers by three buyers.
+    // Each case is every seller by three buyers.
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn every_sellers_stream_reaches_every_buyer(generated in events(&Origin::ALL, 2)) {
-        for seller in SELLERS {
-            let shape = seller.shape();
+        for seller in sellers() {
+            let shape = seller.facts().shape;
             let has_one = Lost::of(shape).choices;
             let sayable = |event: &&StreamEvent<'static>| match event {
                 event if has_one && choice_of(event) > 0 => false,

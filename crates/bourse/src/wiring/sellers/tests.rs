@@ -60,7 +60,7 @@ fn every_field_of_an_offer_is_taken() {
 #[test]
 fn what_is_not_said_is_what_the_kind_does_and_promises_nothing() {
     let model = wired("", PRICES).unwrap();
-    let kind = kinds::of_word("openai").unwrap();
+    let kind = adapter_of_kind("openai").unwrap().kind();
     assert_eq!((model.supports, model.operations), (kind.supports, kind.operations));
     assert_eq!((model.seller, model.tier, model.tier_word), (None, ServiceTier::Default, None));
     assert_eq!((model.data, model.is_free, model.unit), (DataPolicy::NONE, false, None));

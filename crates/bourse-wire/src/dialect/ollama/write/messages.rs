@@ -3,42 +3,36 @@
 use crate::dialect::arguments::ObjectArguments;
 use crate::dialect::neutral::{Media, Message, Part, Role};
 use crate::dialect::notes::Notes;
+use crate::dialect::tree::Tree;
 use crate::error::ApiError;
-use serde::Serialize;
 
-#[derive(Serialize, Default)]
-pub(super) struct MessageOut<'a> {
-    role: &'static str,
+/// What one message holds.
+#[derive(Default)]
+struct Turn<'a> {
     content: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     images: Vec<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tool_calls: Vec<CallOut<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tool_name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tool_call_id: Option<&'a str>,
+    calls: Vec<Tree<'a>>,
 }
 
-#[derive(Serialize)]
-struct CallOut<'a> {
-    id: &'a str,
-    function: FunctionOut<'a>,
-}
-
-#[derive(Serialize)]
-struct FunctionOut<'a> {
-    name: &'a str,
-    arguments: ObjectArguments<'a>,
+impl<'a> Turn<'a> {
+    /// The message; a result names its call and its tool.
+    fn said(self, role: &'static str, call: Option<(&'a str, &'a str)>) -> Tree<'a> {
+        let (id, name) = call.unzip();
+        Tree::object([
+            ("role", role.into()),
+            ("content", self.content.into()),
+            ("thinking", self.thinking.into()),
+            ("images", Tree::list(self.images)),
+            ("tool_calls", Tree::list(self.calls)),
+            ("tool_name", name.into()),
+            ("tool_call_id", id.into()),
+        ])
+    }
 }
 
 /// All messages. A message of several results becomes one for each.
-pub(super) fn messages<'a>(
-    messages: &'a [Message],
-    notes: &mut Notes,
-) -> Result<Vec<MessageOut<'a>>, ApiError> {
+pub(super) fn messages<'a>(messages: &'a [Message], notes: &mut Notes) -> Result<Vec<Tree<'a>>, ApiError> {
     let mut writer = Writer { notes, calls: Vec::new(), out: Vec::with_capacity(messages.len()) };
     for (n, message) in messages.iter().enumerate() {
         if message.name.is_some() {
@@ -53,7 +47,7 @@ struct Writer<'a, 'n> {
     notes: &'n mut Notes,
     /// Ids and names of the calls so far.
     calls: Vec<(&'a str, &'a str)>,
-    out: Vec<MessageOut<'a>>,
+    out: Vec<Tree<'a>>,
 }
 
 impl<'a> Writer<'a, '_> {
@@ -63,7 +57,7 @@ impl<'a> Writer<'a, '_> {
             Role::User | Role::Tool => "user",
             Role::Assistant => "assistant",
         };
-        let mut out = MessageOut { role, ..MessageOut::default() };
+        let mut out = Turn::default();
         let mut is_said = message.parts.is_empty();
         for part in &message.parts {
             if let Part::ToolResult { call_id, content, is_error, cache } = part {
@@ -75,12 +69,12 @@ impl<'a> Writer<'a, '_> {
             self.part(n, part, &mut out)?;
         }
         if is_said {
-            self.out.push(out);
+            self.out.push(out.said(role, None));
         }
         Ok(())
     }
 
-    fn part(&mut self, n: usize, part: &'a Part, out: &mut MessageOut<'a>) -> Result<(), ApiError> {
+    fn part(&mut self, n: usize, part: &'a Part, out: &mut Turn<'a>) -> Result<(), ApiError> {
         match part {
             Part::Text { text, cache } => {
                 self.note_mark(cache.is_some());
@@ -117,7 +111,8 @@ impl<'a> Writer<'a, '_> {
                     self.notes
                         .add("messages.tool_calls", "arguments that are not a JSON object, wrapped in one");
                 }
-                out.tool_calls.push(CallOut { id, function: FunctionOut { name, arguments } });
+                let function = Tree::object([("name", name.into()), ("arguments", arguments.into())]);
+                out.calls.push(Tree::object([("id", id.into()), ("function", function)]));
             }
             Part::ToolResult { .. } => {
                 return Err(unsayable(n, "a result within a result", "leave it out"));
@@ -133,20 +128,19 @@ impl<'a> Writer<'a, '_> {
         content: &'a [Part],
         is_error: bool,
     ) -> Result<(), ApiError> {
-        let tool_name = self.calls.iter().rev().find(|(id, _)| *id == call_id).map(|(_, name)| *name);
-        if tool_name.is_none() {
+        let call = self.calls.iter().rev().find(|(id, _)| *id == call_id).copied();
+        if call.is_none() {
             let what = "a result of a call that is not in the conversation";
             return Err(unsayable(n, what, "send the call before it"));
         }
-        let tool_call_id = Some(call_id);
-        let mut out = MessageOut { role: "tool", tool_name, tool_call_id, ..MessageOut::default() };
+        let mut out = Turn::default();
         for part in content {
             self.part(n, part, &mut out)?;
         }
         if is_error {
             self.notes.add("messages.is_error", "unknown to the seller, left out");
         }
-        self.out.push(out);
+        self.out.push(out.said("tool", call));
         Ok(())
     }
 
