@@ -33,6 +33,7 @@ mod node;
 mod phase;
 mod policy;
 mod ports;
+mod prefix;
 mod provider;
 mod quality;
 mod recent;

@@ -14,12 +14,14 @@ use crate::failure::Failure;
 use crate::lists::Live;
 use crate::metrics::{OFFERS_LABELLED_MAX, Tallies, Tally};
 use crate::node::NodeHandle;
+use crate::prefix::{Prefix, Prefixes};
 use crate::provider::{Provider, ProviderError, Upstream};
 use crate::traces::AttemptTrace;
 use crate::upstream::Pools;
 use bourse_market::{
-    Breaker, Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome, Percentiles, Plan,
-    PlanError, Served, SnapshotError, StickyTable, UptimeWindow, Window, plan, plan_digest,
+    BlockHash, Breaker, Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome,
+    Percentiles, Plan, PlanError, Served, SnapshotError, StickyTable, UptimeWindow, Warmth, Window, plan,
+    plan_digest,
 };
 use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, UnixMs};
 use parking_lot::Mutex;
@@ -159,6 +161,7 @@ pub(crate) struct Market {
     state: Mutex<State>,
     hedges: Mutex<HedgeBudget>,
     sticky: Mutex<StickyTable>,
+    pub(crate) prefixes: Prefixes,
     pub(crate) tallies: Tallies,
 }
 
@@ -217,6 +220,7 @@ impl Market {
             }),
             hedges: Mutex::default(),
             sticky: Mutex::default(),
+            prefixes: Prefixes::default(),
             tallies,
         })
     }
@@ -226,8 +230,9 @@ impl Market {
     }
 
     /// Replaces the nodes' offers.
-    pub(crate) fn set_nodes(&self, nodes: &[Arc<NodeHandle>]) -> Result<(), SnapshotError> {
-        let nodes: Vec<_> = nodes.iter().map(|node| (node.offer(), Seller::Node(Arc::clone(node)))).collect();
+    pub(crate) fn set_nodes(&self, handles: &[Arc<NodeHandle>]) -> Result<(), SnapshotError> {
+        let nodes = handles.iter().map(|node| (node.offer(), Seller::Node(Arc::clone(node))));
+        let nodes: Vec<_> = nodes.collect();
         let mut state = self.state.lock();
         let book = self.book_of(&nodes, &state.listed)?;
         state.replace(book);
@@ -235,6 +240,8 @@ impl Market {
         let room = MODELS_REMEMBERED_MAX.saturating_sub(state.sold.len());
         state.sold.extend(new.take(room));
         state.nodes = nodes;
+        drop(state);
+        self.prefixes.set_nodes(handles);
         Ok(())
     }
 
@@ -283,12 +290,17 @@ impl Market {
         request: RequestId,
         demand: &Demand<'_>,
         (now, seed): (UnixMs, u64),
-        conversation: Option<&Conversation>,
+        (conversation, prefix): (Option<&Conversation>, Option<&Prefix>),
     ) -> (Arc<Book>, Result<Plan, PlanError>, Digest32) {
         let mut state = self.state.lock();
         let warmth = conversation
             .and_then(|conversation| self.sticky.lock().warmth(&conversation.key, &state.book.snapshot, now));
-        let demand = Demand { warmth: warmth.as_slice(), ..*demand };
+        let of_nodes: Vec<Warmth>;
+        let mut demand = Demand { warmth: warmth.as_slice(), ..*demand };
+        if let Some(prefix) = prefix {
+            of_nodes = prefix.warmth(&state.book.snapshot).chain(warmth).collect();
+            demand.warmth = &of_nodes;
+        }
         let plan = plan(&state.book.snapshot, &state.health, &demand, now, seed);
         let digest = plan_digest(&plan);
         state.journal.decision(request, (now, seed), &demand, digest);
@@ -383,7 +395,8 @@ impl Market {
     /// Notes that an attempt starts.
     pub(crate) fn start(self: &Arc<Self>, book: &Arc<Book>, index: OfferIndex) -> Attempt {
         let (market, trace) = (Arc::clone(self), AttemptTrace::default());
-        let attempt = Attempt { market, book: Arc::clone(book), index, is_open: true, trace, own: None };
+        let book = Arc::clone(book);
+        let attempt = Attempt { market, book, index, is_open: true, trace, own: None, prompt: None };
         attempt.with_health(|state, index| {
             state.health.on_start(index);
             state.journal.started(index);
@@ -402,12 +415,23 @@ pub(crate) struct Attempt {
     pub(crate) trace: AttemptTrace,
     /// Who is asked with the buyer's own key; none: the offer's seller with the market's.
     pub(crate) own: Option<Seller>,
+    /// What a node will hold when it has answered.
+    prompt: Option<Arc<Vec<BlockHash>>>,
 }
 
 impl Attempt {
     /// Whom it asks; always there, since the book is the one that it was planned on.
     pub(crate) fn offer(&self) -> Option<&Offer> {
         self.book.snapshot.offer(self.index)
+    }
+
+    /// The prompt that is sent, where nodes are told apart by what they hold of it.
+    pub(crate) fn carry(&mut self, prompt: Option<&Arc<Vec<BlockHash>>>, now: UnixMs) {
+        let (Some(prompt), Some((offer, Seller::Node(_)))) = (prompt, self.book.seller(self.index)) else {
+            return;
+        };
+        self.market.prefixes.started(&offer.model, &offer.seller, prompt, now);
+        self.prompt = Some(Arc::clone(prompt));
     }
 
     /// See [`Provider::without_key`].
@@ -430,6 +454,9 @@ impl Attempt {
                 served.conversation = bourse_market::Conversation::Continued;
             }
             sticky.on_success(&conversation.key, conversation.session, offer, &served, now);
+        }
+        if let (Some(prompt), Some(offer)) = (&self.prompt, self.book.snapshot.offer(self.index)) {
+            self.market.prefixes.answered(&offer.model, &offer.seller, prompt);
         }
         self.finish(now, Outcome::Success(served));
     }

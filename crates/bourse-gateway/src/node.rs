@@ -10,7 +10,7 @@ pub(crate) mod hub;
 use crate::config::{JOB_QUEUE_BYTES_MAX, NodeAdmission};
 use crate::failure::{Failure, FailureClass};
 use bourse_market::{Offer, PromptBound, Quantization, Supports};
-use bourse_types::{NodeId, RequestId, SellerName};
+use bourse_types::{ModelSlug, NodeId, RequestId, SellerName};
 use bourse_wire::node::{Count, Counted, Delta, Done, Failed, FailureKind, Frame, Job, NodeCard, Started};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -143,6 +143,16 @@ impl NodeHandle {
             data: self.admission.data,
             ..Offer::new(model, seller, Some(prices), context)
         }
+    }
+
+    /// The model that it serves.
+    pub(crate) fn model(&self) -> &ModelSlug {
+        &self.card.model
+    }
+
+    /// Tokens that its cache can hold at most, as far as its card tells: those of all jobs at once.
+    pub(crate) fn cache_tokens_max(&self) -> u64 {
+        u64::from(self.card.context_tokens_max) * u64::from(self.card.jobs_in_flight_max)
     }
 
     /// Hands the node a job.

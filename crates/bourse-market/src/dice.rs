@@ -1,6 +1,7 @@
 //! Random markets, wishes, requests and outcomes from one seed, for tests that compare whole runs.
 
 use crate::demand::Demand;
+use crate::effective::Saving;
 use crate::health::{Conversation, Outcome, Served, ToolCalls};
 use crate::offer::{DataPolicy, Offer, OfferIndex, Operations, Quantization, ServiceTier, Supports, Unit};
 use crate::preferences::{
@@ -214,7 +215,10 @@ pub(crate) fn warmth(dice: &mut Dice, book: &MarketSnapshot) -> Vec<Warmth> {
     let count = dice.pick(&[0, 0, 1, 3]);
     let offers = book.offers().len() as u64;
     (0..count)
-        .map(|_| Warmth { offer: OfferIndex(dice.roll(offers) as u32), tokens: dice.roll(9_000) as u32 })
+        .map(|_| {
+            let offer = OfferIndex(dice.roll(offers) as u32);
+            Warmth { offer, tokens: dice.roll(9_000) as u32, saving: Saving::Price }
+        })
         .collect()
 }
 

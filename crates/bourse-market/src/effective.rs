@@ -32,6 +32,20 @@ use bourse_types::PriceSchedule;
 /// burden still counts.
 pub const COST_PICO_MIN: f64 = 1_000.0;
 
+/// What a prompt token that need not be computed is worth to who waits for the answer, as a share of its price: the
+/// answer comes sooner. A quarter, because the token is paid for all the same.
+pub const WORK_SHARE: f64 = 0.25;
+
+/// What a prompt that an offer has seen before saves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Saving {
+    /// Money: as much as cached tokens cost less, of those that the offer really reads from its cache.
+    #[default]
+    Price,
+    /// Work: what a node of ours need not compute, [`WORK_SHARE`] of the price, or the money where that is more.
+    Work,
+}
+
 /// Tokens that a request should take, for weighing one offer against another.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExpectedTokens {
@@ -41,6 +55,8 @@ pub struct ExpectedTokens {
     pub completion: f64,
     /// Tokens of the prompt that this offer has seen before; 0 where it is cold.
     pub known: f64,
+    /// What they save.
+    pub saving: Saving,
 }
 
 /// What a good answer should cost at an offer, in pico-dollars; at least [`COST_PICO_MIN`].
@@ -61,11 +77,19 @@ pub(crate) fn burdened(price_pico: f64, burden: f32) -> f64 {
 }
 
 /// What the offer's cache should save of that, in pico-dollars before the burden: the price of sending
-/// the conversation elsewhere. Zero where cached tokens are not cheaper.
+/// the conversation elsewhere. Zero where cached tokens save neither money nor work.
 #[inline]
 pub fn cache_saving_pico(prices: &PriceSchedule, tokens: ExpectedTokens, vital: &Vital) -> f64 {
-    let cached = tokens.known.min(tokens.prompt) * f64::from(vital.cached_share);
-    cached * prices.prompt.0.saturating_sub(prices.cached_prompt.0) as f64
+    let known = tokens.known.min(tokens.prompt);
+    let cheaper = prices.prompt.0.saturating_sub(prices.cached_prompt.0) as f64;
+    let money = known * f64::from(vital.cached_share) * cheaper;
+    match tokens.saving {
+        Saving::Price => money,
+        Saving::Work => {
+            let work = known * WORK_SHARE * prices.prompt.0 as f64;
+            if work > money { work } else { money }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +110,8 @@ mod tests {
 
     #[test]
     fn a_warm_cache_is_worth_its_saving() {
-        let tokens = ExpectedTokens { prompt: 1_000.0, completion: 100.0, known: 800.0 };
+        let tokens =
+            ExpectedTokens { prompt: 1_000.0, completion: 100.0, known: 800.0, saving: Saving::Price };
         let vital = Vital { cached_share: 0.5, burden: 2.0, ..Vital::UNKNOWN };
         let cost = effective_cost_pico(&prices(100, 10, 400), tokens, &vital);
         assert!((cost - 2.0 * (1_000.0 * 100.0 - 400.0 * 90.0 + 100.0 * 400.0)).abs() < 1e-6);
@@ -95,8 +120,21 @@ mod tests {
     }
 
     #[test]
+    fn work_that_a_node_need_not_do_is_worth_a_part_of_its_price_or_the_discount() {
+        let tokens =
+            ExpectedTokens { prompt: 1_000.0, completion: 100.0, known: 800.0, saving: Saving::Work };
+        let vital = Vital { cached_share: 0.5, ..Vital::UNKNOWN };
+        let saves = |cached| cache_saving_pico(&prices(100, cached, 400), tokens, &vital);
+        assert!((saves(100) - 800.0 * 25.0).abs() < 1e-6);
+        assert!((saves(51) - 800.0 * 25.0).abs() < 1e-6);
+        assert!((saves(10) - 400.0 * 90.0).abs() < 1e-6);
+        let more = ExpectedTokens { known: 9_000.0, ..tokens };
+        assert!((cache_saving_pico(&prices(100, 100, 400), more, &vital) - 1_000.0 * 25.0).abs() < 1e-6);
+    }
+
+    #[test]
     fn a_free_offer_still_carries_its_burden() {
-        let tokens = ExpectedTokens { prompt: 1_000.0, completion: 100.0, known: 0.0 };
+        let tokens = ExpectedTokens { prompt: 1_000.0, completion: 100.0, known: 0.0, saving: Saving::Price };
         let vital = Vital { burden: 3.0, ..Vital::UNKNOWN };
         let cost = effective_cost_pico(&prices(0, 0, 0), tokens, &vital);
         assert!((cost - 3.0 * COST_PICO_MIN).abs() < 1e-6);
@@ -107,9 +145,11 @@ mod tests {
         fn more_of_anything_but_cache_never_costs_less(
             prompt in 0u64..10_000_000, cached in 0u64..10_000_000, completion in 0u64..10_000_000,
             n in 0.0f64..1e6, m in 0.0f64..1e5, known in 0.0f64..2e6, share in 0.0f32..=1.0, burden in 1.0f32..100.0,
+            is_work: bool,
         ) {
+            let saving = if is_work { Saving::Work } else { Saving::Price };
             let vital = Vital { cached_share: share, burden, ..Vital::UNKNOWN };
-            let tokens = ExpectedTokens { prompt: n, completion: m, known };
+            let tokens = ExpectedTokens { prompt: n, completion: m, known, saving };
             let prices = prices(prompt, cached, completion);
             let cost = effective_cost_pico(&prices, tokens, &vital);
             prop_assert!(cost.is_finite() && cost >= COST_PICO_MIN);

@@ -38,7 +38,9 @@ pub use demand::{BYTES_PER_TOKEN_MOST, Demand, MODELS_MAX};
 pub use diagnosis::{
     Availability, Change, DIAGNOSED_OFFERS_MAX, Diagnosis, RuleReport, diagnose, diagnose_rejected,
 };
-pub use effective::{COST_PICO_MIN, ExpectedTokens, cache_saving_pico, effective_cost_pico};
+pub use effective::{
+    COST_PICO_MIN, ExpectedTokens, Saving, WORK_SHARE, cache_saving_pico, effective_cost_pico,
+};
 pub use execution::{Execution, execution};
 pub use health::{
     BREAKER_FAILURES_IN_A_ROW, BREAKER_OUTCOMES_MIN, Bars, Breaker, COOLDOWN_MS_MAX, COOLDOWN_MS_MIN,

@@ -12,11 +12,11 @@
 //! one infinite cache with nearly even load (measured on the Mooncake traces; see
 //! `examples/prefix_routing.rs`).
 //!
-//! The index is a guess about caches that nobody reports; a wrong one costs a recomputation. One index
-//! per model.
+//! The index is a guess about caches that nobody reports; a wrong one costs a recomputation. What is given
+//! counts as load at once, and as held when it was answered. One index per model.
 
+use crate::effective::Saving;
 use crate::lru::Lru;
-use crate::offer::OfferIndex;
 use crate::snapshot::MarketSnapshot;
 use crate::sticky::Warmth;
 use bourse_types::{SellerName, UnixMs};
@@ -137,16 +137,21 @@ impl PrefixIndex {
         }
     }
 
-    /// A prompt of these blocks was given to the seller: it will hold them, and it has their work to do.
-    /// Blocks beyond [`PROMPT_BLOCKS_MAX`] and beyond the seller's memory are not remembered.
-    pub fn on_dispatch(&mut self, seller: &SellerName, blocks: &[BlockHash], now: UnixMs) {
+    /// A prompt of these blocks was given to the seller: it has the work of those that it does not hold.
+    pub fn on_start(&mut self, seller: &SellerName, blocks: &[BlockHash], now: UnixMs) {
         let blocks = &blocks[..blocks.len().min(PROMPT_BLOCKS_MAX)];
-        let Some(slot) = self.slots.get(seller).copied() else { return };
-        let Some(holder) = self.holders.get_mut(&slot) else { return };
+        let Some(holder) = self.slots.get(seller).and_then(|slot| self.holders.get_mut(slot)) else { return };
         let hit = blocks.iter().take_while(|block| holder.blocks.peek(*block).is_some()).count();
         holder.load_blocks = holder.load(now) + (blocks.len() - hit) as f64;
         holder.load_at = now.max(holder.load_at);
-        let kept = blocks.len().min(holder.blocks.capacity());
+    }
+
+    /// The seller answered a prompt of these blocks: it holds them. Blocks beyond [`PROMPT_BLOCKS_MAX`] and beyond
+    /// the seller's memory are not remembered.
+    pub fn on_success(&mut self, seller: &SellerName, blocks: &[BlockHash]) {
+        let Some(slot) = self.slots.get(seller).copied() else { return };
+        let Some(holder) = self.holders.get_mut(&slot) else { return };
+        let kept = blocks.len().min(PROMPT_BLOCKS_MAX).min(holder.blocks.capacity());
         for block in blocks[..kept].iter().rev() {
             if holder.blocks.touch(block).is_some() {
                 continue;
@@ -159,6 +164,12 @@ impl PrefixIndex {
                 owners.insert(at, slot);
             }
         }
+    }
+
+    /// Both at once.
+    pub fn on_dispatch(&mut self, seller: &SellerName, blocks: &[BlockHash], now: UnixMs) {
+        self.on_start(seller, blocks, now);
+        self.on_success(seller, blocks);
     }
 
     /// What every seller holds of this prompt, in the order in which they came.
@@ -182,9 +193,31 @@ impl PrefixIndex {
         self.matches(blocks, now).into_iter().min_by(by_cost)
     }
 
-    /// What a plan takes: for the [`WARMTHS_MAX`] sellers where the prompt costs least, how many tokens
-    /// less than at the dearest one, in the order of their offers. Among offers of one price the order
-    /// of their costs is then that of [`PrefixMatch::cost`], load included.
+    /// For the [`WARMTHS_MAX`] sellers where the prompt costs least, how many tokens less than at the dearest one;
+    /// those that save none are left out.
+    pub fn savings(&self, blocks: &[BlockHash], block_tokens: u32, now: UnixMs) -> Vec<(SellerName, u32)> {
+        let count = blocks.len().min(PROMPT_BLOCKS_MAX) as u32;
+        let mut hits = self.hits(blocks).into_iter().peekable();
+        let cost = |(slot, holder): (&u32, &Holder)| {
+            // Both are sorted by slot.
+            let hit = hits.next_if(|(hit, _)| hit == slot).map_or(0, |(_, blocks)| blocks);
+            (prefix_cost(count, hit, holder.load(now)), *slot)
+        };
+        let mut costs: Vec<(f64, u32)> = self.holders.iter().map(cost).collect();
+        let dearest = costs.iter().fold(0.0f64, |most, (cost, _)| most.max(*cost));
+        if costs.len() > WARMTHS_MAX {
+            costs.select_nth_unstable_by(WARMTHS_MAX, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            costs.truncate(WARMTHS_MAX);
+        }
+        let saving = |(cost, slot): (f64, u32)| {
+            let tokens = ((dearest - cost) * f64::from(block_tokens)) as u32;
+            (tokens > 0).then(|| (self.holders[&slot].seller.clone(), tokens))
+        };
+        costs.into_iter().filter_map(saving).collect()
+    }
+
+    /// What a plan takes: [`PrefixIndex::savings`] in the order of their offers. Among offers of one price the
+    /// order of their costs is then that of [`PrefixMatch::cost`], load included.
     pub fn warmth(
         &self,
         blocks: &[BlockHash],
@@ -193,21 +226,12 @@ impl PrefixIndex {
         snapshot: &MarketSnapshot,
         now: UnixMs,
     ) -> Vec<Warmth> {
-        let count = blocks.len().min(PROMPT_BLOCKS_MAX) as u32;
-        let mut costs: Vec<(f64, OfferIndex)> = self
-            .matches(blocks, now)
-            .iter()
-            .filter_map(|found| Some((found.cost(count), snapshot.index_of(model, found.seller.as_str())?)))
-            .collect();
-        costs.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let Some((dearest, _)) = costs.last().copied() else { return Vec::new() };
-        let tokens = |cost: f64| ((dearest - cost) * f64::from(block_tokens)) as u32;
-        let mut warmth: Vec<Warmth> = costs
-            .into_iter()
-            .take(WARMTHS_MAX)
-            .map(|(cost, offer)| Warmth { offer, tokens: tokens(cost) })
-            .filter(|warmth| warmth.tokens > 0)
-            .collect();
+        let warmth = |(seller, tokens): (SellerName, u32)| {
+            let offer = snapshot.index_of(model, seller.as_str())?;
+            Some(Warmth { offer, tokens, saving: Saving::Work })
+        };
+        let mut warmth: Vec<Warmth> =
+            self.savings(blocks, block_tokens, now).into_iter().filter_map(warmth).collect();
         warmth.sort_by_key(|warmth| warmth.offer);
         warmth
     }
@@ -225,6 +249,11 @@ impl PrefixIndex {
             let owners = self.owners.get(block).map_or(&[][..], Vec::as_slice);
             if depth == 0 {
                 alive.extend_from_slice(owners);
+            }
+            // Who holds a block holds all before it, because roots outlive what hangs on them: as many holders are
+            // the same holders.
+            if owners.len() == alive.len() && depth > 0 {
+                continue;
             }
             alive.retain(|slot| {
                 let holds = owners.binary_search(slot).is_ok();

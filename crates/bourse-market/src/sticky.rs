@@ -15,6 +15,7 @@
 //! the sellers' own caches live five minutes or more, are renewed by use, and a warmth that has gone
 //! cold costs nothing but a weight, while one forgotten too early costs a whole prompt.
 
+use crate::effective::Saving;
 use crate::health::{Conversation, Served};
 use crate::lru::Lru;
 use crate::offer::{Offer, OfferIndex};
@@ -53,6 +54,8 @@ pub struct Warmth {
     pub offer: OfferIndex,
     /// Tokens at the start of the prompt that it has seen; may exceed the prompt.
     pub tokens: u32,
+    /// What they save there.
+    pub saving: Saving,
 }
 
 #[derive(Debug, Clone)]
@@ -110,7 +113,7 @@ impl StickyTable {
     pub fn warmth(&self, key: &StickyKey, snapshot: &MarketSnapshot, now: UnixMs) -> Option<Warmth> {
         let stay = self.stays.peek(key).filter(|stay| !stay.is_over(now))?;
         let offer = snapshot.index_of(key.model.as_str(), stay.seller.as_str())?;
-        Some(Warmth { offer, tokens: stay.tokens })
+        Some(Warmth { offer, tokens: stay.tokens, saving: Saving::Price })
     }
 
     /// A good answer ended at `offer`. Errors are not reported here: they move nothing.
@@ -203,7 +206,7 @@ mod tests {
             MarketSnapshot::new(offers, Digest32::default()).unwrap()
         };
         let found = table.warmth(&key(1), &book(&["a", "b"]), UnixMs(1));
-        assert_eq!(found, Some(Warmth { offer: OfferIndex(1), tokens: 120 }));
+        assert_eq!(found, Some(Warmth { offer: OfferIndex(1), tokens: 120, saving: Saving::Price }));
         assert_eq!(table.warmth(&key(1), &book(&["a"]), UnixMs(1)), None);
         assert_eq!(table.warmth(&key(2), &book(&["b"]), UnixMs(1)), None);
     }

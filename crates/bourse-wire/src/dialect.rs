@@ -305,6 +305,17 @@ impl Job {
         Some((system, first?))
     }
 
+    /// Everything that a seller turns into prompt tokens, as written: first what stands beside the conversation, since
+    /// templates begin with it, at last the conversation without its closing mark. A request that goes on with another
+    /// begins with the same bytes.
+    pub fn prompt_texts(&self) -> impl Iterator<Item = &str> {
+        let is_prompt = move |member: &&Member| PROMPT_MEMBERS.contains(&self.text(&member.key));
+        let beside = self.members.iter().filter(is_prompt).map(|member| &member.value);
+        let open = self.prompt.start..self.prompt.end.saturating_sub(1).max(self.prompt.start);
+        let texts = beside.chain(&self.tools).map(move |span| self.text(span));
+        texts.chain(std::iter::once(open).map(move |span| self.text(&span)))
+    }
+
     /// Bytes of everything that a seller turns into prompt tokens: an upper bound of their number for
     /// any tokenizer whose tokens stand for at least one byte each.
     pub fn prompt_bytes(&self) -> u64 {

@@ -206,6 +206,7 @@ impl<'a> Legs<'a> {
             };
             let mut guard = self.open.shared.market.start(&leg.book, leg.index);
             guard.own.clone_from(&leg.own);
+            guard.carry(self.route.prompt.as_ref(), now);
             guard.trace = AttemptTrace::begin(self.job.api, offer, seller, reason);
             self.open.shared.metrics.asked(reason);
             if let Some(trace) = &mut self.open.trace {

@@ -9,9 +9,10 @@ use crate::byok::{self, OwnKey};
 use crate::config::ByokMode;
 use crate::conversation::Conversation;
 use crate::market::{Book, Market, Seller};
+use crate::prefix::Prefix;
 use bourse_market::{
-    ATTEMPTS_MAX, Availability, Demand, OfferIndex, Plan, PlanError, Policy, Preferences, Rejection,
-    Supports, diagnose,
+    ATTEMPTS_MAX, Availability, BlockHash, Demand, OfferIndex, Plan, PlanError, Policy, Preferences,
+    Rejection, Supports, diagnose,
 };
 use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, UnixMs};
 use bourse_wire::dialect::Job;
@@ -43,6 +44,8 @@ pub(crate) struct Route {
     pub(crate) preferences: Preferences,
     /// Of the bytes that the buyer sent, where a preset changed them.
     pub(crate) request_hash: Option<Digest32>,
+    /// The prompt's blocks, where nodes are told apart by what they hold of it.
+    pub(crate) prompt: Option<Arc<Vec<BlockHash>>>,
 }
 
 impl Route {
@@ -70,17 +73,23 @@ pub(crate) fn route(
     if let Some(policy) = policy {
         preferences = preferences.tightened_by(policy);
     }
+    let prefix = market.prefixes.look(job, at.0);
+    let memory = (conversation, prefix.as_ref());
     let found = if own.is_empty() {
-        planned(market, request, (job, &preferences), at, conversation).map(|(book, plan, digest)| {
+        planned(market, request, (job, &preferences), at, memory).map(|(book, plan, digest)| {
             let legs = legs(&book, &plan, &[], None);
             (legs, book, plan, digest)
         })
     } else {
-        with_own(market, request, (job, &preferences), own, at, conversation)
+        with_own(market, request, (job, &preferences), own, at, memory)
     };
     let (legs, book, plan, digest) = found?;
-    Ok(Route { legs, plan, book, digest, preferences, request_hash: None })
+    let prompt = prefix.map(|prefix| prefix.blocks);
+    Ok(Route { legs, plan, book, digest, preferences, request_hash: None, prompt })
 }
+
+/// What is remembered of the prompt's beginning: who answered the conversation last, and which nodes hold it.
+type Memory<'a> = (Option<&'a Conversation>, Option<&'a Prefix>);
 
 /// A plan, the book that it was made on and its digest.
 type Planned = (Arc<Book>, Plan, Digest32);
@@ -91,10 +100,10 @@ fn planned(
     request: RequestId,
     (job, preferences): (&Job, &Preferences),
     at: (UnixMs, u64),
-    conversation: Option<&Conversation>,
+    memory: Memory<'_>,
 ) -> Result<Planned, ApiError> {
     let demand = demand_of_all(job, preferences);
-    let (book, plan, digest) = market.plan(request, &demand, at, conversation);
+    let (book, plan, digest) = market.plan(request, &demand, at, memory);
     match plan {
         Ok(plan) => Ok((book, plan, digest)),
         Err(PlanError::ModelNotFound) if market.has_sold(&job.model) => Err(away(&job.model)),
@@ -110,7 +119,7 @@ fn with_own(
     (job, preferences): (&Job, &Preferences),
     own: &[Arc<OwnKey>],
     at: (UnixMs, u64),
-    conversation: Option<&Conversation>,
+    memory: Memory<'_>,
 ) -> Result<(Vec<Leg>, Arc<Book>, Plan, Digest32), ApiError> {
     let wishes = byok::wishes(preferences, own);
     let before = |legs: &Planned| {
@@ -119,7 +128,7 @@ fn with_own(
         found
     };
     if own.iter().any(|own| own.mode == ByokMode::Always) {
-        let planned = planned(market, request, (job, &wishes), at, conversation).map_err(|error| {
+        let planned = planned(market, request, (job, &wishes), at, memory).map_err(|error| {
             let message = format!("{}; the account's own key is always used for this model", error.message);
             ApiError { message: message.into(), ..error }
         })?;
@@ -129,7 +138,7 @@ fn with_own(
         return Ok((legs, book, plan, digest));
     }
     let theirs = market.plan_beside(&demand_of_all(job, &wishes), at);
-    let pooled = planned(market, request, (job, preferences), at, conversation);
+    let pooled = planned(market, request, (job, preferences), at, memory);
     let mut found: Vec<Leg> = theirs.as_ref().map(before).unwrap_or_default();
     if let Ok((book, plan, _)) = &pooled {
         found.extend(legs(book, plan, &[], None));

@@ -1,5 +1,7 @@
 //! Nodes as sellers, over an in-memory link with a real handshake.
 
+mod prefixes;
+
 use super::fakes::*;
 use crate::NodeAdmission;
 use bourse_link::{FramedLink, greet_gateway};

@@ -2,6 +2,7 @@
 
 use crate::canonical::{Canonical, canonical_enum, canonical_newtype, canonical_struct, put_list, put_text};
 use crate::demand::Demand;
+use crate::effective::Saving;
 use crate::offer::{Operations, Supports};
 use crate::preferences::{
     Cutoffs, MaxPrice, Partition, Policy, Preferences, QuantizationSet, Sort, TierWish,
@@ -16,7 +17,8 @@ canonical_enum!(TierWish { Default = 0, Priority = 1, Flex = 2, AlsoPriority = 3
 canonical_newtype!(QuantizationSet);
 canonical_struct!(MaxPrice { prompt, completion, request, image, audio });
 canonical_struct!(Cutoffs { p50, p75, p90, p99 });
-canonical_struct!(Warmth { offer, tokens });
+canonical_enum!(Saving { Price = 0, Work = 1 });
+canonical_struct!(Warmth { offer, tokens, saving });
 canonical_struct!(Preferences {
     order,
     only,

@@ -4,7 +4,7 @@
 //! the free choice is made.
 
 use crate::demand::Demand;
-use crate::effective::{ExpectedTokens, effective_cost_pico};
+use crate::effective::{ExpectedTokens, Saving, effective_cost_pico};
 use crate::health::HealthTable;
 use crate::offer::OfferIndex;
 use crate::plan::{Plan, PlanError, plan};
@@ -90,6 +90,10 @@ impl Choice {
 fn expected(demand: &Demand<'_>, offer: OfferIndex) -> ExpectedTokens {
     let usage = demand.usage_expected();
     let warm = demand.warmth.iter().find(|warmth| warmth.offer == offer);
-    let known = warm.map_or(0.0, |warmth| f64::from(warmth.tokens));
-    ExpectedTokens { prompt: usage.prompt.0 as f64, completion: usage.completion.0 as f64, known }
+    ExpectedTokens {
+        prompt: usage.prompt.0 as f64,
+        completion: usage.completion.0 as f64,
+        known: warm.map_or(0.0, |warmth| f64::from(warmth.tokens)),
+        saving: warm.map_or(Saving::Price, |warmth| warmth.saving),
+    }
 }

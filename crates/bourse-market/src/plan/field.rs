@@ -215,8 +215,12 @@ impl<'a> Field<'a> {
             let at = warmth.offer.0 as usize;
             let prices = self.snapshot.offer(warmth.offer)?.prices?;
             let vital = self.vitals.get(at)?;
-            let known = f64::from(warmth.tokens);
-            let tokens = ExpectedTokens { prompt: self.prompt, completion: self.completion, known };
+            let tokens = ExpectedTokens {
+                prompt: self.prompt,
+                completion: self.completion,
+                known: f64::from(warmth.tokens),
+                saving: warmth.saving,
+            };
             let units = self.units_price(at) * f64::from(vital.burden);
             Some((at, effective_cost_pico(&prices, tokens, vital) + units))
         };

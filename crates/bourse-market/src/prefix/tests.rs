@@ -83,6 +83,52 @@ fn warmth_orders_offers_as_prefix_cost_does() {
 }
 
 #[test]
+fn work_counts_at_once_and_blocks_when_they_were_answered() {
+    let mut index = index(2, 100);
+    let prompt = blocks(&[1, 2, 3]);
+    index.on_start(&name(0), &prompt, UnixMs(0));
+    let found = index.matches(&prompt, UnixMs(0));
+    assert_eq!((found[0].blocks, found[0].load_blocks.to_bits()), (0, 3.0f64.to_bits()));
+    assert_eq!(index.savings(&prompt, 512, UnixMs(0)), [(name(1), 153)], "a tenth of the load");
+    index.on_success(&name(0), &prompt);
+    assert_eq!(hits(&index, &[1, 2, 3]), [3, 0]);
+    assert_eq!(index.savings(&prompt, 512, UnixMs(0)), [(name(0), 1_382)]);
+    index.on_start(&name(2), &prompt, UnixMs(0));
+    index.on_success(&name(2), &prompt);
+    assert_eq!(index.blocks_held(), 3, "a stranger is not taken in");
+}
+
+/// Nodes ask the same for cached tokens as for others: there is no money to save, but work.
+#[test]
+fn a_plan_asks_the_node_first_that_holds_the_prompt() {
+    let per_token = |pico| {
+        let price = bourse_types::PicoUsdPerToken(pico);
+        Some(bourse_types::PriceSchedule::per_token(price, price))
+    };
+    let node = |n: usize, pico| crate::Offer {
+        prices: per_token(pico),
+        ..crate::snapshot::tests::offer("m", name(n).as_str())
+    };
+    let wishes = crate::Preferences::default();
+    let prompt = blocks(&[1, 2, 3, 4]);
+    let mut index = index(3, 100);
+    index.on_success(&name(1), &prompt);
+    let first = |prices: [u64; 3]| {
+        let offers = prices.iter().enumerate().map(|(n, pico)| node(n, *pico)).collect();
+        let book = MarketSnapshot::new(offers, bourse_types::Digest32::default()).unwrap();
+        let warmth = index.warmth(&prompt, 512, "m", &book, UnixMs(0));
+        let demand =
+            crate::Demand { prompt_bytes: 8_192, warmth: &warmth, ..crate::Demand::new("m", &wishes) };
+        let health = crate::HealthTable::new(&book);
+        let asked = |seed| crate::plan(&book, &health, &demand, UnixMs(0), seed).unwrap().attempts[0];
+        (0..100).filter(|seed| asked(*seed) == crate::OfferIndex(1)).count()
+    };
+    assert_eq!(first([1_000_000; 3]), 100);
+    assert_eq!(first([1_000_000, 1_200_000, 1_000_000]), 100, "it is worth up to a quarter of the prompt");
+    assert!(first([1_000_000, 1_500_000, 1_000_000]) < 40, "and no more");
+}
+
+#[test]
 fn sellers_and_prompts_are_bounded() {
     let mut index = index(PREFIX_SELLERS_MAX, 1);
     assert_eq!(index.set_seller(&name(PREFIX_SELLERS_MAX), 1), Err(PrefixIndexFull));

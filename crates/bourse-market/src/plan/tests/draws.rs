@@ -2,6 +2,7 @@
 //! holds or does not; the bounds are exceeded once in 1,000 tries by chance.
 
 use super::*;
+use crate::effective::Saving;
 
 /// Chi-square of first and second choices against the analytic shares of a draw without replacement.
 #[test]
@@ -112,7 +113,7 @@ fn a_warm_cache_draws_its_conversation_back() {
         (0..1_000).filter(|seed| first(*seed) == OfferIndex(1)).count()
     };
     let cold = firsts(&[]);
-    let warm = firsts(&[Warmth { offer: OfferIndex(1), tokens: 10_000 }]);
+    let warm = firsts(&[Warmth { offer: OfferIndex(1), tokens: 10_000, saving: Saving::Price }]);
     assert!(cold < 700 && warm > 950, "{cold} {warm}");
 }
 

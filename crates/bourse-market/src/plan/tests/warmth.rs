@@ -1,6 +1,7 @@
 //! Warm offers in the draw.
 
 use crate::demand::Demand;
+use crate::effective::Saving;
 use crate::health::HealthTable;
 use crate::health::Outcome;
 use crate::offer::Offer;
@@ -30,7 +31,7 @@ fn book(prices: &[(usize, u64)]) -> MarketSnapshot {
 /// How often the warm offer is asked first, of 400 seeds.
 fn first(book: &MarketSnapshot, health: &HealthTable, tokens: u32) -> usize {
     let wishes = Preferences::default();
-    let warmth = [Warmth { offer: WARM, tokens }];
+    let warmth = [Warmth { offer: WARM, tokens, saving: Saving::Price }];
     let demand = Demand { prompt_bytes: 40_000, warmth: &warmth, ..Demand::new("m", &wishes) };
     let plans = (0..400).map(|seed| plan(book, health, &demand, NOW, seed).unwrap());
     plans.filter(|plan| plan.attempts[0] == WARM).count()
@@ -49,7 +50,7 @@ fn a_conversation_stays_where_it_is_cheapest() {
 fn everybody_is_asked_once_and_the_rest_is_drawn() {
     let book = book(&[]);
     let wishes = Preferences::default();
-    let warmth = [Warmth { offer: WARM, tokens: 9_000 }];
+    let warmth = [Warmth { offer: WARM, tokens: 9_000, saving: Saving::Price }];
     let demand = Demand { prompt_bytes: 40_000, warmth: &warmth, ..Demand::new("m", &wishes) };
     let mut second = std::collections::BTreeSet::new();
     for seed in 0..400 {
