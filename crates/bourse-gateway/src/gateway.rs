@@ -319,7 +319,7 @@ impl Gateway {
         let at = (now, seed);
         let route = route(&shared.market, request, &job, (policy, &own), at, conversation.as_ref());
         let mut route = route.map_err(refused)?;
-        route.request_hash = request_hash;
+        route.request_hash = request_hash.map(Box::new);
         let total = DurationMs(u64::try_from(shared.config.timeouts.total.as_millis()).unwrap_or(u64::MAX));
         let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));
         let mut draft = Draft::new(&job, &route, now);

@@ -42,8 +42,8 @@ pub(crate) struct Route {
     pub(crate) book: Arc<Book>,
     digest: Digest32,
     pub(crate) preferences: Preferences,
-    /// Of the bytes that the buyer sent, where a preset changed them.
-    pub(crate) request_hash: Option<Digest32>,
+    /// Of the bytes that the buyer sent, where a preset changed them. Rare, and the route moves with every request.
+    pub(crate) request_hash: Option<Box<Digest32>>,
     /// The prompt's blocks, where nodes are told apart by what they hold of it.
     pub(crate) prompt: Option<Arc<Vec<BlockHash>>>,
 }

@@ -39,7 +39,7 @@ impl Draft {
             attempts: Vec::with_capacity(1),
             seller: None,
             node: None,
-            request_hash: route.request_hash.unwrap_or_else(|| hash(&job.body)),
+            request_hash: route.request_hash.as_deref().copied().unwrap_or_else(|| hash(&job.body)),
             streamed: job.stream,
             created,
             first_content_ms: None,
