@@ -156,7 +156,8 @@ async fn check_calls(front: Shape, way: BadCall) {
     }
     let after = NAMES.map(|name| market.seller(name).calls());
     let asked: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
-    assert_eq!(asked[3], 0, "{front} {way:?}: bad calls cost a seller its place: {asked:?}");
+    // A draw now and then looks whether it has mended; its fair share would be fifteen.
+    assert!(asked[3] <= 3, "{front} {way:?}: bad calls cost a seller its place: {asked:?}");
     assert!(asked[..3].iter().all(|calls| *calls > 0), "{front} {way:?}: {asked:?}");
 }
 
