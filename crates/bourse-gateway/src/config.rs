@@ -11,6 +11,9 @@ use std::time::Duration;
 pub const CONNECTIONS_MAX: usize = 8_192;
 /// Most header fields of one request.
 pub const HEADERS_MAX: usize = 64;
+/// Header fields that hyper reads. Between [`HEADERS_MAX`] and this many the refusal is ours and has a body; beyond, and
+/// beyond [`HEAD_BYTES_MAX`], it is hyper's own, which has none and cannot be given one.
+pub const HEADERS_READ_MAX: usize = 100;
 /// Bytes that a request's head may take, and what is read ahead of a body.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Largest whole answer that is taken from a seller.

@@ -2,7 +2,7 @@
 
 use crate::body::Body;
 use crate::byok::OwnKeys;
-use crate::config::{Durability, GatewayConfig, HOLD_GRACE, NodeAdmission};
+use crate::config::{Durability, GatewayConfig, HEADERS_MAX, HOLD_GRACE, NodeAdmission};
 use crate::conversation::Conversation;
 use crate::count;
 use crate::decisions::{Anew, Taken};
@@ -183,6 +183,7 @@ impl Gateway {
         let mut answer = match routes::find(&head.method, head.uri.path()) {
             Ok(found) => {
                 let answer = match found.operation.endpoint {
+                    _ if head.headers.len() > HEADERS_MAX => Err(routes::too_many_headers().into()),
                     Endpoint::Generate(api) => match repeat::key_of(&head.headers) {
                         Ok(None) => self.generate(api, &head.headers, body).await,
                         // Rare, and large: it must not make every request's future larger.

@@ -33,6 +33,8 @@ pub enum ErrorType {
     RequestTimeout,
     /// The body is larger than the bound.
     PayloadTooLarge,
+    /// There are more header fields than the bound.
+    HeadersTooLarge,
     /// Prompt and answer do not fit the model's context.
     ContextLengthExceeded,
     /// A seller's filter refuses the content.
@@ -65,6 +67,7 @@ impl ErrorType {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
             Self::PayloadTooLarge => "payload_too_large",
+            Self::HeadersTooLarge => "headers_too_large",
             Self::ContextLengthExceeded => "context_length_exceeded",
             Self::ContentPolicyViolation => "content_policy_violation",
             Self::Unprocessable => "unprocessable",
@@ -91,6 +94,7 @@ impl ErrorType {
             Self::PayloadTooLarge => 413,
             Self::Unprocessable => 422,
             Self::RateLimitExceeded => 429,
+            Self::HeadersTooLarge => 431,
             Self::Server => 500,
             Self::ProviderUnavailable => 502,
             Self::ProviderOverloaded => 503,
@@ -127,6 +131,7 @@ impl ErrorType {
             Self::ProviderUnavailable | Self::Server => "api_error",
             Self::InvalidRequest
             | Self::MethodNotAllowed
+            | Self::HeadersTooLarge
             | Self::ContextLengthExceeded
             | Self::ContentPolicyViolation
             | Self::Unprocessable
