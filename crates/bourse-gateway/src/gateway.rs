@@ -8,7 +8,7 @@ use crate::count;
 use crate::decisions::{Anew, Taken};
 use crate::durable::Durable;
 use crate::executions::{Considered, Executions};
-use crate::explain::{self, Wanted};
+use crate::explain::Wanted;
 use crate::market::{Market, MarketError};
 use crate::metrics::Metrics;
 use crate::node::hub::Hub;
@@ -286,10 +286,10 @@ impl Gateway {
                 Ok(response)
             }
             Err(error) => {
+                // Before it is settled, which takes what it tells away.
+                let error = wanted.refusal(error, Some(&open), &job, &route);
                 open.give_back(Finish::NoSeller);
                 *trace = open.trace.take();
-                let error =
-                    if wanted.plan { error.with_metadata(explain::metadata(&job, &route)) } else { error };
                 Err(refused(error))
             }
         }
@@ -315,7 +315,10 @@ impl Gateway {
         let own = shared.own_keys.of(&grant, &job);
         let at = (now, seed);
         let route = route(&shared.market, request, &job, (policy, &own), at, conversation.as_ref());
-        let mut route = route.map_err(refused)?;
+        let mut route = match route {
+            Ok(route) => route,
+            Err(failed) => return Err(refused(Wanted::of(headers).no_route(*failed, &job))),
+        };
         route.request_hash = request_hash;
         let total = DurationMs(u64::try_from(shared.config.timeouts.total.as_millis()).unwrap_or(u64::MAX));
         let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));

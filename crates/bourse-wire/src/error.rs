@@ -172,6 +172,8 @@ pub struct Details {
     pub availability: Option<Availability>,
     /// Further members of `metadata`, as raw JSON text without braces.
     pub metadata_json: Option<String>,
+    /// Members that stand beside `error` in a whole body, the same way.
+    pub beside_json: Option<String>,
 }
 
 /// One failed request, as told to the buyer.
@@ -231,6 +233,13 @@ impl ApiError {
         self
     }
 
+    /// The same error with members beside `error`: raw JSON text without braces.
+    #[must_use]
+    pub fn with_members_beside(mut self, json: String) -> Self {
+        self.details.get_or_insert_default().beside_json = Some(json);
+        self
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         self.kind.status()
@@ -286,8 +295,17 @@ impl ApiError {
         let mut out = Vec::with_capacity(256);
         out.extend_from_slice(b"{\"error\":");
         self.push_object(&mut out);
+        self.push_beside(&mut out);
         out.push(b'}');
         out
+    }
+
+    /// Appends what stands beside `error`, with a leading comma.
+    pub(crate) fn push_beside(&self, out: &mut Vec<u8>) {
+        if let Some(json) = self.details.as_deref().and_then(|details| details.beside_json.as_ref()) {
+            out.push(b',');
+            out.extend_from_slice(json.as_bytes());
+        }
     }
 
     fn push_previous(&self, out: &mut Vec<u8>) {
@@ -319,13 +337,13 @@ mod tests {
 
     #[test]
     fn the_envelope_is_the_fields_own() {
-        let mut error =
-            ApiError::field("n", "`n` must be 1 to 128").of_provider("b").with_metadata("\"x\":1".into());
+        let error = ApiError::field("n", "`n` must be 1 to 128").of_provider("b");
+        let mut error = error.with_metadata("\"x\":1".into()).with_members_beside("\"y\":2".into());
         error.previous.push(PreviousError { seller: "a".into(), status: 503, reason: "full \"now\"".into() });
         let text = String::from_utf8(error.to_json()).unwrap();
         assert_eq!(
             text,
-            r#"{"error":{"code":400,"message":"`n` must be 1 to 128","type":"invalid_request_error","param":"n","metadata":{"error_type":"invalid_request","provider_name":"b","previous_errors":[{"provider":"a","code":503,"status":503,"reason":"full \"now\""}],"x":1}}}"#
+            r#"{"error":{"code":400,"message":"`n` must be 1 to 128","type":"invalid_request_error","param":"n","metadata":{"error_type":"invalid_request","provider_name":"b","previous_errors":[{"provider":"a","code":503,"status":503,"reason":"full \"now\""}],"x":1}},"y":2}"#
         );
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
     }

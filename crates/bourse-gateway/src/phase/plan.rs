@@ -11,7 +11,7 @@ use crate::conversation::Conversation;
 use crate::market::{Book, Market, Seller};
 use bourse_market::{
     ATTEMPTS_MAX, Availability, Demand, OfferIndex, Plan, PlanError, Policy, Preferences, Rejection,
-    Supports, diagnose,
+    Rejections, Supports, diagnose,
 };
 use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, UnixMs};
 use bourse_wire::dialect::Job;
@@ -45,6 +45,19 @@ pub(crate) struct Route {
     pub(crate) request_hash: Option<Digest32>,
 }
 
+/// A request that nobody can be asked for.
+pub(crate) struct NoRoute {
+    pub(crate) error: ApiError,
+    /// Without legs, its plan without attempts: who was left out for what. None when nothing was planned.
+    pub(crate) route: Option<Route>,
+}
+
+impl From<ApiError> for Box<NoRoute> {
+    fn from(error: ApiError) -> Self {
+        Self::new(NoRoute { error, route: None })
+    }
+}
+
 impl Route {
     /// The digest of the plan.
     pub(crate) fn digest(&self) -> Digest32 {
@@ -65,7 +78,7 @@ pub(crate) fn route(
     (policy, own): (Option<&Policy>, &[Arc<OwnKey>]),
     at: (UnixMs, u64),
     conversation: Option<&Conversation>,
-) -> Result<Route, ApiError> {
+) -> Result<Route, Box<NoRoute>> {
     let mut preferences = preferences(job)?;
     if let Some(policy) = policy {
         preferences = preferences.tightened_by(policy);
@@ -78,12 +91,33 @@ pub(crate) fn route(
     } else {
         with_own(market, request, (job, &preferences), own, at, conversation)
     };
-    let (legs, book, plan, digest) = found?;
-    Ok(Route { legs, plan, book, digest, preferences, request_hash: None })
+    let route = |(legs, book, plan, digest): PlannedLegs| Route {
+        legs,
+        plan,
+        book,
+        digest,
+        preferences,
+        request_hash: None,
+    };
+    match found {
+        Ok(found) => Ok(route(found)),
+        Err(failed) => {
+            let Unplanned { error, of: (book, plan, digest) } = *failed;
+            Err(Box::new(NoRoute { error, route: Some(route((Vec::new(), book, plan, digest))) }))
+        }
+    }
 }
 
 /// A plan, the book that it was made on and its digest.
 type Planned = (Arc<Book>, Plan, Digest32);
+/// The same with its legs.
+type PlannedLegs = (Vec<Leg>, Arc<Book>, Plan, Digest32);
+
+/// Why nobody is asked, and the plan that says so: one without attempts.
+struct Unplanned {
+    error: ApiError,
+    of: Planned,
+}
 
 /// Plans what the market resells.
 fn planned(
@@ -92,14 +126,24 @@ fn planned(
     (job, preferences): (&Job, &Preferences),
     at: (UnixMs, u64),
     conversation: Option<&Conversation>,
-) -> Result<Planned, ApiError> {
+) -> Result<Planned, Box<Unplanned>> {
     let demand = demand_of_all(job, preferences);
     let (book, plan, digest) = market.plan(request, &demand, at, conversation);
-    match plan {
-        Ok(plan) => Ok((book, plan, digest)),
-        Err(PlanError::ModelNotFound) if market.has_sold(&job.model) => Err(away(&job.model)),
-        Err(error) => Err(unroutable(&book, &error, &demand)),
-    }
+    let failed = match plan {
+        Ok(plan) => return Ok((book, plan, digest)),
+        Err(failed) => failed,
+    };
+    let error = match &failed {
+        PlanError::ModelNotFound if market.has_sold(&job.model) => away(&job.model),
+        failed => unroutable(&book, failed, &demand),
+    };
+    let rejected = match failed {
+        PlanError::NoOffers { rejected } => rejected,
+        PlanError::ModelNotFound => Rejections::default(),
+    };
+    let snapshot = book.snapshot.digest();
+    let plan = Plan { snapshot, seed: at.1, attempts: Vec::new(), last_resorts_from: 0, rejected };
+    Err(Box::new(Unplanned { error, of: (book, plan, digest) }))
 }
 
 /// Plans with the buyer's own keys: prioritised ones, what the market resells, fallback ones. A key that is always
@@ -111,7 +155,7 @@ fn with_own(
     own: &[Arc<OwnKey>],
     at: (UnixMs, u64),
     conversation: Option<&Conversation>,
-) -> Result<(Vec<Leg>, Arc<Book>, Plan, Digest32), ApiError> {
+) -> Result<PlannedLegs, Box<Unplanned>> {
     let wishes = byok::wishes(preferences, own);
     let before = |legs: &Planned| {
         let mut found = legs_of(legs, own, ByokMode::Always);
@@ -119,9 +163,10 @@ fn with_own(
         found
     };
     if own.iter().any(|own| own.mode == ByokMode::Always) {
-        let planned = planned(market, request, (job, &wishes), at, conversation).map_err(|error| {
-            let message = format!("{}; the account's own key is always used for this model", error.message);
-            ApiError { message: message.into(), ..error }
+        let planned = planned(market, request, (job, &wishes), at, conversation).map_err(|mut failed| {
+            let message = &mut failed.error.message;
+            *message = format!("{message}; the account's own key is always used for this model").into();
+            failed
         })?;
         let mut legs = before(&planned);
         legs.extend(legs_of(&planned, own, ByokMode::Fallback));

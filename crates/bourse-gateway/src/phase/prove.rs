@@ -57,12 +57,12 @@ impl Draft {
         }
     }
 
-    /// How the seller called its answer.
     /// Who was asked so far, in order.
     pub(crate) fn asked(&self) -> &[AttemptRecord] {
         &self.attempts
     }
 
+    /// How the seller called its answer.
     pub(crate) fn upstream_id(&mut self, id: Option<&str>) {
         self.note.upstream_id = id.and_then(NoteText::clip);
     }
