@@ -3,6 +3,7 @@
 //! of OpenRouter stand beside `error` then, as it writes them, and the plan in the error's `metadata`.
 
 use crate::phase::plan::{NoRoute, Route, demand_of_all};
+use crate::phase::resolve::Requested;
 use crate::phase::settle::Open;
 use crate::routes::pricing;
 use bourse_market::{OfferIndex, Rejection};
@@ -25,7 +26,7 @@ pub(crate) const METADATA_HEADER: HeaderName = HeaderName::from_static("x-openro
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
     plan: bool,
-    metadata: bool,
+    pub(crate) metadata: bool,
 }
 
 /// How far a request came.
@@ -77,8 +78,9 @@ impl Wanted {
     }
 
     /// The same for a request that could not be planned.
-    pub(crate) fn no_route(self, failed: NoRoute, job: &Job) -> ApiError {
-        let Some(route) = failed.route else { return failed.error };
+    pub(crate) fn no_route(self, failed: NoRoute, requested: Option<Box<Requested>>, job: &Job) -> ApiError {
+        let Some(mut route) = failed.route else { return failed.error };
+        route.requested = requested;
         self.refusal(failed.error, None, job, &route)
     }
 }
@@ -111,10 +113,12 @@ fn openrouter(walk: &Walk<'_>, job: &Job, route: &Route) -> Value {
         })
         .collect();
     let selected = served.map_or("none", SellerName::as_str);
+    let requested = route.requested.as_deref();
+    let strategy = requested.map_or(Requested::DIRECT, |requested| requested.strategy);
     let total = route.plan.attempts.len() + route.plan.rejected.len();
     json!({
-        "requested": job.model.as_str(),
-        "strategy": if job.fallbacks.is_empty() { "direct" } else { "fallback" },
+        "requested": requested.map_or(job.model.as_str(), |requested| requested.name.as_str()),
+        "strategy": if job.fallbacks.is_empty() { strategy } else { "fallback" },
         "region": null,
         "summary": format!("available={}, selected={selected}", available.len()),
         "attempt": asked.len(),

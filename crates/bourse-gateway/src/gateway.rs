@@ -305,7 +305,7 @@ impl Gateway {
         resolved: Resolved,
     ) -> Result<(Open, Job, Route), Box<Refused>> {
         let shared = &self.0;
-        let Resolved { job, read, preset, request_hash } = resolved;
+        let Resolved { job, read, preset, request_hash, requested } = resolved;
         let now = shared.ports.clock.now();
         let random = shared.ports.entropy.draw();
         let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
@@ -317,9 +317,9 @@ impl Gateway {
         let route = route(&shared.market, request, &job, (policy, &own), at, conversation.as_ref());
         let mut route = match route {
             Ok(route) => route,
-            Err(failed) => return Err(refused(Wanted::of(headers).no_route(*failed, &job))),
+            Err(failed) => return Err(refused(Wanted::of(headers).no_route(*failed, requested, &job))),
         };
-        route.request_hash = request_hash;
+        (route.request_hash, route.requested) = (request_hash, requested);
         let total = DurationMs(u64::try_from(shared.config.timeouts.total.as_millis()).unwrap_or(u64::MAX));
         let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));
         let mut draft = Draft::new(&job, &route, now);

@@ -4,6 +4,7 @@
 //! becomes a list of legs, and a failure to plan becomes words: who refused for what, and the least that would
 //! have to change.
 
+use super::resolve::Requested;
 use super::wishes::{demand, preferences};
 use crate::byok::{self, OwnKey};
 use crate::config::ByokMode;
@@ -43,6 +44,8 @@ pub(crate) struct Route {
     pub(crate) preferences: Preferences,
     /// Of the bytes that the buyer sent, where a preset changed them.
     pub(crate) request_hash: Option<Digest32>,
+    /// What the buyer named; only for who asks to be told of the choice.
+    pub(crate) requested: Option<Box<Requested>>,
 }
 
 /// A request that nobody can be asked for.
@@ -98,6 +101,7 @@ pub(crate) fn route(
         digest,
         preferences,
         request_hash: None,
+        requested: None,
     };
     match found {
         Ok(found) => Ok(route(found)),

@@ -8,6 +8,7 @@
 use super::parse;
 use super::prove::hash;
 use crate::config::{Alias, GatewayConfig};
+use crate::explain::Wanted;
 use crate::gateway::Shared;
 use crate::market::Book;
 use bourse_types::{Digest32, ModelSlug};
@@ -37,6 +38,21 @@ pub(crate) struct Resolved {
     pub(crate) preset: Option<String>,
     /// Of the bytes that the buyer sent, where a preset changed them.
     pub(crate) request_hash: Option<Digest32>,
+    /// What the buyer named; only for who asks to be told of the choice.
+    pub(crate) requested: Option<Box<Requested>>,
+}
+
+/// The model as the buyer named it, before presets and aliases.
+#[derive(Debug)]
+pub(crate) struct Requested {
+    pub(crate) name: String,
+    /// How the name became a model, in OpenRouter's word.
+    pub(crate) strategy: &'static str,
+}
+
+impl Requested {
+    /// The strategy where the name is the model's own.
+    pub(crate) const DIRECT: &'static str = "direct";
 }
 
 /// Reads a request, within its bounds of size and time.
@@ -53,11 +69,28 @@ where
     let read = Instant::now();
     let merged = shared.names.merged(&received)?;
     let request_hash = merged.as_ref().map(|_| hash(&received));
+    let is_told = Wanted::of(headers).metadata;
+    let written = merged.as_ref().filter(|_| is_told).map(|(_, preset)| as_written(&received, preset));
     let (body, preset) = merged.map_or((received, None), |(body, preset)| (body, Some(preset)));
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
     let mut job = front::parse_typed(api, content_type, body)?;
+    let first = job.routing.models.first().filter(|_| is_told).cloned();
     shared.names.resolve(&mut job, || shared.market.book())?;
-    Ok(Resolved { job, read, preset, request_hash })
+    let requested = first.map(|first| {
+        let strategy = match &first {
+            alias if alias.is_alias => "latest",
+            name if name.slug != job.model => "alias",
+            _ => Requested::DIRECT,
+        };
+        Box::new(Requested { name: written.unwrap_or_else(|| first.to_string()), strategy })
+    });
+    Ok(Resolved { job, read, preset, request_hash, requested })
+}
+
+/// The model in the bytes that a buyer sent, or the preset that names it.
+fn as_written(body: &[u8], preset: &str) -> String {
+    let written = std::str::from_utf8(body).ok().and_then(preset::model_as_written);
+    written.unwrap_or_else(|| format!("@preset/{preset}"))
 }
 
 impl Names {

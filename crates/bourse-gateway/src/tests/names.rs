@@ -56,6 +56,30 @@ async fn an_alias_is_the_first_model_that_is_sold() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_requested_is_told_as_it_was_written() {
+    let house = house();
+    let asked = [("x-openrouter-metadata", "enabled")];
+    let check = async |members: &str, requested: &str, strategy: &str| {
+        let body = format!("{{{members},{MESSAGES}}}");
+        let reply = house.call("POST", "/v1/chat/completions", &asked, &body).await;
+        let told = &reply.json()["openrouter_metadata"];
+        let is = (told["requested"].as_str().unwrap(), told["strategy"].as_str().unwrap());
+        assert_eq!(is, (requested, strategy), "{members}: {}", reply.text);
+    };
+    check(r#""model":"acme/one""#, "acme/one", "direct").await;
+    check(r#""model":"acme/one:nitro""#, "acme/one:nitro", "direct").await;
+    check(r#""model":"fast""#, "fast", "alias").await;
+    check(r#""model":"~acme/family-latest:floor""#, "~acme/family-latest:floor", "latest").await;
+    check(r#""models":["fast","acme/two"]"#, "fast", "fallback").await;
+    check(r#""model":"acme/one@preset/calm""#, "acme/one@preset/calm", "direct").await;
+    check(r#""model":"@preset/calm""#, "@preset/calm", "alias").await;
+    check(r#""preset":"calm""#, "@preset/calm", "alias").await;
+    // Refusals say it, too.
+    check(r#""model":"nobody""#, "nobody", "alias").await;
+    check(r#""model":"fast@preset/calm","provider":{"only":["b"]}"#, "fast@preset/calm", "alias").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_that_nobody_keeps_is_named() {
     let house = house();
     let check = async |members: &str, status: u16, param: &str, part: &str| {
