@@ -6,6 +6,7 @@ use crate::phase::plan::{NoRoute, Route, demand_of_all};
 use crate::phase::resolve::Requested;
 use crate::phase::settle::Open;
 use crate::routes::pricing;
+use crate::unroutable::exhausted;
 use bourse_market::{OfferIndex, Rejection};
 use bourse_types::{ModelSlug, SellerName};
 use bourse_wire::dialect::Job;
@@ -67,7 +68,7 @@ impl Wanted {
     /// asked.
     pub(crate) fn refusal(self, error: ApiError, open: Option<&Open>, job: &Job, route: &Route) -> ApiError {
         let walk = open.map_or(Walk { asked: &[], served: None, is_byok: false }, Walk::of);
-        let mut error = error;
+        let mut error = exhausted(error, job);
         if self.plan {
             error = error.with_metadata(format!("\"bourse\":{}", value(job, route, None)));
         }

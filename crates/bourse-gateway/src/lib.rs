@@ -43,6 +43,7 @@ mod server;
 mod source;
 mod stall;
 mod traces;
+mod unroutable;
 mod upstream;
 
 pub use body::Body;

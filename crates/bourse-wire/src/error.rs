@@ -6,7 +6,9 @@
 
 mod availability;
 
-pub use availability::{AVAILABILITY_ITEMS_MAX, Availability, AvailabilityCode, Constraint, Exclusion};
+pub use availability::{
+    AVAILABILITY_ITEMS_MAX, Availability, AvailabilityCode, Change, Exclusion, Relaxation,
+};
 
 use crate::json::{push_string, push_u64};
 use std::borrow::Cow;
@@ -212,11 +214,11 @@ impl ApiError {
         Self { param: Some(param.into()), ..Self::new(ErrorType::InvalidRequest, message) }
     }
 
-    /// No offer can serve the request.
-    pub fn unavailable(availability: Availability, message: impl Into<Cow<'static, str>>) -> Self {
-        let kind = availability.code.error_type();
-        let details = Details { availability: Some(availability), ..Details::default() };
-        Self { details: Some(Box::new(details)), ..Self::new(kind, message) }
+    /// The same error with why no offer could serve the request.
+    #[must_use]
+    pub fn with_availability(mut self, availability: Availability) -> Self {
+        self.details.get_or_insert_default().availability = Some(availability);
+        self
     }
 
     /// The same error, as that of a seller.

@@ -1,8 +1,7 @@
 //! Phase 3: who is asked, in which order.
 //!
 //! The choice itself is pure and lives in `bourse-market`; here one plan for the model and its fallbacks
-//! becomes a list of legs, and a failure to plan becomes words: who refused for what, and the least that would
-//! have to change.
+//! becomes a list of legs. What is told when there is none stands in [`unroutable`](crate::unroutable).
 
 use super::resolve::Requested;
 use super::wishes::{demand, preferences};
@@ -10,13 +9,11 @@ use crate::byok::{self, OwnKey};
 use crate::config::ByokMode;
 use crate::conversation::Conversation;
 use crate::market::{Book, Market, Seller};
-use bourse_market::{
-    ATTEMPTS_MAX, Availability, Demand, OfferIndex, Plan, PlanError, Policy, Preferences, Rejection,
-    Rejections, Supports, diagnose,
-};
+use crate::unroutable::{away, unroutable};
+use bourse_market::{Demand, OfferIndex, Plan, PlanError, Policy, Preferences, Rejections};
 use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, UnixMs};
 use bourse_wire::dialect::Job;
-use bourse_wire::error::{ApiError, ErrorType};
+use bourse_wire::error::ApiError;
 use std::sync::Arc;
 
 /// One seller to ask.
@@ -138,7 +135,7 @@ fn planned(
         Err(failed) => failed,
     };
     let error = match &failed {
-        PlanError::ModelNotFound if market.has_sold(&job.model) => away(&job.model),
+        PlanError::ModelNotFound if has_sold(market, job) => away(&demand),
         failed => unroutable(&book, failed, &demand),
     };
     let rejected = match failed {
@@ -224,62 +221,19 @@ pub(crate) fn readers(
     let demand = demand_of_all(job, &preferences);
     match market.preview(&demand, at) {
         (book, Ok(plan)) => Ok((book, plan.attempts)),
-        (book, Err(PlanError::ModelNotFound)) if !market.has_sold(&job.model) => {
+        (book, Err(PlanError::ModelNotFound)) if !has_sold(market, job) => {
             Err(unroutable(&book, &PlanError::ModelNotFound, &demand))
         }
         (book, Err(_)) => Ok((book, Vec::new())),
     }
 }
 
+/// Whether nodes have sold any of the models of a job.
+fn has_sold(market: &Market, job: &Job) -> bool {
+    std::iter::once(&job.model).chain(&job.fallbacks).any(|model| market.has_sold(model))
+}
+
 /// What a job asks, with its fallback models.
 pub(crate) fn demand_of_all<'a>(job: &'a Job, preferences: &'a Preferences) -> Demand<'a> {
     Demand { fallbacks: &job.fallbacks, ..demand(job, job.model.as_str(), preferences) }
-}
-
-/// What a buyer reads when the model's nodes have left.
-fn away(model: &ModelSlug) -> ApiError {
-    let message = format!("every seller of `{model}` is away: try again in a moment");
-    ApiError { retry_after_s: Some(1), ..ApiError::new(ErrorType::ProviderOverloaded, message) }
-}
-
-/// What a buyer reads when nobody can be asked.
-fn unroutable(book: &Book, error: &PlanError, demand: &Demand<'_>) -> ApiError {
-    let model = demand.model;
-    let PlanError::NoOffers { rejected } = error else {
-        let message = format!("no seller offers the model `{model}`: GET /v1/models lists what is offered");
-        return ApiError { param: Some("model".into()), ..ApiError::new(ErrorType::NotFound, message) };
-    };
-    let diagnosis = diagnose(&book.snapshot, error, demand);
-    let all = |reason: Rejection| rejected.iter().all(|(_, is)| is == reason);
-    let (kind, param) = if all(Rejection::ContextTooLong) {
-        (ErrorType::ContextLengthExceeded, Some("messages"))
-    } else if all(Rejection::MaxTokens) {
-        (ErrorType::InvalidRequest, Some("max_tokens"))
-    } else if all(Rejection::MissingSupport) && demand.needs.contains(Supports::MEDIA) {
-        (ErrorType::InvalidRequest, Some("messages"))
-    } else if diagnosis.availability == Availability::WrongEndpoint {
-        (ErrorType::InvalidRequest, Some("model"))
-    } else if error.is_transient() {
-        (ErrorType::ProviderOverloaded, None)
-    } else {
-        (ErrorType::NotFound, Some("provider"))
-    };
-    let reason = |(index, reason): (OfferIndex, Rejection)| {
-        let offer = book.snapshot.offer(index)?;
-        Some(format!("`{}`: {}", offer.seller, reason.explain(offer, demand)))
-    };
-    let reasons: Vec<String> = rejected.iter().take(ATTEMPTS_MAX).filter_map(reason).collect();
-    let nearest = diagnosis.nearest.and_then(|(index, changes)| {
-        let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
-        Some(format!("{} and `{}` can", changes.join(", "), book.snapshot.offer(index)?.seller))
-    });
-    let message = format!(
-        "no offer of `{model}` can serve this request ({}): {}",
-        reasons.join("; "),
-        nearest.as_deref().unwrap_or("relax what they lack")
-    );
-    let mut api = ApiError::new(kind, message);
-    api.param = param.map(Into::into);
-    api.retry_after_s = (kind == ErrorType::ProviderOverloaded).then_some(1);
-    api
 }

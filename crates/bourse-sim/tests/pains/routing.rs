@@ -106,6 +106,10 @@ async fn check_refusal(house: &House, rule: &str, wish: &Value, relaxed: &Value,
     let refused = house.chat(&ask(wish)).await;
     let message = refused.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
     assert_eq!(refused.status, 404, "{rule}: {message}");
+    let told = &refused.json()["error"]["availability"];
+    assert_eq!((&told["code"], &told["offers"]), (&json!("constraint_filtered"), &json!(2)), "{rule}");
+    let field = told["smallest_relaxation"]["changes"][0]["field"].as_str().unwrap_or_default();
+    assert!(field.starts_with(&format!("provider.{rule}")), "{rule}: {told}");
     for word in words {
         assert!(message.contains(word), "{rule}: `{word}` is not in `{message}`");
         assert!(!ANCHOR_REFUSAL.contains(word), "{word}");
