@@ -19,8 +19,8 @@ mod report;
 
 pub use account::{ActivityItem, Credits, CurrentKey, FreeRequests, RateLimit};
 pub use catalogue::{
-    Architecture, Endpoint, Lifecycle, Model, ModelCount, ModelEndpoints, ModelKind, ModelLinks, ModelList,
-    PageLinks, Percentiles, Pricing, Provider, RequestLimits, ToolChoices, TopProvider,
+    AliasTarget, Architecture, Endpoint, Lifecycle, Model, ModelCount, ModelEndpoints, ModelKind, ModelLinks,
+    ModelList, PageLinks, Percentiles, Pricing, Provider, RequestLimits, ToolChoices, TopProvider,
 };
 pub use error::{
     ErrorAvailability, ErrorBody, ErrorChange, ErrorConstraint, ErrorEnvelope, ErrorExclusion, ErrorMetadata,

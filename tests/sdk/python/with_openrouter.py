@@ -112,6 +112,14 @@ def a_choice_that_leaves_no_seller_is_told():
 
 
 @check
+def an_alias_is_the_model_that_is_sold():
+    answer = known(client.chat.send(model=ALIAS, messages=HELLO, x_open_router_metadata="enabled"))
+    assert answer.model == SHARED or settled(answer.id)["model"] == SHARED, answer
+    metadata = answer.openrouter_metadata
+    assert (metadata.requested, metadata.strategy) == (ALIAS, "latest"), metadata
+
+
+@check
 def a_price_that_nobody_asks_is_told():
     ask = lambda: client.chat.send(model=SHARED, messages=HELLO, provider={"max_price": {"prompt": "0.0000001"}})
     told_by(errors.NotFoundResponseError, ask, 404, "max_price")

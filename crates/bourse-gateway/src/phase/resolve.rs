@@ -18,7 +18,7 @@ use bourse_wire::error::{ApiError, ErrorType};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body::Body;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use tokio::time::Instant;
 
 /// The operator's names.
@@ -26,6 +26,8 @@ use tokio::time::Instant;
 pub(crate) struct Names {
     /// Whether it is written with `~`, and the rest of the name.
     aliases: HashMap<(bool, ModelSlug), Vec<ModelSlug>>,
+    /// The same as they are written.
+    written: BTreeMap<String, Vec<ModelSlug>>,
     presets: HashMap<String, String>,
 }
 
@@ -96,10 +98,32 @@ fn as_written(body: &[u8], preset: &str) -> String {
 impl Names {
     pub(crate) fn new(config: &GatewayConfig) -> Self {
         let alias = |Alias { name, is_tilde, models }: &Alias| ((*is_tilde, name.clone()), models.clone());
+        let written = |Alias { name, is_tilde, models }: &Alias| {
+            (format!("{}{name}", if *is_tilde { "~" } else { "" }), models.clone())
+        };
         Self {
             aliases: config.aliases.iter().map(alias).collect(),
+            written: config.aliases.iter().map(written).collect(),
             presets: config.presets.iter().map(|p| (p.name.clone(), p.members_json.clone())).collect(),
         }
+    }
+
+    /// Whether that is an alias, as it is written.
+    pub(crate) fn is_alias(&self, written: &str) -> bool {
+        self.written.contains_key(written)
+    }
+
+    /// The model that an alias stands for now; none where that is no alias.
+    pub(crate) fn target_of(&self, written: &str, book: &Book) -> Option<&str> {
+        target(self.written.get(written)?, book).map(ModelSlug::as_str)
+    }
+
+    /// Every alias as it is written, in order, with the model that it stands for now.
+    pub(crate) fn aliases<'n>(&'n self, book: &'n Book) -> impl Iterator<Item = (&'n str, &'n str)> {
+        let entry = |(written, models): (&'n String, &'n Vec<ModelSlug>)| {
+            Some((written.as_str(), target(models, book)?.as_str()))
+        };
+        self.written.iter().filter_map(entry)
     }
 
     /// The body with what its preset adds, and the preset; none where none is named. Damaged bodies are the parser's.
@@ -146,8 +170,7 @@ impl Names {
                 }
                 continue;
             };
-            let sold = models.iter().find(|slug| is_sold(&book, slug)).or(models.first());
-            if let Some(slug) = sold {
+            if let Some(slug) = target(models, &book) {
                 model.slug = slug.clone();
                 model.is_alias = false;
             }
@@ -162,6 +185,11 @@ impl Names {
         job.fallbacks = slugs;
         Ok(())
     }
+}
+
+/// The first of an alias's models that is sold; the first where none is.
+fn target<'m>(models: &'m [ModelSlug], book: &Book) -> Option<&'m ModelSlug> {
+    models.iter().find(|slug| is_sold(book, slug)).or(models.first())
 }
 
 /// Whether somebody offers a model at a known price.

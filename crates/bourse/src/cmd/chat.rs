@@ -119,13 +119,18 @@ async fn seller(client: &Client, receipt: &str) -> Option<String> {
 }
 
 async fn first_model(client: &Client) -> Result<String, Failure> {
-    let models = client.get("/models").await?;
-    let first = models.pointer("/data/0/id").and_then(serde_json::Value::as_str).map(str::to_owned);
-    first.ok_or_else(|| {
+    first_of(&client.get("/models").await?).ok_or_else(|| {
         Plain::new("nothing is for sale yet")
             .hint("the node may still be loading; `bourse models` lists what is for sale")
             .boxed()
     })
+}
+
+/// The first that is no alias.
+fn first_of(models: &serde_json::Value) -> Option<String> {
+    let mut models = models.get("data")?.as_array()?.iter();
+    let first = models.find(|model| model.get("alias_target").is_none())?;
+    first.get("id")?.as_str().map(str::to_owned)
 }
 
 /// One event of the stream, as far as it matters here.
@@ -287,6 +292,17 @@ mod tests {
         }
         let help = <Typed as clap::CommandFactory>::command().render_long_help().to_string();
         assert!(help.contains("--temperature <T>") && help.contains("[default: 0.2]"), "{help}");
+    }
+
+    #[test]
+    fn aliases_are_not_asked_unless_they_are_named() {
+        let first = |data: serde_json::Value| first_of(&serde_json::json!({ "data": data }));
+        let (alias, model) = (
+            serde_json::json!({"id": "a", "alias_target": {"slug": "b/c"}}),
+            serde_json::json!({"id": "b/c"}),
+        );
+        assert_eq!(first(serde_json::json!([alias, model])).as_deref(), Some("b/c"));
+        assert_eq!(first(serde_json::json!([alias])), None);
     }
 
     #[test]
