@@ -2,7 +2,7 @@
 
 use crate::secret::Secret;
 use crate::traces::TraceContext;
-use bourse_market::{DataPolicy, Operations, Quantization, ServiceTier, Supports, Unit};
+use bourse_market::{DataPolicy, Operations, Quantization, QuantizationSet, ServiceTier, Supports, Unit};
 use bourse_types::{AccountId, DurationMs, KeyHash, ModelSlug, NodeId, PriceSchedule, SellerName};
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +104,8 @@ pub struct GatewayConfig {
     pub aliases: Vec<Alias>,
     /// Members that requests may name instead of writing them.
     pub presets: Vec<Preset>,
+    /// How the weights that answer requests may be stored which do not say; none: in any way.
+    pub quantizations: Option<QuantizationSet>,
     /// Nodes that may connect.
     pub nodes: Vec<NodeAdmission>,
     /// What `POST /admin` asks for; none closes it.

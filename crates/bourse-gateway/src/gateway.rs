@@ -123,7 +123,8 @@ impl From<ApiError> for Refused {
 impl Gateway {
     /// A gateway that serves nothing yet.
     pub fn new(config: GatewayConfig, ports: Ports) -> Result<Self, MarketError> {
-        let market = Arc::new(Market::new(&config.providers, &config.lists)?);
+        let market = Market::new(&config.providers, &config.lists)?.admitting(config.quantizations);
+        let market = Arc::new(market);
         let hub = Hub::default();
         for admission in &config.nodes {
             hub.admit(admission.clone());

@@ -4,6 +4,7 @@
 //! request plans and walks on one picture. The health of offers is carried over by seller and model.
 
 mod fare;
+mod weights;
 
 pub(crate) use fare::Fare;
 
@@ -18,13 +19,14 @@ use crate::provider::{Provider, ProviderError, Upstream};
 use crate::traces::AttemptTrace;
 use bourse_market::{
     Breaker, Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome, Percentiles, Plan,
-    PlanError, Served, SnapshotError, StickyTable, UptimeWindow, Window, plan, plan_digest,
+    PlanError, QuantizationSet, Served, SnapshotError, StickyTable, UptimeWindow, Window, plan, plan_digest,
 };
 use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, UnixMs};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+use weights::Weights;
 
 /// Domain of a book's digest.
 const BOOK_DOMAIN: &str = "bourse/book/3";
@@ -158,6 +160,7 @@ pub(crate) struct Market {
     state: Mutex<State>,
     hedges: Mutex<HedgeBudget>,
     sticky: Mutex<StickyTable>,
+    weights: Weights,
     pub(crate) tallies: Tallies,
 }
 
@@ -212,8 +215,15 @@ impl Market {
             }),
             hedges: Mutex::default(),
             sticky: Mutex::default(),
+            weights: Weights::default(),
             tallies,
         })
+    }
+
+    /// Requests that name no weights are answered by these alone; none: by any.
+    pub(crate) fn admitting(mut self, weights: Option<QuantizationSet>) -> Self {
+        self.weights.admitted = weights;
+        self
     }
 
     pub(crate) fn book(&self) -> Arc<Book> {
@@ -425,6 +435,8 @@ impl Attempt {
                 served.conversation = bourse_market::Conversation::Continued;
             }
             sticky.on_success(&conversation.key, conversation.session, offer, &served, now);
+            drop(sticky);
+            self.market.weights.answered(conversation, offer, now);
         }
         self.finish(now, Outcome::Success(served));
     }

@@ -11,3 +11,4 @@ mod refusals;
 mod socket;
 mod spans;
 mod telemetry;
+mod weights;

@@ -80,6 +80,7 @@ pub(crate) fn route(
     conversation: Option<&Conversation>,
 ) -> Result<Route, Box<NoRoute>> {
     let mut preferences = preferences(job)?;
+    let held = market.hold_to_weights(&mut preferences, conversation, at.0);
     if let Some(policy) = policy {
         preferences = preferences.tightened_by(policy);
     }
@@ -104,6 +105,10 @@ pub(crate) fn route(
         Ok(found) => Ok(route(found)),
         Err(failed) => {
             let Unplanned { error, of: (book, plan, digest) } = *failed;
+            let error = match held {
+                Some(held) => held.explained(error, &plan.rejected),
+                None => error,
+            };
             Err(Box::new(NoRoute { error, route: Some(route((Vec::new(), book, plan, digest))) }))
         }
     }
