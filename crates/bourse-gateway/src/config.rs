@@ -2,7 +2,7 @@
 
 use crate::secret::Secret;
 use crate::traces::TraceContext;
-use bourse_market::{DataPolicy, Operations, Quantization, ServiceTier, Supports, Unit};
+use bourse_market::{DataPolicy, Operations, Quantization, QuantizationSet, ServiceTier, Supports, Unit};
 use bourse_types::{AccountId, DurationMs, KeyHash, ModelSlug, NodeId, PriceSchedule, SellerName};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,9 @@ use std::time::Duration;
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// Most header fields of one request.
 pub const HEADERS_MAX: usize = 64;
+/// Header fields that hyper reads. Between [`HEADERS_MAX`] and this many the refusal is ours and has a body; beyond, and
+/// beyond [`HEAD_BYTES_MAX`], it is hyper's own, which has none and cannot be given one.
+pub const HEADERS_READ_MAX: usize = 100;
 /// Bytes that a request's head may take, and what is read ahead of a body.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Largest whole answer that is taken from a seller.
@@ -101,6 +104,8 @@ pub struct GatewayConfig {
     pub aliases: Vec<Alias>,
     /// Members that requests may name instead of writing them.
     pub presets: Vec<Preset>,
+    /// How the weights that answer requests may be stored which do not say; none: in any way.
+    pub quantizations: Option<QuantizationSet>,
     /// Nodes that may connect.
     pub nodes: Vec<NodeAdmission>,
     /// What `POST /admin` asks for; none closes it.

@@ -2,7 +2,8 @@
 //!
 //! The key is, in this order: `session_id`, the header `x-session-id`, `prompt_cache_key`, or what the conversation
 //! began with: its first system message and its first other message. What a buyer names is explicit; the rest is a guess,
-//! and the market's [`StickyTable`](bourse_market::StickyTable) treats it as one. Keys never leave the account: the same
+//! and the market's [`StickyTable`](bourse_market::StickyTable) treats it as one. A `prompt_cache_key` may be common to all
+//! requests of an application, so it names no session. Keys never leave the account: the same
 //! words of two buyers are two conversations.
 
 use crate::fingerprint::fingerprint;
@@ -21,23 +22,31 @@ const OPENING_BYTES_MAX: usize = 16 * 1024;
 pub(crate) struct Conversation {
     pub(crate) key: StickyKey,
     pub(crate) session: Session,
+    /// Whether the buyer named this session, and not only what its requests have in common.
+    pub(crate) is_named: bool,
 }
 
 impl Conversation {
     pub(crate) fn of(job: &Job, headers: &HeaderMap, account: Digest32) -> Option<Self> {
-        let (session, conversation) = key_of(job, headers)?;
-        Some(Self { key: StickyKey { account, model: job.model.clone(), conversation }, session })
+        let named = named(job, headers);
+        let is_named = named.is_some();
+        let (session, conversation) = named.map(|key| (Session::Explicit, key)).or_else(|| key_of(job))?;
+        let key = StickyKey { account, model: job.model.clone(), conversation };
+        Some(Self { key, session, is_named })
     }
 }
 
-fn key_of(job: &Job, headers: &HeaderMap) -> Option<(Session, u128)> {
+/// The session that the buyer named.
+fn named(job: &Job, headers: &HeaderMap) -> Option<u128> {
     if let Some(span) = &job.session {
-        return Some((Session::Explicit, fingerprint(&[b"session", job.text(span).as_bytes()])));
+        return Some(fingerprint(&[b"session", job.text(span).as_bytes()]));
     }
     let header = headers.get(SESSION_HEADER).map(http::HeaderValue::as_bytes);
-    if let Some(name) = header.filter(|name| (1..=SESSION_BYTES_MAX).contains(&name.len())) {
-        return Some((Session::Explicit, fingerprint(&[b"session", name])));
-    }
+    let name = header.filter(|name| (1..=SESSION_BYTES_MAX).contains(&name.len()))?;
+    Some(fingerprint(&[b"session", name]))
+}
+
+fn key_of(job: &Job) -> Option<(Session, u128)> {
     if let Some(key) = &job.routing.prompt_cache_key {
         return Some((Session::Explicit, fingerprint(&[b"cache", key.as_bytes()])));
     }

@@ -1,12 +1,17 @@
 //! `X-Bourse-Explain: 1`: the plan as it was made, with every rejected offer's reason. `X-OpenRouter-Metadata: enabled`:
-//! the choice in OpenRouter's words, for clients that read those.
+//! the choice in OpenRouter's words, for clients that read those. Both are told with answers and with refusals; the words
+//! of OpenRouter stand beside `error` then, as it writes them, and the plan in the error's `metadata`.
 
-use crate::phase::plan::{Route, demand_of_all};
+use crate::phase::plan::{NoRoute, Route, demand_of_all};
+use crate::phase::resolve::Requested;
 use crate::phase::settle::Open;
 use crate::routes::pricing;
+use crate::unroutable::exhausted;
 use bourse_market::{OfferIndex, Rejection};
 use bourse_types::{ModelSlug, SellerName};
 use bourse_wire::dialect::Job;
+use bourse_wire::error::ApiError;
+use bourse_wire::receipt::AttemptRecord;
 use http::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
 
@@ -21,8 +26,22 @@ pub(crate) const METADATA_HEADER: HeaderName = HeaderName::from_static("x-openro
 /// What a buyer wants to be told of the choice.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
-    pub(crate) plan: bool,
-    metadata: bool,
+    plan: bool,
+    pub(crate) metadata: bool,
+}
+
+/// How far a request came.
+struct Walk<'a> {
+    asked: &'a [AttemptRecord],
+    served: Option<&'a SellerName>,
+    is_byok: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn of(open: &'a Open) -> Self {
+        let served = open.draft.seller.as_ref();
+        Self { asked: open.draft.asked(), served, is_byok: open.is_byok() }
+    }
 }
 
 impl Wanted {
@@ -39,16 +58,42 @@ impl Wanted {
             out.extend_from_slice(format!(",\"bourse\":{}", value(job, route, seller)).as_bytes());
         }
         if self.metadata {
-            let told = openrouter(open, job, route);
-            out.extend_from_slice(format!(",\"openrouter_metadata\":{told}").as_bytes());
+            out.push(b',');
+            out.extend_from_slice(metadata(&Walk::of(open), job, route).as_bytes());
         }
         out
     }
+
+    /// The error of a request that nobody answered, with what is told of it. Without an open request nobody could be
+    /// asked.
+    pub(crate) fn refusal(self, error: ApiError, open: Option<&Open>, job: &Job, route: &Route) -> ApiError {
+        let walk = open.map_or(Walk { asked: &[], served: None, is_byok: false }, Walk::of);
+        let mut error = exhausted(error, job);
+        if self.plan {
+            error = error.with_metadata(format!("\"bourse\":{}", value(job, route, None)));
+        }
+        if self.metadata {
+            error = error.with_members_beside(metadata(&walk, job, route));
+        }
+        error
+    }
+
+    /// The same for a request that could not be planned.
+    pub(crate) fn no_route(self, failed: NoRoute, requested: Option<Box<Requested>>, job: &Job) -> ApiError {
+        let Some(mut route) = failed.route else { return failed.error };
+        route.requested = requested;
+        self.refusal(failed.error, None, job, &route)
+    }
+}
+
+/// The member `openrouter_metadata`.
+fn metadata(walk: &Walk<'_>, job: &Job, route: &Route) -> String {
+    format!("\"openrouter_metadata\":{}", openrouter(walk, job, route))
 }
 
 /// Where the request could go and went, in OpenRouter's words.
-fn openrouter(open: &Open, job: &Job, route: &Route) -> Value {
-    let asked = open.draft.asked();
+fn openrouter(walk: &Walk<'_>, job: &Job, route: &Route) -> Value {
+    let Walk { asked, served, is_byok } = *walk;
     let model = |seller: &SellerName| {
         let leg = route.legs.iter().find(|leg| leg.seller() == Some(seller));
         leg.map_or(job.model.as_str(), |leg| leg.model.as_str())
@@ -59,7 +104,6 @@ fn openrouter(open: &Open, job: &Job, route: &Route) -> Value {
             |one| json!({"provider": one.seller.as_str(), "model": model(&one.seller), "status": one.status}),
         )
         .collect();
-    let served = open.draft.seller.as_ref();
     let available: Vec<Value> = route
         .legs
         .iter()
@@ -70,21 +114,19 @@ fn openrouter(open: &Open, job: &Job, route: &Route) -> Value {
         })
         .collect();
     let selected = served.map_or("none", SellerName::as_str);
+    let requested = route.requested.as_deref();
+    let strategy = requested.map_or(Requested::DIRECT, |requested| requested.strategy);
+    let total = route.plan.attempts.len() + route.plan.rejected.len();
     json!({
-        "requested": job.model.as_str(),
-        "strategy": if job.fallbacks.is_empty() { "direct" } else { "fallback" },
+        "requested": requested.map_or(job.model.as_str(), |requested| requested.name.as_str()),
+        "strategy": if job.fallbacks.is_empty() { strategy } else { "fallback" },
         "region": null,
         "summary": format!("available={}, selected={selected}", available.len()),
         "attempt": asked.len(),
-        "is_byok": open.is_byok(),
-        "endpoints": { "total": available.len(), "available": available },
+        "is_byok": is_byok,
+        "endpoints": { "total": total.max(available.len()), "available": available },
         "attempts": attempts,
     })
-}
-
-/// The member `bourse`, for the metadata of an error.
-pub(crate) fn metadata(job: &Job, route: &Route) -> String {
-    format!("\"bourse\":{}", value(job, route, None))
 }
 
 fn value(job: &Job, route: &Route, seller: Option<&str>) -> Value {

@@ -1,10 +1,16 @@
 //! How attempts fail, and what the buyer is told when all have failed.
 
 use bourse_market::Outcome;
-use bourse_types::DurationMs;
+use bourse_types::{DurationMs, UnixMs};
 use bourse_wire::dialect::grammar::{SellerError, SellerErrorKind};
+use bourse_wire::dialect::retry_hint::{self, RETRY_HINT_MS_MAX};
 use bourse_wire::error::{ApiError, ErrorType, PreviousError};
+use http::{HeaderMap, HeaderName, header};
 use std::borrow::Cow;
+use std::time::UNIX_EPOCH;
+
+/// Milliseconds of a pause, beside `Retry-After` or instead of it; OpenAI's and Azure's.
+const RETRY_AFTER_MS_HEADER: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// What a failed attempt means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +74,8 @@ pub struct Failure {
     pub status: u16,
     /// In words, shown to the buyer. Names no key and no prompt.
     pub reason: String,
-    /// Seconds after which the seller wants to be asked again.
-    pub retry_after_s: Option<u64>,
+    /// How long the seller wants to be left alone.
+    pub retry_after: Option<DurationMs>,
     /// The field at fault, where it is the request's.
     pub param: Option<Cow<'static, str>>,
 }
@@ -77,11 +83,12 @@ pub struct Failure {
 impl Failure {
     /// A failure without a hint.
     pub fn new(class: FailureClass, status: u16, reason: impl Into<String>) -> Self {
-        Self { class, status, reason: reason.into(), retry_after_s: None, param: None }
+        Self { class, status, reason: reason.into(), retry_after: None, param: None }
     }
 
-    /// What a seller told, with the status that it came with.
-    pub fn told(error: &SellerError, status: u16, retry_after_s: Option<u64>) -> Self {
+    /// What a seller told, with the status and the header that it came with; without such a header its error may say how
+    /// long to wait.
+    pub fn told(error: &SellerError, status: u16, retry_after: Option<DurationMs>) -> Self {
         let class = match error.kind {
             SellerErrorKind::InvalidRequest => FailureClass::BadRequest,
             SellerErrorKind::ContextLength => FailureClass::ContextLength,
@@ -91,7 +98,8 @@ impl Failure {
             SellerErrorKind::Timeout => FailureClass::Timeout,
             SellerErrorKind::Unavailable => FailureClass::Unavailable,
         };
-        Self { retry_after_s, ..Self::new(class, status, error.message.clone()) }
+        let retry_after = retry_after.or(error.retry_after);
+        Self { retry_after, ..Self::new(class, status, error.message.clone()) }
     }
 
     /// The request cannot be said in the seller's grammar.
@@ -113,9 +121,7 @@ impl Failure {
             | FailureClass::ContentPolicy
             | FailureClass::Unaffordable
             | FailureClass::Untranslatable => Outcome::Neutral,
-            FailureClass::RateLimited => Outcome::RateLimited {
-                retry_after: self.retry_after_s.map(|s| DurationMs(s.saturating_mul(1_000))),
-            },
+            FailureClass::RateLimited => Outcome::RateLimited { retry_after: self.retry_after },
             FailureClass::Unavailable if self.status == 403 => Outcome::Forbidden,
             FailureClass::Unavailable if self.status == 200 => Outcome::Broken,
             _ => Outcome::Failure,
@@ -123,14 +129,19 @@ impl Failure {
     }
 }
 
-/// Seconds of a `Retry-After` value: a number, or an HTTP date against `now_s`.
-pub(crate) fn retry_after_s(value: &str, now_s: u64) -> Option<u64> {
-    let value = value.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(seconds);
+/// How long a seller wants to be left alone by its headers: `retry-after-ms`, which is finer, or `Retry-After`, a number of
+/// seconds or an HTTP date.
+pub(crate) fn retry_after(headers: &HeaderMap, now: UnixMs) -> Option<DurationMs> {
+    let text = |name: &HeaderName| headers.get(name)?.to_str().ok();
+    if let Some(exact) = text(&RETRY_AFTER_MS_HEADER).and_then(|value| retry_hint::of_number(value, 1)) {
+        return Some(exact);
     }
-    let at = httpdate::parse_http_date(value).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(at.as_secs().saturating_sub(now_s))
+    let value = text(&header::RETRY_AFTER)?;
+    retry_hint::of_number(value, 1_000).or_else(|| {
+        let at = httpdate::parse_http_date(value.trim()).ok()?.duration_since(UNIX_EPOCH).ok()?;
+        let at = UnixMs(u64::try_from(at.as_millis()).ok()?);
+        Some(DurationMs(at.since(now).0.min(RETRY_HINT_MS_MAX)))
+    })
 }
 
 /// What a buyer reads when every attempt failed.
@@ -174,7 +185,8 @@ pub(crate) fn all_failed(failures: &[(String, Failure)]) -> ApiError {
     };
     let mut error = ApiError::new(kind, message);
     error.param = told.and_then(|(_, f)| f.param.clone());
-    error.retry_after_s = failures.iter().filter_map(|(_, f)| f.retry_after_s).min();
+    let hints = failures.iter().filter_map(|(_, f)| f.retry_after);
+    error.retry_after_s = hints.min().map(|span| span.0.div_ceil(1_000));
     error.previous = failures
         .iter()
         .map(|(seller, f)| PreviousError {
@@ -210,19 +222,43 @@ mod tests {
 
     #[test]
     fn the_earliest_hint_counts() {
-        let hinted =
-            |s| Failure { retry_after_s: Some(s), ..Failure::new(FailureClass::RateLimited, 429, "x") };
-        let error = all_failed(&[("a".into(), hinted(9)), ("b".into(), hinted(4))]);
-        assert_eq!(error.retry_after_s, Some(4));
+        let hinted = |ms| Failure {
+            retry_after: Some(DurationMs(ms)),
+            ..Failure::new(FailureClass::RateLimited, 429, "x")
+        };
+        let error = all_failed(&[("a".into(), hinted(9_000)), ("b".into(), hinted(3_001))]);
+        assert_eq!(error.retry_after_s, Some(4), "rounded up");
         assert_eq!(error.previous.len(), 2);
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(retry_after_s("7", 0), Some(7));
-        assert_eq!(retry_after_s("Thu, 01 Jan 1970 00:01:40 GMT", 40), Some(60));
-        assert_eq!(retry_after_s("Thu, 01 Jan 1970 00:00:10 GMT", 40), Some(0));
-        assert_eq!(retry_after_s("soon", 0), None);
-        assert_eq!(retry_after_s("-5", 0), None);
+    fn headers_say_how_long_to_wait() {
+        let check = |fields: &[(&'static str, &str)], want: Option<u64>| {
+            let fields = fields.iter().map(|(name, value)| {
+                (HeaderName::from_static(name), http::HeaderValue::try_from(*value).unwrap())
+            });
+            let headers: HeaderMap = fields.collect();
+            assert_eq!(retry_after(&headers, UnixMs(40_000)).map(|span| span.0), want, "{headers:?}");
+        };
+        check(&[("retry-after", "7")], Some(7_000));
+        check(&[("retry-after", "0.5")], Some(500));
+        check(&[("retry-after", "Thu, 01 Jan 1970 00:01:40 GMT")], Some(60_000));
+        check(&[("retry-after", "Thu, 01 Jan 1970 00:00:10 GMT")], Some(0));
+        check(&[("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")], Some(RETRY_HINT_MS_MAX));
+        check(&[("retry-after-ms", "1200"), ("retry-after", "2")], Some(1_200));
+        check(&[("retry-after-ms", "x"), ("retry-after", "2")], Some(2_000));
+        check(&[("retry-after", "soon")], None);
+        check(&[("retry-after", "-5")], None);
+        check(&[], None);
+    }
+
+    #[test]
+    fn a_header_goes_before_what_the_error_says() {
+        let error = SellerError::new(SellerErrorKind::RateLimited, "slow down: try again in 1.5s");
+        let failure = |header| Failure::told(&error, 429, header);
+        assert_eq!(failure(None).retry_after, Some(DurationMs(1_500)));
+        assert_eq!(failure(Some(DurationMs(9))).retry_after, Some(DurationMs(9)));
+        let outcome = Outcome::RateLimited { retry_after: Some(DurationMs(1_500)) };
+        assert_eq!(failure(None).outcome(), outcome, "the breaker learns it to the millisecond");
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::body::Body;
 use crate::byok::OwnKeys;
-use crate::config::{Durability, GatewayConfig, HOLD_GRACE, NodeAdmission};
+use crate::config::{Durability, GatewayConfig, HEADERS_MAX, HOLD_GRACE, NodeAdmission};
 use crate::conversation::Conversation;
 use crate::count;
 use crate::decisions::{Anew, Taken};
 use crate::durable::Durable;
 use crate::executions::{Considered, Executions};
-use crate::explain::{self, Wanted};
+use crate::explain::Wanted;
 use crate::market::{Market, MarketError};
 use crate::metrics::Metrics;
 use crate::node::hub::Hub;
@@ -127,7 +127,9 @@ impl Gateway {
     /// A gateway that serves nothing yet.
     pub fn new(config: GatewayConfig, ports: Ports) -> Result<Self, MarketError> {
         let mut pools = Pools::default();
-        let market = Arc::new(Market::new(&config.providers, &config.lists, &mut pools)?);
+        let market =
+            Market::new(&config.providers, &config.lists, &mut pools)?.admitting(config.quantizations);
+        let market = Arc::new(market);
         let hub = Hub::default();
         for admission in &config.nodes {
             hub.admit(admission.clone());
@@ -187,6 +189,7 @@ impl Gateway {
         let mut answer = match routes::find(&head.method, head.uri.path()) {
             Ok(found) => {
                 let answer = match found.operation.endpoint {
+                    _ if head.headers.len() > HEADERS_MAX => Err(routes::too_many_headers().into()),
                     Endpoint::Generate(api) => match repeat::key_of(&head.headers) {
                         Ok(None) => self.generate(api, &head.headers, body).await,
                         // Rare, and large: it must not make every request's future larger.
@@ -289,10 +292,10 @@ impl Gateway {
                 Ok(response)
             }
             Err(error) => {
+                // Before it is settled, which takes what it tells away.
+                let error = wanted.refusal(error, Some(&open), &job, &route);
                 open.give_back(Finish::NoSeller);
                 *trace = open.trace.take();
-                let error =
-                    if wanted.plan { error.with_metadata(explain::metadata(&job, &route)) } else { error };
                 Err(refused(error))
             }
         }
@@ -308,7 +311,7 @@ impl Gateway {
         resolved: Resolved,
     ) -> Result<(Open, Job, Route), Box<Refused>> {
         let shared = &self.0;
-        let Resolved { job, read, preset, request_hash } = resolved;
+        let Resolved { job, read, preset, request_hash, requested } = resolved;
         let now = shared.ports.clock.now();
         let random = shared.ports.entropy.draw();
         let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
@@ -318,8 +321,11 @@ impl Gateway {
         let own = shared.own_keys.of(&grant, &job);
         let at = (now, seed);
         let route = route(&shared.market, request, &job, (policy, &own), at, conversation.as_ref());
-        let mut route = route.map_err(refused)?;
-        route.request_hash = request_hash.map(Box::new);
+        let mut route = match route {
+            Ok(route) => route,
+            Err(failed) => return Err(refused(Wanted::of(headers).no_route(*failed, requested, &job))),
+        };
+        (route.request_hash, route.requested) = (request_hash.map(Box::new), requested);
         let total = DurationMs(u64::try_from(shared.config.timeouts.total.as_millis()).unwrap_or(u64::MAX));
         let held = Held::nothing(request, grant, now.plus(total).plus(HOLD_GRACE));
         let mut draft = Draft::new(&job, &route, now);

@@ -45,15 +45,16 @@ mod server;
 mod source;
 mod stall;
 mod traces;
+mod unroutable;
 mod upstream;
 
 pub use body::Body;
 pub use byok::OWN_KEYS_MAX;
 pub use config::{
     ANSWER_BYTES_MAX, Alias, ByokKey, ByokMode, CONNECTIONS_MAX, Durability, ERROR_BYTES_MAX, FollowedList,
-    GatewayConfig, HEAD_BYTES_MAX, HEADERS_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX, LIST_EVERY_DEFAULT,
-    LiveRule, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX, POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, Pattern, Preset,
-    ProviderConfig, ProviderModel, Timeouts,
+    GatewayConfig, HEAD_BYTES_MAX, HEADERS_MAX, HEADERS_READ_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX,
+    LIST_EVERY_DEFAULT, LiveRule, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX, POOL_IDLE_AGE_MAX, POOL_IDLE_MAX,
+    Pattern, Preset, ProviderConfig, ProviderModel, Timeouts,
 };
 pub use count::{COUNT_WITHIN, COUNTS_MAX, ESTIMATE_HEADER};
 pub use decisions::{DECISION_FILE_BYTES, DECISION_FILE_SUFFIX, PENDING_BYTES_MAX, Recorder, decision_files};

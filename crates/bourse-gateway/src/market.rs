@@ -4,6 +4,7 @@
 //! request plans and walks on one picture. The health of offers is carried over by seller and model.
 
 mod fare;
+mod weights;
 
 pub(crate) use fare::Fare;
 
@@ -20,14 +21,15 @@ use crate::traces::AttemptTrace;
 use crate::upstream::Pools;
 use bourse_market::{
     BlockHash, Breaker, Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome,
-    Percentiles, Plan, PlanError, Served, SnapshotError, StickyTable, UptimeWindow, Warmth, Window, plan,
-    plan_digest,
+    Percentiles, Plan, PlanError, QuantizationSet, Served, SnapshotError, StickyTable, UptimeWindow, Warmth,
+    Window, plan, plan_digest,
 };
 use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, UnixMs};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+use weights::Weights;
 
 /// Domain of a book's digest.
 const BOOK_DOMAIN: &str = "bourse/book/3";
@@ -162,6 +164,7 @@ pub(crate) struct Market {
     hedges: Mutex<HedgeBudget>,
     sticky: Mutex<StickyTable>,
     pub(crate) prefixes: Prefixes,
+    weights: Weights,
     pub(crate) tallies: Tallies,
 }
 
@@ -221,8 +224,15 @@ impl Market {
             hedges: Mutex::default(),
             sticky: Mutex::default(),
             prefixes: Prefixes::default(),
+            weights: Weights::default(),
             tallies,
         })
+    }
+
+    /// Requests that name no weights are answered by these alone; none: by any.
+    pub(crate) fn admitting(mut self, weights: Option<QuantizationSet>) -> Self {
+        self.weights.admitted = weights;
+        self
     }
 
     pub(crate) fn book(&self) -> Arc<Book> {
@@ -454,6 +464,8 @@ impl Attempt {
                 served.conversation = bourse_market::Conversation::Continued;
             }
             sticky.on_success(&conversation.key, conversation.session, offer, &served, now);
+            drop(sticky);
+            self.market.weights.answered(conversation, offer, now);
         }
         if let (Some(prompt), Some(offer)) = (&self.prompt, self.book.snapshot.offer(self.index)) {
             self.market.prefixes.answered(&offer.model, &offer.seller, prompt);

@@ -5,6 +5,7 @@
 //! is asked with what was said so far as the beginning of its answer. It is a generation of its own: its hold, its
 //! receipt, its bill.
 
+use bourse_market::{Offer, Quantization};
 use bourse_wire::dialect::grammar::{Billed, EventWriter};
 use bourse_wire::dialect::neutral::{Message, Part, Request, Role, StreamEvent};
 use bourse_wire::error::ApiError;
@@ -43,9 +44,16 @@ pub(crate) struct Resume {
     pub(crate) said: String,
     /// Tokens that were generated for it, as far as they are known.
     pub(crate) generated: u64,
+    /// The weights that said it, where the buyer named none that may go on with it: one answer is not made of two kinds.
+    pub(crate) weights: Option<Quantization>,
 }
 
 impl Resume {
+    /// Whether an offer may go on.
+    pub(crate) fn may_go_on_at(&self, offer: &Offer) -> bool {
+        self.weights.is_none_or(|weights| weights == offer.quantization)
+    }
+
     /// The request that asks for the rest.
     pub(crate) fn rest_of(&self, mut request: Request) -> Request {
         let parts = vec![Part::text(self.said.clone())];

@@ -17,6 +17,7 @@ pub(crate) mod table;
 pub(crate) use catalogue::pricing;
 
 use crate::body::Body;
+use crate::config::HEADERS_MAX;
 use crate::count;
 use crate::gateway::Shared;
 use crate::metrics::Readings;
@@ -107,6 +108,12 @@ fn missed(method: &Method, path: &str, allowed: &[Verb]) -> Missed {
     let words = words.join(", ");
     let error = ApiError::new(ErrorType::MethodNotAllowed, format!("use {words} here instead of {method}"));
     Missed { error, speaks, allow: HeaderValue::try_from(words).ok() }
+}
+
+/// What a call with more header fields than [`HEADERS_MAX`] is answered.
+pub(crate) fn too_many_headers() -> ApiError {
+    let message = format!("a request has at most {HEADERS_MAX} header fields: leave out what a proxy added");
+    ApiError::new(ErrorType::HeadersTooLarge, message)
 }
 
 /// Answers everything but generations.

@@ -1,6 +1,6 @@
 //! The listener: connections, their limits, and a drain that loses no terminal.
 
-use crate::config::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::config::{CONNECTIONS_MAX, HEAD_BYTES_MAX};
 use crate::gateway::{Gateway, Shared};
 use crate::head_clock::{HeadClock, Turns};
 use crate::node::hub;
@@ -101,10 +101,12 @@ impl Gateway {
         });
         let mut connection = pin!(
             http1::Builder::new()
-                .max_headers(HEADERS_MAX)
+                // Its own bound of header fields is `HEADERS_READ_MAX`, and it reads into the stack only as long as none is set.
                 // As in `upstream`: copying a small answer costs less than a list of buffers.
                 .writev(false)
+                // What is read ahead is bounded by whole pieces of a buffer only, a head to the byte.
                 .max_buf_size(HEAD_BYTES_MAX)
+                .max_header_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(NoStall::new(stream, self.0.config.timeouts.stall)), service)
         );
         let mut told = pin!(told(&mut closing));

@@ -7,6 +7,8 @@ mod faults;
 mod life;
 mod names;
 mod nodes;
+mod refusals;
 mod socket;
 mod spans;
 mod telemetry;
+mod weights;

@@ -97,6 +97,52 @@ pub enum Change {
     Tier(&'static str),
 }
 
+impl Change {
+    /// What is done, in one stable word.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Accept(_) => "raise",
+            Self::LeaveOut(_) => "leave_out",
+            Self::Add(..) => "add",
+            Self::TakeOut(..) => "take_out",
+            Self::MaxTokens(_) => "lower",
+            Self::Shorten(_) => "shorten",
+            Self::DoWithout(_) => "do_without",
+            Self::Tier(_) => "set",
+        }
+    }
+
+    /// The member of the request that it is about; of several that are to be done without the first.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Accept(part) => part.field().unwrap_or("provider.max_price"),
+            Self::LeaveOut(field) | Self::Add(field, _) | Self::TakeOut(field, _) => field,
+            Self::MaxTokens(_) => "max_tokens",
+            Self::Shorten(_) => "messages",
+            Self::DoWithout(what) => match what.names().next() {
+                Some("media") | None => "messages",
+                Some(name) => name,
+            },
+            Self::Tier(_) => "service_tier",
+        }
+    }
+
+    /// To what the member is raised, lowered or set, what is added to it or taken out, by how many tokens it is shortened,
+    /// what is to be done without; none where it is left out. Prices are in the units of `max_price`.
+    pub fn value(&self) -> Option<String> {
+        Some(match self {
+            Self::Accept(PricePart::Prompt(price) | PricePart::Completion(price)) => per_million(*price),
+            Self::Accept(PricePart::Request(price)) => price.to_string().trim_start_matches('$').to_owned(),
+            Self::Accept(PricePart::Unit(_, price)) => price.to_usd_per_unit_string(),
+            Self::LeaveOut(_) => return None,
+            Self::Add(_, word) | Self::TakeOut(_, word) => word.clone(),
+            Self::MaxTokens(tokens) | Self::Shorten(tokens) => tokens.to_string(),
+            Self::DoWithout(what) => what.to_string(),
+            Self::Tier(tier) => (*tier).to_owned(),
+        })
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

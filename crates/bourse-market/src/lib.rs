@@ -27,6 +27,7 @@ mod quote;
 mod rejection;
 mod snapshot;
 mod sticky;
+mod weights;
 
 pub use canonical::CanonicalError;
 pub use decision::{
@@ -69,3 +70,4 @@ pub use quote::{Extension, HOLD_MARGIN_TOKENS, HOLD_STEP_TOKENS, HoldWindow, Quo
 pub use rejection::{PricePart, Rejection};
 pub use snapshot::{MarketSnapshot, OFFERS_MAX, SnapshotError};
 pub use sticky::{STICKY_CONVERSATIONS_MAX, STICKY_IDLE_MS, Session, StickyKey, StickyTable, Warmth};
+pub use weights::{WEIGHTS_IDLE_MS, WEIGHTS_SESSIONS_MAX, WeightsTable};

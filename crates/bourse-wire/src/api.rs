@@ -19,10 +19,13 @@ mod report;
 
 pub use account::{ActivityItem, Credits, CurrentKey, FreeRequests, RateLimit};
 pub use catalogue::{
-    Architecture, Endpoint, Lifecycle, Model, ModelCount, ModelEndpoints, ModelKind, ModelLinks, ModelList,
-    PageLinks, Percentiles, Pricing, Provider, RequestLimits, ToolChoices, TopProvider,
+    AliasTarget, Architecture, Endpoint, Lifecycle, Model, ModelCount, ModelEndpoints, ModelKind, ModelLinks,
+    ModelList, PageLinks, Percentiles, Pricing, Provider, RequestLimits, ToolChoices, TopProvider,
 };
-pub use error::{ErrorBody, ErrorEnvelope, ErrorMetadata, MessagesErrorBody, MessagesErrorEnvelope};
+pub use error::{
+    ErrorAvailability, ErrorBody, ErrorChange, ErrorConstraint, ErrorEnvelope, ErrorExclusion, ErrorMetadata,
+    ErrorRelaxation, MessagesErrorBody, MessagesErrorEnvelope,
+};
 pub use key::{Key, KeyCreate, KeyCreated, KeyDeleted, KeyReset, KeyUpdate};
 pub use money::Usd;
 pub use record::{CostDetails, DataRegion, GenerationRecord, ProviderAttempt};

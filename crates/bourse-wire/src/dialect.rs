@@ -22,6 +22,7 @@ pub mod ollama;
 pub mod openai;
 pub mod passthrough;
 pub mod responses;
+pub mod retry_hint;
 mod tree;
 
 pub(crate) use answer::{AnswerHead, DONE_EVENT, edited_event, finish_of_word, push_end, push_logprobs};

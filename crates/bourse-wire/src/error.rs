@@ -6,7 +6,9 @@
 
 mod availability;
 
-pub use availability::{AVAILABILITY_ITEMS_MAX, Availability, AvailabilityCode, Constraint, Exclusion};
+pub use availability::{
+    AVAILABILITY_ITEMS_MAX, Availability, AvailabilityCode, Change, Exclusion, Relaxation,
+};
 
 use crate::json::{push_string, push_u64};
 use std::borrow::Cow;
@@ -33,6 +35,8 @@ pub enum ErrorType {
     RequestTimeout,
     /// The body is larger than the bound.
     PayloadTooLarge,
+    /// There are more header fields than the bound.
+    HeadersTooLarge,
     /// Prompt and answer do not fit the model's context.
     ContextLengthExceeded,
     /// A seller's filter refuses the content.
@@ -65,6 +69,7 @@ impl ErrorType {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
             Self::PayloadTooLarge => "payload_too_large",
+            Self::HeadersTooLarge => "headers_too_large",
             Self::ContextLengthExceeded => "context_length_exceeded",
             Self::ContentPolicyViolation => "content_policy_violation",
             Self::Unprocessable => "unprocessable",
@@ -91,6 +96,7 @@ impl ErrorType {
             Self::PayloadTooLarge => 413,
             Self::Unprocessable => 422,
             Self::RateLimitExceeded => 429,
+            Self::HeadersTooLarge => 431,
             Self::Server => 500,
             Self::ProviderUnavailable => 502,
             Self::ProviderOverloaded => 503,
@@ -127,6 +133,7 @@ impl ErrorType {
             Self::ProviderUnavailable | Self::Server => "api_error",
             Self::InvalidRequest
             | Self::MethodNotAllowed
+            | Self::HeadersTooLarge
             | Self::ContextLengthExceeded
             | Self::ContentPolicyViolation
             | Self::Unprocessable
@@ -167,6 +174,8 @@ pub struct Details {
     pub availability: Option<Availability>,
     /// Further members of `metadata`, as raw JSON text without braces.
     pub metadata_json: Option<String>,
+    /// Members that stand beside `error` in a whole body, the same way.
+    pub beside_json: Option<String>,
 }
 
 /// One failed request, as told to the buyer.
@@ -205,11 +214,11 @@ impl ApiError {
         Self { param: Some(param.into()), ..Self::new(ErrorType::InvalidRequest, message) }
     }
 
-    /// No offer can serve the request.
-    pub fn unavailable(availability: Availability, message: impl Into<Cow<'static, str>>) -> Self {
-        let kind = availability.code.error_type();
-        let details = Details { availability: Some(availability), ..Details::default() };
-        Self { details: Some(Box::new(details)), ..Self::new(kind, message) }
+    /// The same error with why no offer could serve the request.
+    #[must_use]
+    pub fn with_availability(mut self, availability: Availability) -> Self {
+        self.details.get_or_insert_default().availability = Some(availability);
+        self
     }
 
     /// The same error, as that of a seller.
@@ -223,6 +232,13 @@ impl ApiError {
     #[must_use]
     pub fn with_metadata(mut self, json: String) -> Self {
         self.details.get_or_insert_default().metadata_json = Some(json);
+        self
+    }
+
+    /// The same error with members beside `error`: raw JSON text without braces.
+    #[must_use]
+    pub fn with_members_beside(mut self, json: String) -> Self {
+        self.details.get_or_insert_default().beside_json = Some(json);
         self
     }
 
@@ -281,8 +297,17 @@ impl ApiError {
         let mut out = Vec::with_capacity(256);
         out.extend_from_slice(b"{\"error\":");
         self.push_object(&mut out);
+        self.push_beside(&mut out);
         out.push(b'}');
         out
+    }
+
+    /// Appends what stands beside `error`, with a leading comma.
+    pub(crate) fn push_beside(&self, out: &mut Vec<u8>) {
+        if let Some(json) = self.details.as_deref().and_then(|details| details.beside_json.as_ref()) {
+            out.push(b',');
+            out.extend_from_slice(json.as_bytes());
+        }
     }
 
     fn push_previous(&self, out: &mut Vec<u8>) {
@@ -314,13 +339,13 @@ mod tests {
 
     #[test]
     fn the_envelope_is_the_fields_own() {
-        let mut error =
-            ApiError::field("n", "`n` must be 1 to 128").of_provider("b").with_metadata("\"x\":1".into());
+        let error = ApiError::field("n", "`n` must be 1 to 128").of_provider("b");
+        let mut error = error.with_metadata("\"x\":1".into()).with_members_beside("\"y\":2".into());
         error.previous.push(PreviousError { seller: "a".into(), status: 503, reason: "full \"now\"".into() });
         let text = String::from_utf8(error.to_json()).unwrap();
         assert_eq!(
             text,
-            r#"{"error":{"code":400,"message":"`n` must be 1 to 128","type":"invalid_request_error","param":"n","metadata":{"error_type":"invalid_request","provider_name":"b","previous_errors":[{"provider":"a","code":503,"status":503,"reason":"full \"now\""}],"x":1}}}"#
+            r#"{"error":{"code":400,"message":"`n` must be 1 to 128","type":"invalid_request_error","param":"n","metadata":{"error_type":"invalid_request","provider_name":"b","previous_errors":[{"provider":"a","code":503,"status":503,"reason":"full \"now\""}],"x":1}},"y":2}"#
         );
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
     }

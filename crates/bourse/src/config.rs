@@ -100,6 +100,9 @@ pub struct GatewaySection {
     pub idle_timeout_ms: u64,
     /// Most time that open answers get when the market is told to stop.
     pub drain_timeout_ms: u64,
+    /// How the weights may be stored that answer requests which do not say, such as `fp8,bf16`. Empty: in any way.
+    #[serde(default)]
+    pub quantizations: String,
     /// A collector of traces, such as `http://127.0.0.1:4318`. None: the standard variables', or nowhere.
     #[serde(default)]
     pub otlp_endpoint: Option<String>,
@@ -160,6 +163,7 @@ impl Default for GatewaySection {
             first_content_timeout_ms: 120_000,
             idle_timeout_ms: 120_000,
             drain_timeout_ms: 10_000,
+            quantizations: String::new(),
             otlp_endpoint: None,
             decisions_bytes_max: 1024 * 1024 * 1024,
         }

@@ -13,6 +13,7 @@ use crate::config::{self, Config, ConfigError, Environment};
 use crate::runtime::traces::{self, TraceParent};
 use bourse_exchange::{ByokTerms, ExchangeConfig};
 use bourse_gateway::{Durability, FollowedList, GatewayConfig, ProviderConfig, Timeouts, TraceContext};
+use bourse_market::{Quantization, QuantizationSet};
 use bourse_types::{ModelSlug, PriceSchedule, SellerName};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -224,6 +225,7 @@ pub fn gateway(config: &Config, environment: &Environment) -> Result<GatewayConf
     let byok_fee_bps = share("exchange.byok_fee_bps", config.exchange.byok_fee_bps)?;
     let aliases = names::aliases(&config.alias)?;
     let presets = names::presets(&config.preset)?;
+    let quantizations = quantizations(&gateway.quantizations)?;
     Ok(GatewayConfig {
         durability,
         timeouts,
@@ -232,9 +234,20 @@ pub fn gateway(config: &Config, environment: &Environment) -> Result<GatewayConf
         lists,
         aliases,
         presets,
+        quantizations,
         traces,
         ..GatewayConfig::default()
     })
+}
+
+/// The weights that answer requests which do not say; none where any do.
+fn quantizations(text: &str) -> Result<Option<QuantizationSet>, WiringError> {
+    let mut set = None;
+    for text in text.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        let one = word("gateway", "quantizations", text, &Quantization::ALL, Quantization::as_str)?;
+        set = Some(set.unwrap_or(QuantizationSet::default()).with(one));
+    }
+    Ok(set)
 }
 
 fn providers(
@@ -320,6 +333,19 @@ mod tests {
         check("price_prompt", "price_request = \"-1\"\nprice_prompt", request);
         check("\"0.1\"", "\"free\"", "provider `maple`: model `a/b`.price_prompt is not a price");
         assert_eq!(refusal(&format!("{MAPLE}{MAPLE}")), "error: two sellers are called `maple`");
+    }
+
+    #[test]
+    fn weights_are_admitted_by_name() {
+        let admitted = |words: &str| {
+            let config = parsed(&format!("[gateway]\nquantizations = \"{words}\"\n"));
+            gateway(&config, &Environment::default()).map(|wired| wired.quantizations)
+        };
+        assert_eq!(admitted("").unwrap(), None);
+        let two = QuantizationSet::default().with(Quantization::Bf16).with(Quantization::Unknown);
+        assert_eq!(admitted("bf16, unknown").unwrap(), Some(two));
+        let wrong = admitted("bf16,q4").unwrap_err().to_string();
+        assert!(wrong.contains("gateway.quantizations") && wrong.contains("q4"), "{wrong}");
     }
 
     #[test]

@@ -74,6 +74,19 @@ check("a seller can be chosen and the choice is told", async () => {
   }
 });
 
+check("a refusal tells the choice and what would help", async () => {
+  const ask = (only) => client.chat.send({
+    chatRequest: { model: market.shared, messages: hello, provider: { only } },
+    xOpenRouterMetadata: "enabled",
+  });
+  const refused = await market.raised(errors.NotFoundResponseError, () => ask(["nobody"]));
+  assert.deepEqual([refused.openrouterMetadata.requested, refused.openrouterMetadata.attempt], [market.shared, 0]);
+  const { availability } = JSON.parse(refused.body).error;
+  const [change] = availability.smallest_relaxation.changes;
+  assert.deepEqual([availability.code, change.action, change.field], ["constraint_filtered", "add", "provider.only"]);
+  assert.ok(known(await ask(["nobody", change.value])).choices[0].message.content);
+});
+
 eachDialect("a chat that breaks off ends in an error chunk", async (dialect) => {
   const { chunks, text } = await streamed({ model: dying[dialect], messages: hello });
   const last = chunks.find((chunk) => chunk.error);

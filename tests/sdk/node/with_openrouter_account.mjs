@@ -32,6 +32,12 @@ check("models are filtered", async () => {
   assert.deepEqual(await listed({ q: "smollm2" }), [local]);
 });
 
+check("an alias is listed with what it stands for", async () => {
+  const [found] = known((await client.models.list({ q: "latest" })).result).data;
+  assert.deepEqual([found.id, found.canonicalSlug, found.aliasTarget.slug], [market.sold.alias, shared, shared]);
+  assert.deepEqual(known(await client.models.get(slug(market.sold.alias))).data, found);
+});
+
 check("own models, one model, its sellers", async () => {
   const own = known((await client.models.listForUser({ bearer: apiKey })).result);
   assert.ok(own.data.length > 0);

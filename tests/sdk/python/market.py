@@ -23,7 +23,7 @@ SIGNS_APART = "gemini"
 # A seller of this dialect says what it was asked by itself, as far as it does; others are spoken for.
 ECHOES_BY_ITSELF = "responses"
 # One model that every seller sells, and the sellers' names by dialect.
-SHARED, SELLERS = SOLD["shared"], SOLD["sellers"]
+SHARED, ALIAS, SELLERS = SOLD["shared"], SOLD["alias"], SOLD["sellers"]
 DIALECTS = sorted(SHORT)
 # What a simulated seller asks, USD per token.
 PRICE_PROMPT, PRICE_COMPLETION = Decimal(SOLD["price_prompt"]), Decimal(SOLD["price_completion"])

@@ -96,8 +96,27 @@ def a_seller_can_be_chosen_and_the_choice_is_told():
 
 @check
 def a_choice_that_leaves_no_seller_is_told():
-    ask = lambda: client.chat.send(model=SHARED, messages=HELLO, provider={"only": ["nobody"]})
-    told_by(errors.NotFoundResponseError, ask, 404, "only")
+    ask = lambda: client.chat.send(
+        model=SHARED, messages=HELLO, provider={"only": ["nobody"]}, x_open_router_metadata="enabled")
+    error = told_by(errors.NotFoundResponseError, ask, 404, "only")
+    metadata = error.data.openrouter_metadata
+    assert (metadata["requested"], metadata["attempt"], metadata["endpoints"]["available"]) == (SHARED, 0, []), metadata
+    told = json.loads(error.body)["error"]["availability"]
+    assert (told["code"], told["offers"]) == ("constraint_filtered", len(SELLERS)), told
+    [change] = told["smallest_relaxation"]["changes"]
+    assert (change["action"], change["field"]) == ("add", "provider.only"), change
+    # What is told can be done.
+    relaxed = {"only": ["nobody", change["value"]]}
+    answer = known(client.chat.send(model=SHARED, messages=HELLO, provider=relaxed))
+    assert settled(answer.id)["provider_name"] == told["smallest_relaxation"]["provider"] == change["value"]
+
+
+@check
+def an_alias_is_the_model_that_is_sold():
+    answer = known(client.chat.send(model=ALIAS, messages=HELLO, x_open_router_metadata="enabled"))
+    assert answer.model == SHARED or settled(answer.id)["model"] == SHARED, answer
+    metadata = answer.openrouter_metadata
+    assert (metadata.requested, metadata.strategy) == (ALIAS, "latest"), metadata
 
 
 @check

@@ -73,6 +73,14 @@ def own_models_are_those_that_the_key_may_use():
 
 
 @check
+def an_alias_is_listed_with_what_it_stands_for():
+    [listed] = [model for model in pages(client.models.list(q="latest"))]
+    assert (listed.id, listed.canonical_slug, listed.alias_target.slug) == (ALIAS, SHARED, SHARED), listed
+    assert known(client.models.get(**slug(ALIAS))).data == listed
+    assert known(client.endpoints.list(**slug(ALIAS))).data.id == SHARED
+
+
+@check
 def one_model_is_found():
     assert known(client.models.get(**slug(LOCAL))).data.id == LOCAL
     raised(errors.NotFoundResponseError, lambda: client.models.get(author="no", slug="such-model"))

@@ -21,6 +21,8 @@ const PRICE_COMPLETION: &str = "0.0000004";
 const MODEL: &str = "sim/words";
 /// The one slug that sellers of every dialect sell.
 const SHARED: &str = "simulator/shared";
+/// Another name of it, whose first model nobody sells.
+const ALIAS: &str = "~simulator/latest";
 /// Variable that holds the market's key at the sellers.
 pub(super) const KEY_VARIABLE: &str = "BOURSE_TEST_SELLER_KEY";
 
@@ -129,6 +131,7 @@ impl Sellers {
         let mut sold = json!({
             "local": LOCAL_MODEL,
             "shared": SHARED,
+            "alias": ALIAS,
             "price_prompt": PRICE_PROMPT,
             "price_completion": PRICE_COMPLETION,
         });
@@ -170,6 +173,7 @@ impl Sellers {
         }
         let base_url = format!("{}/v1", program.ready("/sellers/0/origin")?);
         push_provider(&mut config, "sim-media", "openai", &base_url, "", &models)?;
+        writeln!(config, "[[alias]]\nname = \"{ALIAS}\"\nmodels = [\"simulator/next\", \"{SHARED}\"]")?;
         programs.push(program);
         Ok(Self { _programs: programs, config, sold })
     }

@@ -5,7 +5,7 @@
 
 use crate::config::{ANSWER_BYTES_MAX, ERROR_BYTES_MAX, PEEK_BYTES_MAX, Timeouts};
 use crate::deadline;
-use crate::failure::{Failure, FailureClass, retry_after_s};
+use crate::failure::{Failure, FailureClass, retry_after};
 use crate::gateway::Shared;
 use crate::market::Seller;
 use crate::node::{JobHandle, NodeEvent, NodeHandle, failure_of};
@@ -157,18 +157,14 @@ impl Attempt<'_> {
             let body =
                 deadline::within(ERROR_BODY_WITHIN, body).await.and_then(Result::ok).unwrap_or_default();
             let told = front::dialect(shape).read_error(status, &body);
-            return Err(Failure::told(&told, status, self.retry_after(&head)));
+            let pause = retry_after(&head.headers, self.shared.ports.clock.now());
+            return Err(Failure::told(&told, status, pause));
         }
         let encoding = head.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
         if encoding.is_some_and(|e| !e.eq_ignore_ascii_case(b"identity")) {
             return Err(Failure::broken(status, "sent a compressed answer that nobody asked for"));
         }
         Ok((head, exchange))
-    }
-
-    fn retry_after(&self, head: &response::Parts) -> Option<u64> {
-        let value = head.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-        retry_after_s(value, self.shared.ports.clock.now().0 / 1_000)
     }
 
     fn late(&self, what: &str) -> Failure {

@@ -186,6 +186,9 @@ impl<'a> Legs<'a> {
             let is_first = self.failures.is_empty() && self.resume.is_none();
             self.next += 1;
             let Some((offer, pooled)) = leg.book.seller(leg.index) else { continue };
+            if self.resume.is_some_and(|resume| !resume.may_go_on_at(offer)) {
+                continue;
+            }
             let seller = leg.own.as_ref().unwrap_or(pooled);
             self.open.held.fee_bps = leg.own.as_ref().map(|_| self.open.shared.config.byok_fee_bps);
             let now = if is_first { self.open.draft.created } else { self.open.shared.ports.clock.now() };

@@ -1,22 +1,20 @@
 //! Phase 3: who is asked, in which order.
 //!
 //! The choice itself is pure and lives in `bourse-market`; here one plan for the model and its fallbacks
-//! becomes a list of legs, and a failure to plan becomes words: who refused for what, and the least that would
-//! have to change.
+//! becomes a list of legs. What is told when there is none stands in [`unroutable`](crate::unroutable).
 
+use super::resolve::Requested;
 use super::wishes::{demand, preferences};
 use crate::byok::{self, OwnKey};
 use crate::config::ByokMode;
 use crate::conversation::Conversation;
 use crate::market::{Book, Market, Seller};
 use crate::prefix::Prefix;
-use bourse_market::{
-    ATTEMPTS_MAX, Availability, BlockHash, Demand, OfferIndex, Plan, PlanError, Policy, Preferences,
-    Rejection, Supports, diagnose,
-};
+use crate::unroutable::{away, unroutable};
+use bourse_market::{BlockHash, Demand, OfferIndex, Plan, PlanError, Policy, Preferences, Rejections};
 use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, UnixMs};
 use bourse_wire::dialect::Job;
-use bourse_wire::error::{ApiError, ErrorType};
+use bourse_wire::error::ApiError;
 use std::sync::Arc;
 
 /// One seller to ask.
@@ -46,6 +44,21 @@ pub(crate) struct Route {
     pub(crate) request_hash: Option<Box<Digest32>>,
     /// The prompt's blocks, where nodes are told apart by what they hold of it.
     pub(crate) prompt: Option<Arc<Vec<BlockHash>>>,
+    /// What the buyer named; only for who asks to be told of the choice.
+    pub(crate) requested: Option<Box<Requested>>,
+}
+
+/// A request that nobody can be asked for.
+pub(crate) struct NoRoute {
+    pub(crate) error: ApiError,
+    /// Without legs, its plan without attempts: who was left out for what. None when nothing was planned.
+    pub(crate) route: Option<Route>,
+}
+
+impl From<ApiError> for Box<NoRoute> {
+    fn from(error: ApiError) -> Self {
+        Self::new(NoRoute { error, route: None })
+    }
 }
 
 impl Route {
@@ -68,8 +81,9 @@ pub(crate) fn route(
     (policy, own): (Option<&Policy>, &[Arc<OwnKey>]),
     at: (UnixMs, u64),
     conversation: Option<&Conversation>,
-) -> Result<Route, ApiError> {
+) -> Result<Route, Box<NoRoute>> {
     let mut preferences = preferences(job)?;
+    let held = market.hold_to_weights(&mut preferences, conversation, at.0);
     if let Some(policy) = policy {
         preferences = preferences.tightened_by(policy);
     }
@@ -83,9 +97,27 @@ pub(crate) fn route(
     } else {
         with_own(market, request, (job, &preferences), own, at, memory)
     };
-    let (legs, book, plan, digest) = found?;
-    let prompt = prefix.map(|prefix| prefix.blocks);
-    Ok(Route { legs, plan, book, digest, preferences, request_hash: None, prompt })
+    let route = |(legs, book, plan, digest): PlannedLegs, prompt| Route {
+        legs,
+        plan,
+        book,
+        digest,
+        preferences,
+        request_hash: None,
+        requested: None,
+        prompt,
+    };
+    match found {
+        Ok(found) => Ok(route(found, prefix.map(|prefix| prefix.blocks))),
+        Err(failed) => {
+            let Unplanned { error, of: (book, plan, digest) } = *failed;
+            let error = match held {
+                Some(held) => held.explained(error, &plan.rejected),
+                None => error,
+            };
+            Err(Box::new(NoRoute { error, route: Some(route((Vec::new(), book, plan, digest), None)) }))
+        }
+    }
 }
 
 /// What is remembered of the prompt's beginning: who answered the conversation last, and which nodes hold it.
@@ -93,6 +125,14 @@ type Memory<'a> = (Option<&'a Conversation>, Option<&'a Prefix>);
 
 /// A plan, the book that it was made on and its digest.
 type Planned = (Arc<Book>, Plan, Digest32);
+/// The same with its legs.
+type PlannedLegs = (Vec<Leg>, Arc<Book>, Plan, Digest32);
+
+/// Why nobody is asked, and the plan that says so: one without attempts.
+struct Unplanned {
+    error: ApiError,
+    of: Planned,
+}
 
 /// Plans what the market resells.
 fn planned(
@@ -101,14 +141,24 @@ fn planned(
     (job, preferences): (&Job, &Preferences),
     at: (UnixMs, u64),
     memory: Memory<'_>,
-) -> Result<Planned, ApiError> {
+) -> Result<Planned, Box<Unplanned>> {
     let demand = demand_of_all(job, preferences);
     let (book, plan, digest) = market.plan(request, &demand, at, memory);
-    match plan {
-        Ok(plan) => Ok((book, plan, digest)),
-        Err(PlanError::ModelNotFound) if market.has_sold(&job.model) => Err(away(&job.model)),
-        Err(error) => Err(unroutable(&book, &error, &demand)),
-    }
+    let failed = match plan {
+        Ok(plan) => return Ok((book, plan, digest)),
+        Err(failed) => failed,
+    };
+    let error = match &failed {
+        PlanError::ModelNotFound if has_sold(market, job) => away(&demand),
+        failed => unroutable(&book, failed, &demand),
+    };
+    let rejected = match failed {
+        PlanError::NoOffers { rejected } => rejected,
+        PlanError::ModelNotFound => Rejections::default(),
+    };
+    let snapshot = book.snapshot.digest();
+    let plan = Plan { snapshot, seed: at.1, attempts: Vec::new(), last_resorts_from: 0, rejected };
+    Err(Box::new(Unplanned { error, of: (book, plan, digest) }))
 }
 
 /// Plans with the buyer's own keys: prioritised ones, what the market resells, fallback ones. A key that is always
@@ -120,7 +170,7 @@ fn with_own(
     own: &[Arc<OwnKey>],
     at: (UnixMs, u64),
     memory: Memory<'_>,
-) -> Result<(Vec<Leg>, Arc<Book>, Plan, Digest32), ApiError> {
+) -> Result<PlannedLegs, Box<Unplanned>> {
     let wishes = byok::wishes(preferences, own);
     let before = |legs: &Planned| {
         let mut found = legs_of(legs, own, ByokMode::Always);
@@ -128,9 +178,10 @@ fn with_own(
         found
     };
     if own.iter().any(|own| own.mode == ByokMode::Always) {
-        let planned = planned(market, request, (job, &wishes), at, memory).map_err(|error| {
-            let message = format!("{}; the account's own key is always used for this model", error.message);
-            ApiError { message: message.into(), ..error }
+        let planned = planned(market, request, (job, &wishes), at, memory).map_err(|mut failed| {
+            let message = &mut failed.error.message;
+            *message = format!("{message}; the account's own key is always used for this model").into();
+            failed
         })?;
         let mut legs = before(&planned);
         legs.extend(legs_of(&planned, own, ByokMode::Fallback));
@@ -184,62 +235,19 @@ pub(crate) fn readers(
     let demand = demand_of_all(job, &preferences);
     match market.preview(&demand, at) {
         (book, Ok(plan)) => Ok((book, plan.attempts)),
-        (book, Err(PlanError::ModelNotFound)) if !market.has_sold(&job.model) => {
+        (book, Err(PlanError::ModelNotFound)) if !has_sold(market, job) => {
             Err(unroutable(&book, &PlanError::ModelNotFound, &demand))
         }
         (book, Err(_)) => Ok((book, Vec::new())),
     }
 }
 
+/// Whether nodes have sold any of the models of a job.
+fn has_sold(market: &Market, job: &Job) -> bool {
+    std::iter::once(&job.model).chain(&job.fallbacks).any(|model| market.has_sold(model))
+}
+
 /// What a job asks, with its fallback models.
 pub(crate) fn demand_of_all<'a>(job: &'a Job, preferences: &'a Preferences) -> Demand<'a> {
     Demand { fallbacks: &job.fallbacks, ..demand(job, job.model.as_str(), preferences) }
-}
-
-/// What a buyer reads when the model's nodes have left.
-fn away(model: &ModelSlug) -> ApiError {
-    let message = format!("every seller of `{model}` is away: try again in a moment");
-    ApiError { retry_after_s: Some(1), ..ApiError::new(ErrorType::ProviderOverloaded, message) }
-}
-
-/// What a buyer reads when nobody can be asked.
-fn unroutable(book: &Book, error: &PlanError, demand: &Demand<'_>) -> ApiError {
-    let model = demand.model;
-    let PlanError::NoOffers { rejected } = error else {
-        let message = format!("no seller offers the model `{model}`: GET /v1/models lists what is offered");
-        return ApiError { param: Some("model".into()), ..ApiError::new(ErrorType::NotFound, message) };
-    };
-    let diagnosis = diagnose(&book.snapshot, error, demand);
-    let all = |reason: Rejection| rejected.iter().all(|(_, is)| is == reason);
-    let (kind, param) = if all(Rejection::ContextTooLong) {
-        (ErrorType::ContextLengthExceeded, Some("messages"))
-    } else if all(Rejection::MaxTokens) {
-        (ErrorType::InvalidRequest, Some("max_tokens"))
-    } else if all(Rejection::MissingSupport) && demand.needs.contains(Supports::MEDIA) {
-        (ErrorType::InvalidRequest, Some("messages"))
-    } else if diagnosis.availability == Availability::WrongEndpoint {
-        (ErrorType::InvalidRequest, Some("model"))
-    } else if error.is_transient() {
-        (ErrorType::ProviderOverloaded, None)
-    } else {
-        (ErrorType::NotFound, Some("provider"))
-    };
-    let reason = |(index, reason): (OfferIndex, Rejection)| {
-        let offer = book.snapshot.offer(index)?;
-        Some(format!("`{}`: {}", offer.seller, reason.explain(offer, demand)))
-    };
-    let reasons: Vec<String> = rejected.iter().take(ATTEMPTS_MAX).filter_map(reason).collect();
-    let nearest = diagnosis.nearest.and_then(|(index, changes)| {
-        let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
-        Some(format!("{} and `{}` can", changes.join(", "), book.snapshot.offer(index)?.seller))
-    });
-    let message = format!(
-        "no offer of `{model}` can serve this request ({}): {}",
-        reasons.join("; "),
-        nearest.as_deref().unwrap_or("relax what they lack")
-    );
-    let mut api = ApiError::new(kind, message);
-    api.param = param.map(Into::into);
-    api.retry_after_s = (kind == ErrorType::ProviderOverloaded).then_some(1);
-    api
 }

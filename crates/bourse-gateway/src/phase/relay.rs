@@ -16,8 +16,9 @@ use crate::market::Attempt;
 use crate::resume::Resume;
 use crate::source::{Out, Progress, Source, SourceEnd};
 use crate::traces::RequestTrace;
-use bourse_market::{Bill, HoldWindow, Outcome, StreamEnd};
+use bourse_market::{Bill, HoldWindow, Outcome, Quantization, StreamEnd};
 use bourse_types::{DurationMs, NanoUsd, RequestId};
+use bourse_wire::dialect::Job;
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::FundsError;
 use bourse_wire::receipt::Finish;
@@ -300,7 +301,14 @@ impl Relay {
         let again = self.again.as_ref()?;
         let (meter, _) = self.open.counting.as_ref()?;
         let is_left = self.next_leg < again.route.legs.len() && Instant::now() < self.deadline;
-        is_left.then(|| Some((Arc::clone(again), self.source.resume(meter)?)))?
+        let resume = is_left.then(|| self.source.resume(meter))??;
+        Some((Arc::clone(again), Resume { weights: self.weights_of(&again.job), ..resume }))
+    }
+
+    /// The weights that answer, where the buyer named none and the seller says which they are.
+    fn weights_of(&self, job: &Job) -> Option<Quantization> {
+        let (attempt, _) = self.attempt.as_ref().filter(|_| job.preferences.quantizations.is_empty())?;
+        attempt.offer().map(|offer| offer.quantization).filter(|weights| *weights != Quantization::Unknown)
     }
 
     /// Goes on with the rest, or ends as the part before did when nobody has it.

@@ -8,6 +8,7 @@
 use super::parse;
 use super::prove::hash;
 use crate::config::{Alias, GatewayConfig};
+use crate::explain::Wanted;
 use crate::gateway::Shared;
 use crate::market::Book;
 use bourse_types::{Digest32, ModelSlug};
@@ -17,7 +18,7 @@ use bourse_wire::error::{ApiError, ErrorType};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body::Body;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use tokio::time::Instant;
 
 /// The operator's names.
@@ -25,6 +26,8 @@ use tokio::time::Instant;
 pub(crate) struct Names {
     /// Whether it is written with `~`, and the rest of the name.
     aliases: HashMap<(bool, ModelSlug), Vec<ModelSlug>>,
+    /// The same as they are written.
+    written: BTreeMap<String, Vec<ModelSlug>>,
     presets: HashMap<String, String>,
 }
 
@@ -37,6 +40,21 @@ pub(crate) struct Resolved {
     pub(crate) preset: Option<String>,
     /// Of the bytes that the buyer sent, where a preset changed them.
     pub(crate) request_hash: Option<Digest32>,
+    /// What the buyer named; only for who asks to be told of the choice.
+    pub(crate) requested: Option<Box<Requested>>,
+}
+
+/// The model as the buyer named it, before presets and aliases.
+#[derive(Debug)]
+pub(crate) struct Requested {
+    pub(crate) name: String,
+    /// How the name became a model, in OpenRouter's word.
+    pub(crate) strategy: &'static str,
+}
+
+impl Requested {
+    /// The strategy where the name is the model's own.
+    pub(crate) const DIRECT: &'static str = "direct";
 }
 
 /// Reads a request, within its bounds of size and time.
@@ -53,20 +71,59 @@ where
     let read = Instant::now();
     let merged = shared.names.merged(&received)?;
     let request_hash = merged.as_ref().map(|_| hash(&received));
+    let is_told = Wanted::of(headers).metadata;
+    let written = merged.as_ref().filter(|_| is_told).map(|(_, preset)| as_written(&received, preset));
     let (body, preset) = merged.map_or((received, None), |(body, preset)| (body, Some(preset)));
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
     let mut job = front::parse_typed(api, content_type, body)?;
+    let first = job.routing.models.first().filter(|_| is_told).cloned();
     shared.names.resolve(&mut job, || shared.market.book())?;
-    Ok(Resolved { job, read, preset, request_hash })
+    let requested = first.map(|first| {
+        let strategy = match &first {
+            alias if alias.is_alias => "latest",
+            name if name.slug != job.model => "alias",
+            _ => Requested::DIRECT,
+        };
+        Box::new(Requested { name: written.unwrap_or_else(|| first.to_string()), strategy })
+    });
+    Ok(Resolved { job, read, preset, request_hash, requested })
+}
+
+/// The model in the bytes that a buyer sent, or the preset that names it.
+fn as_written(body: &[u8], preset: &str) -> String {
+    let written = std::str::from_utf8(body).ok().and_then(preset::model_as_written);
+    written.unwrap_or_else(|| format!("@preset/{preset}"))
 }
 
 impl Names {
     pub(crate) fn new(config: &GatewayConfig) -> Self {
         let alias = |Alias { name, is_tilde, models }: &Alias| ((*is_tilde, name.clone()), models.clone());
+        let written = |Alias { name, is_tilde, models }: &Alias| {
+            (format!("{}{name}", if *is_tilde { "~" } else { "" }), models.clone())
+        };
         Self {
             aliases: config.aliases.iter().map(alias).collect(),
+            written: config.aliases.iter().map(written).collect(),
             presets: config.presets.iter().map(|p| (p.name.clone(), p.members_json.clone())).collect(),
         }
+    }
+
+    /// Whether that is an alias, as it is written.
+    pub(crate) fn is_alias(&self, written: &str) -> bool {
+        self.written.contains_key(written)
+    }
+
+    /// The model that an alias stands for now; none where that is no alias.
+    pub(crate) fn target_of(&self, written: &str, book: &Book) -> Option<&str> {
+        target(self.written.get(written)?, book).map(ModelSlug::as_str)
+    }
+
+    /// Every alias as it is written, in order, with the model that it stands for now.
+    pub(crate) fn aliases<'n>(&'n self, book: &'n Book) -> impl Iterator<Item = (&'n str, &'n str)> {
+        let entry = |(written, models): (&'n String, &'n Vec<ModelSlug>)| {
+            Some((written.as_str(), target(models, book)?.as_str()))
+        };
+        self.written.iter().filter_map(entry)
     }
 
     /// The body with what its preset adds, and the preset; none where none is named. Damaged bodies are the parser's.
@@ -113,8 +170,7 @@ impl Names {
                 }
                 continue;
             };
-            let sold = models.iter().find(|slug| is_sold(&book, slug)).or(models.first());
-            if let Some(slug) = sold {
+            if let Some(slug) = target(models, &book) {
                 model.slug = slug.clone();
                 model.is_alias = false;
             }
@@ -129,6 +185,11 @@ impl Names {
         job.fallbacks = slugs;
         Ok(())
     }
+}
+
+/// The first of an alias's models that is sold; the first where none is.
+fn target<'m>(models: &'m [ModelSlug], book: &Book) -> Option<&'m ModelSlug> {
+    models.iter().find(|slug| is_sold(book, slug)).or(models.first())
 }
 
 /// Whether somebody offers a model at a known price.

@@ -11,6 +11,7 @@ use super::table::Kind;
 use crate::gateway::Shared;
 use crate::market::Book;
 use bourse_market::{Offer, OfferIndex, Policy};
+use bourse_types::ModelSlug;
 use bourse_wire::api::{
     Data, Endpoint, List, Model, ModelCount, ModelEndpoints, ModelList, PageLinks, Provider,
 };
@@ -50,30 +51,33 @@ pub(super) fn models_of(shared: &Shared, query: &Query<'_>, path: &str, kind: Ki
 }
 
 /// The models that a query wants and policies leave, in the order that it asks for.
-fn wanted<'b>(shared: &Shared, book: &'b Arc<Book>, query: &Query<'_>, policy: &Policy) -> Vec<Entry<'b>> {
+fn wanted<'b>(shared: &'b Shared, book: &'b Arc<Book>, query: &Query<'_>, policy: &Policy) -> Vec<Entry<'b>> {
     let now = shared.ports.clock.now();
     let fare = |index: OfferIndex| shared.market.fare(book, index, now);
-    let entry = |slug: &'b str| {
+    let entry = |(id, slug): (&'b str, &'b str)| {
         let offers = book.snapshot.offers_of(slug)?;
         let offers: Vec<_> = offers.filter(|(_, offer)| policy.refuses(offer).is_none()).collect();
-        (!offers.is_empty()).then_some(Entry { slug, offers })
+        (!offers.is_empty()).then_some(Entry { id, slug, offers })
     };
-    let all = book.snapshot.models().filter_map(|slug| entry(slug.as_str()));
+    // An alias hides the model whose name it has: nobody can ask for that one.
+    let models = book.snapshot.models().map(ModelSlug::as_str);
+    let models = models.filter(|slug| !shared.names.is_alias(slug)).map(|slug| (slug, slug));
+    let all = models.chain(shared.names.aliases(book)).filter_map(entry);
     let mut entries: Vec<Entry<'_>> = all.filter(|entry| filter::wants(query, entry, fare)).collect();
+    entries.sort_unstable_by_key(|entry| entry.id);
     filter::sort(query.text("sort"), &mut entries, fare);
     entries
 }
 
 fn page(query: &Query<'_>, path: &str, entries: &[Entry<'_>]) -> ModelList {
     let total = entries.len() as u64;
-    let after =
-        |id: &str| entries.iter().position(|entry| entry.slug == id).map_or(total, |at| at as u64 + 1);
+    let after = |id: &str| entries.iter().position(|entry| entry.id == id).map_or(total, |at| at as u64 + 1);
     let offset = query.text("after_id").map_or_else(|| query.number("offset").unwrap_or(0), after);
     let limit = query.number("limit").unwrap_or(u64::MAX);
     let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
     let shown = usize::try_from(limit).unwrap_or(usize::MAX);
-    let data: Vec<Model> =
-        entries.iter().skip(skipped).take(shown).map(|e| shape::model(e.slug, &e.offers())).collect();
+    let page = entries.iter().skip(skipped).take(shown);
+    let data: Vec<Model> = page.map(|entry| shape::model((entry.id, entry.slug), &entry.offers())).collect();
     let end = offset.saturating_add(data.len() as u64);
     let has_more = end < total && !data.is_empty();
     ModelList {
@@ -87,17 +91,21 @@ fn page(query: &Query<'_>, path: &str, entries: &[Entry<'_>]) -> ModelList {
     }
 }
 
-pub(super) fn model(shared: &Shared, slug: &str) -> Result<Model, ApiError> {
+/// The model of a slug or an alias.
+pub(super) fn model(shared: &Shared, id: &str) -> Result<Model, ApiError> {
     let book = shared.market.book();
+    let slug = shared.names.target_of(id, &book).unwrap_or(id);
     let offers: Vec<&Offer> =
-        book.snapshot.offers_of(slug).ok_or_else(|| unknown(slug))?.map(|(_, offer)| offer).collect();
-    Ok(shape::model(slug, &offers))
+        book.snapshot.offers_of(slug).ok_or_else(|| unknown(id))?.map(|(_, offer)| offer).collect();
+    Ok(shape::model((id, slug), &offers))
 }
 
-pub(super) fn endpoints(shared: &Shared, slug: &str) -> Result<Data<ModelEndpoints>, ApiError> {
+/// The offers of the model of a slug or an alias.
+pub(super) fn endpoints(shared: &Shared, id: &str) -> Result<Data<ModelEndpoints>, ApiError> {
     let (book, now) = (shared.market.book(), shared.ports.clock.now());
+    let slug = shared.names.target_of(id, &book).unwrap_or(id);
     let offers: Vec<(OfferIndex, &Offer)> =
-        book.snapshot.offers_of(slug).ok_or_else(|| unknown(slug))?.collect();
+        book.snapshot.offers_of(slug).ok_or_else(|| unknown(id))?.collect();
     let shown = offers.iter().map(|(n, offer)| shape::endpoint(offer, &shared.market.fare(&book, *n, now)));
     let shown = shown.collect();
     let offers: Vec<&Offer> = offers.iter().map(|(_, offer)| *offer).collect();

@@ -15,7 +15,8 @@ use serde_json::{Map, Value, json};
 use std::sync::OnceLock;
 
 /// Everything that can go wrong with a generation.
-const GENERATION_ERRORS: [u16; 14] = [400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504];
+const GENERATION_ERRORS: [u16; 15] =
+    [400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 431, 500, 502, 503, 504];
 
 /// The document as it is served.
 pub(super) fn text() -> Bytes {
@@ -184,7 +185,7 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> Value {
     let good = json!({ "description": "What was asked for.", "content": content });
     for status in statuses(operation) {
         let error = json!({ "application/json": { "schema": schemas.error(operation) } });
-        let is_health = operation.endpoint == Endpoint::Health;
+        let is_health = operation.endpoint == Endpoint::Health && status == 503;
         let content = if is_health { good["content"].clone() } else { error };
         all.insert(status.to_string(), json!({ "description": meaning(status), "content": content }));
     }
@@ -231,6 +232,7 @@ pub(super) fn statuses(operation: &Operation) -> Vec<u16> {
         (is_managed, 409),
         (has_body, 413),
         (is_keyed, 429),
+        (true, 431),
         (is_keyed || is_log, 500),
         (is_keyed || is_log || operation.endpoint == Endpoint::Health, 503),
     ];
@@ -249,6 +251,7 @@ fn meaning(status: u16) -> &'static str {
         413 => "The body is larger than the bound.",
         422 => "It is well formed and cannot be done.",
         429 => "Too many requests; `Retry-After` says when.",
+        431 => "There are too many header fields; a head that is far too large is answered without a body.",
         500 => "The market itself failed.",
         502 => "A seller failed, and no other was left.",
         503 => "Sellers are full or away, or the market is closing.",

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 static DOCUMENT: LazyLock<Value> = LazyLock::new(openapi::document);
 
 /// Holds an answer against the description of the operation at that pattern.
-fn described(method: &str, pattern: &str, reply: &Reply) {
+pub(super) fn described(method: &str, pattern: &str, reply: &Reply) {
     let operation = &DOCUMENT["paths"][pattern][method.to_ascii_lowercase()];
     let kind = reply.headers["content-type"].to_str().unwrap().split(';').next().unwrap();
     let response = &operation["responses"][reply.status.to_string()];

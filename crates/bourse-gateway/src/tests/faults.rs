@@ -120,6 +120,25 @@ async fn hints_are_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pauses_are_read_wherever_sellers_write_them() {
+    let check = async |kind: &str, headers: &str, body: &str, want: &str| {
+        let house = House::build(&["a"], 10_000_000_000, |config| config.providers[0].kind = kind.into());
+        house.net.script("a", vec![Act::Read, json_answer(429, headers, body)]);
+        let reply = house.chat("").await;
+        assert_eq!((reply.status, reply.headers["retry-after"].to_str().unwrap()), (429, want), "{body}");
+        assert_eq!(reply.json()["error"]["metadata"]["retry_after"].to_string(), want);
+    };
+    let words = r#"{"error":{"message":"Rate limit reached. Please try again in 6m0.2s.","code":"rate_limit_exceeded"}}"#;
+    check("openai", "", words, "361").await;
+    check("openai", "retry-after-ms: 1200\r\n", words, "2").await;
+    let google = r#"{"error":{"code":429,"message":"Quota exceeded","status":"RESOURCE_EXHAUSTED","details":[
+        {"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"26s"}]}}"#;
+    check("gemini", "", google, "26").await;
+    let anthropic = r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow"}}"#;
+    check("anthropic", "retry-after: 9\r\n", anthropic, "9").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bad_request_is_the_buyers_and_ends_the_walk() {
     let house = House::new(&["a", "b"]);
     let error = r#"{"error":{"message":"`logit_bias` is out of vocabulary"}}"#;

@@ -248,6 +248,63 @@ async fn the_choice_is_told_in_the_words_of_openrouter() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn refusals_tell_of_the_choice_where_openrouter_does() {
+    let asked = [("x-openrouter-metadata", "enabled"), ("x-bourse-explain", "1")];
+    let ask = async |house: &House, path: &str, body: &str| {
+        let reply = house.call("POST", path, &asked, body).await;
+        assert!(reply.json()["error"]["metadata"].get("openrouter_metadata").is_none(), "{}", reply.text);
+        (reply.status, reply.json())
+    };
+    let available =
+        |selected: &str| serde_json::json!([{"provider": "a", "model": MODEL, "selected": selected == "a"}]);
+    let chat = "/v1/chat/completions";
+
+    // Somebody was asked and failed.
+    let house = House::new(&["a"]);
+    house.net.script("a", vec![Act::Read, json_answer(503, "", "")]);
+    let (status, failed) = ask(&house, chat, &chat_body("")).await;
+    let told = &failed["openrouter_metadata"];
+    assert_eq!((status, &told["attempt"], &told["requested"]), (503, &1.into(), &MODEL.into()));
+    assert_eq!(told["attempts"], serde_json::json!([{"provider": "a", "model": MODEL, "status": 503}]));
+    assert_eq!(told["endpoints"], serde_json::json!({"total": 1, "available": available("none")}));
+    assert_eq!(failed["error"]["metadata"]["bourse"]["plan"][0]["attempts"][0]["provider"], "a");
+
+    // Nobody could be asked: the money does not reach, the rules leave nobody, nobody sells it.
+    let poor = House::build(&["a"], 0, |_| {});
+    let (status, refused) = ask(&poor, chat, &chat_body("")).await;
+    assert_eq!((status, &refused["openrouter_metadata"]["attempt"]), (402, &0.into()));
+    let only = r#","provider":{"only":["b"]}"#;
+    let filtered = serde_json::json!({"total": 1, "available": []});
+    let messages = chat_body(&format!(r#","max_tokens":9{only}"#));
+    let responses = format!(r#"{{"model":"{MODEL}","input":"hi"{only}}}"#);
+    let fronts = [(chat, chat_body(only)), ("/v1/messages", messages), ("/v1/responses", responses)];
+    for (path, body) in &fronts {
+        let (status, refused) = ask(&house, path, body).await;
+        let told = &refused["openrouter_metadata"];
+        assert_eq!((status, &told["attempt"], &told["endpoints"]), (404, &0.into(), &filtered), "{path}");
+        let rejected = &refused["error"]["metadata"]["bourse"]["plan"][0]["rejected"][0];
+        assert_eq!(
+            (&rejected["provider"], &rejected["code"]),
+            (&"a".into(), &"not_in_only".into()),
+            "{path}"
+        );
+        assert_eq!(refused["type"] == "error", *path == "/v1/messages");
+    }
+    let unknown = chat_body("").replace(MODEL, "no/such");
+    let (status, refused) = ask(&house, chat, &unknown).await;
+    assert_eq!((status, &refused["openrouter_metadata"]["requested"]), (404, &"no/such".into()));
+
+    // Nothing is told to who did not ask, nor before the market has looked for a seller.
+    for (path, body) in &fronts {
+        let refused = house.call("POST", path, &[], body).await.json();
+        assert!(refused.get("openrouter_metadata").is_none(), "{refused}");
+        assert!(refused["error"]["metadata"].get("bourse").is_none(), "{refused}");
+    }
+    let (status, refused) = ask(&house, chat, "{}").await;
+    assert_eq!((status, refused.get("openrouter_metadata")), (400, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn small_endpoints_answer() {
     let house = House::new(&["a", "b"]);
     house.net.script("a", good_plain());

@@ -56,6 +56,80 @@ async fn an_alias_is_the_first_model_that_is_sold() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_requested_is_told_as_it_was_written() {
+    let house = house();
+    let asked = [("x-openrouter-metadata", "enabled")];
+    let check = async |members: &str, requested: &str, strategy: &str| {
+        let body = format!("{{{members},{MESSAGES}}}");
+        let reply = house.call("POST", "/v1/chat/completions", &asked, &body).await;
+        let told = &reply.json()["openrouter_metadata"];
+        let is = (told["requested"].as_str().unwrap(), told["strategy"].as_str().unwrap());
+        assert_eq!(is, (requested, strategy), "{members}: {}", reply.text);
+    };
+    check(r#""model":"acme/one""#, "acme/one", "direct").await;
+    check(r#""model":"acme/one:nitro""#, "acme/one:nitro", "direct").await;
+    check(r#""model":"fast""#, "fast", "alias").await;
+    check(r#""model":"~acme/family-latest:floor""#, "~acme/family-latest:floor", "latest").await;
+    check(r#""models":["fast","acme/two"]"#, "fast", "fallback").await;
+    check(r#""model":"acme/one@preset/calm""#, "acme/one@preset/calm", "direct").await;
+    check(r#""model":"@preset/calm""#, "@preset/calm", "alias").await;
+    check(r#""preset":"calm""#, "@preset/calm", "alias").await;
+    // Refusals say it, too.
+    check(r#""model":"nobody""#, "nobody", "alias").await;
+    check(r#""model":"fast@preset/calm","provider":{"only":["b"]}"#, "fast@preset/calm", "alias").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alias_is_listed_as_an_entry_of_its_own() {
+    let house = House::build(&["a"], 10_000_000_000, |config| {
+        named(config);
+        // It hides the model whose name it has.
+        let alias = Alias { name: slug("acme/two"), is_tilde: false, models: vec![slug(MODEL)] };
+        config.aliases.push(alias);
+    });
+    let get = async |path: &str| {
+        let reply = house.call("GET", path, &[], "").await;
+        (reply.status, reply.json())
+    };
+    let (_, listed) = get("/v1/models").await;
+    let row = |model: &serde_json::Value| {
+        let word = |name: &str| model[name].as_str().unwrap().to_owned();
+        (word("id"), word("canonical_slug"), model["alias_target"]["slug"].as_str().map(str::to_owned))
+    };
+    let rows: Vec<_> = listed["data"].as_array().unwrap().iter().map(row).collect();
+    let of = |id: &str, target: Option<&str>| (id.into(), MODEL.into(), target.map(str::to_owned));
+    let want = [
+        of(MODEL, None),
+        of("acme/two", Some(MODEL)),
+        of("fast", Some(MODEL)),
+        of("~acme/family-latest", Some(MODEL)),
+    ];
+    assert_eq!(rows, want, "an alias of what nobody sells is not listed");
+    assert_eq!(listed["total_count"], 4);
+    assert_eq!(get("/v1/models/count").await.1["data"]["count"], 4);
+    assert_eq!(get("/v1/models?q=FAST").await.1["total_count"], 1);
+    assert_eq!(get("/v1/models?model_authors=acme").await.1["total_count"], 4, "by the model's author");
+    assert_eq!(get("/v1/models?limit=2&after_id=acme/two").await.1["data"][0]["id"], "fast");
+    for alias in ["fast", "~acme/family-latest", "%7Eacme%2Ffamily-latest"] {
+        let reply = house.call("GET", &format!("/v1/models/{alias}"), &[], "").await;
+        super::api::described("GET", "/v1/models/{model}", &reply);
+        let found = listed["data"].as_array().unwrap().iter().find(|model| **model == reply.json());
+        assert_eq!(found.unwrap()["canonical_slug"], MODEL, "{alias}: as it is listed");
+    }
+    assert_eq!(get("/v1/model/~acme/family-latest").await.1["data"]["alias_target"]["slug"], MODEL);
+    let (_, endpoints) = get("/v1/models/~acme/family-latest/endpoints").await;
+    assert_eq!(
+        (&endpoints["data"]["id"], &endpoints["data"]["endpoints"][0]["tag"]),
+        (&MODEL.into(), &"a".into())
+    );
+    for unknown in ["nobody", "acme/family-latest", "~fast"] {
+        let (status, refused) = get(&format!("/v1/models/{unknown}")).await;
+        assert_eq!(status, 404, "{refused}");
+        assert!(refused["error"]["message"].as_str().unwrap().contains(&format!("`{unknown}`")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_that_nobody_keeps_is_named() {
     let house = house();
     let check = async |members: &str, status: u16, param: &str, part: &str| {

@@ -171,6 +171,18 @@ async fn a_lost_link_ends_every_job_and_takes_the_offer_away() {
     let away = house.chat("").await;
     assert_eq!(away.status, 503, "a model whose node is away is no unknown one: {}", away.text);
     assert_eq!(away.headers["retry-after"], "1");
+    let told = away.json()["error"]["availability"].clone();
+    let is =
+        serde_json::json!([told["code"], told["retryable"], told["retry_after"], told["requested_models"]]);
+    assert_eq!(is, serde_json::json!(["temporarily_unavailable", true, 1, [MODEL]]));
+    super::api::described("POST", "/v1/chat/completions", &away);
+    let with_fallback = house.chat(r#","models":["no/such"]"#).await;
+    assert_eq!(with_fallback.status, 503, "it may come back: {}", with_fallback.text);
+    let first_unknown = chat_body("")
+        .replace(MODEL, "no/such")
+        .replace("\"messages\"", &format!(r#""models":["{MODEL}"],"messages""#));
+    let fallback_away = house.call("POST", "/v1/chat/completions", &[], &first_unknown).await;
+    assert_eq!(fallback_away.status, 503, "its fallback may: {}", fallback_away.text);
 }
 
 #[tokio::test(start_paused = true)]

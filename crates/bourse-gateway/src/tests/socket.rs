@@ -132,12 +132,33 @@ async fn heads_are_bounded() {
         let fields: String = (0..n).map(|k| format!("x-{k}: y\r\n")).collect::<Vec<_>>().concat();
         format!("GET /health HTTP/1.1\r\nhost: x\r\n{fields}\r\n")
     };
-    for (n, status) in [(crate::HEADERS_MAX - 1, "200"), (crate::HEADERS_MAX, "431")] {
+    // The host is one of them.
+    let (ours, hypers) = (crate::HEADERS_MAX - 1, crate::HEADERS_READ_MAX - 1);
+    let cases =
+        [(ours, "200", "\"ok\""), (ours + 1, "431", "at most 64"), (hypers, "431", "headers_too_large")];
+    for (n, status, part) in cases {
         let mut stream = serving.connect().await;
         stream.write_all(with_fields(n).as_bytes()).await.unwrap();
-        let answer = read_until(&mut stream, "\r\n").await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{n}: {answer}");
+        let answer = read_until(&mut stream, "}").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(part), "{n}: {answer}");
     }
+    for head in [with_fields(hypers + 1), with_bytes(crate::HEAD_BYTES_MAX + 1)] {
+        let mut stream = serving.connect().await;
+        // The answer may come, and the connection go, before the last byte is written.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let answer = read_until(&mut stream, "\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 431") && answer.contains("content-length: 0"), "{answer}");
+    }
+    let mut stream = serving.connect().await;
+    stream.write_all(with_bytes(crate::HEAD_BYTES_MAX).as_bytes()).await.unwrap();
+    let answer = read_until(&mut stream, "\"ok\"").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// A head of that many bytes.
+fn with_bytes(bytes: usize) -> String {
+    let (start, end) = ("GET /health HTTP/1.1\r\nhost: x\r\nx-long: ", "\r\n\r\n");
+    format!("{start}{}{end}", "y".repeat(bytes - start.len() - end.len()))
 }
 
 #[tokio::test]

@@ -150,6 +150,44 @@ fn every_change_reads_as_an_advice() {
         "add `s` to `provider.order`",
     ];
     assert_eq!(words, want.map(str::to_owned));
+    let told: Vec<_> =
+        changes.iter().map(|change| (change.action(), change.field(), change.value())).collect();
+    let want = [
+        ("add", "provider.only", Some("s")),
+        ("set", "service_tier", Some("flex")),
+        ("leave_out", "provider.data_collection", None),
+        ("leave_out", "provider.enforce_distillable_text", None),
+        ("add", "provider.regions", Some("us")),
+        ("do_without", "tools", Some("tools")),
+        ("lower", "max_tokens", Some("10")),
+        ("add", "provider.order", Some("s")),
+    ];
+    assert_eq!(told, want.map(|(action, field, value)| (action, field, value.map(str::to_owned))));
+}
+
+#[test]
+fn every_change_is_told_to_programs() {
+    use bourse_types::{NanoUsd, PicoUsdPerUnit};
+    let check = |change: Change, want: (&str, &str, Option<&str>)| {
+        assert_eq!((change.action(), change.field(), change.value().as_deref()), want, "{change}");
+    };
+    let price = PicoUsdPerToken(1_250_000);
+    check(Change::Accept(PricePart::Prompt(price)), ("raise", "provider.max_price.prompt", Some("1.25")));
+    let completion = Change::Accept(PricePart::Completion(price));
+    check(completion, ("raise", "provider.max_price.completion", Some("1.25")));
+    let request = Change::Accept(PricePart::Request(NanoUsd(2_000_000)));
+    check(request, ("raise", "provider.max_price.request", Some("0.002")));
+    let per_unit = PicoUsdPerUnit(40_000_000_000);
+    let image = Change::Accept(PricePart::Unit(crate::offer::Unit::Image, per_unit));
+    check(image, ("raise", "provider.max_price.image", Some("0.04")));
+    let search = Change::Accept(PricePart::Unit(crate::offer::Unit::Search, per_unit));
+    check(search, ("raise", "provider.max_price", Some("0.04")));
+    let ignored = Change::TakeOut("provider.ignore", "a".into());
+    check(ignored, ("take_out", "provider.ignore", Some("a")));
+    check(Change::Shorten(40), ("shorten", "messages", Some("40")));
+    check(Change::DoWithout(Supports::MEDIA), ("do_without", "messages", Some("media")));
+    let two = Change::DoWithout(Supports::SEED.with(Supports::TOP_K));
+    check(two, ("do_without", "seed", Some("seed, top_k")));
 }
 
 #[test]

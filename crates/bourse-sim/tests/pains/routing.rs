@@ -97,6 +97,30 @@ async fn pain_13_weights_that_were_not_asked_for_never_answer() {
     house.close(2).await;
 }
 
+#[tokio::test]
+async fn pain_13_a_session_goes_on_with_the_weights_that_it_began_with() {
+    let fails = || Some(Fault::ServerError);
+    let full = seller("full").with_faults(FaultScript::InOrder(vec![None, fails(), fails(), fails()]));
+    let house = House::open_with(vec![full, seller("small")], "1", |config| {
+        stored_as(config, &[Quantization::Bf16, Quantization::Int4]);
+    })
+    .await;
+    let order = json!(["full", "small"]);
+    let ask = |provider: Value| chat(Mode::Plain).with(&json!({"session_id": "one", "provider": provider}));
+    assert_eq!(buy(&house, ask(json!({"order": order}))).await.status, 200);
+    let failed = buy(&house, ask(json!({"order": order}))).await;
+    assert_eq!((failed.status, house.sellers[1].calls()), (502, 0), "{}", failed.text());
+    assert!(anchor_may_answer("small", MODEL), "the same name, other goods");
+    // Only its buyer can move it, and then it stays there.
+    let consent = json!({"order": order, "quantizations": ["bf16", "int4"]});
+    let moved = buy(&house, ask(consent)).await;
+    assert_eq!((moved.status, house.sellers[1].calls()), (200, 1), "{}", moved.text());
+    let stays = buy(&house, ask(json!({"order": order}))).await;
+    assert_eq!((stays.status, house.sellers[1].calls()), (200, 2), "{}", stays.text());
+    assert_eq!(house.sellers[0].calls(), 3, "the other weights are not asked any more");
+    house.close(4).await;
+}
+
 /// What the anchor says, whatever the reason.
 const ANCHOR_REFUSAL: &str = "No endpoints found that match your data policy";
 
@@ -106,6 +130,10 @@ async fn check_refusal(house: &House, rule: &str, wish: &Value, relaxed: &Value,
     let refused = house.chat(&ask(wish)).await;
     let message = refused.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
     assert_eq!(refused.status, 404, "{rule}: {message}");
+    let told = &refused.json()["error"]["availability"];
+    assert_eq!((&told["code"], &told["offers"]), (&json!("constraint_filtered"), &json!(2)), "{rule}");
+    let field = told["smallest_relaxation"]["changes"][0]["field"].as_str().unwrap_or_default();
+    assert!(field.starts_with(&format!("provider.{rule}")), "{rule}: {told}");
     for word in words {
         assert!(message.contains(word), "{rule}: `{word}` is not in `{message}`");
         assert!(!ANCHOR_REFUSAL.contains(word), "{word}");

@@ -2,6 +2,7 @@
 
 use crate::house::House;
 use crate::{FRONTS, MODEL, buy, chat, direct, fronts_and_modes, price_of, receipt, seller};
+use bourse_market::Quantization;
 use bourse_sim::client::{Caller, Response, call};
 use bourse_sim::upstream::{
     Ask, Ending, Fault, FaultScript, Heard, Mode, Seller, SellerConfig, Shape, SpeedLaw,
@@ -83,6 +84,27 @@ async fn pain_07_a_buyer_may_ask_for_the_rest_from_somebody_else() {
     assert!(heard.text.starts_with(&cut.text) && heard.text.len() > cut.text.len(), "{}", heard.text);
     assert_eq!(house.sellers[1].calls(), 1);
     house.close(2).await;
+}
+
+#[tokio::test]
+async fn pain_13_one_answer_is_not_made_of_two_kinds_of_weights() {
+    let cut = seller("cut").with_faults(FaultScript::Always(Fault::CutWithoutDone));
+    let house = House::open_with(vec![cut, seller("small")], "1", |config| {
+        config.providers[0].models[0].quantization = Quantization::Bf16;
+        config.providers[1].models[0].quantization = Quantization::Int4;
+    })
+    .await;
+    let ask = |provider: Value| {
+        chat(Mode::Stream).with(&json!({"stream_failure": "continue", "provider": provider}))
+    };
+    let broken = buy(&house, ask(json!({"order": ["cut", "small"]}))).await;
+    assert!(!heard(Shape::Chat, &broken).is_whole(Mode::Stream), "{}", broken.text());
+    assert_eq!(house.sellers[1].calls(), 0);
+    let both = json!({"order": ["cut", "small"], "quantizations": ["bf16", "int4"]});
+    let whole = buy(&house, ask(both)).await;
+    assert!(heard(Shape::Chat, &whole).is_whole(Mode::Stream), "{}", whole.text());
+    assert_eq!(house.sellers[1].calls(), 1, "by consent");
+    house.close(3).await;
 }
 
 /// Reads a seller to its end for the sake of its usage, though nobody listens: what is paid.

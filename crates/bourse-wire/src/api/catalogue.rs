@@ -60,8 +60,12 @@ pub enum Lifecycle {
 pub struct Model {
     /// What buyers write.
     pub id: String,
-    /// The same, without aliases.
+    /// The same, without aliases: the model that everything else here is about.
     pub canonical_slug: String,
+    /// The model that the operator's alias stands for now; left out where the id is no alias.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AliasTarget")]
+    pub alias_target: Option<AliasTarget>,
     /// Its name for people.
     pub name: String,
     /// The same, for Anthropic's clients.
@@ -101,6 +105,15 @@ pub struct Model {
     pub supported_voices: Option<Vec<String>>,
     /// More about it.
     pub links: ModelLinks,
+}
+
+/// The model that an alias stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AliasTarget {
+    /// Its name for people.
+    pub name: String,
+    /// Its id.
+    pub slug: String,
 }
 
 /// Limits of one request.

@@ -13,12 +13,13 @@ pub use super::Shape;
 use super::count::CountForm;
 use super::lists::ListForm;
 use super::neutral::{Answer, Notice, Request, StreamEvent};
-use super::{Api, CHOICES_MAX, DIALECTS, SellerUsage};
+use super::{Api, CHOICES_MAX, DIALECTS, SellerUsage, retry_hint};
 use crate::error::ApiError;
 use crate::receipt::Finish;
 use crate::sse::Event;
-use bourse_types::{Charge, Usage};
+use bourse_types::{Charge, DurationMs, Usage};
 use bytes::Bytes;
+use serde_json::Value;
 
 /// How the events of a stream are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -317,6 +318,8 @@ pub struct SellerError {
     pub kind: SellerErrorKind,
     /// In the seller's words, cut to [`SELLER_MESSAGE_BYTES_MAX`], without control characters.
     pub message: String,
+    /// How long it wants to be left alone, where it says so in its error and a wait is what helps.
+    pub retry_after: Option<DurationMs>,
 }
 
 /// Longest text of a seller's own error message that is kept, in bytes.
@@ -326,8 +329,22 @@ impl SellerError {
     /// An error in the seller's words.
     pub fn new(kind: SellerErrorKind, message: &str) -> Self {
         let end = message.floor_char_boundary(SELLER_MESSAGE_BYTES_MAX);
-        let message = message[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        Self { kind, message }
+        let kept = message[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        // The hint stands at the end of a message, which may be cut off.
+        Self { kind, message: kept, retry_after: None }.asking_for(|| retry_hint::of_message(message))
+    }
+
+    /// The same error with that hint, if it is one that a wait helps against.
+    fn asking_for(self, hint: impl FnOnce() -> Option<DurationMs>) -> Self {
+        let waits = matches!(self.kind, SellerErrorKind::RateLimited | SellerErrorKind::Overloaded);
+        let retry_after = if waits { hint().or(self.retry_after) } else { None };
+        Self { retry_after, ..self }
+    }
+
+    /// The same error with what its details say, as Google writes them: they go before its message.
+    #[must_use]
+    pub(super) fn with_details<'a>(self, details: impl IntoIterator<Item = &'a Value>) -> Self {
+        self.asking_for(|| retry_hint::of_details(details))
     }
 
     /// An answer that breaks off or cannot be read.

@@ -17,6 +17,10 @@ use std::process::ExitCode;
 
 /// Longest question read from stdin, in bytes.
 pub const QUESTION_BYTES_MAX: u64 = 1024 * 1024;
+/// How freely tokens are drawn when nobody says: calmly, for a small model rambles at the API's own default of 1.
+pub const TEMPERATURE_DEFAULT: f64 = 0.2;
+/// The most that the API takes.
+const TEMPERATURE_MAX: f64 = 2.0;
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
@@ -31,9 +35,33 @@ pub struct Args {
     /// Most tokens of the answer.
     #[arg(long, value_name = "N")]
     max_tokens: Option<u32>,
+    /// How freely tokens are drawn, from 0 (always the likeliest) to 2; some hosted models take 1 alone.
+    #[arg(long, value_name = "T", default_value_t = TEMPERATURE_DEFAULT, value_parser = temperature)]
+    temperature: f64,
     /// One JSON document at the end instead of text.
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    /// What is asked of the market.
+    fn body(&self, model: &str, question: &str) -> serde_json::Value {
+        let mut body = serde_json::json!({
+            "model": model,
+            "messages": [{"role": "user", "content": question}],
+            "temperature": self.temperature,
+            "stream": true,
+        });
+        if let Some(max_tokens) = self.max_tokens {
+            body["max_tokens"] = max_tokens.into();
+        }
+        body
+    }
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=TEMPERATURE_MAX).contains(number));
+    number.ok_or_else(|| format!("it must be a number from 0 to {TEMPERATURE_MAX}"))
 }
 
 /// Asks and prints.
@@ -65,15 +93,7 @@ async fn ask(args: &Args, client: &Client, question: &str) -> Result<ExitCode, F
         Some(model) => model.clone(),
         None => first_model(client).await?,
     };
-    let mut body = serde_json::json!({
-        "model": model,
-        "messages": [{"role": "user", "content": question}],
-        "stream": true,
-    });
-    if let Some(max_tokens) = args.max_tokens {
-        body["max_tokens"] = max_tokens.into();
-    }
-    let lines = client.stream("/chat/completions", &body).await?;
+    let lines = client.stream("/chat/completions", &args.body(&model, question)).await?;
     let receipt = lines.header(RECEIPT_HEADER.as_str()).unwrap_or_default().to_owned();
     let mut answer = follow(lines, !args.json).await?;
     answer.seller = seller(client, &receipt).await;
@@ -99,13 +119,18 @@ async fn seller(client: &Client, receipt: &str) -> Option<String> {
 }
 
 async fn first_model(client: &Client) -> Result<String, Failure> {
-    let models = client.get("/models").await?;
-    let first = models.pointer("/data/0/id").and_then(serde_json::Value::as_str).map(str::to_owned);
-    first.ok_or_else(|| {
+    first_of(&client.get("/models").await?).ok_or_else(|| {
         Plain::new("nothing is for sale yet")
             .hint("the node may still be loading; `bourse models` lists what is for sale")
             .boxed()
     })
+}
+
+/// The first that is no alias.
+fn first_of(models: &serde_json::Value) -> Option<String> {
+    let mut models = models.get("data")?.as_array()?.iter();
+    let first = models.find(|model| model.get("alias_target").is_none())?;
+    first.get("id")?.as_str().map(str::to_owned)
 }
 
 /// One event of the stream, as far as it matters here.
@@ -241,6 +266,43 @@ mod tests {
             let _ = answer.take(line);
         }
         answer
+    }
+
+    #[derive(clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn typed(words: &[&str]) -> Result<serde_json::Value, String> {
+        let typed = <Typed as clap::Parser>::try_parse_from([&["chat"][..], words].concat());
+        typed.map(|typed| typed.args.body("a/b", "hi")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_chat_is_calm_unless_it_is_told_otherwise() {
+        let calm = typed(&["hi"]).unwrap();
+        assert_eq!((&calm["temperature"], calm.get("max_tokens")), (&serde_json::json!(0.2), None));
+        let told = typed(&["--temperature", "1", "--max-tokens", "9", "hi"]).unwrap();
+        assert_eq!((told["temperature"].as_f64(), told["max_tokens"].as_u64()), (Some(1.0), Some(9)));
+        assert!(typed(&["--temperature", "0"]).is_ok() && typed(&["--temperature", "2"]).is_ok());
+        for wrong in ["2.01", "-1", "NaN", "warm"] {
+            let told = typed(&[format!("--temperature={wrong}").as_str()]).unwrap_err();
+            assert!(told.contains("a number from 0 to 2"), "{told}");
+        }
+        let help = <Typed as clap::CommandFactory>::command().render_long_help().to_string();
+        assert!(help.contains("--temperature <T>") && help.contains("[default: 0.2]"), "{help}");
+    }
+
+    #[test]
+    fn aliases_are_not_asked_unless_they_are_named() {
+        let first = |data: serde_json::Value| first_of(&serde_json::json!({ "data": data }));
+        let (alias, model) = (
+            serde_json::json!({"id": "a", "alias_target": {"slug": "b/c"}}),
+            serde_json::json!({"id": "b/c"}),
+        );
+        assert_eq!(first(serde_json::json!([alias, model])).as_deref(), Some("b/c"));
+        assert_eq!(first(serde_json::json!([alias])), None);
     }
 
     #[test]

@@ -34,7 +34,11 @@ fn table(models: &Value) -> String {
     let mut rows = vec![["MODEL", "CONTEXT", "PROMPT $/M", "COMPLETION $/M"].map(str::to_owned)];
     for model in models["data"].as_array().into_iter().flatten() {
         let context = model["context_length"].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string());
-        let id = model["id"].as_str().unwrap_or("?").to_owned();
+        let id = model["id"].as_str().unwrap_or("?");
+        let id = match model["alias_target"]["slug"].as_str() {
+            Some(slug) => format!("{id} = {slug}"),
+            None => id.to_owned(),
+        };
         rows.push([
             id,
             context,
@@ -67,10 +71,12 @@ mod tests {
         let models = serde_json::json!({"data": [
             {"id": "a/b", "context_length": 2048, "pricing": {"prompt": "0.00000002", "completion": "0.00000006"}},
             {"id": "a/much-longer", "context_length": null, "pricing": {"prompt": "?"}},
+            {"id": "~a/latest", "alias_target": {"slug": "a/b"}, "context_length": 2048, "pricing": {"prompt": "?"}},
         ]});
-        let want = "MODEL          CONTEXT  PROMPT $/M  COMPLETION $/M\n\
-                    a/b            2048     $0.02       $0.06\n\
-                    a/much-longer  ?        ?           ?\n";
+        let want = "MODEL            CONTEXT  PROMPT $/M  COMPLETION $/M\n\
+                    a/b              2048     $0.02       $0.06\n\
+                    a/much-longer    ?        ?           ?\n\
+                    ~a/latest = a/b  2048     ?           ?\n";
         assert_eq!(table(&models), want);
         assert!(table(&serde_json::json!({"data": []})).contains("nothing is for sale"));
     }

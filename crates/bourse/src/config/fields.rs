@@ -91,6 +91,13 @@ pub const FIELDS: &[Field] = &[
         "most time that open answers get after the market was told to stop",
     ),
     field(
+        "gateway.quantizations",
+        "BOURSE_GATEWAY_QUANTIZATIONS",
+        Kind::Text,
+        "words with commas",
+        "how the weights may be stored that answer requests which do not say, such as fp8,bf16,unknown; empty means in any way",
+    ),
+    field(
         "gateway.otlp_endpoint",
         "BOURSE_GATEWAY_OTLP_ENDPOINT",
         Kind::Text,

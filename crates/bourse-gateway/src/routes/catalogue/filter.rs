@@ -13,6 +13,8 @@ use std::cmp::{Ordering, Reverse};
 
 /// A model and its offers.
 pub(super) struct Entry<'a> {
+    /// What buyers write: the slug, or an alias of it.
+    pub(super) id: &'a str,
     pub(super) slug: &'a str,
     pub(super) offers: Vec<(OfferIndex, &'a Offer)>,
 }
@@ -26,16 +28,17 @@ impl<'a> Entry<'a> {
 /// Whether a model is wanted. `fare` is asked only where the query looks at how offers fare.
 pub(super) fn wants(query: &Query<'_>, entry: &Entry<'_>, fare: impl Fn(OfferIndex) -> Fare) -> bool {
     let offers = entry.offers();
-    by_name(query, entry.slug)
+    by_name(query, entry)
         && by_offer(query, &offers)
         && by_shape(query, &offers)
         && by_tools(query, entry, fare)
 }
 
-fn by_name(query: &Query<'_>, slug: &str) -> bool {
-    let part = query.text("q").is_none_or(|part| holds(slug, part));
+fn by_name(query: &Query<'_>, entry: &Entry<'_>) -> bool {
+    let part = query.text("q").is_none_or(|part| holds(entry.id, part));
     let authors = query.words("model_authors");
-    let by_author = authors.is_empty() || authors.iter().any(|one| one.eq_ignore_ascii_case(author(slug)));
+    let author = author(entry.slug);
+    let by_author = authors.is_empty() || authors.iter().any(|one| one.eq_ignore_ascii_case(author));
     // Neither when a model was made nor the family of its tokenizer is recorded.
     let by_age = query.text("min_age_days").is_none() && query.text("max_age_days").is_none();
     let by_family = query.text("arch").is_none_or(|family| family.eq_ignore_ascii_case("other"));

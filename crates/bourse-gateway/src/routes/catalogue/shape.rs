@@ -5,8 +5,8 @@ use crate::market::Fare;
 use bourse_market::{Offer, Percentiles, ServiceTier, Supports};
 use bourse_types::{PriceSchedule, UnixMs};
 use bourse_wire::api::{
-    self, Architecture, Endpoint, Lifecycle, Model, ModelEndpoints, ModelKind, ModelLinks, Provider,
-    TopProvider,
+    self, AliasTarget, Architecture, Endpoint, Lifecycle, Model, ModelEndpoints, ModelKind, ModelLinks,
+    Provider, TopProvider,
 };
 use std::collections::BTreeSet;
 
@@ -43,16 +43,17 @@ pub(super) fn outputs(offers: &[&Offer]) -> BTreeSet<&'static str> {
     offers.iter().flat_map(|offer| declared::output_modalities(offer)).collect()
 }
 
-/// One model: what its cheapest priced offer asks, and the widest limits of any.
-pub(super) fn model(slug: &str, offers: &[&Offer]) -> Model {
+/// One model under its slug or an alias: what its cheapest priced offer asks, and the widest limits of any.
+pub(super) fn model((id, slug): (&str, &str), offers: &[&Offer]) -> Model {
     let context = context(offers);
     let completion = offers.iter().map(|o| o.completion_tokens_max.unwrap_or(o.context_tokens_max)).max();
     let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
     Model {
-        id: slug.to_owned(),
+        id: id.to_owned(),
         canonical_slug: slug.to_owned(),
-        name: slug.to_owned(),
-        display_name: slug.to_owned(),
+        alias_target: (id != slug).then(|| AliasTarget { name: slug.to_owned(), slug: slug.to_owned() }),
+        name: id.to_owned(),
+        display_name: id.to_owned(),
         object: "model",
         kind: ModelKind::Model,
         owned_by: author(slug).to_owned(),

@@ -92,7 +92,8 @@ fn of_value(status: u16, value: &Value) -> SellerError {
         (None, _) if status == 0 => Cow::Borrowed("the stream ended with an error"),
         (None, _) => Cow::Owned(format!("answered with status {status}")),
     };
-    SellerError::new(kind(status, &words, &message), &message)
+    let details = error.get("details").and_then(Value::as_array).into_iter().flatten();
+    SellerError::new(kind(status, &words, &message), &message).with_details(details)
 }
 
 /// A status, as a number or as one in quotes.
@@ -198,6 +199,26 @@ mod tests {
             r#"{"error":{"message":"no","code":"content_policy_violation"}}"#,
             Kind::ContentPolicy,
             "no",
+        );
+    }
+
+    #[test]
+    fn pauses_are_read_from_words_and_details() {
+        let check = |status: u16, body: &str, want: Option<u64>| {
+            assert_eq!(read(status, body.as_bytes()).retry_after.map(|span| span.0), want, "{body}");
+        };
+        let words = r#"{"error":{"message":"Rate limit reached. Please try again in 1.2s.","code":"rate_limit_exceeded"}}"#;
+        check(429, words, Some(1_200));
+        check(400, r#"{"error":{"message":"bad image: try again in 1s"}}"#, None);
+        let google = r#"[{"error":{"code":429,"message":"Quota exceeded. Please retry in 1s.","status":"RESOURCE_EXHAUSTED",
+            "details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"7.5s"}]}}]"#;
+        check(429, google, Some(7_500));
+        check(503, r#"{"error":{"message":"full","details":"none"}}"#, None);
+        assert_eq!(
+            of_raw(words.strip_prefix("{\"error\":").unwrap().strip_suffix('}').unwrap())
+                .retry_after
+                .map(|s| s.0),
+            Some(1_200)
         );
     }
 

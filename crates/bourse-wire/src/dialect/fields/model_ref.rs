@@ -4,6 +4,7 @@
 //! and every other suffix are: sellers list them as models of their own. Source: reference, router §1.6.
 
 use bourse_types::{ModelSlug, SlugError};
+use std::fmt;
 
 /// A suffix of a model's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,6 +89,21 @@ impl ModelRef {
     }
 }
 
+/// As it was written.
+impl fmt::Display for ModelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.is_alias { "~" } else { "" };
+        let suffix = match self.variant {
+            Some(Variant::Nitro) => ":nitro",
+            Some(Variant::Floor) => ":floor",
+            Some(Variant::Exacto) => ":exacto",
+            Some(Variant::Free | Variant::Static) | None => "",
+        };
+        write!(f, "{mark}{}{suffix}", self.slug)?;
+        self.preset.as_ref().map_or(Ok(()), |preset| write!(f, "{PRESET_MARK}{preset}"))
+    }
+}
+
 /// Checks a preset's name.
 pub(crate) fn preset_name(text: &str) -> Result<&str, ModelRefError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -126,6 +142,7 @@ mod tests {
         let model = ModelRef::parse(text).unwrap();
         assert_eq!((model.slug.as_str(), model.base(), model.variant), (slug, base, variant), "{text}");
         assert_eq!((model.preset.as_deref(), model.is_alias), (preset, text.starts_with('~')), "{text}");
+        assert_eq!(model.to_string(), text);
     }
 
     #[test]
@@ -138,6 +155,7 @@ mod tests {
         check("a/b:extended", "a/b:extended", "a/b", Some(Variant::Static), None);
         check("host:80/b", "host:80/b", "host:80/b", None, None);
         check("~a/family-latest", "a/family-latest", "a/family-latest", None, None);
+        check("~a/b:free@preset/p", "a/b:free", "a/b", Some(Variant::Free), Some("p"));
     }
 
     #[test]

@@ -38,6 +38,13 @@ pub fn named(body: &str) -> Result<Option<String>, ApiError> {
     Ok(found)
 }
 
+/// The model that a request names, as written; none where it leaves that to its preset.
+pub fn model_as_written(body: &str) -> Option<String> {
+    let members = top_members(body).ok()?;
+    let (_, value) = members.iter().find(|(name, _)| name == "model")?;
+    Some(string("model", &body[value.clone()]).ok()?.into_owned())
+}
+
 /// The request with what the preset adds. `preset` is one object of request members.
 pub fn merge(body: &str, preset: &str) -> Result<Bytes, ApiError> {
     let ours = top_members(body)?;
@@ -158,6 +165,16 @@ mod tests {
         assert!(named(r#"{"model":"a@preset/p","preset":"q"}"#).is_err());
         assert!(named(r#"{"preset":"p q"}"#).is_err());
         assert!(named(r#"{"preset":5}"#).is_err());
+    }
+
+    #[test]
+    fn the_model_is_told_as_it_was_written() {
+        let check =
+            |body: &str, want: Option<&str>| assert_eq!(model_as_written(body).as_deref(), want, "{body}");
+        check(r#"{"preset":"p","model":"~a\/b:nitro@preset/p"}"#, Some("~a/b:nitro@preset/p"));
+        check(r#"{"preset":"p","messages":[{"model":"a"}]}"#, None);
+        check(r#"{"model":5}"#, None);
+        check("[", None);
     }
 
     fn check(body: &str, preset: &str, want: &str) {

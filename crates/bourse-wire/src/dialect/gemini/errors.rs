@@ -2,6 +2,7 @@
 
 use crate::dialect::grammar::{SellerError, SellerErrorKind};
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -23,6 +24,8 @@ struct Told<'a> {
     details: Vec<&'a RawValue>,
 }
 
+/// Most details of one error that are looked at.
+const DETAILS_MAX: usize = 16;
 /// The status under which an error inside a stream that began well is read, unless it tells its own.
 const STREAM_STATUS: u16 = 500;
 
@@ -77,7 +80,9 @@ impl Told<'_> {
             _ => SellerError::kind_of_status(self.code.unwrap_or(status)),
         };
         let message = if self.message.is_empty() { self.status.as_ref() } else { self.message.as_ref() };
-        SellerError::new(kind, message)
+        let details = self.details.iter().filter_map(|raw| serde_json::from_str(raw.get()).ok());
+        let details: Vec<Value> = details.take(DETAILS_MAX).collect();
+        SellerError::new(kind, message).with_details(&details)
     }
 
     /// One status for all that is refused; the details and the message tell why.
@@ -170,6 +175,9 @@ mod tests {
             message,
         );
         check(429, &quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier"), Kind::Unavailable, message);
+        let pause = |id: &str| read_error(429, quota(id).as_bytes()).retry_after.map(|span| span.0);
+        assert_eq!(pause("InputTokensPerModelPerMinute"), Some(26_000));
+        assert_eq!(pause("RequestsPerDay"), None, "no wait of seconds helps against a limit by the day");
         let spent = "Your prepayment credits are depleted.";
         check(429, &told(429, "RESOURCE_EXHAUSTED", spent), Kind::Unavailable, spent);
     }

@@ -12,7 +12,9 @@ const TOO_LONG: &str = "prompt is too long";
 /// The body of an error.
 pub(in crate::dialect) fn error_body(error: &ApiError) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
-    push_error(error, &[], &mut out);
+    let mut beside = Vec::new();
+    error.push_beside(&mut beside);
+    push_error(error, &beside, &mut out);
     out
 }
 

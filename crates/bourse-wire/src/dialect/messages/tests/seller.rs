@@ -419,6 +419,8 @@ fn buyers_read_errors_in_their_grammar() {
     );
     let full = ApiError::new(ErrorType::ProviderOverloaded, "full");
     assert!(body(&full).contains(r#""type":"overloaded_error""#));
+    let more = full.with_members_beside(r#""x":1"#.into());
+    assert!(body(&more).ends_with(r#""metadata":{"error_type":"provider_overloaded"}},"x":1}"#));
 }
 
 #[test]
