@@ -251,6 +251,12 @@ fn a_stream_is_read() {
 }
 
 #[test]
+fn half_a_character_costs_itself_alone() {
+    let stream = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"a\\ud83d\"}}\n\n";
+    assert_eq!(read_stream(stream).unwrap().0, [said("a\u{fffd}")]);
+}
+
+#[test]
 fn a_stream_with_an_error_is_one() {
     let told = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
     assert_eq!(read_stream(told).unwrap_err().kind, SellerErrorKind::Overloaded);

@@ -118,6 +118,9 @@ fn a_failed_answer_is_an_error() {
     let error = Responses.read_answer(body).unwrap_err();
     assert_eq!((error.kind, error.message.as_str()), (SellerErrorKind::RateLimited, "slow"));
     assert!(Responses.read_answer("{}").is_err());
+    let cut = r#"{"id":"r","status":"completed","output":[{"type":"message","content":[{"type":"output_text","text":"a\ud83d"}]}]}"#;
+    let parts = &Responses.read_answer(cut).unwrap().choices[0].parts;
+    assert_eq!(parts[..], [Part::text("a\u{fffd}")], "half a character costs itself alone");
 }
 
 #[test]

@@ -180,6 +180,13 @@ fn read_one(data: &str) -> Result<Vec<StreamEvent<'static>>, SellerError> {
 }
 
 #[test]
+fn half_a_character_costs_itself_alone() {
+    let data =
+        r#"{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"a\ud83d"}"#;
+    assert_eq!(read_one(data).unwrap(), [text("a\u{fffd}")]);
+}
+
+#[test]
 fn sellers_may_be_brief_or_odd() {
     let item = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","call_id":"c","name":"f","arguments":"{}"}}"#;
     assert_eq!(read_one(item).unwrap().len(), 2);
