@@ -68,8 +68,10 @@ pub(crate) fn refusal(error: &FundsError) -> ApiError {
             (ErrorType::PaymentRequired, ": raise it with `bourse key limit`, or lower `max_tokens`")
         }
         FundsError::Conflict => (ErrorType::Conflict, ""),
-        FundsError::TooMany(_) => (ErrorType::RateLimitExceeded, " are open: try again in a moment"),
-        FundsError::Closing => (ErrorType::ProviderOverloaded, ": try again in a moment"),
+        // The market's own bounds, not the buyer's.
+        FundsError::TooMany(_) | FundsError::Closing => {
+            (ErrorType::ProviderOverloaded, ": try again in a moment")
+        }
         FundsError::ExceedsHold { .. }
         | FundsError::NoHold
         | FundsError::Journal(_)
@@ -115,7 +117,9 @@ mod tests {
         let error = refusal(&poor);
         assert_eq!(error.status(), 402);
         assert!(error.message.contains("$0.000000005 available") && error.message.contains("max_tokens"));
-        assert_eq!(refusal(&FundsError::TooMany("holds")).retry_after_s, Some(1));
+        let full = refusal(&FundsError::TooMany("bytes wait for the disk"));
+        assert_eq!((full.status(), full.retry_after_s), (503, Some(1)));
+        assert_eq!(full.message, "too many bytes wait for the disk: try again in a moment");
         let broken = refusal(&FundsError::Journal("/secret/path".into()));
         assert_eq!(broken.status(), 500);
         assert!(!broken.message.contains("secret"));
