@@ -42,7 +42,8 @@ pub(crate) struct Resume {
     pub(crate) writer: SharedWriter,
     /// What was said.
     pub(crate) said: String,
-    /// Tokens that were generated for it, as far as they are known.
+    /// Tokens that were surely generated for it, which are what its part is billed: so the parts together are never
+    /// billed for more than the buyer's limit, and the rest is not cut short by what they might have been.
     pub(crate) generated: u64,
     /// The weights that said it, where the buyer named none that may go on with it: one answer is not made of two kinds.
     pub(crate) weights: Option<Quantization>,

@@ -146,7 +146,7 @@ impl Source {
     pub(crate) fn resume(&self, meter: &Meter) -> Option<Resume> {
         let Self::Provider(source) = self else { return None };
         let (writer, said) = (source.writer.clone()?, source.passage.said()?.to_owned());
-        Some(Resume { writer, said, generated: meter.generated(), weights: None })
+        Some(Resume { writer, said, generated: meter.delivered_least(), weights: None })
     }
 
     /// The seller's id of the answer.

@@ -363,7 +363,11 @@ impl Relay {
             }
             Ending::Closing => {
                 let message = "the market is closing; nothing was charged: ask again in a moment";
-                (StreamEnd::Market, Finish::Bourse, Some(ApiError::new(ErrorType::Server, message)))
+                (
+                    StreamEnd::Market,
+                    Finish::Bourse,
+                    Some(ApiError::new(ErrorType::ProviderOverloaded, message)),
+                )
             }
         }
     }

@@ -382,3 +382,21 @@ async fn the_future_of_a_request_is_small() {
     let size = size_of_val(&house.gateway.handle(request));
     assert!(size < 8 * 1024, "{size}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_on_may_say_what_the_limit_has_left() {
+    // Long words: bytes alone would count more tokens than the four that were sent.
+    let pieces: Vec<String> =
+        std::iter::once(role()).chain((0..4).map(|_| text("incomprehensibly "))).collect();
+    let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+    let house = House::new(&["a", "b"]);
+    house.net.script("a", vec![Act::Read, stream_head(), events(&pieces), stream_end()]);
+    house.net.script("b", good_stream(&["x"]));
+    let rest = r#","stream":true,"max_tokens":10,"stream_failure":"continue","provider":{"order":["a","b"]}"#;
+    house.chat(rest).await.payloads();
+    let requests = house.net.requests.lock();
+    assert!(
+        requests[0].contains(r#""max_tokens":10"#) && requests[1].contains(r#""max_completion_tokens":6"#),
+        "{requests:?}"
+    );
+}
