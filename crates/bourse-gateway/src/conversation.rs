@@ -13,7 +13,7 @@ use bourse_wire::dialect::{Job, SESSION_BYTES_MAX};
 use http::HeaderMap;
 
 /// Names the session where the body does not.
-const SESSION_HEADER: &str = "x-session-id";
+pub(crate) const SESSION_HEADER: &str = "x-session-id";
 /// Bytes of each message that are looked at: openings differ early or not at all.
 const OPENING_BYTES_MAX: usize = 16 * 1024;
 

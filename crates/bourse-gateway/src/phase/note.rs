@@ -2,6 +2,7 @@
 //!
 //! Everything here is a claim of a party and binds nobody; texts are clipped. Made once, when the request is known.
 
+use crate::conversation::SESSION_HEADER;
 use bourse_market::{Partition, Preferences, Sort};
 use bourse_wire::dialect::{Api, Job};
 use bourse_wire::funds::{GenerationNote, NoteText};
@@ -26,7 +27,7 @@ impl<'a> Said<'a> {
                 "x-title" => &mut said.titles[1],
                 "referer" => &mut said.referers[0],
                 "http-referer" => &mut said.referers[1],
-                "x-session-id" => &mut said.session,
+                SESSION_HEADER => &mut said.session,
                 "user-agent" => &mut said.user_agent,
                 _ => continue,
             };

@@ -198,16 +198,19 @@ pub(crate) fn has_lone_surrogate(raw: &str) -> bool {
 }
 
 /// The same text with U+FFFD in place of each half.
-pub(crate) fn without_lone_surrogates(raw: &str) -> String {
+pub(crate) fn without_lone_surrogates(raw: &str) -> Cow<'_, str> {
+    let Some(mut half) = next_lone_surrogate(raw, 0) else { return Cow::Borrowed(raw) };
     let mut out = String::with_capacity(raw.len());
     let mut at = 0;
-    while let Some(half) = next_lone_surrogate(raw, at) {
+    loop {
         out.push_str(&raw[at..half]);
         out.push_str("\\ufffd");
         at = half + UNIT_BYTES;
+        let Some(next) = next_lone_surrogate(raw, at) else { break };
+        half = next;
     }
     out.push_str(&raw[at..]);
-    out
+    Cow::Owned(out)
 }
 
 /// Bytes of `\uXXXX`.

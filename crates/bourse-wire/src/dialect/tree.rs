@@ -2,7 +2,7 @@
 //! keeps as text (schemas) stays as it was written.
 
 use super::arguments::ObjectArguments;
-use super::neutral::RawJson;
+use super::neutral::{RawJson, Tool};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -30,6 +30,19 @@ fn members<S: Serializer>(members: &[(&'static str, Tree<'_>)], serializer: S) -
         map.serialize_entry(key, value)?;
     }
     map.end()
+}
+
+impl<'a> Tree<'a> {
+    /// A tool as OpenAI writes it and others have taken over. Servers want the members of its parameters all the same.
+    pub(super) fn function(tool: &'a Tool) -> Self {
+        let nothing = || Self::object([("type", "object".into()), ("properties", Self::object([]))]);
+        let function = Self::object([
+            ("name", (&tool.name).into()),
+            ("description", tool.description.as_ref().into()),
+            ("parameters", tool.parameters.as_ref().map_or_else(nothing, Tree::from)),
+        ]);
+        Self::object([("type", "function".into()), ("function", function)])
+    }
 }
 
 impl Tree<'_> {

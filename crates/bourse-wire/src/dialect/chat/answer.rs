@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 /// Reads a seller's answer. One without a choice, or with an error in it, is the seller's error.
 pub(super) fn read(body: &str) -> Result<Answer, SellerError> {
-    let mended = fields::has_lone_surrogate(body).then(|| fields::without_lone_surrogates(body));
-    let body = mended.as_deref().unwrap_or(body);
+    let mended = fields::without_lone_surrogates(body);
+    let body = mended.as_ref();
     let value: Value =
         serde_json::from_str(body).map_err(|_| SellerError::cut("the answer is not whole JSON"))?;
     if value.get("error").is_some_and(|error| !error.is_null()) {

@@ -3,7 +3,7 @@
 use super::{CALLS_MAX, kind};
 use crate::dialect::SellerUsage;
 use crate::dialect::chat::made_id;
-use crate::dialect::fields::{has_lone_surrogate, without_lone_surrogates};
+use crate::dialect::fields::without_lone_surrogates;
 use crate::dialect::gather::Gathered;
 use crate::dialect::grammar::{EventReader, SellerError, SellerErrorKind, StreamNews};
 use crate::dialect::neutral::{Answer, StreamEvent};
@@ -30,8 +30,7 @@ struct CallState {
 type Each<'e> = dyn FnMut(StreamEvent<'_>) + 'e;
 
 fn parsed(text: &str) -> Result<Value, SellerError> {
-    let mended = has_lone_surrogate(text).then(|| without_lone_surrogates(text));
-    serde_json::from_str(mended.as_deref().unwrap_or(text))
+    serde_json::from_str(&without_lone_surrogates(text))
         .map_err(|error| SellerError::cut(&format!("it is no JSON: {error}")))
 }
 

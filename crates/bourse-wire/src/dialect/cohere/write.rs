@@ -78,17 +78,7 @@ fn tools(request: &Request) -> (Tree<'_>, Option<&'static str>) {
         Some(ToolChoice::Tool(name)) => (Some(name), Some("REQUIRED")),
     };
     let told = request.tools.iter().filter(|tool| only.is_none_or(|name| *name == tool.name));
-    (Tree::list(told.map(function)), word)
-}
-
-fn function(tool: &Tool) -> Tree<'_> {
-    let nothing = || Tree::object([("type", "object".into()), ("properties", Tree::object([]))]);
-    let function = Tree::object([
-        ("name", (&tool.name).into()),
-        ("description", tool.description.as_ref().into()),
-        ("parameters", tool.parameters.as_ref().map_or_else(nothing, Tree::from)),
-    ]);
-    Tree::object([("type", "function".into()), ("function", function)])
+    (Tree::list(told.map(Tree::function)), word)
 }
 
 fn format(format: &ResponseFormat) -> Tree<'_> {

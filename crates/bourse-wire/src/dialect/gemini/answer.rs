@@ -2,7 +2,7 @@
 
 use super::reader::{Reader, Said, Text, parsed};
 use super::words::tier_of;
-use crate::dialect::fields::{has_lone_surrogate, without_lone_surrogates};
+use crate::dialect::fields::without_lone_surrogates;
 use crate::dialect::gather::Gathered;
 use crate::dialect::grammar::SellerError;
 use crate::dialect::neutral::Answer;
@@ -29,8 +29,8 @@ struct Tier<'a> {
 
 /// A whole answer of a seller. One without a candidate is the seller's error.
 pub(super) fn read_answer(body: &str) -> Result<Answer, SellerError> {
-    let mended = has_lone_surrogate(body).then(|| without_lone_surrogates(body));
-    let body = mended.as_deref().unwrap_or(body);
+    let mended = without_lone_surrogates(body);
+    let body = mended.as_ref();
     let mut gathered = Gathered::default();
     let news = Reader::default().read_chunk(body, &mut |said| match said {
         Said::Event(event) => gathered.add(event),

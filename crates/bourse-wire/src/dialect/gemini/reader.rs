@@ -7,7 +7,7 @@ use super::usage;
 use super::words::{finish_of, signed};
 use crate::dialect::CHOICES_MAX;
 use crate::dialect::chat::made_id;
-use crate::dialect::fields::{has_lone_surrogate, without_lone_surrogates};
+use crate::dialect::fields::without_lone_surrogates;
 use crate::dialect::grammar::{EventReader, SellerError, StreamNews};
 use crate::dialect::neutral::{Media, Part, StreamEvent};
 use crate::json::push_string;
@@ -148,8 +148,7 @@ pub(super) fn parsed<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, SellerE
 
 impl EventReader for Reader {
     fn read(&mut self, data: &str, each: &mut dyn FnMut(StreamEvent<'_>)) -> Result<StreamNews, SellerError> {
-        let mended = has_lone_surrogate(data).then(|| without_lone_surrogates(data));
-        self.read_chunk(mended.as_deref().unwrap_or(data), &mut |said| {
+        self.read_chunk(&without_lone_surrogates(data), &mut |said| {
             if let Said::Event(event) = said {
                 each(event);
             }

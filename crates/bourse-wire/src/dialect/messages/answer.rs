@@ -7,7 +7,7 @@ use super::usage::{push_usage_of_tier, read_usage};
 use super::words::{ORIGIN, finish_of, stop_reason, tier_of, tier_word};
 use crate::dialect::PlainView;
 use crate::dialect::answer::ChunkView;
-use crate::dialect::fields::{has_lone_surrogate, without_lone_surrogates};
+use crate::dialect::fields::without_lone_surrogates;
 use crate::dialect::grammar::{Billed, Head, SellerError};
 use crate::dialect::neutral::{Answer, Choice, Part, Signed};
 use crate::json::{JsonError, Walk, push_string};
@@ -40,8 +40,8 @@ struct Tier<'a> {
 
 /// A whole answer of a seller. Blocks of unknown kinds are left out.
 pub(super) fn read_answer(body: &str) -> Result<Answer, SellerError> {
-    let mended = has_lone_surrogate(body).then(|| without_lone_surrogates(body));
-    let body = mended.as_deref().unwrap_or(body);
+    let mended = without_lone_surrogates(body);
+    let body = mended.as_ref();
     let message: Message<'_> = serde_json::from_str(body).map_err(|error| {
         SellerError::cut(&format!("the answer does not have the grammar's form: {error}"))
     })?;

@@ -7,7 +7,7 @@ use super::blocks::Block;
 use super::errors::read_told;
 use super::usage::Counts;
 use super::words::{finish_of, hidden, signature};
-use crate::dialect::fields::{has_lone_surrogate, without_lone_surrogates};
+use crate::dialect::fields::without_lone_surrogates;
 use crate::dialect::grammar::{EventReader, SellerError, StreamNews};
 use crate::dialect::neutral::{Signed, StreamEvent};
 use serde::Deserialize;
@@ -88,8 +88,8 @@ impl EventReader for Reader {
             news.is_last = true;
             return Ok(news);
         }
-        let mended = has_lone_surrogate(data).then(|| without_lone_surrogates(data));
-        let data = mended.as_deref().unwrap_or(data);
+        let mended = without_lone_surrogates(data);
+        let data = mended.as_ref();
         let event: EventJson<'_> = parsed(data)?;
         match event.kind.as_ref() {
             "message_start" => {

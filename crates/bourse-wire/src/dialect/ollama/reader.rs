@@ -3,7 +3,7 @@
 use super::errors::read_told;
 use crate::dialect::SellerUsage;
 use crate::dialect::chat::made_id;
-use crate::dialect::fields::{has_lone_surrogate, without_lone_surrogates};
+use crate::dialect::fields::without_lone_surrogates;
 use crate::dialect::gather::Gathered;
 use crate::dialect::grammar::{EventReader, SellerError, StreamNews};
 use crate::dialect::neutral::{Answer, StreamEvent};
@@ -77,8 +77,8 @@ fn parsed(data: &str) -> Result<Line<'_>, SellerError> {
 
 impl EventReader for Reader {
     fn read(&mut self, data: &str, each: &mut dyn FnMut(StreamEvent<'_>)) -> Result<StreamNews, SellerError> {
-        let mended = has_lone_surrogate(data).then(|| without_lone_surrogates(data));
-        let data = mended.as_deref().unwrap_or(data);
+        let mended = without_lone_surrogates(data);
+        let data = mended.as_ref();
         self.line(parsed(data)?, data, each)
     }
 }
@@ -157,8 +157,8 @@ fn usage(prompt: Option<u64>, completion: Option<u64>) -> Option<SellerUsage> {
 /// A whole answer of a seller.
 pub(super) fn read_answer(body: &str) -> Result<Answer, SellerError> {
     let mut gathered = Gathered::default();
-    let mended = has_lone_surrogate(body).then(|| without_lone_surrogates(body));
-    let body = mended.as_deref().unwrap_or(body);
+    let mended = without_lone_surrogates(body);
+    let body = mended.as_ref();
     let line = parsed(body)?;
     let model = line.model.as_ref().map(|model| model.0.to_string());
     let news = Reader::default().line(line, body, &mut |event| gathered.add(event))?;

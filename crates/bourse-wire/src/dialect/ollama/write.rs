@@ -6,7 +6,7 @@
 mod messages;
 
 use crate::dialect::grammar::{Call, Written};
-use crate::dialect::neutral::{Effort, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
+use crate::dialect::neutral::{Effort, Reasoning, Request, ResponseFormat, ToolChoice};
 use crate::dialect::notes::Notes;
 use crate::dialect::tree::Tree;
 use crate::error::ApiError;
@@ -62,18 +62,7 @@ fn refuse(request: &Request) -> Result<(), ApiError> {
 /// A model that must not call a tool is told of none.
 fn tools(request: &Request) -> Tree<'_> {
     let is_told = request.tool_choice != Some(ToolChoice::None);
-    Tree::list(request.tools.iter().filter(|_| is_told).map(function))
-}
-
-fn function(tool: &Tool) -> Tree<'_> {
-    // Servers want the members all the same.
-    let nothing = || Tree::object([("type", "object".into()), ("properties", Tree::object([]))]);
-    let function = Tree::object([
-        ("name", (&tool.name).into()),
-        ("description", tool.description.as_ref().into()),
-        ("parameters", tool.parameters.as_ref().map_or_else(nothing, Tree::from)),
-    ]);
-    Tree::object([("type", "function".into()), ("function", function)])
+    Tree::list(request.tools.iter().filter(|_| is_told).map(Tree::function))
 }
 
 fn options<'a>(request: &'a Request, call: &Call<'_>) -> Tree<'a> {

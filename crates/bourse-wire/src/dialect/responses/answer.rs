@@ -5,7 +5,7 @@ use super::error::read_failure;
 use super::event::{ItemView, ResponseView};
 use super::item::{self, Call, ItemId, OUR_THOUGHTS, Piece, Said, Thoughts, push_message};
 use crate::dialect::answer::bare_items;
-use crate::dialect::fields::{has_lone_surrogate, without_lone_surrogates};
+use crate::dialect::fields::without_lone_surrogates;
 use crate::dialect::grammar::{Billed, Head, SellerError};
 use crate::dialect::neutral::{Answer, Choice, Part};
 use crate::dialect::{ChunkView, PlainView};
@@ -183,8 +183,8 @@ pub(super) const PARAGRAPH: &str = "\n\n";
 
 /// Reads a whole answer. Items of unknown types say nothing.
 pub(super) fn read_answer(body: &str) -> Result<Answer, SellerError> {
-    let mended = has_lone_surrogate(body).then(|| without_lone_surrogates(body));
-    let body = mended.as_deref().unwrap_or(body);
+    let mended = without_lone_surrogates(body);
+    let body = mended.as_ref();
     let json: AnswerJson<'_> = serde_json::from_str(body)
         .map_err(|error| SellerError::cut(&format!("the answer cannot be read: {error}")))?;
     let status = json.status.unwrap_or_else(|| "completed".to_owned());

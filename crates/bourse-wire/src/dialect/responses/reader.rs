@@ -7,7 +7,7 @@ use super::answer::{ItemJson, PARAGRAPH, string};
 use super::envelope::read_usage;
 use super::error::read_failure;
 use super::event::{EventView, Kind, ResponseView};
-use crate::dialect::fields::{has_lone_surrogate, without_lone_surrogates};
+use crate::dialect::fields::without_lone_surrogates;
 use crate::dialect::grammar::{EventReader, SellerError, StreamNews};
 use crate::dialect::neutral::{Part, StreamEvent};
 use crate::json::JsonError;
@@ -42,8 +42,8 @@ impl EventReader for Reader {
         if data.trim_ascii() == "[DONE]" {
             return Ok(StreamNews { usage: None, is_last: true });
         }
-        let mended = has_lone_surrogate(data).then(|| without_lone_surrogates(data));
-        let data = mended.as_deref().unwrap_or(data);
+        let mended = without_lone_surrogates(data);
+        let data = mended.as_ref();
         let view = EventView::read(data).map_err(malformed)?;
         let text = |span: &Option<Range<usize>>| span.clone().and_then(|span| string(&data[span]));
         match view.kind {
