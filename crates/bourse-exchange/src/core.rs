@@ -216,6 +216,11 @@ impl Core {
         if asked.step != open.step + 1 {
             return Err(FundsError::Conflict);
         }
+        // A key that was taken away buys nothing more; one that expires lets end what has begun.
+        match self.keys.get(&open.key).ok_or(FundsError::UnknownKey)?.usable(asked.now) {
+            Ok(()) | Err(FundsError::ExpiredKey) => {}
+            Err(taken_away) => return Err(taken_away),
+        }
         let too_many = |_| FundsError::TooMany("nano-USD in one hold");
         open.held = open.held.checked_add(asked.amount).map_err(too_many)?;
         open.step = asked.step;

@@ -174,6 +174,31 @@ fn expired_disabled_and_management_keys_do_not_buy() {
     check_clean(&exchange);
 }
 
+#[test]
+fn a_key_that_is_taken_away_buys_nothing_more() {
+    let exchange = market(1_000_000);
+    let expires = START.0 + 1_000;
+    let grant = key_with(&exchange, &format!(r#""expires_ms":{expires}"#));
+    exchange.hold(&hold(request(1, START), grant, 10, START)).unwrap();
+    let extend = |step: u16, now: UnixMs| {
+        let (request, byok) = (request(1, START), NanoUsd::ZERO);
+        exchange.extend(&HoldExtension { request, step, amount: NanoUsd(10), byok, now })
+    };
+    assert_eq!(extend(1, UnixMs(expires)), Ok(()), "what has begun may end");
+    ask(&exchange, r#"{"op":"disable_key","key":"test"}"#);
+    assert_eq!(extend(1, START), Ok(()), "the same step again is no more");
+    assert_eq!(extend(2, START), Err(FundsError::DisabledKey));
+    ask(&exchange, r#"{"op":"enable_key","key":"test"}"#);
+    assert_eq!(extend(2, START), Ok(()), "a refused step is not used up");
+    ask(&exchange, r#"{"op":"revoke_key","key":"test"}"#);
+    assert_eq!(extend(3, START), Err(FundsError::RevokedKey));
+    assert!(
+        exchange.settle(settlement(request(1, START), grant, 30, START)).is_ok(),
+        "what is held is settled"
+    );
+    check_clean(&exchange);
+}
+
 /// Two days, many callers on each side of midnight at once: no day settles more than the limit.
 #[test]
 fn callers_around_midnight_never_pass_a_days_limit() {

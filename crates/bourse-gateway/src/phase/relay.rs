@@ -6,6 +6,7 @@
 //! The terminal waits until the settlement is on disk. A buyer that goes away drops the relay, which closes
 //! the seller's connection and settles what was delivered.
 
+use super::admit;
 use super::dispatch::Begun;
 use super::hold::{self, HoldError};
 use super::settle::{Open, charged, nothing};
@@ -85,6 +86,8 @@ enum Ending {
     Complete(Finish),
     Seller(Failure),
     Budget,
+    /// The key was disabled or revoked meanwhile.
+    Key(FundsError),
     Late,
     Closing,
 }
@@ -203,6 +206,9 @@ impl Relay {
                 HoldError::Funds(FundsError::Closing | FundsError::Journal(_) | FundsError::NoHold) => {
                     Ending::Closing
                 }
+                HoldError::Funds(
+                    error @ (FundsError::UnknownKey | FundsError::RevokedKey | FundsError::DisabledKey),
+                ) => Ending::Key(error),
                 HoldError::Funds(_) | HoldError::Quote(_) => Ending::Budget,
             },
         )
@@ -356,6 +362,11 @@ impl Relay {
                 let message = "the budget does not reach for more: add credit or raise the key's limit; you pay for what was delivered";
                 (StreamEnd::Budget, Finish::Budget, Some(ApiError::new(ErrorType::PaymentRequired, message)))
             }
+            Ending::Key(error) => {
+                let refusal = admit::refusal(error);
+                let message = format!("{}; you pay for what was delivered", refusal.message);
+                (StreamEnd::Budget, Finish::Budget, Some(ApiError::new(refusal.kind, message)))
+            }
             Ending::Late => {
                 let seconds = self.open.shared.config.timeouts.total.as_secs();
                 let message = format!("the answer took longer than {seconds} s; nothing was charged");
@@ -388,7 +399,7 @@ impl Relay {
                 attempt.trace.failed(failure);
                 failure.outcome()
             }
-            Ending::Budget | Ending::Late | Ending::Closing => Outcome::Neutral,
+            Ending::Budget | Ending::Key(_) | Ending::Late | Ending::Closing => Outcome::Neutral,
         };
         attempt.end(self.open.shared.ports.clock.now(), outcome);
     }

@@ -52,6 +52,8 @@ pub(crate) struct FakeFunds {
 
 #[derive(Default)]
 struct FundsState {
+    /// Why no hold is extended any more.
+    no_more: Option<FundsError>,
     available: u64,
     holds: HashMap<RequestId, u64>,
     receipts: Vec<Receipt>,
@@ -63,6 +65,11 @@ struct FundsState {
 }
 
 impl FakeFunds {
+    /// Refuses every extension of a hold from now on.
+    pub(crate) fn extend_no_more(&self, why: FundsError) {
+        self.state.lock().no_more = Some(why);
+    }
+
     pub(crate) fn with(available: u64) -> Arc<Self> {
         let state = Mutex::new(FundsState { available, ..FundsState::default() });
         let durable_after = Duration::from_millis(3);
@@ -131,6 +138,9 @@ impl Funds for FakeFunds {
 
     fn extend(&self, extension: &HoldExtension) -> Result<(), FundsError> {
         let mut state = self.state.lock();
+        if let Some(why) = &state.no_more {
+            return Err(why.clone());
+        }
         let (available, needed) = (NanoUsd(state.available), extension.amount);
         if needed > available {
             return Err(FundsError::InsufficientFunds { available, needed });

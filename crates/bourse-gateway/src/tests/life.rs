@@ -1,6 +1,7 @@
 //! The ordinary life of requests.
 
 use super::fakes::*;
+use bourse_wire::funds::FundsError;
 use bourse_wire::receipt::{Finish, Receipt};
 use sha2::{Digest as _, Sha256};
 use std::sync::atomic::Ordering;
@@ -140,6 +141,26 @@ async fn a_stream_ends_when_its_budget_does() {
     assert_eq!(receipt.finish, Finish::Budget);
     assert!(receipt.charge.total.0 > 0);
     assert_eq!(house.net.cancelled.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_when_its_key_is_taken_away() {
+    let house = House::build(&["a"], 100_000_000, |_| {});
+    house.funds.extend_no_more(FundsError::DisabledKey);
+    let piece = "word ".repeat(20);
+    house.net.script("a", good_stream(&vec![piece.as_str(); 40]));
+    let reply = house.chat(r#","stream":true"#).await;
+    let last = reply.payloads().pop().unwrap();
+    assert_eq!(last["error"]["code"], 401);
+    let message = last["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("bourse key enable") && message.ends_with("you pay for what was delivered"),
+        "{message}"
+    );
+    house.check_books(100_000_000, 1);
+    let receipt = &house.funds.receipts()[0];
+    assert_eq!(receipt.finish, Finish::Budget);
+    assert!(receipt.charge.total.0 > 0);
 }
 
 #[tokio::test(start_paused = true)]
