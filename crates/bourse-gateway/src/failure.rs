@@ -102,7 +102,7 @@ impl Failure {
         Self { retry_after, ..Self::new(class, status, error.message.clone()) }
     }
 
-    /// The request cannot be said in the seller's grammar.
+    /// The request cannot be said in the seller's grammar, so the seller was not asked.
     pub fn untranslatable(error: &ApiError) -> Self {
         let failure = Self::new(FailureClass::Untranslatable, 0, error.message.clone());
         Self { param: error.param.clone(), ..failure }
@@ -170,8 +170,16 @@ pub(crate) fn all_failed(failures: &[(String, Failure)]) -> ApiError {
         let reason = failures.first().map_or_else(String::new, |(_, f)| f.reason.clone());
         return ApiError::new(kind, reason);
     }
-    let told = failures.iter().rfind(|(_, f)| f.class == FailureClass::BadRequest).or(failures.last());
+    let told = failures.iter().rfind(|(_, f)| f.class == FailureClass::BadRequest);
+    // Who was asked says more than who was not.
+    let told = told.or_else(|| failures.iter().rfind(|(_, f)| f.class != FailureClass::Untranslatable));
+    let told = told.or(failures.last());
     let message = match told {
+        Some((_, failure))
+            if failure.class == FailureClass::Untranslatable && kind == ErrorType::InvalidRequest =>
+        {
+            format!("no seller of the model can be asked this: {}", failure.reason)
+        }
         Some((seller, failure)) if kind == ErrorType::InvalidRequest => {
             format!("seller `{seller}` refused the request: {}", failure.reason)
         }
@@ -192,7 +200,10 @@ pub(crate) fn all_failed(failures: &[(String, Failure)]) -> ApiError {
         .map(|(seller, f)| PreviousError {
             seller: seller.clone(),
             status: f.status,
-            reason: f.reason.clone(),
+            reason: match f.class {
+                FailureClass::Untranslatable => format!("not asked: {}", f.reason),
+                _ => f.reason.clone(),
+            },
         })
         .collect();
     error
@@ -218,6 +229,18 @@ mod tests {
         check(&[Unavailable, BadRequest], ErrorType::InvalidRequest);
         check(&[ContextLength], ErrorType::ContextLengthExceeded);
         check(&[], ErrorType::Timeout);
+    }
+
+    #[test]
+    fn who_was_not_asked_has_refused_nothing() {
+        let unsaid = Failure::untranslatable(&ApiError::field("tools[0]", "`tools[0]`: runs at a seller"));
+        let error = all_failed(&[("a".into(), unsaid.clone()), ("b".into(), unsaid.clone())]);
+        assert_eq!((error.kind, error.param.as_deref()), (ErrorType::InvalidRequest, Some("tools[0]")));
+        assert_eq!(error.message, "no seller of the model can be asked this: `tools[0]`: runs at a seller");
+        assert_eq!(error.previous[1].reason, "not asked: `tools[0]`: runs at a seller");
+        let refused = Failure::new(FailureClass::BadRequest, 422, "no");
+        let error = all_failed(&[("a".into(), refused), ("b".into(), unsaid)]);
+        assert_eq!(error.message, "seller `a` refused the request: no", "who was asked counts");
     }
 
     #[test]

@@ -268,6 +268,56 @@ fn plain_run(bytes: &[u8]) -> usize {
     at + end
 }
 
+/// The innermost member or item of a JSON text that covers byte `at`, as in `messages[0].content[2].text`. Empty where none
+/// does. Names are cut to [`PATH_NAME_BYTES_MAX`], and no step is added to what has [`PATH_BYTES_MAX`].
+pub fn path_at(text: &str, at: usize) -> Result<String, JsonError> {
+    let (mut path, mut walk) = (String::new(), Walk::new(text));
+    step_to(&mut walk, at, &mut path)?;
+    walk.finish()?;
+    Ok(path)
+}
+
+/// Longest name of one member in a path, in bytes.
+pub const PATH_NAME_BYTES_MAX: usize = 64;
+/// Length from which a path grows no more, in bytes.
+pub const PATH_BYTES_MAX: usize = 256;
+
+/// Walks over one value and appends the way to `at` where it is within.
+fn step_to(walk: &mut Walk<'_>, at: usize, path: &mut String) -> Result<(), JsonError> {
+    let mut item = 0usize;
+    match walk.peek() {
+        b'{' => walk.members::<JsonError>(|walk, key| {
+            let (begun, start) = (path.len(), key.start);
+            if start <= at && path.len() < PATH_BYTES_MAX {
+                let name = walk.text(key);
+                let dot = if path.is_empty() { "" } else { "." };
+                path.push_str(dot);
+                path.push_str(&name[..name.floor_char_boundary(PATH_NAME_BYTES_MAX)]);
+            }
+            step_to(walk, at, path)?;
+            // It ended before, or it is only reached behind.
+            if walk.at() <= at || start > at {
+                path.truncate(begun);
+            }
+            Ok(())
+        }),
+        b'[' => walk.items(|walk| {
+            walk.peek();
+            let (begun, start) = (path.len(), walk.at());
+            if start <= at && path.len() < PATH_BYTES_MAX {
+                path.push_str(&format!("[{item}]"));
+            }
+            item += 1;
+            step_to(walk, at, path)?;
+            if walk.at() <= at || start > at {
+                path.truncate(begun);
+            }
+            Ok(())
+        }),
+        _ => walk.value().map(|_| ()),
+    }
+}
+
 /// Appends `text` to `out` as a JSON string, quotes included.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
@@ -407,6 +457,31 @@ mod tests {
                 assert_eq!(plain_run(&bytes), end, "{length} {odd}");
             }
         }
+    }
+
+    #[test]
+    fn a_byte_is_found_where_it_stands() {
+        let text = r#" {"a":1,"b":[{"c":"x"},{"d":{"e":[null,"HERE"]},"f":2}],"g":"HERE"} "#;
+        let at = text.find("HERE").unwrap();
+        assert_eq!(path_at(text, at).unwrap(), "b[1].d.e[1]");
+        assert_eq!(path_at(text, text.rfind("HERE").unwrap()).unwrap(), "g");
+        assert_eq!(
+            path_at(text, text.find("\"f\"").unwrap() + 1).unwrap(),
+            "b[1].f",
+            "a key belongs to its member"
+        );
+        assert_eq!(path_at(text, 0).unwrap(), "");
+        assert_eq!(path_at(text, text.len()).unwrap(), "");
+        assert_eq!(path_at(r#"{"a":"x"#, 5), Err(JsonError::Syntax(7)));
+    }
+
+    #[test]
+    fn a_path_is_bounded() {
+        let nested = format!("{}\"x\"{}", "{\"abcdefgh\":".repeat(NESTING_MAX), "}".repeat(NESTING_MAX));
+        let path = path_at(&nested, nested.find('x').unwrap()).unwrap();
+        assert!((PATH_BYTES_MAX..PATH_BYTES_MAX + 9).contains(&path.len()), "{path}");
+        let long = format!("{{\"{}é\":\"x\"}}", "n".repeat(PATH_NAME_BYTES_MAX - 1));
+        assert_eq!(path_at(&long, long.len() - 3).unwrap(), "n".repeat(PATH_NAME_BYTES_MAX - 1));
     }
 
     proptest! {

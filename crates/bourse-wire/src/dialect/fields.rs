@@ -191,13 +191,7 @@ pub(crate) fn unescaped(key: &str) -> Cow<'_, str> {
     serde_json::from_str::<String>(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned)
 }
 
-/// Whether JSON text holds an escape that is half of a surrogate pair. Such text is no Unicode: readers
-/// disagree about it, and most refuse it.
-pub(crate) fn has_lone_surrogate(raw: &str) -> bool {
-    next_lone_surrogate(raw, 0).is_some()
-}
-
-/// The same text with U+FFFD in place of each half.
+/// The same JSON text with U+FFFD in place of each escape that is half of a surrogate pair.
 pub(crate) fn without_lone_surrogates(raw: &str) -> Cow<'_, str> {
     let Some(mut half) = next_lone_surrogate(raw, 0) else { return Cow::Borrowed(raw) };
     let mut out = String::with_capacity(raw.len());
@@ -216,8 +210,8 @@ pub(crate) fn without_lone_surrogates(raw: &str) -> Cow<'_, str> {
 /// Bytes of `\uXXXX`.
 const UNIT_BYTES: usize = 6;
 
-/// Where the first half pair at or behind `at` is, which must not be within an escape.
-fn next_lone_surrogate(raw: &str, mut at: usize) -> Option<usize> {
+/// Where the first half pair of JSON text at or behind `at` is, which must not be within an escape.
+pub(crate) fn next_lone_surrogate(raw: &str, mut at: usize) -> Option<usize> {
     let bytes = raw.as_bytes();
     let unit = |at: usize| {
         let digits = raw.get(at + 2..at + UNIT_BYTES).filter(|_| bytes[at..].starts_with(b"\\u"))?;
@@ -273,7 +267,7 @@ mod tests {
             (r#""\\\ud83d x""#, true),
             (r#""\u00e9\n\"""#, false),
         ] {
-            assert_eq!(has_lone_surrogate(raw), want, "{raw}");
+            assert_eq!(next_lone_surrogate(raw, 0).is_some(), want, "{raw}");
             assert_eq!(serde_json::from_str::<String>(raw).is_err(), want, "{raw}");
         }
     }
@@ -283,7 +277,7 @@ mod tests {
         fn half_pairs_are_what_serde_json_refuses(text in r"(\\\\|\\n|\\ud83d|\\ude00|\\u0041|é|a){0,8}") {
             let raw = format!("\"{text}\"");
             let refused = serde_json::from_str::<String>(&raw).is_err();
-            proptest::prop_assert_eq!(has_lone_surrogate(&raw), refused, "{}", raw);
+            proptest::prop_assert_eq!(next_lone_surrogate(&raw, 0).is_some(), refused, "{}", raw);
             proptest::prop_assert!(serde_json::from_str::<String>(&without_lone_surrogates(&raw)).is_ok());
         }
     }

@@ -16,7 +16,7 @@ use super::{
     TOOLS_MAX, TOP_K_MAX, TOP_LOGPROBS_MAX,
 };
 use crate::error::{ApiError, ErrorType};
-use crate::json::{JsonError, Walk};
+use crate::json::{self, JsonError, Walk};
 use crate::node::Sampling;
 use bytes::Bytes;
 use std::ops::Range;
@@ -36,7 +36,7 @@ pub fn parse(api: Api, body: Bytes) -> Result<Job, ApiError> {
     draft.finish(body)
 }
 
-/// The start of a body of fair size that is UTF-8 and begins an object.
+/// The start of a body of fair size that is text throughout and begins an object.
 pub(super) fn walk_body(body: &Bytes) -> Result<Walk<'_>, ApiError> {
     if body.len() > BODY_BYTES_MAX {
         return Err(body_too_large());
@@ -52,7 +52,23 @@ pub(super) fn walk_body(body: &Bytes) -> Result<Walk<'_>, ApiError> {
     if walk.peek() != b'{' {
         return Err(ApiError::new(ErrorType::InvalidRequest, "the body must be a JSON object"));
     }
-    Ok(walk)
+    match fields::next_lone_surrogate(text, 0) {
+        Some(at) => Err(no_character(text, at)),
+        None => Ok(walk),
+    }
+}
+
+/// The error for half of a surrogate pair at byte `at`. Readers disagree about such text and most refuse it, so it goes to
+/// no seller, whatever member holds it.
+fn no_character(text: &str, at: usize) -> ApiError {
+    let field = match json::path_at(text, at) {
+        Ok(field) => field,
+        Err(error) => return error.into(),
+    };
+    let message = format!(
+        "`{field}` holds half of a surrogate pair (\\ud800 to \\udfff), which is no character: send text as UTF-8"
+    );
+    ApiError::field(field, message)
 }
 
 /// The error for a body above [`BODY_BYTES_MAX`], for readers that notice before the parser can.
@@ -258,13 +274,6 @@ impl Draft {
                 "content" | "tool_calls" | "function_call" | "refusal" | "audio" => content = true,
                 _ => {}
             }
-            if fields::has_lone_surrogate(raw) {
-                let field = named(&format!(".{}", &name[..name.floor_char_boundary(SHOWN_BYTES_MAX)]));
-                let message = format!(
-                    "`{field}` holds half of a surrogate pair (\\ud800 to \\udfff), which is no character: send text as UTF-8"
-                );
-                return Err(ApiError::field(field, message));
-            }
             Ok(())
         })?;
         self.needs.media_parts = self.needs.media_parts.saturating_add(media);
@@ -374,9 +383,6 @@ impl Draft {
         })
     }
 }
-
-/// Longest name of a buyer's own that is repeated in a message, in bytes.
-const SHOWN_BYTES_MAX: usize = 64;
 
 /// The roles of the grammar.
 const ROLES: [&str; 6] = ["user", "assistant", "system", "developer", "tool", "function"];

@@ -131,7 +131,7 @@ fn messages_that_sellers_would_refuse_are_refused_here() {
         "messages[0].content[1].type",
     );
     check(r#"{"role":"user","content":"a\ud83d"}"#, "messages[0].content");
-    check(r#"{"role":"user","content":[{"type":"text","text":"\udE00"}]}"#, "messages[0].content");
+    check(r#"{"role":"user","content":[{"type":"text","text":"\udE00"}]}"#, "messages[0].content[0].text");
     check(r#"{"role":"assistant","content":"x","reasoning":"\ud83d"}"#, "messages[0].reasoning");
     for role in ROLES {
         assert!(

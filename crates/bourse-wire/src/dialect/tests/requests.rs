@@ -259,3 +259,59 @@ proptest! {
         }
     }
 }
+
+/// Half of a surrogate pair is refused by name wherever it stands: no seller is asked, and none is blamed.
+#[test]
+fn half_a_character_is_refused_in_every_member_of_every_front() {
+    use crate::dialect::{Api, Job, front};
+    use crate::error::ApiError;
+    type Read = fn(bytes::Bytes) -> Result<Job, ApiError>;
+    let chat: Read = |body| front::parse(Api::Chat, body);
+    let text: Read = |body| front::parse(Api::Text, body);
+    let embeddings: Read = |body| front::parse(Api::Embeddings, body);
+    let rerank: Read = |body| front::parse(Api::Rerank, body);
+    let images: Read = |body| front::parse(Api::Images, body);
+    let responses: Read = |body| front::parse(Api::Responses, body);
+    let messages: Read = |body| front::parse(Api::Messages, body);
+    let said = r#""messages":[{"role":"user","content":"x"}]"#;
+    let cases: &[(Read, &str, &str)] = &[
+        (chat, r#""messages":[{"role":"user","content":"HALF"}]"#, "messages[0].content"),
+        (
+            chat,
+            &format!(
+                r#"{said},"tools":[{{"type":"function","function":{{"name":"f","description":"HALF"}}}}]"#
+            ),
+            "tools[0].function.description",
+        ),
+        (chat, &format!(r#"{said},"later":{{"HALF":1}}"#), "later.\\ud83d"),
+        (text, r#""prompt":"HALF""#, "prompt"),
+        (embeddings, r#""input":["a","HALF"]"#, "input[1]"),
+        (rerank, r#""query":"HALF","documents":["a"]"#, "query"),
+        (images, r#""prompt":"HALF""#, "prompt"),
+        (responses, r#""input":"HALF""#, "input"),
+        (responses, r#""input":"a","instructions":"HALF""#, "instructions"),
+        (messages, r#""max_tokens":1,"messages":[{"role":"user","content":"HALF"}]"#, "messages[0].content"),
+        (
+            messages,
+            &format!(r#""max_tokens":1,{said},"system":[{{"type":"text","text":"HALF"}}]"#),
+            "system[0].text",
+        ),
+        (
+            messages,
+            r#""max_tokens":1,"messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":"HALF"}]}]"#,
+            "messages[0].content[0].content",
+        ),
+        (
+            crate::dialect::messages::parse_count,
+            r#""messages":[{"role":"user","content":"HALF"}]"#,
+            "messages[0].content",
+        ),
+    ];
+    for (read, members, param) in cases {
+        let body = |text: &str| format!(r#"{{"model":"a/b",{}}}"#, members.replace("HALF", text)).into();
+        let error = read(body(r"\ud83d")).unwrap_err();
+        assert_eq!((error.status(), error.param.as_deref()), (400, Some(*param)), "{members}");
+        assert!(error.message.contains("half of a surrogate pair"), "{error}");
+        read(body(r"\ud83d\ude00")).unwrap();
+    }
+}
