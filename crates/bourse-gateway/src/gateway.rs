@@ -32,7 +32,7 @@ use crate::source::billed;
 use crate::traces::RequestTrace;
 use crate::upstream::Pools;
 use bourse_market::{Policy, StreamEnd};
-use bourse_types::{DurationMs, RequestId, TokenCount};
+use bourse_types::{DurationMs, RequestId, TokenCount, UnixMs};
 use bourse_wire::dialect::grammar::Billed;
 use bourse_wire::dialect::neutral::Notice;
 use bourse_wire::dialect::{Api, BODY_BYTES_MAX, Job, StreamFailure, front, splice_usage};
@@ -105,9 +105,10 @@ impl Shared {
         at != NEVER && self.born.elapsed() >= Duration::from_millis(at)
     }
 
+    /// Closes, if nobody did, and ends open streams after `drain`, or sooner if they were to end sooner.
     pub(crate) fn close_within(&self, drain: Duration) {
         let at = self.born.elapsed() + drain;
-        self.drain_at_ms.store(u64::try_from(at.as_millis()).unwrap_or(NEVER - 1), Ordering::Relaxed);
+        self.drain_at_ms.fetch_min(u64::try_from(at.as_millis()).unwrap_or(NEVER - 1), Ordering::Relaxed);
     }
 }
 
@@ -165,6 +166,11 @@ impl Gateway {
         self.0.market.take_decisions(anew)
     }
 
+    /// Cuts a drain short: streams that are still open end now, each with its terminal and its receipt.
+    pub fn end_streams(&self) {
+        self.0.close_within(Duration::ZERO);
+    }
+
     /// How many nodes sell, now and later.
     pub fn nodes_connected(&self) -> tokio::sync::watch::Receiver<usize> {
         self.0.hub.selling.subscribe()
@@ -200,10 +206,10 @@ impl Gateway {
                         .await
                         .map_err(Refused::from),
                 };
-                answer.unwrap_or_else(|refused| error_answer(found.speaks(), &refused))
+                answer.unwrap_or_else(|refused| self.refuse(found.speaks(), &refused))
             }
             Err(missed) => {
-                let mut answer = error_answer(missed.speaks, &missed.error.into());
+                let mut answer = self.refuse(missed.speaks, &missed.error.into());
                 if let Some(allow) = missed.allow {
                     answer.headers_mut().insert(header::ALLOW, allow);
                 }
@@ -215,6 +221,23 @@ impl Gateway {
         }
         self.0.metrics.answered(answer.status().as_u16());
         answer
+    }
+
+    /// The answer to a refused call. One that got no id on its way gets one here, for the log and for whoever asks about
+    /// it; there is no receipt under it.
+    fn refuse(&self, api: Api, refused: &Refused) -> Response<Body> {
+        let mut response = error_answer(api, refused);
+        if refused.request.is_none() {
+            let request = request_id(self.0.ports.clock.now(), &self.0.ports.entropy.draw());
+            let (status, kind) = (response.status().as_u16(), refused.error.kind.as_str());
+            tracing::debug!(%request, status, kind, param = refused.error.param.as_deref(), "a call was refused");
+            if let Ok(value) = HeaderValue::try_from(request.to_string()) {
+                for name in REQUEST_HEADERS {
+                    response.headers_mut().insert(name, value.clone());
+                }
+            }
+        }
+        response
     }
 
     /// [`Gateway::generate`], charged once for each key.
@@ -314,7 +337,7 @@ impl Gateway {
         let Resolved { job, read, preset, request_hash, requested } = resolved;
         let now = shared.ports.clock.now();
         let random = shared.ports.entropy.draw();
-        let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
+        let request = request_id(now, &random);
         let seed = u64::from_le_bytes(std::array::from_fn(|n| random[16 + n]));
         let refused = |error| Box::new(Refused { error, request: Some(request) });
         let conversation = Conversation::of(&job, headers, grant.account_digest);
@@ -440,6 +463,11 @@ fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result
         tracing::warn!(request = %open.held.request, "an answer tells another fee than was charged");
     }
     Ok((bytes, settled))
+}
+
+/// The id of a request; the rest of what was drawn seeds its plan.
+fn request_id(now: UnixMs, random: &[u8; 32]) -> RequestId {
+    RequestId::new(now, std::array::from_fn(|n| random[n]))
 }
 
 fn books_failed() -> ApiError {

@@ -116,6 +116,17 @@ pub(crate) fn too_many_headers() -> ApiError {
     ApiError::new(ErrorType::HeadersTooLarge, message)
 }
 
+/// What a buyer is sent whose head did not come to its end: nobody knows yet in which grammar it asks.
+pub(crate) fn late_head() -> Vec<u8> {
+    let message = "the request's head did not arrive in time: send it again";
+    let body = ApiError::new(ErrorType::RequestTimeout, message).to_json();
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    [head.into_bytes(), body].concat()
+}
+
 /// Answers everything but generations.
 pub(crate) async fn answer<B>(
     shared: &Arc<Shared>,

@@ -4,6 +4,7 @@ use crate::config::{CONNECTIONS_MAX, HEAD_BYTES_MAX};
 use crate::gateway::{Gateway, Shared};
 use crate::head_clock::{HeadClock, Turns};
 use crate::node::hub;
+use crate::routes;
 use crate::stall::NoStall;
 use bourse_link::FramedLink;
 use http::Request;
@@ -15,20 +16,23 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Pause after a failed accept, such as when no file descriptor is left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// A timer that is always due soon. A runtime that sleeps until a far timer is woken by a system call when a
 /// nearer one is set, which an idle gateway would pay for with every request.
 const TICK: Duration = Duration::from_millis(500);
+/// Time for a buyer whose head was late to take the answer.
+const LATE_GRACE: Duration = Duration::from_secs(1);
 /// Time after the drain for streams to write their terminal and for the disk to take it.
 const DRAIN_GRACE: Duration = Duration::from_secs(3);
 
@@ -76,13 +80,15 @@ impl Gateway {
         // Nobody listens when there is no connection left, which is just as well.
         let _ = closing.send(true);
         let drained = async { while connections.join_next().await.is_some() {} };
-        if timeout(drain + DRAIN_GRACE, drained).await.is_err() {
-            tracing::warn!("connections were still open after the drain");
+        tokio::select! {
+            () = drained => {}
+            () = self.0.past_drain() => tracing::warn!("connections were still open after the drain"),
         }
         connections.shutdown().await;
         Ok(())
     }
 
+    /// Serves one buyer.
     async fn connection(&self, stream: TcpStream, peer: SocketAddr, mut closing: watch::Receiver<bool>) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection was gone before it began");
@@ -99,16 +105,14 @@ impl Gateway {
                 Ok::<_, Infallible>(answer.map(|body| body.ending(turn)))
             })
         });
-        let mut connection = pin!(
-            http1::Builder::new()
-                // Its own bound of header fields is `HEADERS_READ_MAX`, and it reads into the stack only as long as none is set.
-                // As in `upstream`: copying a small answer costs less than a list of buffers.
-                .writev(false)
-                // What is read ahead is bounded by whole pieces of a buffer only, a head to the byte.
-                .max_buf_size(HEAD_BYTES_MAX)
-                .max_header_size(HEAD_BYTES_MAX)
-                .serve_connection(TokioIo::new(NoStall::new(stream, self.0.config.timeouts.stall)), service)
-        );
+        let mut connection = http1::Builder::new()
+            // Its own bound of header fields is `HEADERS_READ_MAX`, and it reads into the stack only as long as none is set.
+            // As in `upstream`: copying a small answer costs less than a list of buffers.
+            .writev(false)
+            // What is read ahead is bounded by whole pieces of a buffer only, a head to the byte.
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(NoStall::new(stream, self.0.config.timeouts.stall)), service);
         let mut told = pin!(told(&mut closing));
         let (mut is_first, mut is_told) = (true, false);
         let ended = poll_fn(|cx| {
@@ -117,10 +121,10 @@ impl Gateway {
                 is_first = false;
                 is_told = told.as_mut().poll(cx).is_ready();
                 if is_told {
-                    connection.as_mut().graceful_shutdown();
+                    Pin::new(&mut connection).graceful_shutdown();
                 }
             }
-            match connection.as_mut().poll(cx) {
+            match Pin::new(&mut connection).poll(cx) {
                 Poll::Ready(ended) => Poll::Ready(ended.map_err(Some)),
                 Poll::Pending => clock.poll_late(cx).map(|()| Err(None)),
             }
@@ -129,7 +133,13 @@ impl Gateway {
         match ended {
             Ok(()) => {}
             Err(Some(error)) => tracing::debug!(%error, "a connection ended early"),
-            Err(None) => tracing::debug!("a connection waited too long for a request"),
+            Err(None) => {
+                let left = connection.into_parts();
+                // Who has sent nothing has asked nothing.
+                if !left.read_buf.is_empty() {
+                    tell_late(left.io.into_inner()).await;
+                }
+            }
         }
     }
 
@@ -174,10 +184,33 @@ impl Gateway {
     }
 }
 
+impl Shared {
+    /// Completes when the drain is over, whoever may have cut it short, and what comes after it should be done.
+    async fn past_drain(&self) {
+        while !self.is_past_drain() {
+            sleep(TICK).await;
+        }
+        sleep(DRAIN_GRACE).await;
+    }
+}
+
 /// Completes when the gateway closes.
 async fn told(closing: &mut watch::Receiver<bool>) {
     // An error means that the gateway is gone, which is closing too.
     let _ = closing.wait_for(|closing| *closing).await.map(|_| ());
+}
+
+/// Says why the connection is closed to a buyer whose head did not come to its end. It may not listen any more.
+async fn tell_late(mut stream: NoStall<TcpStream>) {
+    tracing::debug!("a request's head took too long");
+    let answer = routes::late_head();
+    let told = async {
+        stream.write_all(&answer).await?;
+        stream.shutdown().await
+    };
+    if timeout(LATE_GRACE, told).await.is_err() {
+        tracing::debug!("a buyer whose head was late did not take the answer");
+    }
 }
 
 async fn serve_node(shared: &Shared, stream: TcpStream) -> Result<(), hub::NodeLinkError> {

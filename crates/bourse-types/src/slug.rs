@@ -18,11 +18,22 @@ pub enum SlugError {
     /// A character outside the allowed set.
     #[error("`{0}` is not allowed in a name; use a-z, A-Z, 0-9 and . _ - / : @")]
     Character(char),
+    /// What looks like a secret: names are shown and kept, so it is refused unseen.
+    #[error("this looks like an API key, which is no name: a key goes into the `Authorization` header alone")]
+    Secret,
 }
+
+/// How the field's API keys begin.
+const SECRET_PREFIX: &str = "sk-";
 
 fn check(text: &str) -> Result<(), SlugError> {
     if text.is_empty() || text.len() > NAME_BYTES_MAX {
         return Err(SlugError::Length(text.chars().count()));
+    }
+    let is_secret =
+        text.get(..SECRET_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(SECRET_PREFIX));
+    if is_secret && !text.contains('/') {
+        return Err(SlugError::Secret);
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@');
     text.chars().find(|c| !allowed(*c)).map_or(Ok(()), |c| Err(SlugError::Character(c)))
@@ -79,6 +90,18 @@ mod tests {
         assert!(ModelSlug::parse(&"a".repeat(NAME_BYTES_MAX)).is_ok());
         assert_eq!(ModelSlug::parse(&"a".repeat(NAME_BYTES_MAX + 1)), Err(SlugError::Length(129)));
         assert_eq!(ModelSlug::parse(""), Err(SlugError::Length(0)));
+    }
+
+    #[test]
+    fn a_key_is_no_name() {
+        for key in ["sk-bourse-v1-0123456789abcdef", "SK-ant-x", "sk-:nitro"] {
+            let error = ModelSlug::parse(key).unwrap_err();
+            assert_eq!((&error, SellerName::parse(key).as_ref().unwrap_err()), (&SlugError::Secret, &error));
+            assert!(!error.to_string().contains(key));
+        }
+        for name in ["sk-lab/model", "sky-1", "risk-model"] {
+            assert!(ModelSlug::parse(name).is_ok(), "{name}");
+        }
     }
 
     #[test]

@@ -214,6 +214,11 @@ impl RunningMarket {
         self.supervisor.as_ref().map(Supervisor::state)
     }
 
+    /// The gateway.
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
     /// The books, for embedders.
     pub fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange

@@ -23,6 +23,13 @@ pub(crate) fn key_of(headers: &HeaderMap) -> Result<KeyHash, ApiError> {
             "there is no API key: send it as `Authorization: Bearer KEY`; `bourse key create` makes one",
         )
     };
+    for name in [header::AUTHORIZATION.as_str(), ANTHROPIC_KEY_HEADER] {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            // Which of them counts would be a guess about whose money it is.
+            let message = format!("the header `{name}` is there more than once: send one key");
+            return Err(ApiError::new(ErrorType::Authentication, message));
+        }
+    }
     let key = match headers.get(header::AUTHORIZATION) {
         Some(value) => {
             let (scheme, key) = value.as_bytes().split_at_checked(7).ok_or_else(missing)?;
@@ -109,6 +116,19 @@ mod tests {
         assert_eq!(key_of(&HeaderMap::new()).unwrap_err().status(), 401);
         assert!(key(&format!("Bearer {}", "k".repeat(KEY_BYTES_MAX))).is_ok());
         assert!(key(&format!("Bearer {}", "k".repeat(KEY_BYTES_MAX + 1))).is_err());
+    }
+
+    #[test]
+    fn one_key_is_one() {
+        for name in ["authorization", ANTHROPIC_KEY_HEADER] {
+            let mut headers = HeaderMap::new();
+            headers.append(name, "Bearer abc".parse().unwrap());
+            assert!(key_of(&headers).is_ok());
+            headers.append(name, "Bearer abc".parse().unwrap());
+            let error = key_of(&headers).unwrap_err();
+            assert_eq!(error.status(), 401);
+            assert!(error.message.contains(name) && !error.message.contains("abc"), "{error}");
+        }
     }
 
     #[test]

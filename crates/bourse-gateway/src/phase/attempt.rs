@@ -403,7 +403,10 @@ fn read_plain(job: &Job, body: &[u8]) -> Result<(PlainView, Option<SellerUsage>)
         return Err(Failure::told(&told, 200, None));
     }
     if view.chunk.no_choices {
-        return Err(Failure::broken(200, "sent an answer without choices"));
+        return Err(Failure::broken(
+            200,
+            "sent an answer without choices, or with choices of another endpoint",
+        ));
     }
     let usage = view.chunk.usage.clone().and_then(|span| front::read_usage(job.api, &text[span]));
     Ok((view, usage))

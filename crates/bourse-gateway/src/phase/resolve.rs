@@ -75,7 +75,8 @@ where
     let written = merged.as_ref().filter(|_| is_told).map(|(_, preset)| as_written(&received, preset));
     let (body, preset) = merged.map_or((received, None), |(body, preset)| (body, Some(preset)));
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    let mut job = front::parse_typed(api, content_type, body)?;
+    let mut job =
+        front::parse_typed(api, content_type, body).map_err(|error| within(error, preset.as_deref()))?;
     let first = job.routing.models.first().filter(|_| is_told).cloned();
     shared.names.resolve(&mut job, || shared.market.book())?;
     let requested = first.map(|first| {
@@ -87,6 +88,13 @@ where
         Box::new(Requested { name: written.unwrap_or_else(|| first.to_string()), strategy })
     });
     Ok(Resolved { job, read, preset, request_hash, requested })
+}
+
+/// The error of a request that a preset was merged into: what is missing or wrong may be the preset's.
+fn within(error: ApiError, preset: Option<&str>) -> ApiError {
+    let Some(preset) = preset else { return error };
+    let message = format!("{}; the preset `{preset}` is part of this request", error.message);
+    ApiError { message: message.into(), ..error }
 }
 
 /// The model in the bytes that a buyer sent, or the preset that names it.

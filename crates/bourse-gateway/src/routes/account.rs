@@ -62,6 +62,6 @@ fn nowhere() -> ApiError {
     ApiError::new(
         ErrorType::NotFound,
         "there is no such generation of this account: its id is in the header `x-generation-id` of the answer and begins \
-         with `gen-`; one that still runs is not there yet, and one that failed before anybody was asked never is",
+         with `gen-`; one that still runs is not there yet, and one that failed before anybody was asked, or whose market was killed in its middle, never is",
     )
 }

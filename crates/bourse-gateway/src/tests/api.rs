@@ -1,6 +1,8 @@
 //! The API beside generations: what it answers is what it describes.
 
-use super::fakes::{House, KEY, MANAGEMENT_KEY, MODEL, OTHER_KEY, Reply, good_plain, prices, provider};
+use super::fakes::{
+    House, KEY, MANAGEMENT_KEY, MODEL, OTHER_KEY, Reply, chat_body, good_plain, prices, provider,
+};
 use crate::routes::openapi;
 use crate::{ASKS_MAX, ProviderModel};
 use bourse_market::{DataPolicy, Operations, Supports};
@@ -74,6 +76,8 @@ async fn models_are_filtered_and_ordered() {
     check("?q=nowhere", &[]).await;
     check("?supported_parameters=tools,seed&output_modalities=text", &[MODEL, "zoo/last"]).await;
     check("?output_modalities=embeddings,image", &["other/draw", "other/vec"]).await;
+    // Who draws or embeds takes no parameter of conversations.
+    check("?supported_parameters=max_tokens", &[MODEL, "acme/two", "zoo/last"]).await;
     check("?input_modalities=image", &[MODEL, "zoo/last"]).await;
     check("?context=4097&q=acme", &[MODEL]).await;
     check("?context=4096&q=acme", &[MODEL, "acme/two"]).await;
@@ -455,4 +459,40 @@ fn every_schema_is_one_and_every_reference_leads_somewhere() {
     }
     let unique: std::collections::HashSet<_> = ids.iter().map(|id| id.as_str().unwrap()).collect();
     assert_eq!(unique.len(), ids.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_has_an_id_to_ask_about() {
+    let house = House::new(&["a"]);
+    for (key, path, body, status) in [
+        (KEY, "/v1/chat/completions", "{}", 400),
+        (KEY, "/v1/messages", r#"{"model":5}"#, 400),
+        ("nobody", "/v1/chat/completions", "{}", 401),
+        (KEY, "/v1/nowhere", "", 404),
+    ] {
+        let [one, two] = [
+            house.call_as(Some(&bearer(key)), "POST", path, &[], body).await,
+            house.call_as(Some(&bearer(key)), "POST", path, &[], body).await,
+        ];
+        assert_eq!(one.status, status, "{path}");
+        let id = &one.headers["x-request-id"];
+        assert!(id.to_str().unwrap().starts_with("gen-") && one.headers["request-id"] == *id);
+        assert_ne!(*id, two.headers["x-request-id"], "ids are told apart");
+        assert!(!one.headers.contains_key("x-generation-id"), "there is no receipt under it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_in_the_wrong_place_is_not_told_again() {
+    let house = House::new(&["a"]);
+    let secret = "sk-bourse-v1-0123456789abcdef";
+    for body in [
+        chat_body("").replace(MODEL, secret),
+        chat_body(&format!(r#","models":["{secret}"]"#)),
+        chat_body(&format!(r#","provider":{{"only":["{secret}"]}}"#)),
+    ] {
+        let reply = house.call("POST", "/v1/chat/completions", &[], &body).await;
+        assert_eq!(reply.status, 400, "{}", reply.text);
+        assert!(reply.text.contains("API key") && !reply.text.contains(secret), "{}", reply.text);
+    }
 }

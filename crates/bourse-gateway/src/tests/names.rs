@@ -23,6 +23,7 @@ fn named(config: &mut GatewayConfig) {
     config.presets = vec![
         Preset { name: "calm".into(), members_json: r#"{"temperature":0.25,"model":"fast"}"#.into() },
         Preset { name: "odd".into(), members_json: r#"{"temperature":"hot"}"#.into() },
+        Preset { name: "bare".into(), members_json: r#"{"temperature":0.5}"#.into() },
     ];
     // The newer model is offered without a price: visible, and nobody is sent there.
     let mut two = config.providers[0].models[0].clone();
@@ -175,6 +176,10 @@ async fn a_preset_is_merged_and_the_receipt_keeps_what_was_sent() {
     check(r#""model":"acme/one@preset/calm""#, r#""temperature":0.25"#).await;
     check(r#""preset":"calm","temperature":0.75,"model":"acme/one""#, r#""temperature":0.75"#).await;
     check(r#""model":"acme/one""#, r#"{"model":"one-up","messages""#).await;
+    let body = format!(r#"{{"model":"@preset/bare",{MESSAGES}}}"#);
+    let reply = house.call("POST", "/v1/chat/completions", &[], &body).await;
+    assert_eq!((reply.status, reply.json()["error"]["param"].as_str()), (400, Some("model")));
+    assert!(reply.text.contains("the preset `bare` is part of this request"), "{}", reply.text);
 }
 
 #[tokio::test(start_paused = true)]

@@ -114,15 +114,24 @@ async fn a_buyer_that_hangs_up_cancels_the_seller() {
 }
 
 #[tokio::test]
-async fn a_head_that_never_ends_is_cut_off() {
+async fn a_head_that_never_ends_is_cut_off_and_told_so() {
     let house = House::build(&["a"], 1_000, |config| {
         config.timeouts = Timeouts { head: Duration::from_millis(50), ..Timeouts::default() };
     });
     let serving = serve(house).await;
-    let mut stream = serving.connect().await;
-    stream.write_all(b"GET /health HTTP/1.1\r\nhost: ").await.unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(5), read_until(&mut stream, "never")).await;
-    assert!(ended.is_ok(), "the connection must be closed");
+    for (sent, starts, part) in [
+        ("GET /health HTTP/1.1\r\nhost: ", "HTTP/1.1 408 ", "\"request_timeout\""),
+        // Who has asked nothing is told nothing, before a first request or after one.
+        ("", "", ""),
+        ("GET /health HTTP/1.1\r\nhost: x\r\n\r\n", "HTTP/1.1 200 ", "\"ok\"}"),
+    ] {
+        let mut stream = serving.connect().await;
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(5), read_until(&mut stream, "never")).await;
+        let ended = ended.expect("the connection must be closed");
+        assert!(ended.starts_with(starts) && ended.contains(part), "{ended}");
+        assert_eq!(ended.matches("HTTP/1.1").count(), usize::from(!starts.is_empty()), "{ended}");
+    }
 }
 
 #[tokio::test]
@@ -163,12 +172,18 @@ fn with_bytes(bytes: usize) -> String {
 
 #[tokio::test]
 async fn a_drain_ends_open_streams_explicitly() {
+    check_drain(Duration::from_millis(20), |_| {}).await;
+}
+
+#[tokio::test]
+async fn a_drain_can_be_cut_short() {
+    check_drain(Duration::from_hours(1), |serving| serving.house.gateway.end_streams()).await;
+}
+
+/// A stream that is open when the gateway stops gets its terminal and is settled.
+async fn check_drain(drain: Duration, then: impl FnOnce(&Serving)) {
     let house = House::build(&["a"], 10_000_000_000, |config| {
-        config.timeouts = Timeouts {
-            drain: Duration::from_millis(20),
-            idle: Duration::from_millis(400),
-            ..Timeouts::default()
-        };
+        config.timeouts = Timeouts { drain, idle: Duration::from_millis(400), ..Timeouts::default() };
     });
     // Comments keep the stream alive; it would never end by itself.
     let mut script = vec![Act::Read, stream_head(), events(&[&role(), &text("x")])];
@@ -177,10 +192,15 @@ async fn a_drain_ends_open_streams_explicitly() {
     }
     house.net.script("a", script);
     let before = house.funds.available();
-    let serving = serve(house).await;
+    let mut serving = serve(house).await;
     let mut stream = serving.send_chat(r#","stream":true"#).await;
     read_until(&mut stream, "\"x\"").await;
-    serving.stop.send(()).unwrap();
+    let (stop, _) = oneshot::channel();
+    std::mem::replace(&mut serving.stop, stop).send(()).unwrap();
+    while !serving.house.gateway.0.is_closing() {
+        tokio::task::yield_now().await;
+    }
+    then(&serving);
     let rest = read_until(&mut stream, "0\r\n\r\n").await;
     assert!(rest.contains("the market is closing") && rest.contains("data: [DONE]"), "{rest}");
     serving.served.await.unwrap().unwrap();

@@ -69,8 +69,9 @@ impl ChunkView {
         walk.members::<JsonError>(|walk, key| {
             match walk.text(key.clone()) {
                 "choices" if walk.peek() == b'[' => walk.items(|walk| {
-                    view.no_choices = false;
-                    view.choice(api, walk)
+                    let is_there = view.choice(api, walk)?;
+                    view.no_choices &= whole == Whole::Yes && !is_there;
+                    Ok(())
                 })?,
                 "usage" => {
                     let value = walk.value()?;
@@ -103,17 +104,20 @@ impl ChunkView {
         Ok(view)
     }
 
-    fn choice(&mut self, api: Api, walk: &mut Walk<'_>) -> Result<(), JsonError> {
+    /// Whether it holds what a choice of the grammar holds.
+    fn choice(&mut self, api: Api, walk: &mut Walk<'_>) -> Result<bool, JsonError> {
         let mut content_bytes = 0;
-        let mut has_content = false;
+        let (mut has_content, mut is_there) = (false, false);
         walk.members::<JsonError>(|walk, key| {
             match walk.text(key) {
                 "delta" | "message" if api == Api::Chat && walk.peek() == b'{' => {
+                    is_there = true;
                     let bytes = self.message(walk)?;
                     has_content |= bytes > 0;
                     content_bytes += bytes;
                 }
                 "text" if api == Api::Text => {
+                    is_there = true;
                     let value = walk.value()?;
                     content_bytes = value.len().saturating_sub(2) as u64;
                     has_content = content_bytes > 0 && walk.text(value) != "null";
@@ -130,7 +134,7 @@ impl ChunkView {
         })?;
         self.deltas += u32::from(has_content);
         self.content_bytes += content_bytes;
-        Ok(())
+        Ok(is_there)
     }
 
     /// Bytes of content in a `delta` or `message`. Thoughts that stand under several names count once.

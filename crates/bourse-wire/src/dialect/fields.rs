@@ -49,6 +49,33 @@ pub(crate) fn whole(field: &str, raw: &str, min: u32, max: u32) -> Result<u32, A
     value.ok_or_else(|| wrong(field, &format!("a whole number from {min} to {max}")))
 }
 
+/// Refuses more than one answer where the grammar has room for one.
+pub(crate) fn one_choice(raw: &str) -> Result<(), ApiError> {
+    if raw == "1" { Ok(()) } else { Err(wrong("n", "1, or left out: this endpoint gives one answer")) }
+}
+
+/// Refuses an address of a picture, a sound or a file that lies on the disk of whoever reads it: a seller's disk is not the
+/// buyer's. `raw` is the address, or an object that holds it as `url`; anything else is for others to judge.
+pub(crate) fn no_local_file(field: impl FnOnce() -> String, raw: &str) -> Result<(), ApiError> {
+    #[derive(Deserialize)]
+    struct Located<'a> {
+        #[serde(borrow)]
+        url: Option<Cow<'a, str>>,
+    }
+    let address = match raw.as_bytes().first() {
+        Some(b'"') => serde_json::from_str::<Text<'_>>(raw).ok().map(|text| text.0),
+        Some(b'{') => serde_json::from_str::<Located<'_>>(raw).ok().and_then(|located| located.url),
+        _ => None,
+    };
+    let address = address.as_deref().unwrap_or_default().trim_ascii_start();
+    if address.get(..FILE_SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(FILE_SCHEME)) {
+        return Err(wrong(&field(), "an https address or a data URL: a seller cannot read your files"));
+    }
+    Ok(())
+}
+
+const FILE_SCHEME: &str = "file:";
+
 pub(crate) fn seed(raw: &str) -> Result<i64, ApiError> {
     raw.parse().map_err(|_| wrong("seed", "a whole number that fits 64 bits"))
 }

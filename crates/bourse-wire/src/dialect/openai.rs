@@ -306,7 +306,7 @@ impl Draft {
             if walk.peek() != b'{' {
                 return Err(wrong(&format!("tools[{}]", count - 1), "an object"));
             }
-            walk.value()?;
+            walk_tool(walk, count - 1)?;
             Ok(())
         })?;
         self.needs.tools |= count > 0;
@@ -394,6 +394,29 @@ fn known_role(raw: &str, field: impl Fn() -> String) -> Result<bool, ApiError> {
     role.map(|_| true).ok_or_else(want)
 }
 
+/// One tool: a function must be described; what else there is, the seller knows.
+fn walk_tool(walk: &mut Walk<'_>, index: usize) -> Result<(), ApiError> {
+    let (mut is_function, mut is_described) = (false, false);
+    walk.members::<ApiError>(|walk, key| {
+        let name = unescaped(walk.text(key));
+        let value = walk.value()?;
+        match name.as_ref() {
+            "type" => is_function = walk.text(value) == "\"function\"",
+            "function" => is_described = walk.text(value).starts_with('{'),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    if is_function && !is_described {
+        let field = format!("tools[{index}].function");
+        return Err(wrong(
+            &field,
+            "an object with `name` and `parameters`: they do not stand beside `type` here",
+        ));
+    }
+    Ok(())
+}
+
 /// Walks over the parts of a message and counts those that are not text.
 fn walk_parts(walk: &mut Walk<'_>, field: &str) -> Result<u32, ApiError> {
     let (mut media, mut index) = (0, 0u32);
@@ -412,6 +435,9 @@ fn walk_parts(walk: &mut Walk<'_>, field: &str) -> Result<u32, ApiError> {
                     is_text = raw == "\"text\"";
                 }
                 "text" => has_text = raw.starts_with('"'),
+                "image_url" | "video_url" | "audio_url" => {
+                    fields::no_local_file(|| format!("{field}[{index}].{name}"), raw)?;
+                }
                 _ => {}
             }
             Ok(())

@@ -155,7 +155,9 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, Failure> {
             .hint("a market that runs keeps one; --data-dir DIR looks elsewhere")
     })?;
     if files.is_empty() {
-        return Err(Plain::new(format!("the journal of decisions in {} is empty", path.display())).boxed());
+        return Err(Plain::new(format!("there is no journal of decisions in {}", path.display()))
+            .hint("it lies in `decisions` below the data directory; --data-dir DIR finds it there")
+            .boxed());
     }
     Ok(files)
 }

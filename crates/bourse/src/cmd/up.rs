@@ -1,7 +1,8 @@
 //! `bourse up`: a whole market on this machine.
 //!
 //! Everything a person needs is printed once the market answers: address, key, a line to paste. With
-//! `--json` it is one line for a script. The first Ctrl-C drains, a second ends at once.
+//! `--json` it is one line for a script. The first Ctrl-C drains, a second ends the streams that are
+//! still open, and a third the process.
 
 use crate::cli::Place;
 use crate::client::Client;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -182,13 +184,23 @@ async fn for_sale(market: &RunningMarket, local: &str) -> Option<String> {
     ids.iter().find(|id| **id == local).or(ids.first()).map(|id| (*id).to_owned())
 }
 
-/// Drains; a Ctrl-C on top ends the process at once. A second SIGTERM does not: service managers and
-/// `timeout` send it to process and group, and mean it once.
+/// Drains; a Ctrl-C on top ends open streams, one more the process. A second SIGTERM does nothing: service managers
+/// and `timeout` send it to process and group, and mean it once.
 async fn close(market: RunningMarket, mut stop: Stop) -> Result<ExitCode, Failure> {
-    eprintln!("closing: open answers may end; Ctrl-C stops at once");
-    tokio::select! {
-        closed = market.shutdown() => closed.map(|()| ExitCode::SUCCESS).map_err(Plain::boxed),
-        _ = stop.interrupt.recv() => std::process::exit(INTERRUPTED),
+    eprintln!("closing: open answers may end; Ctrl-C ends them now");
+    let gateway = market.gateway().clone();
+    let mut closing = pin!(market.shutdown());
+    let mut interrupts = 0;
+    loop {
+        tokio::select! {
+            closed = &mut closing => return closed.map(|()| ExitCode::SUCCESS).map_err(Plain::boxed),
+            _ = stop.interrupt.recv() => interrupts += 1,
+        }
+        if interrupts > 1 {
+            std::process::exit(INTERRUPTED);
+        }
+        eprintln!("ending open answers with a receipt each; Ctrl-C leaves them without one");
+        gateway.end_streams();
     }
 }
 

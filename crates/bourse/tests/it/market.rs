@@ -11,6 +11,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 fn reactor() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -329,34 +331,63 @@ fn a_market_without_anything_to_sell_says_so() {
 }
 
 #[test]
-fn a_second_interrupt_ends_the_market_at_once() {
+fn a_second_interrupt_ends_open_streams_with_a_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let seller = seller::start();
-    let environment = [("BOURSE_GATEWAY_DRAIN_TIMEOUT_MS", "600000")];
-    let market = up(dir.path(), &resale(&seller.base_url), &["--no-node"], &environment);
-    let pid = market.gateway_pid;
-    std::thread::scope(|scope| {
-        let hanging = scope.spawn(|| {
-            let client = market.client();
-            reactor().block_on(async {
-                let body = question(HANG, true);
-                let Ok(mut lines) = client.stream("/chat/completions", &body).await else { return };
-                while let Ok(Some(_)) = lines.next().await {}
-            });
-        });
+    let market = up(dir.path(), &resale(&seller.base_url), &["--no-node"], &NO_DRAIN);
+    let events = std::thread::scope(|scope| {
+        let streaming = scope.spawn(|| stream(&market, HANG));
         seller.hung.recv().unwrap();
-        market.terminate();
-        // The runtime file goes first, so the first request to stop has been heard.
-        while dir.path().join("market.json").exists() {
-            std::thread::yield_now();
-        }
-        signal(pid, Signal::INT);
-        hanging.join().unwrap();
+        begin_to_close(&market, dir.path());
+        signal(market.gateway_pid, Signal::INT);
+        streaming.join().unwrap()
     });
-    let (status, _, _) = market.ended();
+    assert!(events.iter().any(|event| event.contains("the market is closing")), "{events:?}");
+    let (status, _, stderr) = market.ended();
+    assert!(status.success(), "{status}: {stderr}");
+    let checked = run(dir.path(), &["ledger", "check", "--json"]).json();
+    assert_eq!((checked["problems"].clone(), checked["holds_open"].clone()), (json!([]), json!(0)));
+}
+
+#[test]
+fn a_third_interrupt_ends_the_market_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let market = up(dir.path(), &resale(&seller.base_url), &["--no-node"], &NO_DRAIN);
+    // A buyer whose head does not come to its end is waited for.
+    let address = market.base_url.trim_start_matches("http://").trim_end_matches("/v1");
+    let mut waiting = std::net::TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut waiting, b"GET /health HTTP/1.1\r\n").unwrap();
+    begin_to_close(&market, dir.path());
+    let pid = rustix::process::Pid::from_raw(market.gateway_pid.cast_signed()).unwrap();
+    let (ended, again) = std::sync::mpsc::channel::<()>();
+    let (status, _, _) = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // Two that come together are one to the system.
+            while again.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
+                // It may have ended in between.
+                let _ = rustix::process::kill_process(pid, Signal::INT);
+            }
+        });
+        let end = market.ended();
+        drop(ended);
+        end
+    });
     assert_eq!(status.code(), Some(130));
     let checked = run(dir.path(), &["ledger", "check", "--json"]).json();
     assert_eq!(checked["problems"], json!([]));
+}
+
+/// A drain that no test waits for.
+const NO_DRAIN: [(&str, &str); 1] = [("BOURSE_GATEWAY_DRAIN_TIMEOUT_MS", "600000")];
+
+/// Asks a market to stop, and waits until it has heard it.
+fn begin_to_close(market: &Up, data_dir: &Path) {
+    market.terminate();
+    // The runtime file goes first.
+    while data_dir.join("market.json").exists() {
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use bourse_market::{DataPolicy, Offer, Operations, Quantization, ServiceTier, Su
 use bourse_wire::api::{Pricing, ToolChoices};
 use bourse_wire::dialect::push_usd;
 
-/// Parameters that every offer supports.
+/// Parameters that every offer of conversations or completions supports.
 const PARAMETERS_OF_ALL: [&str; 5] = ["max_tokens", "temperature", "top_p", "stop", "stream"];
 /// A price that is not known.
 const UNKNOWN: &str = "-1";
@@ -77,8 +77,12 @@ pub(super) fn tool_choices(offer: &Offer) -> ToolChoices {
     ToolChoices { auto: takes, none: takes, required: takes, function: takes }
 }
 
-/// A set as parameter names; some of its members stand for two.
-pub(super) fn parameters(supports: Supports) -> Vec<&'static str> {
+/// What may be sent to an offer, as parameter names; some of what it supports stands for two. Endpoints that pass through
+/// take what their seller takes, which nobody lists.
+pub(super) fn parameters(supports: Supports, operations: Operations) -> Vec<&'static str> {
+    if !operations.contains(Operations::CHAT) && !operations.contains(Operations::TEXT) {
+        return Vec::new();
+    }
     let mut names = PARAMETERS_OF_ALL.to_vec();
     for one in supports.members() {
         match one {

@@ -54,7 +54,7 @@ fn holds(text: &str, part: &str) -> bool {
 fn by_offer(query: &Query<'_>, offers: &[&Offer]) -> bool {
     let (parameters, sellers) = (query.words("supported_parameters"), query.words("providers"));
     offers.iter().any(|offer| {
-        let known = declared::parameters(offer.supports);
+        let known = declared::parameters(offer.supports, offer.operations);
         parameters.iter().all(|name| known.contains(name))
             && (sellers.is_empty() || sellers.iter().any(|name| sells_as(offer, name)))
             && (query.flag("zdr") != Some(true) || declared::is_zdr(offer))

@@ -2,7 +2,7 @@
 
 use super::declared::{self, author};
 use crate::market::Fare;
-use bourse_market::{Offer, Percentiles, ServiceTier, Supports};
+use bourse_market::{Offer, Operations, Percentiles, ServiceTier, Supports};
 use bourse_types::{PriceSchedule, UnixMs};
 use bourse_wire::api::{
     self, AliasTarget, Architecture, Endpoint, Lifecycle, Model, ModelEndpoints, ModelKind, ModelLinks,
@@ -31,6 +31,11 @@ pub(super) fn context(offers: &[&Offer]) -> Option<u64> {
 /// Everything that any offer supports.
 pub(super) fn supports(offers: &[&Offer]) -> Supports {
     offers.iter().fold(Supports::NONE, |set, offer| set.with(offer.supports))
+}
+
+/// Everything that any offer serves.
+fn operations(offers: &[&Offer]) -> Operations {
+    offers.iter().fold(Operations::NONE, |set, offer| set.with(offer.operations))
 }
 
 /// What goes into any offer, in the order of words.
@@ -70,7 +75,7 @@ pub(super) fn model((id, slug): (&str, &str), offers: &[&Offer]) -> Model {
             is_moderated: false,
         },
         per_request_limits: None,
-        supported_parameters: owned(declared::parameters(supports(offers))),
+        supported_parameters: owned(declared::parameters(supports(offers), operations(offers))),
         default_parameters: None,
         supported_voices: None,
         links: ModelLinks { details: format!("/api/v1/models/{slug}/endpoints") },
@@ -119,7 +124,10 @@ pub(super) fn endpoint(offer: &Offer, fare: &Fare) -> Endpoint {
         max_prompt_tokens: None,
         quantization: declared::quantization(offer),
         pricing: declared::pricing(Some(offer)),
-        supported_parameters: declared::parameters(offer.supports).into_iter().map(str::to_owned).collect(),
+        supported_parameters: declared::parameters(offer.supports, offer.operations)
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
         supports_implicit_caching: declared::caches_implicitly(offer),
         supports_tool_choice: declared::tool_choices(offer),
         native_tools: serde_json::Map::new(),

@@ -134,6 +134,16 @@ fn ends_errors_and_usage_are_seen_wherever_they_stand() {
 }
 
 #[test]
+fn choices_of_another_endpoint_are_none() {
+    let has_choices = |api, body: &str| !PlainView::read(api, body).unwrap().chunk.no_choices;
+    let (chat, text) = (r#"{"choices":[{"message":{"content":"x"}}]}"#, r#"{"choices":[{"text":"x"}]}"#);
+    assert!(has_choices(Api::Chat, chat) && has_choices(Api::Text, text));
+    assert!(!has_choices(Api::Chat, text) && !has_choices(Api::Text, chat));
+    let chunk = ChunkView::read(Api::Chat, r#"{"choices":[{"finish_reason":"stop"}]}"#).unwrap();
+    assert!(!chunk.no_choices, "a piece of a stream may say little");
+}
+
+#[test]
 fn usage_is_spliced_into_the_sellers_bytes() {
     let check = |body: &str, want: &str| {
         let view = PlainView::read(Api::Chat, body).unwrap();

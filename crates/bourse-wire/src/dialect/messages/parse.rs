@@ -53,7 +53,8 @@ pub fn count_answer(input_tokens: u64) -> Vec<u8> {
 const MEMBERS_ORDINARY: usize = 16;
 
 /// Every member that is read here, beside those that all fronts share; others pass through.
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 23] = [
+    "n",
     "messages",
     "system",
     "max_tokens",
@@ -167,6 +168,11 @@ impl Draft {
                 return Ok(MemberRule::MaxTokens);
             }
             "stream" => self.stream = fields::boolean(name, raw)?,
+            // Sellers of this grammar know none.
+            "n" => {
+                fields::one_choice(raw)?;
+                return Ok(MemberRule::Drop);
+            }
             "tools" => {
                 if !raw.starts_with('[') {
                     return Err(wrong(name, "an array"));
@@ -293,7 +299,11 @@ impl Draft {
                     return self.walk_blocks(walk, field);
                 }
                 let value = walk.value()?;
-                thought.member(&name, walk.text(value));
+                let raw = walk.text(value);
+                if name == "source" {
+                    fields::no_local_file(|| format!("{}.source.url", field()), raw)?;
+                }
+                thought.member(&name, raw);
                 Ok(())
             })?;
             self.has_foreign_thoughts |= thought.is_foreign();

@@ -70,6 +70,7 @@ fn names_the_field_and_the_remedy() {
         (r#","seed":1.5"#, "seed"),
         (r#","tools":{}"#, "tools"),
         (r#","tools":[1]"#, "tools[0]"),
+        (r#","tools":[{"type":"function","name":"f"}]"#, "tools[0].function"),
         (r#","response_format":{"type":"yaml"}"#, "response_format"),
         (r#","provider":{"sort":"fun"}"#, "provider.sort"),
         (r#","provider":{"zdr":1}"#, "provider.zdr"),
@@ -132,6 +133,16 @@ fn messages_that_sellers_would_refuse_are_refused_here() {
     );
     check(r#"{"role":"user","content":"a\ud83d"}"#, "messages[0].content");
     check(r#"{"role":"user","content":[{"type":"text","text":"\udE00"}]}"#, "messages[0].content[0].text");
+    for address in
+        [r#"{"url":"file:///etc/passwd"}"#, r#""\u0046ile:x""#, r#"{"detail":"low","url":" file:/x"}"#]
+    {
+        let part = format!(r#"{{"role":"user","content":[{{"type":"image_url","image_url":{address}}}]}}"#);
+        check(&part, "messages[0].content[0].image_url");
+        assert!(
+            raw(Api::Chat, &format!(r#"{{"model":"m","messages":[{}]}}"#, part.replace("ile:", "x:")))
+                .is_ok()
+        );
+    }
     check(r#"{"role":"assistant","content":"x","reasoning":"\ud83d"}"#, "messages[0].reasoning");
     for role in ROLES {
         assert!(
@@ -221,7 +232,7 @@ fn the_first_of_models_stands_in_for_the_model() {
 fn what_a_seller_must_do_is_noticed() {
     let job = raw(
         Api::Chat,
-        r#"{"model":"m","tools":[{"type":"function"}],"response_format":{"type":"json_object"},"logprobs":true,
+        r#"{"model":"m","tools":[{"type":"function","function":{"name":"f"}}],"response_format":{"type":"json_object"},"logprobs":true,
            "messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{}}]}]}"#,
     )
     .unwrap();
@@ -289,7 +300,7 @@ proptest! {
 
     #[test]
     fn cut_and_changed_bodies_are_errors_or_jobs(cut in 0usize..400, at in 0usize..400, byte: u8) {
-        let body = r#"{"model":"a/b","stream":true,"n":2,"logit_bias":{"5":1.5},"stop":["a"],"tools":[{"type":"function"}],"provider":{"order":["x"],"max_price":{"prompt":"1.5"}},"messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"q\"\\"}]}],"seed":1}"#;
+        let body = r#"{"model":"a/b","stream":true,"n":2,"logit_bias":{"5":1.5},"stop":["a"],"tools":[{"type":"function","function":{"name":"f"}}],"provider":{"order":["x"],"max_price":{"prompt":"1.5"}},"messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"q\"\\"}]}],"seed":1}"#;
         let mut bytes = body.as_bytes().to_vec();
         bytes.truncate(cut.max(1));
         if let Some(slot) = bytes.get_mut(at) { *slot = byte; }

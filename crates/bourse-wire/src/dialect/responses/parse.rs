@@ -27,7 +27,8 @@ use std::ops::Range;
 const MEMBERS_ORDINARY: usize = 16;
 
 /// Every member that is read here; others pass through.
-const KNOWN: [&str; 21] = [
+const KNOWN: [&str; 22] = [
+    "n",
     "input",
     "instructions",
     "stream",
@@ -101,7 +102,7 @@ impl Draft {
         let rule = match name.as_ref() {
             "max_output_tokens" => MemberRule::MaxTokens,
             // Said anew to every seller.
-            "store" => MemberRule::Drop,
+            "store" | "n" => MemberRule::Drop,
             "input" if self.has_unreadable => MemberRule::Clean,
             _ => shared.unwrap_or(MemberRule::Copy),
         };
@@ -112,6 +113,7 @@ impl Draft {
     fn field(&mut self, name: &str, raw: &str, span: &Range<usize>) -> Result<(), ApiError> {
         match name {
             "input" => self.input(raw, span)?,
+            "n" => fields::one_choice(raw)?,
             "instructions" if !raw.starts_with('"') => return Err(wrong(name, "a string")),
             "stream" => self.stream = fields::boolean(name, raw)?,
             "store" | "parallel_tool_calls" => {

@@ -198,6 +198,14 @@ fn what_must_be_there_is_asked_for() {
         parsed(r#"{"model":"a/b","max_tokens":9,"messages":[{"role":"tool","content":"x"}]}"#),
         "messages[0].role",
     );
+    refused(parsed(&format!(r#"{{"model":"a/b","max_tokens":9,"n":2,{one}}}"#)), "n");
+    let job = parsed(&format!(r#"{{"model":"a/b","max_tokens":9,"n":1,{one}}}"#)).unwrap();
+    let sent = job.rebuild("up", None);
+    assert!(!std::str::from_utf8(&sent).unwrap().contains("\"n\""), "sellers of this grammar know none");
+    refused(
+        says(r#"[{"type":"image","source":{"type":"url","url":"FILE:/x"}}]"#),
+        "messages[0].content.source.url",
+    );
     refused(says("null"), "messages[0].content");
     refused(says("[1]"), "messages[0].content");
     assert!(parsed("[]").is_err());

@@ -1,6 +1,6 @@
 //! One item of the input, looked at: its type, and whether it has what that type needs.
 
-use crate::dialect::fields::{unescaped, wrong};
+use crate::dialect::fields::{self, unescaped, wrong};
 use crate::error::ApiError;
 use crate::json::Walk;
 
@@ -100,20 +100,25 @@ impl Item {
 
 /// Walks over the parts of an item and counts those that are not text.
 fn walk_parts(walk: &mut Walk<'_>, field: impl Fn() -> String) -> Result<u32, ApiError> {
-    let mut media = 0;
+    let (mut media, mut index) = (0, 0u32);
     walk.items::<ApiError>(|walk| {
         if walk.peek() != b'{' {
             return Err(wrong(&field(), "a string or an array of objects with `type`"));
         }
         let mut is_media = false;
         walk.members::<ApiError>(|walk, key| {
-            let is_type = unescaped(walk.text(key)) == "type";
+            let name = unescaped(walk.text(key));
+            let is_type = name == "type";
             let value = walk.value()?;
             let word = walk.text(value);
+            if matches!(&*name, "image_url" | "file_url") {
+                fields::no_local_file(|| format!("{}[{index}].{name}", field()), word)?;
+            }
             is_media |= is_type && matches!(word, "\"input_image\"" | "\"input_file\"" | "\"input_audio\"");
             Ok(())
         })?;
         media += u32::from(is_media);
+        index += 1;
         Ok(())
     })?;
     Ok(media)

@@ -73,6 +73,12 @@ fn bad_requests_are_told_what_is_wrong() {
     check_refused(&with(r#""background":true"#), Some("background"), "stream");
     check_refused(&with(r#""prompt":{"id":"p"}"#), Some("prompt"), "instructions");
     check_refused(&with(r#""reasoning":7"#), Some("reasoning"), "object");
+    check_refused(&with(r#""n":2"#), Some("n"), "one answer");
+    check_refused(
+        r#"{"model":"a/b","input":[{"role":"user","content":[{"type":"input_image","image_url":"file:///x"}]}]}"#,
+        Some("input[0].content[0].image_url"),
+        "https",
+    );
     check_refused(&with(r#""store":1"#), Some("store"), "true or false");
     check_refused(&with(r#""text":{"format":{"type":"xml"}}"#), Some("text.format"), "json_schema");
     check_refused(&with(r#""temperature":3"#), Some("temperature"), "0 to 2");
