@@ -305,7 +305,9 @@ fn step_to(walk: &mut Walk<'_>, at: usize, path: &mut String) -> Result<(), Json
             walk.peek();
             let (begun, start) = (path.len(), walk.at());
             if start <= at && path.len() < PATH_BYTES_MAX {
-                path.push_str(&format!("[{item}]"));
+                path.push('[');
+                path.push_str(&item.to_string());
+                path.push(']');
             }
             item += 1;
             step_to(walk, at, path)?;
