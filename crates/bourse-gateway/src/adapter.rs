@@ -139,8 +139,12 @@ impl Row {
 
 /// All kinds, in the order in which they are explained.
 const ROWS: [Row; 9] = [
-    server("openai", Some("https://api.openai.com/v1"), ALL.without(ENGINE_SAMPLING))
-        .with_tier(OPENAI_OWN_SHAPES, Chat::Strict),
+    server(
+        "openai",
+        Some("https://api.openai.com/v1"),
+        ALL.without(ENGINE_SAMPLING.with(Supports::REASONING_REPLAY)),
+    )
+    .with_tier(OPENAI_OWN_SHAPES, Chat::Strict),
     server("openai-compatible", None, ALL),
     server("openrouter", Some("https://openrouter.ai/api/v1"), ALL).with_tier(OPENAI_SHAPES, Chat::Router),
     server("vllm", Some("http://127.0.0.1:8000/v1"), ALL.without(Supports::VERBOSITY.with(Supports::TOP_A))),
@@ -178,6 +182,7 @@ const ROWS: [Row; 9] = [
                 .with(Supports::STRUCTURED_OUTPUTS)
                 .with(Supports::TOP_K)
                 .with(Supports::REASONING)
+                .with(Supports::REASONING_REPLAY)
                 .with(Supports::MEDIA),
         )
         .with_key_in("x-api-key")
@@ -193,7 +198,8 @@ const ROWS: [Row; 9] = [
             .with(Supports::TOP_K)
             .with(Supports::SEED)
             .with(Supports::PENALTIES)
-            .with(Supports::LOGPROBS),
+            .with(Supports::LOGPROBS)
+            .with(Supports::REASONING_REPLAY),
     ),
 ];
 
@@ -307,7 +313,7 @@ mod tests {
             let kind = adapter_of_kind(word).unwrap().kind();
             assert_eq!(Supports::ALL.without(kind.supports).to_string(), lacks, "{word}");
         };
-        check("openai", "top_k, min_p, repetition_penalty, hidden_reasoning, top_a");
+        check("openai", "top_k, min_p, repetition_penalty, hidden_reasoning, top_a, reasoning_replay");
         check("openai-compatible", "hidden_reasoning");
         check("vllm", "hidden_reasoning, verbosity, top_a");
         check("llama.cpp", "n, hidden_reasoning, verbosity, top_a");

@@ -163,13 +163,15 @@ fn supports(usual: Supports, listed: &Listed) -> Supports {
             "presence_penalty" | "frequency_penalty" => Supports::PENALTIES,
             // Who reasons bills thoughts that are not shown in full.
             "reasoning" => Supports::REASONING.with(Supports::HIDDEN_REASONING),
-            "hidden_reasoning" | "media" => Supports::NONE,
+            "hidden_reasoning" | "media" | "reasoning_replay" => Supports::NONE,
             word => {
                 Supports::ALL.members().find(|one| one.names().any(|name| name == word)).unwrap_or_default()
             }
         };
         let listed = words.iter().fold(Supports::NONE, |set, word| set.with(of(word)));
-        set = listed.with(if usual.contains(Supports::MEDIA) { Supports::MEDIA } else { Supports::NONE });
+        // No list tells of these.
+        let untold = [Supports::MEDIA, Supports::REASONING_REPLAY].into_iter();
+        set = untold.filter(|one| usual.contains(*one)).fold(listed, Supports::with);
     }
     match listed.takes_media {
         Some(true) => set.with(Supports::MEDIA),

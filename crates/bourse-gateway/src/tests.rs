@@ -7,6 +7,7 @@ mod faults;
 mod life;
 mod names;
 mod nodes;
+mod reasoning;
 mod refusals;
 mod socket;
 mod spans;

@@ -49,6 +49,9 @@ flags! {
         VERBOSITY = 15, "verbosity";
         /// `top_a`.
         TOP_A = 16, "top_a";
+        /// Takes the reasoning in a conversation's earlier turns back. Who does not, refuses it, or would not read it: it is
+        /// left out.
+        REASONING_REPLAY = 17, "reasoning_replay";
     }
 }
 
@@ -349,7 +352,7 @@ mod tests {
         assert_eq!((Unit::parse("search"), Unit::parse("")), (Some(Unit::Search), None));
         assert!(Supports::ALL.contains(set) && !set.contains(Supports::ALL));
         assert_eq!(set.without(Supports::TOOLS), Supports::SEED);
-        assert_eq!(Supports::ALL.members().count(), 17);
+        assert_eq!(Supports::ALL.members().count(), 18);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::source::{
     finish_of, on_claim, on_started,
 };
 use crate::upstream::{Exchange, UpstreamError};
-use bourse_market::{Counting, Demand, Meter, MeterRules, Offer, ToolCalls, Units};
+use bourse_market::{Counting, Demand, Meter, MeterRules, Offer, Supports, ToolCalls, Units};
 use bourse_types::{DurationMs, RequestId};
 use bourse_wire::dialect::grammar::{Call, Head, Passage, Shape, Translation};
 use bourse_wire::dialect::neutral::{self, Choice, Notice, Part};
@@ -115,9 +115,11 @@ impl Attempt<'_> {
     /// The body of a call: the buyer's own where both speak the same grammar.
     fn body(&mut self, provider: &Provider, shape: Shape, upstream_id: &str) -> Result<CallBody, Failure> {
         let untranslatable = |error| Failure::untranslatable(&error);
+        let takes_reasoning = self.offer.supports.contains(Supports::REASONING_REPLAY);
         if shape == self.job.api.shape() && self.resume.is_none() {
-            self.notices = self.job.cleaned().into_iter().collect();
-            let (kind, bytes) = self.job.rebuild_typed(upstream_id, self.cap).map_err(untranslatable)?;
+            self.notices = self.job.cleaned(takes_reasoning).into_iter().collect();
+            let rebuilt = self.job.rebuild_typed(upstream_id, self.cap, takes_reasoning);
+            let (kind, bytes) = rebuilt.map_err(untranslatable)?;
             let content_type = kind.map(HeaderValue::try_from).transpose();
             let content_type = content_type.map_err(|_| {
                 Failure::new(FailureClass::Untranslatable, 0, "the form's boundary is no header")
@@ -125,13 +127,14 @@ impl Attempt<'_> {
             return Ok(CallBody { bytes, content_type });
         }
         let request = front::read(self.job).map_err(untranslatable)?;
-        let request = match self.resume {
+        let mut request = match self.resume {
             Some(resume) => resume.rest_of(request),
             None => request,
         };
+        let left_out = if takes_reasoning { None } else { request.leave_out_reasoning() };
         let call = Call { upstream_id, stream: self.job.stream, max_tokens: self.cap };
         let written = provider.adapter.dialect(shape).write(&request, &call).map_err(untranslatable)?;
-        self.notices = written.notices;
+        self.notices = left_out.into_iter().chain(written.notices).collect();
         Ok(CallBody { bytes: written.body, content_type: None })
     }
 

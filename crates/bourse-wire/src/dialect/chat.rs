@@ -8,6 +8,7 @@
 //! thoughts and errors; reference, router §1.2, §1.12 to §1.14.
 
 mod answer;
+mod clean;
 mod details;
 mod errors;
 mod passage;
@@ -16,6 +17,8 @@ mod reader;
 mod text;
 mod write;
 mod writer;
+
+pub(super) use clean::{is_reasoning, push_clean};
 
 pub(super) use answer::push_answer;
 pub(super) use read::read;

@@ -89,6 +89,22 @@ pub struct Message {
     pub name: Option<String>,
 }
 
+impl Request {
+    /// Takes the reasoning out of earlier turns, for a seller that takes none back. What was left out, if anything was.
+    pub fn leave_out_reasoning(&mut self) -> Option<Notice> {
+        let mut is_changed = false;
+        self.messages.retain_mut(|message| {
+            let before = message.parts.len();
+            message.parts.retain(|part| !matches!(part, Part::Reasoning { .. }));
+            is_changed |= message.parts.len() < before;
+            // A turn that was nothing but thoughts is none without them.
+            before == message.parts.len() || !message.parts.is_empty()
+        });
+        is_changed
+            .then(|| Notice::new("reasoning", "reasoning left out, which this seller does not take back"))
+    }
+}
+
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {

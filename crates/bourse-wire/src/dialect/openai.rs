@@ -13,7 +13,7 @@ mod rebuild;
 use super::fields::{self, Routed, RoutingDraft, known_once, members_bounded, unescaped, wrong};
 use super::{
     Api, BODY_BYTES_MAX, CHOICES_MAX, Job, MAX_TOKENS_MAX, MESSAGES_MAX, Member, MemberRule, Needs,
-    TOOLS_MAX, TOP_K_MAX, TOP_LOGPROBS_MAX,
+    TOOLS_MAX, TOP_K_MAX, TOP_LOGPROBS_MAX, chat,
 };
 use crate::error::{ApiError, ErrorType};
 use crate::json::{self, JsonError, Walk};
@@ -131,6 +131,8 @@ struct Draft {
     seed: Option<i64>,
     messages_count: u32,
     messages: Option<Range<usize>>,
+    /// Some message holds reasoning.
+    has_reasoning: bool,
     prompt: Option<Range<usize>>,
     tools: Option<Range<usize>>,
     needs: Needs,
@@ -157,6 +159,7 @@ impl Draft {
         };
         let rule = match name.as_ref() {
             "stream_options" => MemberRule::StreamOptions,
+            "messages" if self.has_reasoning => MemberRule::Clean,
             "max_tokens" | "max_completion_tokens" => MemberRule::MaxTokens,
             _ => shared.unwrap_or(MemberRule::Copy),
         };
@@ -272,6 +275,7 @@ impl Draft {
                     return Err(wrong(&named(".content"), "a string, an array of parts, or null"));
                 }
                 "content" | "tool_calls" | "function_call" | "refusal" | "audio" => content = true,
+                name if raw != "null" && chat::is_reasoning(name) => self.has_reasoning = true,
                 _ => {}
             }
             Ok(())

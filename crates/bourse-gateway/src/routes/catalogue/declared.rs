@@ -90,7 +90,7 @@ pub(super) fn parameters(supports: Supports, operations: Operations) -> Vec<&'st
             Supports::LOGPROBS => names.extend(["logprobs", "top_logprobs"]),
             Supports::PENALTIES => names.extend(["presence_penalty", "frequency_penalty"]),
             Supports::REASONING => names.extend(["reasoning", "reasoning_effort"]),
-            Supports::HIDDEN_REASONING | Supports::MEDIA => {}
+            Supports::HIDDEN_REASONING | Supports::MEDIA | Supports::REASONING_REPLAY => {}
             other => names.extend(other.names()),
         }
     }

@@ -35,6 +35,6 @@ fn ten_thousand_plans_are_golden() {
     }
     assert_eq!(
         all.finalize().to_string(),
-        "71672dd72d9ecfab4422a0a562115b1064128926d017da403a3354f925191af5"
+        "53fb91db67671e4c27cbbe3a4bc6ffa31d24296e3afda042794fd4c3cc977e13"
     );
 }

@@ -9,14 +9,16 @@ use bytes::Bytes;
 
 impl Job {
     /// [`Job::rebuild`] with the content type, where that is not JSON: a transcription is asked for with a form, whatever
-    /// the buyer sent. An error names the field that no form can say.
+    /// the buyer sent. An error names the field that no form can say. The reasoning in a chat is left out for sellers that
+    /// take none back.
     pub fn rebuild_typed(
         &self,
         upstream_id: &str,
         max_tokens: Option<u32>,
+        takes_reasoning: bool,
     ) -> Result<(Option<String>, Bytes), ApiError> {
         if self.api != Api::Transcription {
-            return Ok((None, self.rebuild(upstream_id, max_tokens)));
+            return Ok((None, self.rebuild_for(upstream_id, max_tokens, takes_reasoning)));
         }
         match self.passed.as_ref().and_then(|passed| passed.form.as_ref()) {
             Some(form) => Ok((Some(form.content_type.clone()), form.rebuild(&self.body, upstream_id))),
@@ -30,6 +32,10 @@ impl Job {
     /// on streams of OpenAI's older grammars, the answer capped at `max_tokens` when given, our own members
     /// left out.
     pub fn rebuild(&self, upstream_id: &str, max_tokens: Option<u32>) -> Bytes {
+        self.rebuild_for(upstream_id, max_tokens, true)
+    }
+
+    fn rebuild_for(&self, upstream_id: &str, max_tokens: Option<u32>, takes_reasoning: bool) -> Bytes {
         if let Some(form) = self.passed.as_ref().and_then(|passed| passed.form.as_ref()) {
             return form.rebuild(&self.body, upstream_id);
         }
@@ -41,7 +47,8 @@ impl Job {
                 MemberRule::Drop => continue,
                 MemberRule::StreamOptions if self.stream => continue,
                 MemberRule::MaxTokens | MemberRule::Thinking => max_tokens.is_some(),
-                MemberRule::Model | MemberRule::Clean => true,
+                MemberRule::Clean => self.is_cleaned(takes_reasoning),
+                MemberRule::Model => true,
                 MemberRule::Copy | MemberRule::StreamOptions => false,
             };
             if out.len() > 1 {
@@ -60,10 +67,10 @@ impl Job {
                 }
                 (MemberRule::Clean, _) => {
                     let text = self.text(&member.value);
-                    if self.api == Api::Responses {
-                        responses::push_clean(text, &mut out);
-                    } else {
-                        messages::push_clean(text, &mut out);
+                    match self.api {
+                        Api::Responses => responses::push_clean(text, &mut out),
+                        Api::Messages => messages::push_clean(text, &mut out),
+                        _ => chat::push_clean(text, &mut out),
                     }
                 }
                 (MemberRule::Thinking, Some(cap)) => {
@@ -91,11 +98,19 @@ impl Job {
         Bytes::from(out)
     }
 
-    /// What [`Job::rebuild`] takes out: reasoning that no seller of the grammar could read.
-    pub fn cleaned(&self) -> Option<Notice> {
+    /// What [`Job::rebuild_typed`] takes out: reasoning that no seller of the grammar could read, or that this one refuses.
+    pub fn cleaned(&self, takes_reasoning: bool) -> Option<Notice> {
         let member = self.members.iter().find(|member| member.rule == MemberRule::Clean)?;
-        let what = "reasoning that another seller signed, or nobody did, left out";
-        Some(Notice::new(self.text(&member.key).to_owned(), what))
+        let what = match self.api {
+            Api::Chat => "reasoning left out, which this seller does not take back",
+            _ => "reasoning that another seller signed, or nobody did, left out",
+        };
+        self.is_cleaned(takes_reasoning).then(|| Notice::new(self.text(&member.key).to_owned(), what))
+    }
+
+    /// Whether what may have to be taken out is taken out. In chats that depends on the seller.
+    fn is_cleaned(&self, takes_reasoning: bool) -> bool {
+        self.api != Api::Chat || !takes_reasoning
     }
 
     /// The prompt for a node. An error names the field that no chat can say.

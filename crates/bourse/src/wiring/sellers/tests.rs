@@ -51,7 +51,7 @@ fn every_field_of_an_offer_is_taken() {
     assert_eq!(model.operations, Operations::CHAT.with(Operations::EMBEDDINGS));
     assert_eq!(
         Supports::ALL.without(model.supports).to_string(),
-        "n, seed, min_p, repetition_penalty, hidden_reasoning, top_a"
+        "n, seed, min_p, repetition_penalty, hidden_reasoning, top_a, reasoning_replay"
     );
     assert_eq!((model.quantization, model.region.as_deref()), (Quantization::Fp8, Some("us-east5")));
     assert_eq!((model.data, model.is_distillable), (DataPolicy::NO_COLLECTION, true));
