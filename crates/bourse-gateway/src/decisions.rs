@@ -142,6 +142,8 @@ impl Recorder {
         fs::create_dir_all(folder)?;
         let mut files = Files { folder: folder.to_owned(), bytes_max, current: None };
         let gateway = gateway.clone();
+        // The market keeps what is decided only for who has begun to take it: nothing may be decided before.
+        files.flush(&gateway);
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("decisions".to_owned()).spawn(move || {
             loop {

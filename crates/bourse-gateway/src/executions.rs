@@ -29,6 +29,8 @@ pub(crate) struct Considered {
     eligible: Arc<[OfferIndex]>,
     left_out: u32,
     is_ordered: bool,
+    /// Whether the one that was asked beside a stalled one answered first; none where nobody was.
+    pub(crate) hedge_won: Option<bool>,
 }
 
 impl Considered {
@@ -55,15 +57,20 @@ impl Considered {
             eligible: Arc::from(&eligible[..kept]),
             left_out,
             is_ordered: !wishes.order.is_empty() || wishes.sort.is_some(),
+            hedge_won: None,
         }
     }
 
     /// The facts once it is settled; none when nobody served.
     pub(crate) fn executed(self, receipt: &Receipt, settled: UnixMs) -> Option<Executed> {
         let seller = receipt.seller.clone()?;
+        // One that was asked beside it in vain is not one that failed before.
+        let attempt = receipt.attempts.len() - usize::from(self.hedge_won == Some(false));
         let reason = if self.left_out == 0 && self.eligible.len() <= 1 {
             Reason::OnlyEligible
-        } else if receipt.attempts.len() > 1 {
+        } else if self.hedge_won == Some(true) {
+            Reason::Hedge
+        } else if attempt > 1 {
             Reason::Failover
         } else if self.is_ordered {
             Reason::BuyerOrder
@@ -78,7 +85,7 @@ impl Considered {
             seller,
             cost: receipt.charge.total,
             reason,
-            attempt: u32::try_from(receipt.attempts.len()).unwrap_or(u32::MAX).max(1),
+            attempt: u32::try_from(attempt).unwrap_or(u32::MAX).max(1),
             left_out: self.left_out,
             asks: Asks::Open(self, receipt.usage_billed),
         })
@@ -284,8 +291,13 @@ mod tests {
         let usage = Usage { completion: TokenCount(10), ..Usage::default() };
         let push = |n: usize| {
             let eligible = Arc::from([OfferIndex(0)]);
-            let considered =
-                Considered { book: Arc::clone(&books[n]), eligible, left_out: 0, is_ordered: false };
+            let considered = Considered {
+                book: Arc::clone(&books[n]),
+                eligible,
+                left_out: 0,
+                is_ordered: false,
+                hedge_won: None,
+            };
             ring.push(executed(n, Asks::Open(considered, usage)));
         };
         let costs = || -> Vec<_> { ring.all().into_iter().map(|e| e.compared().cheapest()).collect() };

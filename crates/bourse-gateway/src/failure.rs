@@ -144,6 +144,9 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: UnixMs) -> Option<DurationMs
     })
 }
 
+/// When to come back where every seller is busy and none says for how long.
+const RETRY_AFTER_UNTOLD_S: u64 = 1;
+
 /// What a buyer reads when every attempt failed.
 pub(crate) fn all_failed(failures: &[(String, Failure)]) -> ApiError {
     let classes = || failures.iter().map(|(_, f)| f.class);
@@ -194,7 +197,9 @@ pub(crate) fn all_failed(failures: &[(String, Failure)]) -> ApiError {
     let mut error = ApiError::new(kind, message);
     error.param = told.and_then(|(_, f)| f.param.clone());
     let hints = failures.iter().filter_map(|(_, f)| f.retry_after);
-    error.retry_after_s = hints.min().map(|span| span.0.div_ceil(1_000));
+    let told = hints.min().map(|span| span.0.div_ceil(1_000));
+    let is_busy = matches!(kind, ErrorType::RateLimitExceeded | ErrorType::ProviderOverloaded);
+    error.retry_after_s = told.or(is_busy.then_some(RETRY_AFTER_UNTOLD_S));
     error.previous = failures
         .iter()
         .map(|(seller, f)| PreviousError {

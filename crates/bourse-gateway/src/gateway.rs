@@ -116,11 +116,13 @@ impl Shared {
 struct Refused {
     error: ApiError,
     request: Option<RequestId>,
+    /// Whether the books have a receipt under that id.
+    has_receipt: bool,
 }
 
 impl From<ApiError> for Refused {
     fn from(error: ApiError) -> Self {
-        Self { error, request: None }
+        Self { error, request: None, has_receipt: false }
     }
 }
 
@@ -231,11 +233,7 @@ impl Gateway {
             let request = request_id(self.0.ports.clock.now(), &self.0.ports.entropy.draw());
             let (status, kind) = (response.status().as_u16(), refused.error.kind.as_str());
             tracing::debug!(%request, status, kind, param = refused.error.param.as_deref(), "a call was refused");
-            if let Ok(value) = HeaderValue::try_from(request.to_string()) {
-                for name in REQUEST_HEADERS {
-                    response.headers_mut().insert(name, value.clone());
-                }
-            }
+            name_call(response.headers_mut(), request);
         }
         response
     }
@@ -290,9 +288,7 @@ impl Gateway {
     {
         let shared = &self.0;
         if shared.is_closing() {
-            let closing =
-                ApiError::new(ErrorType::ProviderOverloaded, "the market is closing: try again in a moment");
-            return Err(ApiError { retry_after_s: Some(1), ..closing }.into());
+            return Err(admit::closing().into());
         }
         let grant = admit::admit(&*shared.ports.funds, headers, shared.ports.clock.now())?;
         let policy = shared.policies.of(&grant, &*shared.ports.records)?;
@@ -301,7 +297,7 @@ impl Gateway {
             self.open(trace, headers, grant, policy.as_ref(), resolved).map_err(|refused| *refused)?;
         drop(policy);
         let request = open.held.request;
-        let refused = |error| Refused { error, request: Some(request) };
+        let refused = |error| Refused { error, request: Some(request), has_receipt: true };
         let span = open.trace.as_ref().map_or_else(Span::none, RequestTrace::span);
         let wanted = Wanted::of(headers);
         match dispatch(&mut open, &job, &route, None).instrument(span).await {
@@ -317,9 +313,10 @@ impl Gateway {
             Err(error) => {
                 // Before it is settled, which takes what it tells away.
                 let error = wanted.refusal(error, Some(&open), &job, &route);
-                open.give_back(Finish::NoSeller);
+                let has_receipt = open.held.is_open();
+                open.give_back(if shared.is_past_drain() { Finish::Bourse } else { Finish::NoSeller });
                 *trace = open.trace.take();
-                Err(refused(error))
+                Err(Refused { has_receipt, ..refused(error) })
             }
         }
     }
@@ -339,7 +336,7 @@ impl Gateway {
         let random = shared.ports.entropy.draw();
         let request = request_id(now, &random);
         let seed = u64::from_le_bytes(std::array::from_fn(|n| random[16 + n]));
-        let refused = |error| Box::new(Refused { error, request: Some(request) });
+        let refused = |error| Box::new(Refused { error, request: Some(request), has_receipt: false });
         let conversation = Conversation::of(&job, headers, grant.account_digest);
         let own = shared.own_keys.of(&grant, &job);
         let at = (now, seed);
@@ -484,6 +481,7 @@ fn tell_notices(headers: &mut HeaderMap, notices: &[Notice]) {
     }
 }
 
+/// Names a request that is in the books.
 fn name_request(headers: &mut HeaderMap, request: RequestId) {
     // An id is ASCII letters, digits and a dash.
     if let Ok(value) = HeaderValue::try_from(request.to_string()) {
@@ -492,6 +490,15 @@ fn name_request(headers: &mut HeaderMap, request: RequestId) {
             headers.insert(name, value.clone());
         }
         headers.insert(RECEIPT_HEADER, value);
+    }
+}
+
+/// Names a call that is in no book, for the log and for whoever asks about it.
+fn name_call(headers: &mut HeaderMap, request: RequestId) {
+    if let Ok(value) = HeaderValue::try_from(request.to_string()) {
+        for name in REQUEST_HEADERS {
+            headers.insert(name, value.clone());
+        }
     }
 }
 
@@ -509,8 +516,10 @@ fn error_answer(api: Api, refused: &Refused) -> Response<Body> {
     if is_conflict || matches!(error.kind, ErrorType::ProviderUnavailable | ErrorType::Timeout) {
         headers.insert(SHOULD_RETRY_HEADER, HeaderValue::from_static("false"));
     }
-    if let Some(request) = refused.request {
-        name_request(headers, request);
+    match refused.request {
+        Some(request) if refused.has_receipt => name_request(headers, request),
+        Some(request) => name_call(headers, request),
+        None => {}
     }
     response
 }

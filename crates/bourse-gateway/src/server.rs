@@ -31,6 +31,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// A timer that is always due soon. A runtime that sleeps until a far timer is woken by a system call when a
 /// nearer one is set, which an idle gateway would pay for with every request.
 const TICK: Duration = Duration::from_millis(500);
+/// How often is looked whether the drain is over.
+const DRAIN_TICK: Duration = Duration::from_millis(50);
 /// Time for a buyer whose head was late to take the answer.
 const LATE_GRACE: Duration = Duration::from_secs(1);
 /// Time after the drain for streams to write their terminal and for the disk to take it.
@@ -45,7 +47,7 @@ impl Gateway {
         shutdown: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let (closing, watching) = watch::channel(false);
+        let (closing, watching) = watch::channel(Phase::Serving);
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         let mut tick = tokio::time::interval(TICK);
@@ -78,18 +80,24 @@ impl Gateway {
         let drain = self.0.config.timeouts.drain;
         self.0.close_within(drain);
         // Nobody listens when there is no connection left, which is just as well.
-        let _ = closing.send(true);
+        let _ = closing.send(Phase::Draining);
         let drained = async { while connections.join_next().await.is_some() {} };
+        let ended = async {
+            self.0.past_drain().await;
+            // Whoever waits for an answer looks up and is told.
+            let _ = closing.send(Phase::Drained);
+            sleep(DRAIN_GRACE).await;
+        };
         tokio::select! {
             () = drained => {}
-            () = self.0.past_drain() => tracing::warn!("connections were still open after the drain"),
+            () = ended => tracing::warn!("connections were still open after the drain"),
         }
         connections.shutdown().await;
         Ok(())
     }
 
     /// Serves one buyer.
-    async fn connection(&self, stream: TcpStream, peer: SocketAddr, mut closing: watch::Receiver<bool>) {
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr, mut closing: watch::Receiver<Phase>) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection was gone before it began");
             return;
@@ -113,16 +121,23 @@ impl Gateway {
             .max_buf_size(HEAD_BYTES_MAX)
             .max_header_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(NoStall::new(stream, self.0.config.timeouts.stall)), service);
-        let mut told = pin!(told(&mut closing));
-        let (mut is_first, mut is_told) = (true, false);
+        let mut drained = closing.clone();
+        let mut told = pin!(closing.wait_for(|phase| *phase >= Phase::Draining));
+        let mut drained = pin!(drained.wait_for(|phase| *phase >= Phase::Drained));
+        let (mut is_first, mut is_told, mut is_drained) = (true, false, false);
         let ended = poll_fn(|cx| {
             // The watch needs the waker once; then the flag says whether it is worth a look.
             if !is_told && (is_first || self.0.is_closing()) {
                 is_first = false;
+                // An error means that the gateway is gone, which is closing too.
                 is_told = told.as_mut().poll(cx).is_ready();
                 if is_told {
                     Pin::new(&mut connection).graceful_shutdown();
                 }
+            }
+            if is_told && !is_drained {
+                // To be woken for a last look is all that is wanted.
+                is_drained = drained.as_mut().poll(cx).is_ready();
             }
             match Pin::new(&mut connection).poll(cx) {
                 Poll::Ready(ended) => Poll::Ready(ended.map_err(Some)),
@@ -185,19 +200,21 @@ impl Gateway {
 }
 
 impl Shared {
-    /// Completes when the drain is over, whoever may have cut it short, and what comes after it should be done.
+    /// Completes when the drain is over, whoever may have cut it short.
     async fn past_drain(&self) {
         while !self.is_past_drain() {
-            sleep(TICK).await;
+            sleep(DRAIN_TICK).await;
         }
-        sleep(DRAIN_GRACE).await;
     }
 }
 
-/// Completes when the gateway closes.
-async fn told(closing: &mut watch::Receiver<bool>) {
-    // An error means that the gateway is gone, which is closing too.
-    let _ = closing.wait_for(|closing| *closing).await.map(|_| ());
+/// How far the gateway has come on its way to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    Draining,
+    /// Nobody is waited for any more.
+    Drained,
 }
 
 /// Says why the connection is closed to a buyer whose head did not come to its end. It may not listen any more.

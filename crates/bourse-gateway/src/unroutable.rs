@@ -80,7 +80,7 @@ fn refused(
         "no offer of `{}` can serve this request ({}): {}",
         demand.model,
         reasons.join("; "),
-        nearest.as_deref().unwrap_or("relax what they lack")
+        nearest.as_deref().unwrap_or("nothing in the request alone would change that")
     );
     let mut api = ApiError::new(kind, message);
     api.param = param.map(Into::into);

@@ -20,6 +20,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -160,13 +161,23 @@ pub(crate) async fn send(
     exchange(pool, link, request()).await
 }
 
-/// Whether a reused connection ended before a byte of an answer.
+/// Whether a reused connection ended before a byte of an answer. Balancers and translators of addresses reset connections
+/// that were idle for too long instead of closing them.
 fn nothing_came(error: &UpstreamError) -> bool {
     match error {
         UpstreamError::Closed => true,
-        UpstreamError::Broken(e) => e.is_canceled() || e.is_incomplete_message() || e.is_closed(),
+        UpstreamError::Broken(e) => {
+            e.is_canceled() || e.is_incomplete_message() || e.is_closed() || is_torn(e)
+        }
         _ => false,
     }
+}
+
+/// Whether the system says that the other side has torn the connection down.
+fn is_torn(error: &hyper::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+    let told = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    matches!(told, Some(BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected))
 }
 
 async fn open(connect: &dyn Connect, target: &Target, within: Duration) -> Result<Box<Link>, UpstreamError> {

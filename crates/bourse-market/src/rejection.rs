@@ -242,11 +242,16 @@ impl fmt::Display for Explained<'_> {
                 }
             }
             Rejection::Policy => match wishes.policy.refuses(offer) {
-                Some(PolicyRule::MaxPrice(part)) => write!(f, "the account's policy forbids {part}"),
-                Some(PolicyRule::Data(lacking)) => {
-                    write!(f, "the account's policy demands {lacking}, which it does not promise")
+                Some(PolicyRule::MaxPrice(part)) => {
+                    write!(f, "a policy of the account or the key forbids {part}")
                 }
-                Some(rule) => write!(f, "the account's policy refuses its {}", rule.subject()),
+                Some(PolicyRule::Data(lacking)) => {
+                    write!(
+                        f,
+                        "a policy of the account or the key demands {lacking}, which it does not promise"
+                    )
+                }
+                Some(rule) => write!(f, "a policy of the account or the key refuses its {}", rule.subject()),
                 None => rejection.fmt(f),
             },
             Rejection::AtCapacity => match offer.capacity {

@@ -210,13 +210,17 @@ pub fn gateway(config: &Config, environment: &Environment) -> Result<GatewayConf
         config::Durability::Group => Durability::Group,
         config::Durability::Strict => Durability::Strict,
     };
+    let total = Duration::from_millis(gateway.request_timeout_ms);
+    let usual = Timeouts::default();
     let timeouts = Timeouts {
+        // As long as time for another seller is left.
+        plain_answer: usual.plain_answer.min(total / 2),
         connect: Duration::from_millis(gateway.connect_timeout_ms),
         first_content: Duration::from_millis(gateway.first_content_timeout_ms),
         idle: Duration::from_millis(gateway.idle_timeout_ms),
-        total: Duration::from_millis(gateway.request_timeout_ms),
+        total,
         drain: Duration::from_millis(gateway.drain_timeout_ms),
-        ..Timeouts::default()
+        ..usual
     };
     let (providers, lists): (Vec<_>, Vec<_>) = providers(config, environment)?.into_iter().unzip();
     let lists = lists.into_iter().flatten().collect();

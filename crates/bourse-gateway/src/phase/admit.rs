@@ -52,6 +52,12 @@ pub(crate) fn admit(funds: &dyn Funds, headers: &HeaderMap, now: UnixMs) -> Resu
     funds.authenticate(&key_of(headers)?, now).map_err(|error| refusal(&error))
 }
 
+/// What a buyer reads whose request came, or was still unanswered, when the market closes.
+pub(crate) fn closing() -> ApiError {
+    let message = "the market is closing; nothing was charged: ask again in a moment";
+    ApiError { retry_after_s: Some(1), ..ApiError::new(ErrorType::ProviderOverloaded, message) }
+}
+
 /// What a buyer reads when the exchange refuses.
 pub(crate) fn refusal(error: &FundsError) -> ApiError {
     let (kind, remedy) = match error {

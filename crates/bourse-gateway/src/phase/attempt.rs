@@ -19,11 +19,12 @@ use crate::source::{
 use crate::upstream::{Exchange, UpstreamError};
 use bourse_market::{Counting, Demand, Meter, MeterRules, Offer, Supports, ToolCalls, Units};
 use bourse_types::{DurationMs, RequestId};
-use bourse_wire::dialect::grammar::{Call, Head, Passage, Shape, Translation};
+use bourse_wire::dialect::grammar::{Call, Framing, Head, Passage, Shape, Translation};
 use bourse_wire::dialect::neutral::{self, Choice, Notice, Part};
 use bourse_wire::dialect::passthrough::{self, PassedAnswer, TokenClaim};
 use bourse_wire::dialect::{ChoiceText, Job, PlainView, SellerUsage, StreamFailure};
 use bourse_wire::dialect::{front, responses};
+use bourse_wire::json::{JsonError, Walk};
 use bourse_wire::node;
 use bourse_wire::receipt::{Finish, SignedNodeStatement};
 use bytes::Bytes;
@@ -231,7 +232,7 @@ impl Attempt<'_> {
     /// A whole answer in another grammar than the buyer's.
     fn translated(self, shape: Shape, body: &[u8]) -> Result<Won, Failure> {
         let text = utf8(body)?;
-        let told = |error| Failure::told(&error, 200, None);
+        let told = |error| refused_within(shape, body).unwrap_or_else(|| Failure::told(&error, 200, None));
         let answer = front::dialect(shape).read_answer(text).map_err(told)?;
         if answer.choices.is_empty() {
             return Err(Failure::broken(200, "sent an answer without choices"));
@@ -344,7 +345,11 @@ impl Attempt<'_> {
         let (mut source, counting) = match seller {
             Seller::Provider(provider, upstream) => {
                 let shape = self.shape(provider)?;
-                let (_, exchange) = self.call(provider, upstream, shape, until).await?;
+                let (head, mut exchange) = self.call(provider, upstream, shape, until).await?;
+                if shape.framing() == Framing::Sse && is_json(&head) {
+                    let body = exchange.collect(ERROR_BYTES_MAX, ERROR_BODY_WITHIN).await;
+                    return Err(answered_whole(shape, &body.unwrap_or_default()));
+                }
                 let (passage, writer) = self.passage(shape);
                 let mut source = ProviderSource::new(exchange, shape.framing(), passage, self.job.choices);
                 source.writer = writer;
@@ -368,7 +373,7 @@ impl Attempt<'_> {
         while end.is_none() && !source.has_begun(&meter) {
             let step = deadline::by(until, poll_fn(|cx| source.poll_step(cx, &mut out, &mut meter))).await;
             match step.ok_or_else(|| self.late("sent no content"))? {
-                Progress::More if out.len() > PEEK_BYTES_MAX => {
+                Progress::More if out.len() > PEEK_BYTES_MAX && !source.has_begun(&meter) => {
                     return Err(Failure::broken(200, "sent too much before its first content"));
                 }
                 Progress::More => {}
@@ -393,6 +398,33 @@ fn node_answer(choices: Vec<ChoiceText>) -> neutral::Answer {
 
 fn utf8(body: &[u8]) -> Result<&str, Failure> {
     std::str::from_utf8(body).map_err(|_| Failure::broken(200, "sent an answer that is not UTF-8"))
+}
+
+fn is_json(head: &response::Parts) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    kind.get(..JSON_TYPE.len()).is_some_and(|start| start.eq_ignore_ascii_case(JSON_TYPE))
+}
+
+const JSON_TYPE: &[u8] = b"application/json";
+
+/// What a seller said that was asked for a stream and answered in one piece: an error, mostly.
+fn answered_whole(shape: Shape, body: &[u8]) -> Failure {
+    let odd = || Failure::broken(200, "answered in one piece where a stream was asked for");
+    refused_within(shape, body).unwrap_or_else(odd)
+}
+
+/// The error in an answer whose status said that all is well.
+fn refused_within(shape: Shape, body: &[u8]) -> Option<Failure> {
+    let mut is_error = false;
+    let mut walk = Walk::new(std::str::from_utf8(body).ok()?);
+    let walked = walk.members::<JsonError>(|walk, key| {
+        let is_named = walk.text(key) == "error";
+        let value = walk.value()?;
+        is_error |= is_named && walk.text(value) != "null";
+        Ok(())
+    });
+    let is_refused = walked.is_ok() && is_error;
+    is_refused.then(|| Failure::told(&front::dialect(shape).read_error(200, body), 200, None))
 }
 
 /// Checks a whole answer and finds the usage in it.

@@ -17,6 +17,7 @@ use super::settle::Open;
 use super::wishes::demand;
 use crate::deadline;
 use crate::failure::{Failure, FailureClass, all_failed};
+use crate::gateway::Shared;
 use crate::market::{self, Seller};
 use crate::resume::Resume;
 use crate::source::{Out, Source, SourceEnd};
@@ -30,10 +31,11 @@ use bourse_wire::error::ApiError;
 use bourse_wire::funds::FundsError;
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
+use pin_project_lite::pin_project;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use tokio::time::Instant;
 
 /// The status under which an attempt is recorded that lost to the one beside it.
@@ -146,8 +148,38 @@ fn elapsed_ms(since: Instant) -> u32 {
     u32::try_from(since.elapsed().as_millis()).unwrap_or(u32::MAX)
 }
 
-/// Walks the route.
-pub(crate) async fn dispatch(
+/// Walks the route, until the market closes over it.
+pub(crate) fn dispatch<'a>(
+    open: &'a mut Open,
+    job: &'a Job,
+    route: &'a Route,
+    resume: Option<(&'a Resume, usize)>,
+) -> impl Future<Output = Result<Answer, ApiError>> + 'a {
+    UntilDrained { shared: Arc::clone(&open.shared), walk: walk(open, job, route, resume) }
+}
+
+pin_project! {
+    /// A walk that ends with the drain. The connection is woken then, and whoever waits is told.
+    struct UntilDrained<F> {
+        shared: Arc<Shared>,
+        #[pin]
+        walk: F,
+    }
+}
+
+impl<F: Future<Output = Result<Answer, ApiError>>> Future for UntilDrained<F> {
+    type Output = Result<Answer, ApiError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if this.shared.is_past_drain() {
+            return Poll::Ready(Err(admit::closing()));
+        }
+        this.walk.poll(cx)
+    }
+}
+
+async fn walk(
     open: &mut Open,
     job: &Job,
     route: &Route,
@@ -298,16 +330,20 @@ impl<'a> Legs<'a> {
         })
         .await;
         let (ended, other) = if is_first { (first_leg, second_leg) } else { (second_leg, first_leg) };
-        let lost = other.offer;
-        if let Some(answer) = self.finish(ended, result) {
+        if result.is_ok() {
             self.open.shared.metrics.hedges_won.add(u64::from(!is_first));
-            // The other is cancelled with its future; who was slow is told, and who was asked stands in the receipt.
+            // The other is cancelled with its future; who was slow is told, and who was asked stands in the receipt, before
+            // the one that is paid.
             let outcome = if is_first { Outcome::Neutral } else { Outcome::Failure };
             other.guard.end(self.open.shared.ports.clock.now(), outcome);
             let asked = (elapsed_ms(other.asked), other.leg.own.is_some());
-            self.open.draft.attempt(&lost.seller, HEDGED_STATUS, asked);
-            return Some(answer);
+            self.open.draft.attempt(&other.offer.seller, HEDGED_STATUS, asked);
+            if let Some(considered) = &mut self.open.considered {
+                considered.hedge_won = Some(!is_first);
+            }
+            return self.finish(ended, result);
         }
+        self.finish(ended, result);
         let result = if is_first { second.await } else { first.await };
         self.finish(other, result)
     }

@@ -372,14 +372,7 @@ impl Relay {
                 let message = format!("the answer took longer than {seconds} s; nothing was charged");
                 (StreamEnd::Market, Finish::Bourse, Some(ApiError::new(ErrorType::Timeout, message)))
             }
-            Ending::Closing => {
-                let message = "the market is closing; nothing was charged: ask again in a moment";
-                (
-                    StreamEnd::Market,
-                    Finish::Bourse,
-                    Some(ApiError::new(ErrorType::ProviderOverloaded, message)),
-                )
-            }
+            Ending::Closing => (StreamEnd::Market, Finish::Bourse, Some(admit::closing())),
         }
     }
 

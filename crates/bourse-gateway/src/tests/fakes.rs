@@ -26,10 +26,12 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
 use tokio::time::Instant;
 
 pub(crate) const KEY: &str = "sk-test";
@@ -278,6 +280,8 @@ pub(crate) enum Act {
     Hang,
     /// Closes.
     Close,
+    /// Tears the connection down, as a reset does.
+    Reset,
 }
 
 /// Scripted sellers, by host name. Each connection plays the next script of its host; the last repeats.
@@ -311,13 +315,51 @@ impl Connect for FakeNet {
         };
         let script = if list.len() > 1 { list.remove(0) } else { list[0].clone() };
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        tokio::spawn(play(theirs, script, Arc::clone(&self.requests), Arc::clone(&self.cancelled)));
+        let torn = Arc::default();
+        let ours = Wire { io: ours, torn: Arc::clone(&torn) };
+        tokio::spawn(play((theirs, torn), script, Arc::clone(&self.requests), Arc::clone(&self.cancelled)));
         Box::pin(async move { Ok(Io::Other(Box::new(ours))) })
     }
 }
 
+/// The gateway's end of a connection, which the seller can tear down.
+struct Wire {
+    io: DuplexStream,
+    torn: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        let is_over = matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before;
+        if is_over && self.torn.load(Ordering::Acquire) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
 async fn play(
-    mut io: DuplexStream,
+    (mut io, torn): (DuplexStream, Arc<AtomicBool>),
     script: Vec<Act>,
     requests: Arc<Mutex<Vec<String>>>,
     cancelled: Arc<AtomicUsize>,
@@ -343,6 +385,7 @@ async fn play(
                 return;
             }
             Act::Close => return,
+            Act::Reset => return torn.store(true, Ordering::Release),
         }
     }
 }

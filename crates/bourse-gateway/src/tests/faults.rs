@@ -59,6 +59,35 @@ fn comment() -> Act {
     Act::Write("4\r\n: .\n\r\n".into())
 }
 
+/// A stream was asked for, and an error came in one piece under a status that says that all is well.
+#[tokio::test(start_paused = true)]
+async fn an_error_in_one_piece_keeps_its_meaning_for_streams() {
+    let long =
+        r#"{"error":{"message":"maximum context length is 10 tokens","code":"context_length_exceeded"}}"#;
+    let slow = r#"{"error":{"message":"slow down, try again in 7s","code":429}}"#;
+    let odd = r#"{"choices":[{"message":{"content":"whole"}}],"error":null}"#;
+    for (body, status, part, hint) in [
+        (long, 400, "maximum context length", None),
+        (slow, 429, "slow down", Some("7")),
+        (odd, 502, "in one piece where a stream was asked for", None),
+    ] {
+        for rest in ["", r#","stream":true"#] {
+            if body == odd && rest.is_empty() {
+                continue;
+            }
+            let house = House::new(&["a"]);
+            house.net.script("a", vec![Act::Read, json_answer(200, "", body)]);
+            let before = house.funds.available();
+            let reply = house.chat(rest).await;
+            assert_eq!(reply.status, status, "{rest} {}", reply.text);
+            assert!(reply.text.contains(part), "{}", reply.text);
+            let told = reply.headers.get("retry-after").map(|value| value.to_str().unwrap());
+            assert_eq!(told, hint, "{}", reply.text);
+            house.check_books(before, 1);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn before_content_another_seller_answers_in_silence() {
     let order = r#","provider":{"order":["a","b"]}"#;

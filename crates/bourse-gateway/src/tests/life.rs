@@ -93,6 +93,34 @@ async fn a_connection_that_closes_on_reuse_is_tried_afresh_once() {
     assert_eq!(house.net.connections.load(Ordering::Relaxed), 2);
 }
 
+/// Balancers reset connections that were idle for too long; nothing of the request has been seen then.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_reset_on_reuse_is_tried_afresh_once() {
+    for rest in ["", r#","stream":true"#] {
+        let house = House::new(&["a"]);
+        house.net.script("a", [good_plain(), vec![Act::Read, Act::Reset]].concat());
+        house.net.script("a", if rest.is_empty() { good_plain() } else { good_stream(&["x"]) });
+        assert_eq!(house.chat("").await.status, 200);
+        let reply = house.chat(rest).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        assert_eq!(house.net.connections.load(Ordering::Relaxed), 2);
+    }
+    // A fresh one is not tried again: the seller may have worked.
+    let house = House::new(&["a"]);
+    house.net.script("a", vec![Act::Read, Act::Reset]);
+    assert_eq!(house.chat("").await.status, 502);
+    assert_eq!(house.net.connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_content_may_be_as_large_as_an_event() {
+    let house = House::new(&["a"]);
+    let large = "x".repeat(crate::config::PEEK_BYTES_MAX + 1);
+    house.net.script("a", good_stream(&[&large]));
+    let reply = house.chat(r#","stream":true"#).await;
+    assert_eq!((reply.status, reply.content().len()), (200, large.len()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_terminal_waits_for_the_disk() {
     let house = House::new(&["a"]);

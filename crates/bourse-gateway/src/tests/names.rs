@@ -198,7 +198,7 @@ async fn a_policy_binds_and_says_so() {
     house.funds.bind(r#"{"max_price":{"prompt":"0.5"}}"#);
     let reply = house.chat(r#","provider":{"max_price":{"prompt":"100"}}"#).await;
     assert_eq!(reply.status, 404, "a request cannot loosen it: {}", reply.text);
-    assert!(reply.text.contains("the account's policy forbids"), "{}", reply.text);
+    assert!(reply.text.contains("a policy of the account or the key forbids"), "{}", reply.text);
     house.funds.bind(r#"{"onl":["a"]}"#);
     let reply = house.chat("").await;
     assert_eq!(reply.status, 403, "a policy that nobody understands lets nothing through: {}", reply.text);

@@ -206,3 +206,23 @@ async fn check_drain(drain: Duration, then: impl FnOnce(&Serving)) {
     serving.served.await.unwrap().unwrap();
     serving.house.check_books(before, 1);
 }
+
+#[tokio::test]
+async fn whoever_waits_when_the_drain_ends_is_told() {
+    let house = House::build(&["a"], 10_000_000_000, |config| {
+        config.timeouts = Timeouts { drain: Duration::from_millis(60), ..Timeouts::default() };
+    });
+    house.net.script("a", vec![Act::Read, Act::Hang]);
+    let before = house.funds.available();
+    let serving = serve(house).await;
+    let mut stream = serving.send_chat("").await;
+    while serving.house.net.requests.lock().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    serving.stop.send(()).unwrap();
+    let answer = read_until(&mut stream, "never").await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("the market is closing"), "{answer}");
+    assert!(answer.contains("retry-after: 1\r\n") && answer.contains("x-bourse-receipt: gen-"), "{answer}");
+    serving.served.await.unwrap().unwrap();
+    serving.house.check_books(before, 1);
+}

@@ -56,7 +56,7 @@ async fn check_won(front: Shape, first: Grammar, second: Grammar) {
     assert!(began.elapsed() < HEDGED_WITHIN, "{label}: {:?}", began.elapsed());
     let receipt = told.receipt();
     let attempts: Vec<_> = receipt.attempts.iter().map(|a| (a.seller.as_str(), a.status)).collect();
-    assert_eq!(attempts, [("second", 200), ("first", 0)], "{label}");
+    assert_eq!(attempts, [("first", 0), ("second", 200)], "{label}: who is paid was asked last");
     assert_eq!(receipt.seller.as_ref().map(SellerName::as_str), Some("second"), "{label}");
     let truth = market.seller("second").log()[0].truth;
     assert_eq!(receipt.usage_billed.completion.0, truth.completion, "{label}: the winner alone is billed");

@@ -8,6 +8,7 @@ use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey
 use bourse_gateway::{
     Body, Clock as _, Entropy, Gateway, GatewayConfig, Ports, ProviderConfig, ProviderModel, Timeouts,
 };
+use bourse_proof::receipt::{VerifyPolicy, verify_document};
 use bourse_sim::client::Response;
 use bourse_sim::upstream::{Heard, Mode, Seller, SellerConfig, Shape};
 use bourse_types::{ModelSlug, NanoUsd, PriceSchedule, RequestId, SellerName};
@@ -239,10 +240,13 @@ impl Market {
         Told { response, receipt, heard }
     }
 
-    /// The receipt under this id.
+    /// The receipt under this id, which must hold.
     pub(crate) fn receipt(&self, id: &str) -> Option<Receipt> {
         let id = RequestId::parse(id).ok()?;
-        self.exchange.receipt(id).expect("records can be read").map(|document| document.receipt)
+        let document = self.exchange.receipt(id).expect("records can be read")?;
+        let verdict = verify_document(&document, &VerifyPolicy::default());
+        assert!(verdict.holds(), "{:?}", verdict.failures().collect::<Vec<_>>());
+        Some(document.receipt)
     }
 
     /// What the buyer has spent.

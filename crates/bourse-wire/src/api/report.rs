@@ -71,6 +71,8 @@ pub enum Reason {
     OnlyEligible,
     /// Those before it in the plan had failed.
     Failover,
+    /// It was asked beside the one before it, which had stalled, and answered first.
+    Hedge,
     /// The buyer's `provider.order` or `provider.sort`, or a variant of the model that stands for one.
     BuyerOrder,
     /// Drawn at random, cheap and fast sellers more often.

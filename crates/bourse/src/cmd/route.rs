@@ -89,16 +89,24 @@ fn explain(json: bool, data_dir: &DataDir, text: &str) -> Result<ExitCode, Failu
         let bytes = read(path)?;
         let mut replayer = Replayer::new(None);
         for event in events(&bytes, path)? {
+            // A stream that was taken up has a receipt for each part and one plan for all.
             let demand = match &event {
-                DecisionEvent::Decision(record) if record.request == request => Some(record.demand.clone()),
+                DecisionEvent::Decision(record) if record.request == request || sealed.is_some() => {
+                    Some((record.demand.clone(), record.request == request))
+                }
                 _ => None,
             };
             let before = demand.as_ref().and_then(|_| replayer.market().map(|(book, _)| book.clone()));
             let replayed = replayer.feed(event).map_err(|error| unreplayable(path, error))?;
-            let (Replayed::Decision(decision), Some(demand), Some(book)) = (replayed, demand, before) else {
+            let (Replayed::Decision(decision), Some((demand, is_named)), Some(book)) =
+                (replayed, demand, before)
+            else {
                 continue;
             };
             let digest = bourse_market::plan_digest(&decision.plan);
+            if !is_named && sealed != Some(digest) {
+                continue;
+            }
             let found = Found {
                 request,
                 is_identical: decision.is_identical,
@@ -113,7 +121,10 @@ fn explain(json: bool, data_dir: &DataDir, text: &str) -> Result<ExitCode, Failu
         }
     }
     Err(Plain::new(format!("no decision is recorded for {request}"))
-        .hint("the market keeps the newest decisions, as far as gateway.decisions_bytes_max reaches")
+        .hint(
+            "decisions of the last moment are not written yet, and old ones go when gateway.decisions_bytes_max is \
+             reached; the second part of a stream that was taken up is explained by its receipt's file, not by its id",
+        )
         .boxed())
 }
 

@@ -4,7 +4,9 @@ use super::WiringError;
 use crate::config::{AliasSection, PresetSection};
 use bourse_gateway::{Alias, Preset};
 use bourse_types::ModelSlug;
-use bourse_wire::dialect::fields::{ModelRef, Variant};
+use bourse_wire::dialect::fields::{ModelRef, Variant, preset};
+use bourse_wire::dialect::{Api, front};
+use bourse_wire::error::ApiError;
 use std::collections::BTreeSet;
 
 /// Aliases in one configuration, at most.
@@ -65,9 +67,33 @@ pub(super) fn presets(sections: &[PresetSection]) -> Result<Vec<Preset>, WiringE
         }
         let members_json = serde_json::Value::Object(section.request.clone()).to_string();
         bounded("the bytes of one preset", members_json.len(), PRESET_BYTES_MAX)?;
+        usable(&members_json)
+            .map_err(|error| WiringError::Unusable { field, why: error.message.into_owned() })?;
         presets.push(Preset { name: section.name.clone(), members_json });
     }
     Ok(presets)
+}
+
+/// Whether some front takes the members: a request that names the preset would be refused otherwise.
+fn usable(members_json: &str) -> Result<(), ApiError> {
+    let bare = [
+        (Api::Chat, r#""messages":[{"role":"user","content":"x"}]"#),
+        (Api::Responses, r#""input":"x""#),
+        (Api::Messages, r#""max_tokens":1,"messages":[{"role":"user","content":"x"}]"#),
+    ];
+    let read = |(api, said): (Api, &str)| {
+        // The preset's own model and messages count where it has some.
+        let with_model = preset::merge(&format!("{{{said}}}"), members_json)?;
+        let names_one = front::parse(api, with_model.clone());
+        match names_one {
+            Err(error) if error.param.as_deref() == Some("model") && !members_json.contains("\"model\"") => {
+                front::parse(api, preset::merge(&format!(r#"{{"model":"a/b",{said}}}"#), members_json)?)
+            }
+            other => other,
+        }
+    };
+    let [chat, responses, messages] = bare.map(read);
+    chat.map(|_| ()).or_else(|error| responses.or(messages).map(|_| ()).map_err(|_| error))
 }
 
 fn bounded(field: &'static str, value: usize, max: usize) -> Result<(), WiringError> {
@@ -134,6 +160,18 @@ mod tests {
             "preset `a b` cannot be used: a preset has 1 to 64 characters of a-z, A-Z, 0-9 and . _ -",
         );
         check(&[preset("a", "{}"), preset("a", "{}")], "two presets are called `a`");
+        check(
+            &[preset("a", r#"{"temperature":9}"#)],
+            "preset `a` cannot be used: `temperature` must be a number from 0 to 2",
+        );
+        assert!(presets(&[preset("a", r#"{"provider":{"zdrr":true}}"#)]).is_err());
+        for good in [
+            r#"{"model":"a/b"}"#,
+            r#"{"instructions":"x","input":"y"}"#,
+            r#"{"system":"x","thinking":{"type":"disabled"}}"#,
+        ] {
+            assert!(presets(&[preset("a", good)]).is_ok(), "{good}");
+        }
         let inner = "preset `a` cannot be used: `stream` is for the request itself to say";
         check(&[preset("a", r#"{"stream":true}"#)], inner);
     }

@@ -210,7 +210,7 @@ fn promises_regions_and_policies_are_hard() {
         Some((Rejection::Region, "`provider.regions` does not contain its own, `us-east5`")),
     );
     let policy = Policy { data: DataPolicy::ZDR, ..Policy::default() };
-    let words = "the account's policy demands zdr, which it does not promise";
+    let words = "a policy of the account or the key demands zdr, which it does not promise";
     asks(none().tightened_by(&policy), Some((Rejection::Policy, words)));
     let policy = Policy { allowed: vec![names(&["a"])], ..Policy::default() };
     asks(none().tightened_by(&policy), None);

@@ -350,11 +350,35 @@ fn thousandths(field: &str, raw: &str) -> Result<u64, ApiError> {
     value.map(|v| (v * 1_000.0).round() as u64).ok_or_else(want)
 }
 
-/// A dollar amount as a JSON number or string, exactly.
+/// A dollar amount as a JSON number or string, exactly. Languages write small numbers with an exponent by themselves.
 fn usd(field: &'static str, raw: &str) -> Result<NanoUsd, ApiError> {
-    NanoUsd::parse_usd(raw.trim_matches('"'))
+    let plain = without_exponent(raw);
+    NanoUsd::parse_usd(plain.as_deref().unwrap_or(raw.trim_matches('"')))
         .map_err(|e| ApiError::field(field, format!("`{field}` must be a plain dollar amount: {e}")))
 }
+
+/// A JSON number with an exponent as a plain decimal; none for anything else, and for what no amount needs.
+fn without_exponent(raw: &str) -> Option<String> {
+    let (mantissa, exponent) = raw.split_once(['e', 'E'])?;
+    let exponent: i32 = exponent.parse().ok().filter(|e: &i32| e.abs() <= USD_EXPONENT_MAX)?;
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if !whole.bytes().chain(part.bytes()).all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let room = "0".repeat(exponent.unsigned_abs() as usize);
+    let digits = format!("{room}{whole}{part}{room}");
+    let point = (room.len() + whole.len()).checked_add_signed(exponent as isize)?;
+    let (whole, part) = digits.split_at_checked(point)?;
+    let (whole, part) = (whole.trim_start_matches('0'), part.trim_end_matches('0'));
+    Some(format!(
+        "{}.{}",
+        if whole.is_empty() { "0" } else { whole },
+        if part.is_empty() { "0" } else { part }
+    ))
+}
+
+/// Largest exponent of an amount that is read, with either sign.
+const USD_EXPONENT_MAX: i32 = 24;
 
 /// Dollars per million tokens, rounded down to whole pico-dollars per token.
 fn per_token(field: &'static str, raw: &str) -> Result<PicoUsdPerToken, ApiError> {
@@ -364,6 +388,24 @@ fn per_token(field: &'static str, raw: &str) -> Result<PicoUsdPerToken, ApiError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn amounts_may_have_an_exponent() {
+        for (raw, nano) in [
+            ("1e-05", 10_000),
+            ("1.5E-6", 1_500),
+            ("2e3", 2_000_000_000_000),
+            ("0.25e+1", 2_500_000_000),
+            ("12.30e-0", 12_300_000_000),
+            ("1000e-12", 1),
+            ("0e7", 0),
+        ] {
+            assert_eq!(usd("x", raw).map(|amount| amount.0), Ok(nano), "{raw}");
+            // Serde reads the same number.
+            let float: f64 = serde_json::from_str(raw).unwrap();
+            assert!((float * 1e9 - nano as f64).abs() < 1e-3, "{raw}");
+        }
+    }
 
     #[test]
     fn every_member_of_the_field_is_read() {
@@ -425,7 +467,9 @@ mod tests {
         check(r#"{"order":"a"}"#, "provider.order", "an array");
         check(r#"{"regions":["e u"]}"#, "provider.regions", "letters");
         check(r#"{"max_price":{"prompt":-1}}"#, "provider.max_price.prompt", "plain dollar amount");
-        check(r#"{"max_price":{"prompt":1e-3}}"#, "provider.max_price.prompt", "plain dollar amount");
+        check(r#"{"max_price":{"prompt":1e-99}}"#, "provider.max_price.prompt", "plain dollar amount");
+        check(r#"{"max_price":{"prompt":-1e-3}}"#, "provider.max_price.prompt", "plain dollar amount");
+        check(r#"{"max_price":{"request":1e-10}}"#, "provider.max_price.request", "plain dollar amount");
         check(r#"{"preferred_min_throughput":-1}"#, "provider.preferred_min_throughput", "a number");
         check(r#"{"preferred_min_throughput":1e999}"#, "provider.preferred_min_throughput", "a number");
     }

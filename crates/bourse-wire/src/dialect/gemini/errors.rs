@@ -66,6 +66,14 @@ impl Told<'_> {
             "RESOURCE_EXHAUSTED" => self.exhausted(),
             "UNAVAILABLE" => SellerErrorKind::Overloaded,
             "DEADLINE_EXCEEDED" => SellerErrorKind::Timeout,
+            // Words that say nothing: the status does.
+            "INTERNAL" | "UNKNOWN" if (400..500).contains(&status) => {
+                match SellerError::kind_of_status(status) {
+                    SellerErrorKind::InvalidRequest => self.refused(),
+                    SellerErrorKind::RateLimited => self.exhausted(),
+                    other => other,
+                }
+            }
             // The market's account, key, place or model, or the seller itself: never the buyer's fault.
             "FAILED_PRECONDITION"
             | "UNAUTHENTICATED"
@@ -148,6 +156,9 @@ mod tests {
         check(403, &told(403, "PERMISSION_DENIED", "no"), Kind::Unavailable, "no");
         check(404, &told(404, "NOT_FOUND", "no model"), Kind::Unavailable, "no model");
         check(500, &told(500, "INTERNAL", "oh"), Kind::Unavailable, "oh");
+        check(400, &told(400, "INTERNAL", "oh"), Kind::InvalidRequest, "oh");
+        check(429, &told(429, "UNKNOWN", "oh"), Kind::RateLimited, "oh");
+        check(404, &told(404, "INTERNAL", "oh"), Kind::Unavailable, "oh");
         check(
             503,
             &told(503, "UNAVAILABLE", "The model is overloaded."),

@@ -83,8 +83,11 @@ impl Told<'_> {
             "rate_limit_error" => SellerErrorKind::RateLimited,
             "overloaded_error" => SellerErrorKind::Overloaded,
             "timeout_error" => SellerErrorKind::Timeout,
-            // The one word for every 5xx that has none of its own: the status says which.
-            "api_error" if status > 500 => SellerError::kind_of_status(status),
+            // The one word for whatever has none of its own: the status says which.
+            "api_error" if status != 500 => match SellerError::kind_of_status(status) {
+                SellerErrorKind::InvalidRequest => self.refused(),
+                other => other,
+            },
             // The market's account, key or route, or the seller itself: never the buyer's fault.
             "authentication_error"
             | "permission_error"

@@ -77,11 +77,11 @@ fn kind_of_word(word: &str) -> Option<SellerErrorKind> {
             SellerErrorKind::ContentPolicy
         }
         "image_content_policy_violation" | "misalignment_policy_violation" => SellerErrorKind::ContentPolicy,
-        "server_error"
-        | "insufficient_quota"
-        | "invalid_api_key"
-        | "model_not_found"
-        | "vector_store_timeout" => SellerErrorKind::Unavailable,
+        "insufficient_quota" | "invalid_api_key" | "model_not_found" | "vector_store_timeout" => {
+            SellerErrorKind::Unavailable
+        }
+        // The word for whatever has none of its own: the status says more.
+        "server_error" => return None,
         "invalid_prompt" | "invalid_request_error" | "invalid_value" | "unsupported_parameter" => {
             SellerErrorKind::InvalidRequest
         }

@@ -398,6 +398,10 @@ fn errors_are_understood() {
     check(413, "request_too_large", "too large", SellerErrorKind::InvalidRequest);
     check(429, "rate_limit_error", "slow down", SellerErrorKind::RateLimited);
     check(500, "api_error", "oh", SellerErrorKind::Unavailable);
+    check(429, "api_error", "slow", SellerErrorKind::RateLimited);
+    check(400, "api_error", "bad", SellerErrorKind::InvalidRequest);
+    check(400, "api_error", "prompt is too long: 9 tokens", SellerErrorKind::ContextLength);
+    check(404, "api_error", "gone", SellerErrorKind::Unavailable);
     check(503, "api_error", "loading", SellerErrorKind::Overloaded);
     check(504, "timeout_error", "late", SellerErrorKind::Timeout);
     check(529, "overloaded_error", "Overloaded", SellerErrorKind::Overloaded);

@@ -145,6 +145,10 @@ fn errors_are_told_apart() {
         );
         assert_eq!(kind(status, &body), want, "{status} {code}");
     }
+    for (status, want) in [(400, InvalidRequest), (429, RateLimited), (500, Unavailable), (503, Overloaded)] {
+        let body = r#"{"error":{"message":"m","type":"server_error","code":null}}"#;
+        assert_eq!(kind(status, body), want, "{status}: the word says nothing");
+    }
     assert_eq!(kind(502, "<html>"), Unavailable);
     assert_eq!(kind(429, r#"{"error":{"message":"m","code":429}}"#), RateLimited);
     assert_eq!(Responses.read_error(400, br#"{"detail":"bad"}"#).message, "bad");
