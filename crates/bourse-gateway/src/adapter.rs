@@ -22,9 +22,9 @@ pub trait ProviderAdapter: Send + Sync + 'static {
     /// The grammar in which it is asked for what a front asks; none when it cannot serve that front. A grammar
     /// equal to the front's own means that bytes pass unchanged.
     fn shape(&self, api: Api) -> Option<Shape>;
-    /// The grammar of that shape as this kind speaks it.
-    fn dialect(&self, shape: Shape) -> &'static dyn Dialect {
-        front::dialect(shape)
+    /// How it speaks the grammar of chats.
+    fn chat(&self) -> Chat {
+        Chat::Router
     }
     /// The path of a call below the base URL, with its leading slash and its query.
     fn path(&self, shape: Shape, upstream_id: &str, stream: bool) -> String {
@@ -33,6 +33,17 @@ pub trait ProviderAdapter: Send + Sync + 'static {
     /// Headers that every call carries, with the key where there is one. `None` when the key cannot be written in a
     /// header.
     fn authorize(&self, headers: &mut HeaderMap, key: Option<&Secret>) -> Option<()>;
+}
+
+impl dyn ProviderAdapter {
+    /// The grammar of that shape as this kind speaks it.
+    pub fn dialect(&self, shape: Shape) -> &'static dyn Dialect {
+        match (shape, self.chat()) {
+            (Shape::Chat, Chat::Strict) => &Chat::Strict,
+            (Shape::Chat, Chat::Router) => &Chat::Router,
+            (shape, _) => front::dialect(shape),
+        }
+    }
 }
 
 /// The usual ways of one kind of provider.
@@ -226,12 +237,8 @@ impl ProviderAdapter for Row {
         self.speaks.first().copied().filter(|_| api.is_conversation())
     }
 
-    fn dialect(&self, shape: Shape) -> &'static dyn Dialect {
-        match (shape, self.chat) {
-            (Shape::Chat, Chat::Strict) => &Chat::Strict,
-            (Shape::Chat, Chat::Router) => &Chat::Router,
-            (shape, _) => front::dialect(shape),
-        }
+    fn chat(&self) -> Chat {
+        self.chat
     }
 
     fn authorize(&self, headers: &mut HeaderMap, key: Option<&Secret>) -> Option<()> {

@@ -144,6 +144,9 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: UnixMs) -> Option<DurationMs
     })
 }
 
+/// Longest wait that a buyer is told, in seconds. Clients sleep as long as they are told; the market asks elsewhere, and
+/// who comes back early is only told to wait again.
+const RETRY_AFTER_TOLD_S_MAX: u64 = 60;
 /// When to come back where every seller is busy and none says for how long.
 const RETRY_AFTER_UNTOLD_S: u64 = 1;
 
@@ -197,7 +200,7 @@ pub(crate) fn all_failed(failures: &[(String, Failure)]) -> ApiError {
     let mut error = ApiError::new(kind, message);
     error.param = told.and_then(|(_, f)| f.param.clone());
     let hints = failures.iter().filter_map(|(_, f)| f.retry_after);
-    let told = hints.min().map(|span| span.0.div_ceil(1_000));
+    let told = hints.min().map(|span| span.0.div_ceil(1_000).min(RETRY_AFTER_TOLD_S_MAX));
     let is_busy = matches!(kind, ErrorType::RateLimitExceeded | ErrorType::ProviderOverloaded);
     error.retry_after_s = told.or(is_busy.then_some(RETRY_AFTER_UNTOLD_S));
     error.previous = failures
@@ -256,6 +259,10 @@ mod tests {
         };
         let error = all_failed(&[("a".into(), hinted(9_000)), ("b".into(), hinted(3_001))]);
         assert_eq!(error.retry_after_s, Some(4), "rounded up");
+        let day = all_failed(&[("a".into(), hinted(86_400_000))]);
+        assert_eq!(day.retry_after_s, Some(RETRY_AFTER_TOLD_S_MAX), "clients would sleep for a day");
+        let untold = all_failed(&[("a".into(), Failure::new(FailureClass::Overloaded, 503, "x"))]);
+        assert_eq!(untold.retry_after_s, Some(RETRY_AFTER_UNTOLD_S));
         assert_eq!(error.previous.len(), 2);
     }
 

@@ -130,6 +130,26 @@ impl HoldWindow {
         Ok(Some(Extension { step: self.steps.saturating_add(1), amount, covers_tokens }))
     }
 
+    /// The longest extension that a hold of `most` pays for, where the next step is more; none when it pays for nothing
+    /// beyond what is covered.
+    pub fn extension_within(&self, generated: u64, most: NanoUsd) -> Result<Option<Extension>, QuoteError> {
+        let (mut low, mut high) = (self.covered_tokens, self.reach(generated).max(self.covered_tokens));
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            if self.bound(middle)? <= most { low = middle } else { high = middle - 1 }
+        }
+        if low == self.covered_tokens {
+            return Ok(None);
+        }
+        let amount = self.bound(low)?.checked_sub(self.held).map_err(QuoteError::Bound)?;
+        Ok(Some(Extension { step: self.steps.saturating_add(1), amount, covers_tokens: low }))
+    }
+
+    /// There is no more money: the next extension is due when what is covered is used up.
+    pub fn use_up(&mut self) {
+        self.margin_tokens = 1;
+    }
+
     /// Notes that an extension was granted.
     pub fn grant(&mut self, extension: &Extension) -> Result<(), QuoteError> {
         self.held = self.held.checked_add(extension.amount).map_err(QuoteError::Bound)?;

@@ -174,6 +174,8 @@ pub struct Needs {
     pub media_parts: u32,
     /// Members that only a hosted API can be expected to know (`suffix`, `echo`, `audio`, …).
     pub passthrough: bool,
+    /// Members of a chat that routers and servers know and OpenAI itself refuses (`reasoning`, `top_k`, marks on the cache).
+    pub beyond_openai: bool,
 }
 
 /// One top-level member of the body: the span of its key within the quotes, and of its value.

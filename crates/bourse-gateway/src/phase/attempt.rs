@@ -19,11 +19,13 @@ use crate::source::{
 use crate::upstream::{Exchange, UpstreamError};
 use bourse_market::{Counting, Demand, Meter, MeterRules, Offer, Supports, ToolCalls, Units};
 use bourse_types::{DurationMs, RequestId};
-use bourse_wire::dialect::grammar::{Call, Framing, Head, Passage, Shape, Translation};
-use bourse_wire::dialect::neutral::{self, Choice, Notice, Part};
+use bourse_wire::dialect::chat::{Chat, Manner};
+use bourse_wire::dialect::grammar::{Billed, Call, EventWriter, Framing, Head, Passage, Shape, Translation};
+use bourse_wire::dialect::neutral::{self, Choice, Notice, Part, StreamEvent};
 use bourse_wire::dialect::passthrough::{self, PassedAnswer, TokenClaim};
 use bourse_wire::dialect::{ChoiceText, Job, PlainView, SellerUsage, StreamFailure};
 use bourse_wire::dialect::{front, responses};
+use bourse_wire::error::ApiError;
 use bourse_wire::json::{JsonError, Walk};
 use bourse_wire::node;
 use bourse_wire::receipt::{Finish, SignedNodeStatement};
@@ -113,13 +115,17 @@ impl Attempt<'_> {
         provider.adapter.shape(self.job.api).ok_or_else(unserved)
     }
 
-    /// The body of a call: the buyer's own where both speak the same grammar.
+    /// The body of a call: the buyer's own where both speak the same grammar, and the seller knows all of its words.
     fn body(&mut self, provider: &Provider, shape: Shape, upstream_id: &str) -> Result<CallBody, Failure> {
         let untranslatable = |error| Failure::untranslatable(&error);
         let takes_reasoning = self.offer.supports.contains(Supports::REASONING_REPLAY);
-        if shape == self.job.api.shape() && self.resume.is_none() {
-            self.notices = self.job.cleaned(takes_reasoning).into_iter().collect();
-            let rebuilt = self.job.rebuild_typed(upstream_id, self.cap, takes_reasoning);
+        let manner = Manner { chat: provider.adapter.chat(), takes_reasoning };
+        let is_own = shape == self.job.api.shape() && self.resume.is_none();
+        // What only chats can say is left to the seller's own judgement.
+        let is_odd = shape == Shape::Chat && manner.chat == Chat::Strict && self.job.needs.beyond_openai;
+        if is_own && !(is_odd && front::read(self.job).is_ok()) {
+            self.notices = self.job.cleaned(manner).into_iter().collect();
+            let rebuilt = self.job.rebuild_typed(upstream_id, self.cap, manner);
             let (kind, bytes) = rebuilt.map_err(untranslatable)?;
             let content_type = kind.map(HeaderValue::try_from).transpose();
             let content_type = content_type.map_err(|_| {
@@ -183,7 +189,7 @@ impl Attempt<'_> {
             deadline::by(self.deadline, exchange.collect(ANSWER_BYTES_MAX, self.timeouts().idle)).await;
         let body =
             body.ok_or_else(|| self.late("no whole answer"))?.map_err(|error| broken_off(&error, 200))?;
-        if shape != self.job.api.shape() {
+        if shape != self.job.api.shape() || self.hides_reasoning() {
             return self.translated(shape, &body);
         }
         if self.job.api.is_passed_through() {
@@ -233,7 +239,7 @@ impl Attempt<'_> {
     fn translated(self, shape: Shape, body: &[u8]) -> Result<Won, Failure> {
         let text = utf8(body)?;
         let told = |error| refused_within(shape, body).unwrap_or_else(|| Failure::told(&error, 200, None));
-        let answer = front::dialect(shape).read_answer(text).map_err(told)?;
+        let mut answer = front::dialect(shape).read_answer(text).map_err(told)?;
         if answer.choices.is_empty() {
             return Err(Failure::broken(200, "sent an answer without choices"));
         }
@@ -247,6 +253,10 @@ impl Attempt<'_> {
         }
         let finish = answer.choices.iter().rev().find_map(|choice| choice.finish).unwrap_or(Finish::Stop);
         let tools = self.judge(shape, || Some(answer.clone()));
+        if self.hides_reasoning() {
+            let parts = answer.choices.iter_mut().map(|choice| &mut choice.parts);
+            parts.for_each(|parts| parts.retain(|part| !matches!(part, Part::Reasoning { .. })));
+        }
         let head = self.head();
         Ok(Won { tools, ..self.won(Content::Answer(head, answer, finish), meter, None) })
     }
@@ -283,20 +293,31 @@ impl Attempt<'_> {
         }
     }
 
+    /// Whether the buyer of a chat wants to see none of the reasoning that it pays for.
+    fn hides_reasoning(&self) -> bool {
+        self.job.routing.hides_reasoning
+    }
+
     /// How the stream becomes the buyer's, and the writer that another seller could take over.
     fn passage(&self, shape: Shape) -> (Box<dyn Passage>, Option<SharedWriter>) {
         let (api, head) = (self.job.api, self.head());
         if self.job.routing.stream_failure == StreamFailure::Continue {
-            let new = || SharedWriter::new(front::writer(api, &head));
+            let new = || SharedWriter::new(self.writer(&head));
             let writer = self.resume.map_or_else(new, |resume| resume.writer.clone());
             let said = self.resume.map_or_else(String::new, |resume| resume.said.clone());
             let reader = front::dialect(shape).reader();
             return (Box::new(Translation::recording(reader, Box::new(writer.clone()), said)), Some(writer));
         }
-        if shape == api.shape() {
+        if shape == api.shape() && !self.hides_reasoning() {
             return (front::passage(api, &head), None);
         }
-        (Box::new(Translation::new(front::dialect(shape).reader(), front::writer(api, &head))), None)
+        (Box::new(Translation::new(front::dialect(shape).reader(), self.writer(&head))), None)
+    }
+
+    /// The writer of a stream for the buyer.
+    fn writer(&self, head: &Head) -> Box<dyn EventWriter> {
+        let writer = front::writer(self.job.api, head);
+        if self.hides_reasoning() { Box::new(Quiet(writer)) } else { writer }
     }
 
     async fn node_plain(self, node: &Arc<NodeHandle>) -> Result<Won, Failure> {
@@ -398,6 +419,25 @@ fn node_answer(choices: Vec<ChoiceText>) -> neutral::Answer {
 
 fn utf8(body: &[u8]) -> Result<&str, Failure> {
     std::str::from_utf8(body).map_err(|_| Failure::broken(200, "sent an answer that is not UTF-8"))
+}
+
+/// Writes everything but reasoning.
+struct Quiet(Box<dyn EventWriter>);
+
+impl EventWriter for Quiet {
+    fn event(&mut self, event: &StreamEvent<'_>, out: &mut Vec<u8>) {
+        if !matches!(event, StreamEvent::Reasoning { .. } | StreamEvent::Signed { .. }) {
+            self.0.event(event, out);
+        }
+    }
+
+    fn end(&mut self, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>) {
+        self.0.end(billed, more, out);
+    }
+
+    fn fail(&mut self, error: &ApiError, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>) {
+        self.0.fail(error, billed, more, out);
+    }
 }
 
 fn is_json(head: &response::Parts) -> bool {

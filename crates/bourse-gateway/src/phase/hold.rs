@@ -3,7 +3,7 @@
 //! The hold is one amount per request. Each leg says how much it needs covered; what is held already
 //! counts, so walking to a dearer seller adds the difference and walking to a cheaper one adds nothing.
 
-use bourse_market::{Demand, HOLD_STEP_TOKENS, HoldWindow, Offer, Operations, QuoteError};
+use bourse_market::{Demand, Extension, HOLD_STEP_TOKENS, HoldWindow, Offer, Operations, QuoteError};
 use bourse_types::{NanoUsd, RequestId, UnixMs};
 use bourse_wire::funds::{Funds, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant};
 
@@ -95,7 +95,8 @@ pub(crate) fn cover_stream(
     Ok(window)
 }
 
-/// Covers what has passed and what comes next. Fails when the budget is used up.
+/// Covers what has passed and what comes next. When the money does not reach for the next step, it goes as far as it
+/// reaches; fails when all of it is used up.
 pub(crate) fn extend(
     held: &mut Held,
     window: &mut HoldWindow,
@@ -104,9 +105,27 @@ pub(crate) fn extend(
     now: impl FnOnce() -> UnixMs,
 ) -> Result<(), HoldError> {
     let Some(extension) = window.extension(generated)? else { return Ok(()) };
-    let total = window.held().checked_add(extension.amount).map_err(QuoteError::Bound)?;
-    held.cover(funds, total, now())?;
-    Ok(window.grant(&extension)?)
+    let now = now();
+    let mut grant = |window: &mut HoldWindow, extension: &Extension| {
+        let total = window.held().checked_add(extension.amount).map_err(QuoteError::Bound)?;
+        held.cover(funds, total, now)?;
+        Ok::<_, HoldError>(window.grant(extension)?)
+    };
+    let refused = match grant(window, &extension) {
+        Err(HoldError::Funds(refused)) => refused,
+        granted => return granted,
+    };
+    let (FundsError::InsufficientFunds { available, .. } | FundsError::KeyLimit { available, .. }) = refused
+    else {
+        return Err(refused.into());
+    };
+    let most = NanoUsd(window.held().0.saturating_add(available.0));
+    if let Some(smaller) = window.extension_within(generated, most)? {
+        // Somebody else may have been faster; what is covered is still there to be used.
+        let _ = grant(window, &smaller);
+    }
+    window.use_up();
+    if generated < window.covered_tokens() { Ok(()) } else { Err(refused.into()) }
 }
 
 /// Covers a whole answer in one piece. When the buyer set no `max_tokens` and the money does not reach for

@@ -444,7 +444,7 @@ pub(crate) fn stop() -> String {
     chunk("{}", "\"stop\"")
 }
 
-fn chunk(delta: &str, finish: &str) -> String {
+pub(crate) fn chunk(delta: &str, finish: &str) -> String {
     format!(
         r#"{{"id":"up-1","object":"chat.completion.chunk","created":5,"model":"one-up","choices":[{{"index":0,"delta":{delta},"finish_reason":{finish}}}]}}"#
     )

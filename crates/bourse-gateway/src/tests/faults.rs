@@ -157,8 +157,8 @@ async fn pauses_are_read_wherever_sellers_write_them() {
         assert_eq!((reply.status, reply.headers["retry-after"].to_str().unwrap()), (429, want), "{body}");
         assert_eq!(reply.json()["error"]["metadata"]["retry_after"].to_string(), want);
     };
-    let words = r#"{"error":{"message":"Rate limit reached. Please try again in 6m0.2s.","code":"rate_limit_exceeded"}}"#;
-    check("openai", "", words, "361").await;
+    let words = r#"{"error":{"message":"Rate limit reached. Please try again in 0m50.2s.","code":"rate_limit_exceeded"}}"#;
+    check("openai", "", words, "51").await;
     check("openai", "retry-after-ms: 1200\r\n", words, "2").await;
     let google = r#"{"error":{"code":429,"message":"Quota exceeded","status":"RESOURCE_EXHAUSTED","details":[
         {"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"26s"}]}}"#;

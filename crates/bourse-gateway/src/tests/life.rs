@@ -197,7 +197,13 @@ async fn a_plain_answer_is_capped_by_the_money_there_is() {
     house.net.script("a", good_plain());
     assert_eq!(house.chat("").await.status, 200);
     let sent = house.net.requests.lock()[0].clone();
-    let cap = sent.rsplit("\"max_tokens\":").next().unwrap().trim_end_matches('}').parse::<u64>().unwrap();
+    let cap = sent
+        .rsplit("\"max_completion_tokens\":")
+        .next()
+        .unwrap()
+        .trim_end_matches('}')
+        .parse::<u64>()
+        .unwrap();
     assert!((256..1_000).contains(&cap), "{cap}");
     house.check_books(2_000_000, 1);
 }
@@ -445,7 +451,38 @@ async fn who_goes_on_may_say_what_the_limit_has_left() {
     house.chat(rest).await.payloads();
     let requests = house.net.requests.lock();
     assert!(
-        requests[0].contains(r#""max_tokens":10"#) && requests[1].contains(r#""max_completion_tokens":6"#),
+        requests[0].contains(r#""max_completion_tokens":10"#)
+            && requests[1].contains(r#""max_completion_tokens":6"#),
         "{requests:?}"
     );
+}
+
+/// A stream goes as far as the money reaches, not only as far as whole steps of its hold do.
+#[tokio::test(start_paused = true)]
+async fn a_stream_uses_the_money_to_its_end() {
+    const EVENTS: usize = 700;
+    let delivered = async |available: u64| {
+        let house = House::build(&["a"], available, |_| {});
+        let mut script = vec![Act::Read, stream_head(), events(&[&role()])];
+        script.extend((0..EVENTS).map(|_| events(&[&text("x")])));
+        script.extend([events(&[&stop(), &usage(9, EVENTS as u64), "[DONE]"]), stream_end()]);
+        house.net.script("a", script);
+        let reply = house.chat(r#","stream":true"#).await;
+        if reply.status == 402 {
+            return None;
+        }
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        house.check_books(available, 1);
+        Some(reply.content().len())
+    };
+    let mut last = None;
+    let mut steps = 0;
+    for available in (100_000..1_600_000).step_by(20_000) {
+        let now = delivered(available).await;
+        assert!(now >= last, "more money, no less answer");
+        steps += usize::from(now > last);
+        last = now;
+    }
+    assert_eq!(last, Some(EVENTS), "all of it in the end");
+    assert!(steps > 10, "{steps} lengths: it grows with the money");
 }

@@ -125,3 +125,31 @@ proptest! {
         prop_assert!(window.held() >= quote(&offer, &demand, 0).unwrap());
     }
 }
+
+#[test]
+fn what_is_left_of_the_money_is_used_to_the_last_token() {
+    let wishes = Preferences::default();
+    let offer = offer("m", "s");
+    let mut window = HoldWindow::first(&offer, &demand(&wishes, Some(4_000), 1)).unwrap();
+    let covered = window.covered_tokens();
+    let generated = covered - HOLD_MARGIN_TOKENS + 1;
+    let full = window.extension(generated).unwrap().unwrap();
+    let with = |nano: u64| {
+        let most = NanoUsd(window.held().0 + nano);
+        window.extension_within(generated, most).unwrap().map(|part| (part.covers_tokens, part.amount.0))
+    };
+    assert_eq!(with(0), None);
+    assert_eq!(with(full.amount.0), Some((full.covers_tokens, full.amount.0)));
+    assert_eq!(with(u64::MAX / 2), Some((full.covers_tokens, full.amount.0)), "no more than a step");
+    let (mut last, mut seen) = (covered, 0);
+    for nano in 0..full.amount.0 {
+        let Some((covers, amount)) = with(nano) else { continue };
+        assert!(amount <= nano && covers >= last && covers <= full.covers_tokens);
+        seen += u64::from(covers > last);
+        last = covers;
+    }
+    assert!(seen > 2, "it grows with the money");
+    window.use_up();
+    assert_eq!(window.extension(covered - 1), Ok(None), "what is covered is used");
+    assert!(window.extension(covered).unwrap().is_some());
+}

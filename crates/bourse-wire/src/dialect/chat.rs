@@ -18,6 +18,7 @@ mod text;
 mod write;
 mod writer;
 
+pub use clean::Manner;
 pub(super) use clean::{is_reasoning, push_clean};
 
 pub(super) use answer::push_answer;

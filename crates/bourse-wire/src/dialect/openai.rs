@@ -83,7 +83,8 @@ pub fn body_too_large() -> ApiError {
 const MEMBERS_ORDINARY: usize = 16;
 
 /// Every member that is read here; others pass through.
-const KNOWN: [&str; 27] = [
+const KNOWN: [&str; 28] = [
+    "include_reasoning",
     "messages",
     "prompt",
     "stream",
@@ -112,6 +113,12 @@ const KNOWN: [&str; 27] = [
     "audio",
     "modalities",
 ];
+
+/// Members that OpenAI's own page does not have, which it refuses.
+const BEYOND_OPENAI: [&str; 7] =
+    ["reasoning", "include_reasoning", "top_k", "min_p", "top_a", "repetition_penalty", CACHE_MARK];
+/// Marks the end of a prefix to be cached, in a request, a message or a part.
+const CACHE_MARK: &str = "cache_control";
 
 #[derive(Default)]
 struct Draft {
@@ -157,6 +164,7 @@ impl Draft {
             }
             _ => None,
         };
+        self.needs.beyond_openai |= raw != "null" && BEYOND_OPENAI.contains(&&*name);
         let rule = match name.as_ref() {
             "stream_options" => MemberRule::StreamOptions,
             "messages" if self.has_reasoning => MemberRule::Clean,
@@ -178,6 +186,7 @@ impl Draft {
             "prompt" => self.prompt = Some(fields::prompt_span(raw, span)?),
             "stream" => self.stream = fields::boolean(name, raw)?,
             "stream_options" if !raw.starts_with('{') => return Err(wrong(name, "an object")),
+            "include_reasoning" => self.routing.show_reasoning(fields::boolean(name, raw)?),
             "n" => self.choices = Some(fields::whole(name, raw, 1, CHOICES_MAX)?),
             "best_of" => self.best_of = Some(fields::whole(name, raw, 1, CHOICES_MAX)?),
             "max_tokens" => self.max_tokens = Some(fields::whole(name, raw, 1, MAX_TOKENS_MAX)?),
@@ -263,7 +272,9 @@ impl Draft {
             let value = match (name.as_ref(), kind) {
                 ("content", b'[') => {
                     let start = walk.at();
-                    media += walk_parts(walk, &named(".content"))?;
+                    let parts = walk_parts(walk, &named(".content"))?;
+                    media += parts.media;
+                    self.needs.beyond_openai |= parts.has_marks;
                     start..walk.at()
                 }
                 _ => walk.value()?,
@@ -275,6 +286,7 @@ impl Draft {
                     return Err(wrong(&named(".content"), "a string, an array of parts, or null"));
                 }
                 "content" | "tool_calls" | "function_call" | "refusal" | "audio" => content = true,
+                CACHE_MARK => self.needs.beyond_openai |= raw != "null",
                 name if raw != "null" && chat::is_reasoning(name) => self.has_reasoning = true,
                 _ => {}
             }
@@ -339,8 +351,9 @@ impl Draft {
     }
 
     fn finish(mut self, body: Bytes) -> Result<Job, ApiError> {
-        let Routed { model, fallbacks, preferences, preferences_span, session, routing } =
+        let Routed { model, fallbacks, preferences, preferences_span, session, mut routing } =
             std::mem::take(&mut self.routing).finish()?;
+        routing.hides_reasoning |= routing.reasoning.as_ref().is_some_and(|reasoning| reasoning.exclude);
         let prompt = self.take_prompt()?;
         let choices = self.choices.unwrap_or(1);
         if self.best_of.is_some_and(|best| best != choices) {
@@ -421,9 +434,18 @@ fn walk_tool(walk: &mut Walk<'_>, index: usize) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Walks over the parts of a message and counts those that are not text.
-fn walk_parts(walk: &mut Walk<'_>, field: &str) -> Result<u32, ApiError> {
-    let (mut media, mut index) = (0, 0u32);
+/// What the parts of a message are.
+#[derive(Default)]
+struct Parts {
+    /// How many are not text.
+    media: u32,
+    /// Some ends a prefix to be cached.
+    has_marks: bool,
+}
+
+/// Walks over the parts of a message.
+fn walk_parts(walk: &mut Walk<'_>, field: &str) -> Result<Parts, ApiError> {
+    let (mut parts, mut index) = (Parts::default(), 0u32);
     walk.items::<ApiError>(|walk| {
         if walk.peek() != b'{' {
             return Err(wrong(field, "a string or an array of objects with `type`"));
@@ -439,6 +461,7 @@ fn walk_parts(walk: &mut Walk<'_>, field: &str) -> Result<u32, ApiError> {
                     is_text = raw == "\"text\"";
                 }
                 "text" => has_text = raw.starts_with('"'),
+                CACHE_MARK => parts.has_marks |= raw != "null",
                 "image_url" | "video_url" | "audio_url" => {
                     fields::no_local_file(|| format!("{field}[{index}].{name}"), raw)?;
                 }
@@ -452,11 +475,11 @@ fn walk_parts(walk: &mut Walk<'_>, field: &str) -> Result<u32, ApiError> {
         if is_text && !has_text {
             return Err(wrong(&format!("{field}[{index}].text"), "a string"));
         }
-        media += u32::from(!is_text);
+        parts.media += u32::from(!is_text);
         index += 1;
         Ok(())
     })?;
-    Ok(media)
+    Ok(parts)
 }
 
 #[cfg(test)]

@@ -358,6 +358,8 @@ fn a_third_interrupt_ends_the_market_at_once() {
     let address = market.base_url.trim_start_matches("http://").trim_end_matches("/v1");
     let mut waiting = std::net::TcpStream::connect(address).unwrap();
     std::io::Write::write_all(&mut waiting, b"GET /health HTTP/1.1\r\n").unwrap();
+    // Connections are accepted in order: when a later one is answered, this one is there.
+    reactor().block_on(market.client().get("/models")).unwrap();
     begin_to_close(&market, dir.path());
     let pid = rustix::process::Pid::from_raw(market.gateway_pid.cast_signed()).unwrap();
     let (ended, again) = std::sync::mpsc::channel::<()>();

@@ -99,6 +99,8 @@ pub struct Routing {
     pub trace: Option<Range<usize>>,
     /// What happens when a seller breaks off.
     pub stream_failure: StreamFailure,
+    /// No reasoning is shown in the answer.
+    pub hides_reasoning: bool,
 }
 
 /// What came of the members that all fronts share.
@@ -173,6 +175,11 @@ impl RoutingDraft {
             self.read(name, raw, span)?;
         }
         Ok(Some(rule))
+    }
+
+    /// Notes whether the buyer wants to see reasoning.
+    pub(crate) fn show_reasoning(&mut self, shows: bool) {
+        self.routing.hides_reasoning = !shows;
     }
 
     fn read(&mut self, name: &str, raw: &str, span: &Range<usize>) -> Result<(), ApiError> {

@@ -1,5 +1,6 @@
 //! Writing a job for a seller: the body of a hosted API, the prompt of a node.
 
+use crate::dialect::chat::{Chat, Manner};
 use crate::dialect::neutral::Notice;
 use crate::dialect::{Api, Job, MemberRule, chat, fields, front, messages, passthrough, responses};
 use crate::error::ApiError;
@@ -9,16 +10,15 @@ use bytes::Bytes;
 
 impl Job {
     /// [`Job::rebuild`] with the content type, where that is not JSON: a transcription is asked for with a form, whatever
-    /// the buyer sent. An error names the field that no form can say. The reasoning in a chat is left out for sellers that
-    /// take none back.
+    /// the buyer sent. An error names the field that no form can say. A chat is said in the seller's manner.
     pub fn rebuild_typed(
         &self,
         upstream_id: &str,
         max_tokens: Option<u32>,
-        takes_reasoning: bool,
+        manner: Manner,
     ) -> Result<(Option<String>, Bytes), ApiError> {
         if self.api != Api::Transcription {
-            return Ok((None, self.rebuild_for(upstream_id, max_tokens, takes_reasoning)));
+            return Ok((None, self.rebuild_for(upstream_id, max_tokens, manner)));
         }
         match self.passed.as_ref().and_then(|passed| passed.form.as_ref()) {
             Some(form) => Ok((Some(form.content_type.clone()), form.rebuild(&self.body, upstream_id))),
@@ -32,22 +32,25 @@ impl Job {
     /// on streams of OpenAI's older grammars, the answer capped at `max_tokens` when given, our own members
     /// left out.
     pub fn rebuild(&self, upstream_id: &str, max_tokens: Option<u32>) -> Bytes {
-        self.rebuild_for(upstream_id, max_tokens, true)
+        self.rebuild_for(upstream_id, max_tokens, Manner::VERBATIM)
     }
 
-    fn rebuild_for(&self, upstream_id: &str, max_tokens: Option<u32>, takes_reasoning: bool) -> Bytes {
+    fn rebuild_for(&self, upstream_id: &str, max_tokens: Option<u32>, manner: Manner) -> Bytes {
         if let Some(form) = self.passed.as_ref().and_then(|passed| passed.form.as_ref()) {
             return form.rebuild(&self.body, upstream_id);
         }
         let mut out = Vec::with_capacity(self.body.len() + 96 + upstream_id.len());
         out.push(b'{');
+        let is_strict = self.api == Api::Chat && manner.chat == Chat::Strict;
         let mut capped = false;
         for member in &self.members {
             let replaces = match member.rule {
                 MemberRule::Drop => continue,
                 MemberRule::StreamOptions if self.stream => continue,
+                // Said below, under the one name that all of its models take.
+                MemberRule::MaxTokens if is_strict => continue,
                 MemberRule::MaxTokens | MemberRule::Thinking => max_tokens.is_some(),
-                MemberRule::Clean => self.is_cleaned(takes_reasoning),
+                MemberRule::Clean => self.is_cleaned(manner),
                 MemberRule::Model => true,
                 MemberRule::Copy | MemberRule::StreamOptions => false,
             };
@@ -70,7 +73,7 @@ impl Job {
                     match self.api {
                         Api::Responses => responses::push_clean(text, &mut out),
                         Api::Messages => messages::push_clean(text, &mut out),
-                        _ => chat::push_clean(text, &mut out),
+                        _ => chat::push_clean(text, manner, &mut out),
                     }
                 }
                 (MemberRule::Thinking, Some(cap)) => {
@@ -83,7 +86,12 @@ impl Job {
             push_key(&mut out, "model");
             push_string(&mut out, upstream_id);
         }
-        if let (Some(cap), false) = (max_tokens, capped) {
+        if is_strict {
+            if let Some(limit) = max_tokens.into_iter().chain(self.max_tokens).min() {
+                push_key(&mut out, "max_completion_tokens");
+                push_u64(&mut out, u64::from(limit));
+            }
+        } else if let (Some(cap), false) = (max_tokens, capped) {
             push_key(&mut out, if self.api == Api::Responses { "max_output_tokens" } else { "max_tokens" });
             push_u64(&mut out, u64::from(cap));
         }
@@ -99,18 +107,19 @@ impl Job {
     }
 
     /// What [`Job::rebuild_typed`] takes out: reasoning that no seller of the grammar could read, or that this one refuses.
-    pub fn cleaned(&self, takes_reasoning: bool) -> Option<Notice> {
+    pub fn cleaned(&self, manner: Manner) -> Option<Notice> {
         let member = self.members.iter().find(|member| member.rule == MemberRule::Clean)?;
         let what = match self.api {
+            Api::Chat if manner.takes_reasoning && manner.chat == Chat::Server => return None,
             Api::Chat => "reasoning left out, which this seller does not take back",
             _ => "reasoning that another seller signed, or nobody did, left out",
         };
-        self.is_cleaned(takes_reasoning).then(|| Notice::new(self.text(&member.key).to_owned(), what))
+        self.is_cleaned(manner).then(|| Notice::new(self.text(&member.key).to_owned(), what))
     }
 
     /// Whether what may have to be taken out is taken out. In chats that depends on the seller.
-    fn is_cleaned(&self, takes_reasoning: bool) -> bool {
-        self.api != Api::Chat || !takes_reasoning
+    fn is_cleaned(&self, manner: Manner) -> bool {
+        self.api != Api::Chat || manner.changes_reasoning()
     }
 
     /// The prompt for a node. An error names the field that no chat can say.

@@ -237,7 +237,7 @@ fn what_a_seller_must_do_is_noticed() {
     )
     .unwrap();
     let want =
-        Needs { tools: true, response_format: true, logprobs: true, media_parts: 1, passthrough: false };
+        Needs { tools: true, response_format: true, logprobs: true, media_parts: 1, ..Needs::default() };
     assert_eq!(job.needs, want);
     assert_eq!(job.sampling.logprobs, Some(0));
     assert!(!chat(r#","tools":[]"#).unwrap().needs.tools);

@@ -153,7 +153,11 @@ fn the_content_type_tells_forms_from_json() {
 }
 
 fn spoken(members: &str) -> Result<(Option<String>, Bytes), ApiError> {
-    job(Api::Transcription, &format!(r#"{{"model":"a/b",{members}}}"#))?.rebuild_typed("up/id", None, true)
+    job(Api::Transcription, &format!(r#"{{"model":"a/b",{members}}}"#))?.rebuild_typed(
+        "up/id",
+        None,
+        crate::dialect::chat::Manner::VERBATIM,
+    )
 }
 
 #[test]
