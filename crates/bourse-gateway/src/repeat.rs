@@ -50,10 +50,12 @@ impl Default for Bounds {
 /// The key of a request, if it has one.
 pub(crate) fn key_of(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
     let Some(key) = headers.get(KEY_HEADER).map(HeaderValue::as_bytes) else { return Ok(None) };
-    if (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) {
+    let is_one = headers.get_all(KEY_HEADER).iter().nth(1).is_none();
+    if is_one && (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) {
         return Ok(Some(key));
     }
-    let message = format!("`Idempotency-Key` has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes: send a shorter one");
+    let message =
+        format!("`Idempotency-Key` must be there once and have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes");
     Err(ApiError::field("Idempotency-Key", message))
 }
 

@@ -317,12 +317,13 @@ impl Offer {
 }
 
 impl Offer {
-    /// Whether what it asks by the unit can be billed: every kind of request that it serves and that has a unit has the
-    /// one that is priced.
+    /// Whether what it asks by the unit can be billed: some kind of request that it serves has a unit, and all that have
+    /// one have the one that is priced.
     pub fn is_billable(&self) -> bool {
         let priced = self.prices.is_some_and(|prices| prices.unit != PicoUsdPerUnit::ZERO);
-        let mut units = self.operations.members().filter_map(Operations::unit);
-        !priced || self.unit.is_some_and(|unit| units.all(|counted| counted == unit))
+        let units = || self.operations.members().filter_map(Operations::unit);
+        let is_counted = |unit| units().next().is_some() && units().all(|counted| counted == unit);
+        !priced || self.unit.is_some_and(is_counted)
     }
 }
 
@@ -371,9 +372,10 @@ mod tests {
         check(Operations::IMAGES, Some(Unit::Second), 1, false);
         check(Operations::IMAGES, None, 1, false);
         check(Operations::IMAGES, None, 0, true);
+        check(Operations::CHAT, Some(Unit::Image), 1, false);
+        check(Operations::CHAT.with(Operations::IMAGES), Some(Unit::Image), 1, true);
         check(both, Some(Unit::Second), 1, false);
         check(both, None, 0, true);
-        check(Operations::CHAT, Some(Unit::Image), 1, true);
     }
 
     #[test]

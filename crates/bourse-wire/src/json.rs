@@ -320,6 +320,29 @@ fn step_to(walk: &mut Walk<'_>, at: usize, path: &mut String) -> Result<(), Json
     }
 }
 
+/// A JSON number with an exponent as a plain decimal; none for anything else, and for what no amount needs.
+pub(crate) fn without_exponent(raw: &str) -> Option<String> {
+    let (mantissa, exponent) = raw.split_once(['e', 'E'])?;
+    let exponent: i32 = exponent.parse().ok().filter(|e: &i32| e.abs() <= EXPONENT_MAX)?;
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if !whole.bytes().chain(part.bytes()).all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let room = "0".repeat(exponent.unsigned_abs() as usize);
+    let digits = format!("{room}{whole}{part}{room}");
+    let point = (room.len() + whole.len()).checked_add_signed(exponent as isize)?;
+    let (whole, part) = digits.split_at_checked(point)?;
+    let (whole, part) = (whole.trim_start_matches('0'), part.trim_end_matches('0'));
+    Some(format!(
+        "{}.{}",
+        if whole.is_empty() { "0" } else { whole },
+        if part.is_empty() { "0" } else { part }
+    ))
+}
+
+/// Largest exponent that is read, with either sign.
+const EXPONENT_MAX: i32 = 24;
+
 /// Appends `text` to `out` as a JSON string, quotes included.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');

@@ -193,6 +193,14 @@ pub fn exchange(config: &Config) -> Result<ExchangeConfig, WiringError> {
     Ok(ExchangeConfig { fee_bps, byok, starting_credit, ..ExchangeConfig::default() })
 }
 
+/// Refuses a zero where it would refuse every request.
+fn not_zero(field: impl Into<String>, value: u64) -> Result<(), WiringError> {
+    if value > 0 {
+        return Ok(());
+    }
+    Err(WiringError::Unusable { field: field.into(), why: "it must be at least 1".to_owned() })
+}
+
 fn share(field: &'static str, bps: u32) -> Result<u32, WiringError> {
     let (value, max) = (bps.into(), FEE_BPS_MAX.into());
     if bps > FEE_BPS_MAX { Err(WiringError::TooLarge { field, value, max }) } else { Ok(bps) }
@@ -210,6 +218,14 @@ pub fn gateway(config: &Config, environment: &Environment) -> Result<GatewayConf
         config::Durability::Group => Durability::Group,
         config::Durability::Strict => Durability::Strict,
     };
+    for (field, value) in [
+        ("gateway.request_timeout_ms", gateway.request_timeout_ms),
+        ("gateway.connect_timeout_ms", gateway.connect_timeout_ms),
+        ("gateway.first_content_timeout_ms", gateway.first_content_timeout_ms),
+        ("gateway.idle_timeout_ms", gateway.idle_timeout_ms),
+    ] {
+        not_zero(field, value)?;
+    }
     let total = Duration::from_millis(gateway.request_timeout_ms);
     let usual = Timeouts::default();
     let timeouts = Timeouts {

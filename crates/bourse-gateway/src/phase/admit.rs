@@ -75,11 +75,12 @@ pub(crate) fn refusal(error: &FundsError) -> ApiError {
             (ErrorType::PermissionDenied, ": make one with `bourse key create --management`")
         }
         FundsError::InsufficientFunds { .. } => {
-            (ErrorType::PaymentRequired, ": add credit, or lower `max_tokens`")
+            (ErrorType::PaymentRequired, ": add credit, or ask for less (`max_tokens`, `n`)")
         }
-        FundsError::KeyLimit { .. } => {
-            (ErrorType::PaymentRequired, ": raise it with `bourse key limit`, or lower `max_tokens`")
-        }
+        FundsError::KeyLimit { .. } => (
+            ErrorType::PaymentRequired,
+            ": raise it with `bourse key limit`, or ask for less (`max_tokens`, `n`)",
+        ),
         FundsError::Conflict => (ErrorType::Conflict, ""),
         // The market's own bounds, not the buyer's.
         FundsError::TooMany(_) | FundsError::Closing => {

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{ApiError, ErrorType};
 use crate::funds::{Change, KeyDraft, KeyPatch, KeyRecord, LimitReset, SpendWindows};
+use crate::json::{path_at, without_exponent};
 
 /// A key as its owner may see it.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -269,6 +270,14 @@ fn reset(asked: Option<KeyReset>) -> LimitReset {
     }
 }
 
+/// The member at whose value reading stopped; empty where that is the whole body.
+fn member_before(body: &[u8], error: &serde_json::Error) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?;
+    let line = error.line().checked_sub(1)?;
+    let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+    path_at(text, (start + error.column()).checked_sub(1)?).ok()
+}
+
 /// A body of JSON; the error names the member where serde does.
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     // Serde would take a list for an object, too: its entries for the members in order.
@@ -277,39 +286,27 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     }
     serde_json::from_slice(body).map_err(|error| {
         let text = error.to_string();
-        let message = format!("the body is not usable: {text}");
-        match text.split('`').nth(1) {
-            Some(field) if text.contains("field") => ApiError::field(field.to_owned(), message),
-            _ => ApiError::new(ErrorType::InvalidRequest, message),
+        let what = text.split(" at line ").next().unwrap_or_default();
+        let named = if text.contains("field") { text.split('`').nth(1).map(str::to_owned) } else { None };
+        let field = named.or_else(|| member_before(body, &error)).unwrap_or_default();
+        if field.is_empty() {
+            return ApiError::new(ErrorType::InvalidRequest, format!("the body is not usable: {text}"));
         }
+        let message = format!("`{field}` is not usable: {what}");
+        ApiError::field(field, message)
     })
 }
 
 /// Dollars as written: at most nine decimal places. Clients write small ones with an exponent.
 fn limit(raw: &RawValue) -> Result<NanoUsd, ApiError> {
     let text = raw.get();
-    let plain = text.split_once(['e', 'E']).map_or_else(|| Some(text.to_owned()), shifted);
+    let plain = without_exponent(text);
     let bad = || {
         let message =
             "`limit` must be dollars as a number from 0 on with at most nine decimal places, or null";
         ApiError::field("limit", message)
     };
-    NanoUsd::parse_usd(&plain.ok_or_else(bad)?).map_err(|_| bad())
-}
-
-/// Digits moved by a small exponent, as a plain decimal.
-fn shifted((digits, exponent): (&str, &str)) -> Option<String> {
-    const EXPONENT_MAX: i32 = 18;
-    let exponent: i32 = exponent.parse().ok().filter(|e: &i32| e.abs() <= EXPONENT_MAX)?;
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let all = format!("{whole}{fraction}");
-    let point = i32::try_from(whole.len()).ok()? + exponent;
-    let zeros = |n: i32| "0".repeat(usize::try_from(n).unwrap_or(0));
-    Some(match usize::try_from(point) {
-        Ok(point) if point < all.len() => format!("{}.{}", &all[..point], &all[point..]),
-        Ok(_) => format!("{all}{}", zeros(point - i32::try_from(all.len()).ok()?)),
-        Err(_) => format!("0.{}{all}", zeros(-point)),
-    })
+    NanoUsd::parse_usd(plain.as_deref().unwrap_or(text)).map_err(|_| bad())
 }
 
 fn expires(text: &str) -> Result<UnixMs, ApiError> {
@@ -378,9 +375,20 @@ mod tests {
         for body in ["[]", "[null]", " [\"a\"]", "null", ""] {
             assert_eq!(KeyUpdate::parse(body.as_bytes()).unwrap_err().status(), 400, "{body}");
         }
-        for body in
-            ["", "[]", "[\"a\"]", "null", "{", r#"{"name":1}"#, r#"{"name":"a","limit_reset":"yearly"}"#]
-        {
+        for (body, field) in [
+            (r#"{"name":1}"#, "name"),
+            (r#"{"name":"a","limit_reset":"yearly"}"#, "limit_reset"),
+            ("{\n  \"name\": \"a\",\n  \"expires_at\": 5\n}", "expires_at"),
+        ] {
+            assert_eq!(param(body).as_deref(), Some(field), "{body}");
+        }
+        let error = KeyUpdate::parse(br#"{"disabled":"yes"}"#).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("disabled"));
+        assert_eq!(
+            error.message,
+            "`disabled` is not usable: invalid type: string \"yes\", expected a boolean"
+        );
+        for body in ["", "[]", "[\"a\"]", "null", "{"] {
             param(body);
         }
     }

@@ -45,6 +45,8 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
     let data_dir = args.place.locate(environment)?;
     let model = ModelSlug::parse(&args.slug)
         .map_err(|error| Plain::new(format!("`{}` is not the name of a model", args.slug)).because(error))?;
+    // Before the model is fetched, which takes its time.
+    is_address(&args.gateway)?;
     let config = NodeConfig {
         gateway: args.gateway.clone(),
         data_dir: data_dir.node(),
@@ -75,6 +77,16 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
     reactor.shutdown_background();
     ended.map_err(|error| Plain::new("the node stopped").because(error))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses what is no host with a port. Whether somebody listens there shows when it is dialled.
+fn is_address(text: &str) -> Result<(), Failure> {
+    let (host, port) = text.rsplit_once(':').unwrap_or_default();
+    if !host.is_empty() && !host.contains("//") && port.parse::<u16>().is_ok_and(|port| port > 0) {
+        return Ok(());
+    }
+    let problem = Plain::new(format!("`{text}` is not where a market listens for nodes"));
+    Err(problem.hint("give a host and a port, such as --gateway 127.0.0.1:8421").boxed())
 }
 
 /// Completes at Ctrl-C or SIGTERM.

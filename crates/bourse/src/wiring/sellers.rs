@@ -1,6 +1,6 @@
 //! From `[[provider]]` to offers: names, prices, promises and capabilities, each parsed once.
 
-use super::{WiringError, key, word};
+use super::{WiringError, key, not_zero, word};
 use crate::config::{self, Environment, ProviderModelSection, ProviderSection};
 use bourse_gateway::adapter::{ProviderAdapter, adapter_of_kind, kinds};
 use bourse_gateway::{FollowedList, LIST_EVERY_DEFAULT, LiveRule, Pattern, ProviderConfig, ProviderModel};
@@ -146,6 +146,13 @@ impl House<'_> {
             None => Quantization::Unknown,
             Some(text) => word(&place, "quantization", text, &Quantization::ALL, Quantization::as_str)?,
         };
+        for (name, value) in [
+            ("context_tokens", section.context_tokens),
+            ("completion_tokens", section.completion_tokens),
+            ("capacity", section.capacity),
+        ] {
+            not_zero(format!("{place}: {name}"), value.map_or(1, u64::from))?;
+        }
         let mut model = ProviderModel::new(slug, upstream_id, PriceSchedule::per_token(ZERO, ZERO));
         if let Some(tokens) = section.context_tokens {
             model.context_tokens_max = tokens.into();

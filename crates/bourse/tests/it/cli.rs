@@ -3,6 +3,18 @@
 use crate::program::{command, finish, run};
 
 #[test]
+fn a_node_wants_a_host_and_a_port() {
+    let dir = tempfile::tempdir().unwrap();
+    for bad in ["nonsense", "host:", ":1", "host:0", "http://host:1", "host:99999"] {
+        let said = run(dir.path(), &["node", "--gateway", bad]).failure();
+        assert!(
+            said.contains("is not where a market listens for nodes") && said.contains("hint"),
+            "{bad}: {said}"
+        );
+    }
+}
+
+#[test]
 fn a_command_without_a_market_says_how_to_start_one() {
     let dir = tempfile::tempdir().unwrap();
     for args in [&["chat", "hello"][..], &["models"]] {

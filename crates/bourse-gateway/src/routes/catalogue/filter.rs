@@ -8,7 +8,7 @@ use super::shape;
 use crate::market::Fare;
 use crate::routes::query::Query;
 use bourse_market::{Offer, OfferIndex};
-use bourse_types::{PicoUsdPerToken, PriceSchedule};
+use bourse_types::{PicoUsdPerToken, PicoUsdPerUnit, PriceSchedule};
 use std::cmp::{Ordering, Reverse};
 
 /// A model and its offers.
@@ -82,12 +82,19 @@ fn by_shape(query: &Query<'_>, offers: &[&Offer]) -> bool {
 fn by_price(query: &Query<'_>, prices: Option<PriceSchedule>) -> bool {
     let within = |least: &str, most: &str, price: fn(&PriceSchedule) -> PicoUsdPerToken| {
         let (least, most) = (query.price(least), query.price(most));
-        // A price that is not known is neither cheap nor dear.
-        let Some(price) = prices.as_ref().map(price) else { return least.is_none() && most.is_none() };
+        // A price that is not known is neither cheap nor dear, and no tokens are sold where units alone are.
+        let prices = prices.as_ref().filter(|prices| !is_by_unit_alone(prices));
+        let Some(price) = prices.map(price) else { return least.is_none() && most.is_none() };
         least.is_none_or(|least| price >= least) && most.is_none_or(|most| price <= most)
     };
     within("min_price", "max_price", |p| p.prompt)
         && within("min_output_price", "max_output_price", |p| p.completion)
+}
+
+/// Whether units are sold and tokens are not.
+fn is_by_unit_alone(prices: &PriceSchedule) -> bool {
+    let is_free = |price: PicoUsdPerToken| price == PicoUsdPerToken(0);
+    prices.unit != PicoUsdPerUnit::ZERO && is_free(prices.prompt) && is_free(prices.completion)
 }
 
 fn by_tools(query: &Query<'_>, entry: &Entry<'_>, fare: impl Fn(OfferIndex) -> Fare) -> bool {
@@ -106,7 +113,9 @@ fn by_tools(query: &Query<'_>, entry: &Entry<'_>, fare: impl Fn(OfferIndex) -> F
 pub(super) fn sort(order: Option<&str>, entries: &mut [Entry<'_>], fare: impl Fn(OfferIndex) -> Fare) {
     let price = |entry: &Entry<'_>| {
         let prices = shape::cheapest(&entry.offers()).and_then(|offer| offer.prices);
-        prices.map(|p| u128::from(p.prompt.0) + u128::from(p.completion.0))
+        prices
+            .filter(|prices| !is_by_unit_alone(prices))
+            .map(|p| u128::from(p.prompt.0) + u128::from(p.completion.0))
     };
     let best = |entry: &Entry<'_>, of: fn(&Fare) -> Option<f32>, better: Ordering| {
         let known = entry.offers.iter().filter_map(|(index, _)| of(&fare(*index)));

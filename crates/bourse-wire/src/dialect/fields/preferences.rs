@@ -7,7 +7,7 @@
 use super::{boolean, nearest, string, wrong};
 use crate::dialect::PREFERENCE_NAMES_MAX;
 use crate::error::ApiError;
-use crate::json::Walk;
+use crate::json::{Walk, without_exponent};
 use bourse_types::{NanoUsd, PicoUsdPerToken, SellerName};
 use std::borrow::Cow;
 
@@ -356,29 +356,6 @@ fn usd(field: &'static str, raw: &str) -> Result<NanoUsd, ApiError> {
     NanoUsd::parse_usd(plain.as_deref().unwrap_or(raw.trim_matches('"')))
         .map_err(|e| ApiError::field(field, format!("`{field}` must be a plain dollar amount: {e}")))
 }
-
-/// A JSON number with an exponent as a plain decimal; none for anything else, and for what no amount needs.
-fn without_exponent(raw: &str) -> Option<String> {
-    let (mantissa, exponent) = raw.split_once(['e', 'E'])?;
-    let exponent: i32 = exponent.parse().ok().filter(|e: &i32| e.abs() <= USD_EXPONENT_MAX)?;
-    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    if !whole.bytes().chain(part.bytes()).all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let room = "0".repeat(exponent.unsigned_abs() as usize);
-    let digits = format!("{room}{whole}{part}{room}");
-    let point = (room.len() + whole.len()).checked_add_signed(exponent as isize)?;
-    let (whole, part) = digits.split_at_checked(point)?;
-    let (whole, part) = (whole.trim_start_matches('0'), part.trim_end_matches('0'));
-    Some(format!(
-        "{}.{}",
-        if whole.is_empty() { "0" } else { whole },
-        if part.is_empty() { "0" } else { part }
-    ))
-}
-
-/// Largest exponent of an amount that is read, with either sign.
-const USD_EXPONENT_MAX: i32 = 24;
 
 /// Dollars per million tokens, rounded down to whole pico-dollars per token.
 fn per_token(field: &'static str, raw: &str) -> Result<PicoUsdPerToken, ApiError> {

@@ -439,3 +439,54 @@ fn a_signature_behind_thoughts_is_theirs() {
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains(want), "{text}");
 }
+
+/// Others count their calls from the start in every turn, or twice in one; here no id may stand twice.
+#[test]
+fn ids_of_calls_are_told_apart_and_their_results_follow() {
+    let call =
+        |id: &str| Part::ToolCall { id: id.into(), name: "t".into(), arguments: "{}".into(), cache: None };
+    let result = |id: &str, said: &str| Part::ToolResult {
+        call_id: id.into(),
+        content: vec![Part::text(said.to_owned())],
+        is_error: false,
+        cache: None,
+    };
+    let turn = |role, parts| Message { role, parts, name: None };
+    let request = Request {
+        messages: vec![
+            turn(Role::User, vec![Part::text("q".to_owned())]),
+            turn(Role::Assistant, vec![call("c0"), call("c0")]),
+            turn(Role::Tool, vec![result("c0", "one"), result("c0", "two"), result("c0", "two again")]),
+            turn(Role::Assistant, vec![call("c0"), call("c1")]),
+            turn(Role::Tool, vec![result("c1", "four"), result("c0", "three")]),
+        ],
+        choices: 1,
+        ..Request::default()
+    };
+    let body: serde_json::Value = serde_json::from_str(&written(&request, "m").0).unwrap();
+    let mut ids = Vec::new();
+    for block in
+        body["messages"].as_array().unwrap().iter().flat_map(|turn| turn["content"].as_array().unwrap())
+    {
+        match block["type"].as_str().unwrap() {
+            "tool_use" => ids.push(block["id"].as_str().unwrap().to_owned()),
+            "tool_result" => {
+                let said = block["content"][0]["text"].as_str().unwrap();
+                ids.push(format!("{}={said}", block["tool_use_id"].as_str().unwrap()));
+            }
+            _ => {}
+        }
+    }
+    let want = [
+        "c0",
+        "c0_again_2",
+        "c0=one",
+        "c0_again_2=two",
+        "c0_again_2=two again",
+        "c0_again_3",
+        "c1",
+        "c1=four",
+        "c0_again_3=three",
+    ];
+    assert_eq!(ids, want);
+}

@@ -7,6 +7,7 @@ use crate::dialect::neutral::{Media, Part, Request, Role};
 use crate::error::ApiError;
 use serde::Serialize;
 use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
 
 #[derive(Serialize)]
 pub(super) struct TurnOut<'a> {
@@ -118,7 +119,7 @@ pub(super) fn write<'a>(
                 "`messages`: rules must be text for a seller that speaks Anthropic's grammar",
             ));
         }
-        system.push(block(part, marks, notes)?);
+        system.push(block(part, &mut Calls::default(), marks, notes)?);
     }
     if conversation.turns.is_empty() {
         return Err(ApiError::field(
@@ -127,13 +128,50 @@ pub(super) fn write<'a>(
         ));
     }
     let mut turns = Vec::with_capacity(conversation.turns.len());
+    let mut calls = Calls::default();
     for turn in &conversation.turns {
+        let parts = turn.parts.iter().copied();
         let content: Result<Blocks<'a>, ApiError> =
-            turn.parts.iter().copied().map(|part| block(part, marks, notes)).collect();
+            parts.map(|part| block(part, &mut calls, marks, notes)).collect();
         turns.push(TurnOut { role: if turn.is_model { "assistant" } else { "user" }, content: content? });
     }
     trim_prefill(&mut turns);
     Ok((system, turns))
+}
+
+/// The ids of calls. Sellers of this grammar refuse an id that a conversation has twice; others count their calls from the
+/// start in every turn.
+#[derive(Default)]
+struct Calls<'a>(HashMap<&'a str, Given<'a>>);
+
+/// What calls of one id are called here.
+#[derive(Default)]
+struct Given<'a> {
+    times: u32,
+    /// Those whose results have not come, and the last one whose result has.
+    open: VecDeque<Cow<'a, str>>,
+    last: Option<Cow<'a, str>>,
+}
+
+impl<'a> Calls<'a> {
+    fn begin(&mut self, id: &'a str) -> Cow<'a, str> {
+        let given = self.0.entry(id).or_default();
+        given.times += 1;
+        let name = match given.times {
+            1 => call_id(id),
+            again => Cow::Owned(call_id(&format!("{id}_again_{again}")).into_owned()),
+        };
+        given.open.push_back(name.clone());
+        name
+    }
+
+    fn end(&mut self, id: &'a str) -> Cow<'a, str> {
+        let Some(given) = self.0.get_mut(id) else { return call_id(id) };
+        if let Some(next) = given.open.pop_front() {
+            given.last = Some(next);
+        }
+        given.last.clone().unwrap_or_else(|| call_id(id))
+    }
 }
 
 /// Sellers refuse an answer to be continued that ends in white space.
@@ -150,7 +188,12 @@ fn trim_prefill(turns: &mut Vec<TurnOut<'_>>) {
     }
 }
 
-fn block<'a>(part: &'a Part, marks: &mut Marks, notes: &mut Notes) -> Result<BlockOut<'a>, ApiError> {
+fn block<'a>(
+    part: &'a Part,
+    calls: &mut Calls<'a>,
+    marks: &mut Marks,
+    notes: &mut Notes,
+) -> Result<BlockOut<'a>, ApiError> {
     Ok(match part {
         Part::Text { text, cache } => BlockOut::Text { text, cache_control: marks.take(*cache) },
         Part::Refusal { text } => BlockOut::Text { text, cache_control: None },
@@ -171,15 +214,15 @@ fn block<'a>(part: &'a Part, marks: &mut Marks, notes: &mut Notes) -> Result<Blo
             if matches!(input, Input::Broken { .. }) {
                 notes.add("messages.tool_calls", "arguments that are not a JSON object, wrapped in one");
             }
-            BlockOut::ToolUse { id: call_id(id), name, input, cache_control: marks.take(*cache) }
+            BlockOut::ToolUse { id: calls.begin(id), name, input, cache_control: marks.take(*cache) }
         }
         Part::ToolResult { call_id: id, content, is_error, cache } => {
             let content = content.iter().filter(|part| is_said(part, &mut Notes::default()));
             let blocks: Vec<&Part> = content.collect();
             let content: Result<Blocks<'a>, ApiError> =
-                blocks.into_iter().map(|part| block(part, marks, notes)).collect();
+                blocks.into_iter().map(|part| block(part, calls, marks, notes)).collect();
             BlockOut::ToolResult {
-                tool_use_id: call_id(id),
+                tool_use_id: calls.end(id),
                 content: content?,
                 is_error: *is_error,
                 cache_control: marks.take(*cache),
