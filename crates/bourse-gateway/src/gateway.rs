@@ -194,6 +194,10 @@ impl Gateway {
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let (head, body) = request.into_parts();
+        if let Some(mut answer) = routes::cors::preflight(&head) {
+            routes::cors::allow(&head.headers, answer.headers_mut());
+            return answer;
+        }
         let mut answer = match routes::find(&head.method, head.uri.path()) {
             Ok(found) => {
                 let answer = match found.operation.endpoint {
@@ -221,6 +225,7 @@ impl Gateway {
         if head.method == Method::HEAD {
             answer = routes::without_body(answer);
         }
+        routes::cors::allow(&head.headers, answer.headers_mut());
         self.0.metrics.answered(answer.status().as_u16());
         answer
     }

@@ -5,6 +5,7 @@
 
 mod account;
 mod catalogue;
+pub(crate) mod cors;
 mod keys;
 mod log;
 pub(crate) mod openapi;

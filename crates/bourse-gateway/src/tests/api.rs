@@ -496,3 +496,33 @@ async fn a_key_in_the_wrong_place_is_not_told_again() {
         assert!(reply.text.contains("API key") && !reply.text.contains(secret), "{}", reply.text);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_other_origins_may_call_and_read() {
+    let house = House::new(&["a"]);
+    house.net.script("a", good_plain());
+    let page = ("origin", "https://app.example");
+    let asks = [
+        page,
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "authorization,x-title"),
+    ];
+    let reply = house.call_as(None, "OPTIONS", "/v1/chat/completions", &asks, "").await;
+    assert_eq!((reply.status, reply.text.as_str()), (204, ""));
+    assert_eq!(reply.headers["access-control-allow-origin"], "*");
+    assert_eq!(reply.headers["access-control-allow-headers"], "authorization,x-title");
+    assert!(reply.headers["access-control-allow-methods"].to_str().unwrap().contains("POST"));
+    assert!(!reply.headers.contains_key("access-control-allow-credentials"));
+    for (body, status) in [(chat_body(""), 200), ("{}".to_owned(), 400)] {
+        let reply = house.call("POST", "/v1/chat/completions", &[page], &body).await;
+        assert_eq!(
+            (reply.status, &reply.headers["access-control-allow-origin"]),
+            (status, &"*".parse().unwrap())
+        );
+        assert!(reply.headers["access-control-expose-headers"].to_str().unwrap().contains("x-bourse-cost"));
+        let reply = house.call("POST", "/v1/chat/completions", &[], &body).await;
+        assert!(!reply.headers.contains_key("access-control-allow-origin"), "nobody asked");
+    }
+    let reply = house.call_as(None, "OPTIONS", "/v1/chat/completions", &[page], "").await;
+    assert_eq!(reply.status, 405, "that is no question of a page");
+}
