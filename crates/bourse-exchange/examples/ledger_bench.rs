@@ -80,7 +80,7 @@ const CUSTOMERS: u64 = 1_000;
 fn bench_state() -> State {
     let mut state = State::new(Limits::default(), HashKey([3, 5]));
     let mut open = |id, kind, limit| {
-        state.apply(START, &[Event::Open(Account { id: AccountId(id), kind, limit })]);
+        state.apply(START, &[Event::Open(Account::of_money(AccountId(id), kind, limit))]);
     };
     open(1, AccountKind::Subsidy, BalanceLimit::None);
     open(2, AccountKind::SellerPayable, BalanceLimit::DebitsWithinCredits);
@@ -91,7 +91,7 @@ fn bench_state() -> State {
         let kind = TransferKind::Single {
             debit: AccountId(1),
             credit: AccountId(10 + customer),
-            amount: NanoUsd::from_usd(1_000),
+            amount: NanoUsd::from_usd(1_000).into(),
         };
         let id = request(u64::MAX - customer, START).transfer(0);
         state.apply(START, &[Event::Transfer(Transfer { id, linked: false, kind })]);
@@ -107,8 +107,8 @@ fn pair(n: u64, now: UnixMs) -> [Event; 2] {
     let (credit, amount, expires_at) = (AccountId(2), NanoUsd(5_000), UnixMs(now.0 + 60_000));
     let event = |id, kind| Event::Transfer(Transfer { id, linked: false, kind });
     [
-        event(held, TransferKind::Pending { debit: customer, credit, amount, expires_at }),
-        event(post, TransferKind::Post { pending: held, amount: NanoUsd(1_234) }),
+        event(held, TransferKind::Pending { debit: customer, credit, amount: amount.into(), expires_at }),
+        event(post, TransferKind::Post { pending: held, amount: NanoUsd(1_234).into() }),
     ]
 }
 

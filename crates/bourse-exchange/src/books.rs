@@ -141,7 +141,7 @@ impl Walk {
     fn transfer(&mut self, transfer: &Transfer, request: &mut Option<RequestId>, at: UnixMs) {
         match transfer.kind {
             TransferKind::Single { debit, credit, amount } => {
-                self.line(transfer.id, debit, credit, amount, *request, at);
+                self.line(transfer.id, debit, credit, amount.nano_usd(), *request, at);
             }
             TransferKind::Pending { debit, credit, .. } => {
                 self.holds.insert(transfer.id, (debit, credit));
@@ -150,7 +150,7 @@ impl Walk {
             TransferKind::Post { pending, amount } => {
                 let request = *request.get_or_insert(RequestId(pending.0));
                 if let Some((debit, credit)) = self.holds.remove(&pending) {
-                    self.line(transfer.id, debit, credit, amount, Some(request), at);
+                    self.line(transfer.id, debit, credit, amount.nano_usd(), Some(request), at);
                 }
             }
             TransferKind::Void { pending } => drop(self.holds.remove(&pending)),

@@ -185,7 +185,8 @@ impl Core {
         }
         let limit = self.limit_of(&asked.grant, asked.now.max(self.state.now()))?;
         let expires_at = asked.expires;
-        let pending = |role: Role, debit, credit, amount, linked| {
+        let pending = |role: Role, debit, credit, amount: NanoUsd, linked| {
+            let amount = amount.into();
             let kind = TransferKind::Pending { debit, credit, amount, expires_at };
             Event::Transfer(Transfer { id: role.of(asked.request), linked, kind })
         };
@@ -230,7 +231,8 @@ impl Core {
             self.renew_allowance(&open.key, asked.now.max(self.state.now()))?;
         }
         let raise = |role: Role, n: u16, to: NanoUsd, linked| {
-            let kind = TransferKind::Raise { pending: role.of(asked.request), to, expires_at: UnixMs(0) };
+            let (pending, to) = (role.of(asked.request), to.into());
+            let kind = TransferKind::Raise { pending, to, expires_at: UnixMs(0) };
             Event::Transfer(Transfer { id: asked.request.transfer(Role::Raise as u16 + n), linked, kind })
         };
         self.chain.clear();
@@ -395,7 +397,7 @@ impl Core {
         now: UnixMs,
     ) -> Result<AccountId, FundsError> {
         let id = self.names.next_id();
-        self.apply_one(Event::Open(Account { id, kind, limit }), now)?;
+        self.apply_one(Event::Open(Account::of_money(id, kind, limit)), now)?;
         record::put_name(&mut self.group.bytes, id, &name);
         self.names.add(id, name);
         Ok(id)
@@ -406,6 +408,7 @@ impl Core {
         match why {
             Refusal::ExceedsBalance { account, available, needed } => {
                 let available = NanoUsd(u64::try_from(available).unwrap_or(u64::MAX));
+                let needed = needed.nano_usd();
                 let kind = self.state.account(account).map(|(account, _)| account.kind);
                 if kind == Some(AccountKind::KeyAllowance) {
                     FundsError::KeyLimit { available, needed }
@@ -418,7 +421,9 @@ impl Core {
             Refusal::IdTooOld => FundsError::TooMany("requests since this one arrived"),
             Refusal::PendingsFull { .. } => FundsError::TooMany("open holds"),
             Refusal::AccountsFull { .. } => FundsError::TooMany("accounts"),
-            Refusal::ExceedsPending { held, asked } => FundsError::ExceedsHold { charge: asked, held },
+            Refusal::ExceedsPending { held, asked } => {
+                FundsError::ExceedsHold { charge: asked.nano_usd(), held: held.nano_usd() }
+            }
             _ => FundsError::NoHold,
         }
     }

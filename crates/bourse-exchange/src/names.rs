@@ -39,7 +39,7 @@ pub(crate) const HOUSE: [(&str, Account); 6] = [
 ];
 
 const fn house(id: AccountId, kind: AccountKind, limit: BalanceLimit) -> Account {
-    Account { id, kind, limit }
+    Account::of_money(id, kind, limit)
 }
 
 /// The chart. Grows with customers and sellers, bounded by the ledger's number of accounts.

@@ -5,6 +5,66 @@
 //! invariant a comparison of unsigned integers.
 
 use bourse_types::{AccountId, NanoUsd};
+use std::fmt;
+
+/// What an account counts. A transfer never crosses units; to give one for another takes two transfers in one chain, each
+/// between accounts of its own unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Unit(u16);
+
+/// Where the codes of classes of credit begin.
+const CREDIT_CODES: u16 = 0x100;
+
+impl Unit {
+    /// Money: 10⁻⁹ US dollars.
+    pub const NANO_USD: Self = Self(0);
+    /// Capacity that was bought ahead: one token a second, for a second.
+    pub const TOKEN_SECONDS: Self = Self(1);
+
+    /// Credits of a class, such as those that one seller gives away. Worth nothing outside it.
+    pub const fn credits(class: u8) -> Self {
+        Self(CREDIT_CODES + class as u16)
+    }
+
+    pub(crate) fn code(self) -> u16 {
+        self.0
+    }
+
+    pub(crate) fn from_code(code: u16) -> Option<Self> {
+        let is_known = code <= Self::TOKEN_SECONDS.0 || (CREDIT_CODES..=CREDIT_CODES + 0xff).contains(&code);
+        is_known.then_some(Self(code))
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NANO_USD => f.write_str("nano-USD"),
+            Self::TOKEN_SECONDS => f.write_str("token-seconds"),
+            Self(code) => write!(f, "credits of class {}", code - CREDIT_CODES),
+        }
+    }
+}
+
+/// A whole number of an account's [`Unit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Amount(pub u64);
+
+impl Amount {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// The same as money, for an account that counts money.
+    pub const fn nano_usd(self) -> NanoUsd {
+        NanoUsd(self.0)
+    }
+}
+
+impl From<NanoUsd> for Amount {
+    fn from(amount: NanoUsd) -> Self {
+        Self(amount.0)
+    }
+}
 
 /// What an account is for. Reports group by it; the state machine itself treats all kinds alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,11 +85,23 @@ pub enum AccountKind {
     Clearing,
     /// The other side of entries that are no money, such as allowances.
     Control,
+    /// A part of a customer's money that is set apart: for a channel, an agent, a workspace, a run.
+    SubAccount,
+    /// What is kept back to pay those who check sellers' work.
+    VerifierPool,
+    /// What is kept back to make good for sellers that fail.
+    Insurance,
+    /// What is taken out of the market for good.
+    Burn,
+    /// Money that lies with somebody else for the market: the asset behind what it owes.
+    Escrow,
+    /// What cannot be booked yet, such as a seller's claim that does not match what was delivered.
+    Suspense,
 }
 
 impl AccountKind {
     /// Every kind, in the order of their codes.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 14] = [
         Self::Customer,
         Self::KeyAllowance,
         Self::SellerPayable,
@@ -38,6 +110,12 @@ impl AccountKind {
         Self::Subsidy,
         Self::Clearing,
         Self::Control,
+        Self::SubAccount,
+        Self::VerifierPool,
+        Self::Insurance,
+        Self::Burn,
+        Self::Escrow,
+        Self::Suspense,
     ];
 
     /// The kind in lower-case words joined by `_`, as reports print it.
@@ -51,6 +129,12 @@ impl AccountKind {
             Self::Subsidy => "subsidy",
             Self::Clearing => "clearing",
             Self::Control => "control",
+            Self::SubAccount => "sub_account",
+            Self::VerifierPool => "verifier_pool",
+            Self::Insurance => "insurance",
+            Self::Burn => "burn",
+            Self::Escrow => "escrow",
+            Self::Suspense => "suspense",
         }
     }
 
@@ -93,9 +177,18 @@ pub struct Account {
     pub kind: AccountKind,
     /// The rule that its balance keeps.
     pub limit: BalanceLimit,
+    /// What it counts.
+    pub unit: Unit,
 }
 
-/// The four sums of an account, in nano-USD.
+impl Account {
+    /// An account that counts money.
+    pub const fn of_money(id: AccountId, kind: AccountKind, limit: BalanceLimit) -> Self {
+        Self { id, kind, limit, unit: Unit::NANO_USD }
+    }
+}
+
+/// The four sums of an account, in its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Balance {
     /// Held debits.
@@ -135,22 +228,22 @@ impl Balance {
         }
     }
 
-    pub(crate) fn debit(&mut self, phase: Phase, amount: NanoUsd) -> Option<()> {
+    pub(crate) fn debit(&mut self, phase: Phase, amount: Amount) -> Option<()> {
         add(if phase == Phase::Pending { &mut self.debits_pending } else { &mut self.debits_posted }, amount)
     }
 
-    pub(crate) fn credit(&mut self, phase: Phase, amount: NanoUsd) -> Option<()> {
+    pub(crate) fn credit(&mut self, phase: Phase, amount: Amount) -> Option<()> {
         add(
             if phase == Phase::Pending { &mut self.credits_pending } else { &mut self.credits_posted },
             amount,
         )
     }
 
-    pub(crate) fn release_debit(&mut self, amount: NanoUsd) -> Option<()> {
+    pub(crate) fn release_debit(&mut self, amount: Amount) -> Option<()> {
         subtract(&mut self.debits_pending, amount)
     }
 
-    pub(crate) fn release_credit(&mut self, amount: NanoUsd) -> Option<()> {
+    pub(crate) fn release_credit(&mut self, amount: Amount) -> Option<()> {
         subtract(&mut self.credits_pending, amount)
     }
 }
@@ -162,12 +255,12 @@ pub(crate) enum Phase {
     Posted,
 }
 
-fn add(sum: &mut u128, amount: NanoUsd) -> Option<()> {
+fn add(sum: &mut u128, amount: Amount) -> Option<()> {
     *sum = sum.checked_add(u128::from(amount.0))?;
     Some(())
 }
 
-fn subtract(sum: &mut u128, amount: NanoUsd) -> Option<()> {
+fn subtract(sum: &mut u128, amount: Amount) -> Option<()> {
     *sum = sum.checked_sub(u128::from(amount.0))?;
     Some(())
 }

@@ -1,13 +1,14 @@
 //! The laws of the books, checked from the outside: what an auditor would recompute.
 
-use crate::account::Balance;
+use crate::account::{Balance, Unit};
 use crate::state::State;
 use bourse_types::AccountId;
+use std::collections::BTreeMap;
 
 /// Sums over all accounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// The sum of every account's balance.
+    /// The sums over the accounts that count money, in nano-USD.
     pub sums: Balance,
     /// Accounts.
     pub accounts: usize,
@@ -19,8 +20,8 @@ pub struct Totals {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BooksError {
     /// Debits and credits differ.
-    #[error("books do not sum to zero: {0:?}")]
-    Unbalanced(Totals),
+    #[error("books do not sum to zero in {0}: {1:?}")]
+    Unbalanced(Unit, Balance),
     /// An account broke its limit.
     #[error("account {0:?} broke its limit")]
     LimitBroken(AccountId),
@@ -37,8 +38,7 @@ impl State {
             explained[hold.debit as usize].debits_pending += u128::from(hold.amount.0);
             explained[hold.credit as usize].credits_pending += u128::from(hold.amount.0);
         }
-        let mut totals =
-            Totals { accounts: self.slots.len(), pendings: self.holds.len(), ..Totals::default() };
+        let mut sums: BTreeMap<Unit, Balance> = BTreeMap::new();
         for (slot, explained) in self.slots.iter().zip(&explained) {
             let b = &slot.balance;
             if !b.keeps(slot.account.limit) {
@@ -48,15 +48,18 @@ impl State {
             {
                 return Err(BooksError::HoldsUnexplained(slot.account.id));
             }
-            totals.sums.debits_pending += b.debits_pending;
-            totals.sums.debits_posted += b.debits_posted;
-            totals.sums.credits_pending += b.credits_pending;
-            totals.sums.credits_posted += b.credits_posted;
+            let sums = sums.entry(slot.account.unit).or_default();
+            sums.debits_pending += b.debits_pending;
+            sums.debits_posted += b.debits_posted;
+            sums.credits_pending += b.credits_pending;
+            sums.credits_posted += b.credits_posted;
         }
-        let sums = totals.sums;
-        if sums.debits_posted != sums.credits_posted || sums.debits_pending != sums.credits_pending {
-            return Err(BooksError::Unbalanced(totals));
+        for (unit, sums) in &sums {
+            if sums.debits_posted != sums.credits_posted || sums.debits_pending != sums.credits_pending {
+                return Err(BooksError::Unbalanced(*unit, *sums));
+            }
         }
-        Ok(totals)
+        let sums = sums.remove(&Unit::NANO_USD).unwrap_or_default();
+        Ok(Totals { sums, accounts: self.slots.len(), pendings: self.holds.len() })
     }
 }

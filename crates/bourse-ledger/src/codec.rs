@@ -5,9 +5,9 @@
 //! are u128, accounts, amounts and times u64. Reading never panics and never allocates more than the
 //! input is long.
 
-use crate::account::{Account, AccountKind, BalanceLimit};
+use crate::account::{Account, AccountKind, Amount, BalanceLimit, Unit};
 use crate::event::{Event, ReleaseReason, Transfer, TransferKind};
-use bourse_types::{AccountId, NanoUsd, TransferId, UnixMs};
+use bourse_types::{AccountId, TransferId, UnixMs};
 
 /// Version of the layouts in this module.
 pub const FORMAT_VERSION: u8 = 1;
@@ -20,6 +20,8 @@ const TAG_RAISE: u8 = 4;
 const TAG_POST: u8 = 5;
 const TAG_VOID: u8 = 6;
 const TAG_RELEASE: u8 = 7;
+/// An account of another unit than nano-USD.
+const TAG_OPEN_IN: u8 = 8;
 
 /// Why bytes are not what this ledger wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -94,9 +96,13 @@ pub fn batch_time(bytes: &[u8]) -> Result<UnixMs, CodecError> {
 fn encode_event(event: &Event, out: &mut Vec<u8>) {
     match event {
         Event::Open(account) => {
-            out.push(TAG_OPEN);
+            let is_money = account.unit == Unit::NANO_USD;
+            out.push(if is_money { TAG_OPEN } else { TAG_OPEN_IN });
             put(out, &account.id.0.to_le_bytes());
             out.extend([account.kind.code(), account.limit.code()]);
+            if !is_money {
+                put(out, &account.unit.code().to_le_bytes());
+            }
         }
         Event::Transfer(transfer) => encode_transfer(transfer, out),
         Event::Release { pending, reason } => {
@@ -144,6 +150,10 @@ fn decode_event(reader: &mut Reader<'_>) -> Result<Event, CodecError> {
     let (tag, linked) = (byte & !LINKED, byte & LINKED != 0);
     match tag {
         TAG_OPEN if !linked => Ok(Event::Open(decode_account(reader)?)),
+        TAG_OPEN_IN if !linked => {
+            let account = decode_account(reader)?;
+            Ok(Event::Open(Account { unit: decode_unit(reader)?, ..account }))
+        }
         TAG_RELEASE if !linked => {
             let pending = TransferId(reader.u128()?);
             let reason = match reader.u8()? {
@@ -166,34 +176,37 @@ fn decode_kind(tag: u8, reader: &mut Reader<'_>) -> Result<TransferKind, CodecEr
         TAG_SINGLE => TransferKind::Single {
             debit: AccountId(reader.u64()?),
             credit: AccountId(reader.u64()?),
-            amount: NanoUsd(reader.u64()?),
+            amount: Amount(reader.u64()?),
         },
         TAG_PENDING => TransferKind::Pending {
             debit: AccountId(reader.u64()?),
             credit: AccountId(reader.u64()?),
-            amount: NanoUsd(reader.u64()?),
+            amount: Amount(reader.u64()?),
             expires_at: UnixMs(reader.u64()?),
         },
         TAG_RAISE => TransferKind::Raise {
             pending: TransferId(reader.u128()?),
-            to: NanoUsd(reader.u64()?),
+            to: Amount(reader.u64()?),
             expires_at: UnixMs(reader.u64()?),
         },
-        TAG_POST => {
-            TransferKind::Post { pending: TransferId(reader.u128()?), amount: NanoUsd(reader.u64()?) }
-        }
+        TAG_POST => TransferKind::Post { pending: TransferId(reader.u128()?), amount: Amount(reader.u64()?) },
         TAG_VOID => TransferKind::Void { pending: TransferId(reader.u128()?) },
         code => return Err(CodecError::Code { what: "transfer", code }),
     })
 }
 
+/// An account without its unit.
 pub(crate) fn decode_account(reader: &mut Reader<'_>) -> Result<Account, CodecError> {
     let id = AccountId(reader.u64()?);
     let code = reader.u8()?;
     let kind = AccountKind::from_code(code).ok_or(CodecError::Code { what: "account kind", code })?;
     let code = reader.u8()?;
     let limit = BalanceLimit::from_code(code).ok_or(CodecError::Code { what: "balance limit", code })?;
-    Ok(Account { id, kind, limit })
+    Ok(Account { id, kind, limit, unit: Unit::NANO_USD })
+}
+
+pub(crate) fn decode_unit(reader: &mut Reader<'_>) -> Result<Unit, CodecError> {
+    Unit::from_code(reader.u16()?).ok_or(CodecError::Inconsistent("an account counts an unknown unit"))
 }
 
 fn put_words<const N: usize>(out: &mut Vec<u8>, words: [u64; N]) {

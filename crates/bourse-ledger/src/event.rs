@@ -4,9 +4,9 @@
 //! state belong into a journal; a refusal changes nothing and is not remembered, so a refused id may be
 //! tried again (a hold refused for want of money succeeds after a top-up).
 
-use crate::account::Account;
+use crate::account::{Account, Amount};
 use crate::hash::Fingerprint;
-use bourse_types::{AccountId, Fault, NanoUsd, TransferId, UnixMs};
+use bourse_types::{AccountId, Fault, TransferId, UnixMs};
 
 /// One thing that happens to a ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub enum TransferKind {
         /// Account that receives.
         credit: AccountId,
         /// How much; may be zero.
-        amount: NanoUsd,
+        amount: Amount,
     },
     /// Holds money until it is posted, voided or out of time.
     Pending {
@@ -63,7 +63,7 @@ pub enum TransferKind {
         /// Account that will receive.
         credit: AccountId,
         /// How much at most; may be zero.
-        amount: NanoUsd,
+        amount: Amount,
         /// When it may be released by [`ReleaseReason::Expired`].
         expires_at: UnixMs,
     },
@@ -73,7 +73,7 @@ pub enum TransferKind {
         /// The hold.
         pending: TransferId,
         /// The new total, not the difference; a lower one leaves the amount as it is.
-        to: NanoUsd,
+        to: Amount,
         /// When it may be released; an earlier time than before leaves the time as it is.
         expires_at: UnixMs,
     },
@@ -82,7 +82,7 @@ pub enum TransferKind {
         /// The hold.
         pending: TransferId,
         /// How much; at most what is held.
-        amount: NanoUsd,
+        amount: Amount,
     },
     /// Lets a hold go.
     Void {
@@ -146,18 +146,26 @@ pub enum Refusal {
     /// The account exists with another kind or limit.
     #[error("account {0:?} exists with other properties")]
     AccountDiffers(AccountId),
+    /// The two sides count different things.
+    #[error("accounts {debit:?} and {credit:?} count different units")]
+    UnitsDiffer {
+        /// The account that would pay.
+        debit: AccountId,
+        /// The account that would receive.
+        credit: AccountId,
+    },
     /// Both sides are the same account.
     #[error("a transfer needs two accounts")]
     SameAccount,
     /// The account cannot cover the amount.
-    #[error("account {account:?} has {available} nano-USD available, {needed} are needed")]
+    #[error("account {account:?} has {available} available, {} are needed", .needed.0)]
     ExceedsBalance {
         /// The account whose limit would break.
         account: AccountId,
         /// What it has.
         available: u128,
         /// What the transfer needs.
-        needed: NanoUsd,
+        needed: Amount,
     },
     /// No such hold, or it is settled, voided or released.
     #[error("the hold does not exist or is settled")]
@@ -169,9 +177,9 @@ pub enum Refusal {
     #[error("{asked:?} asked of a hold of {held:?}")]
     ExceedsPending {
         /// What is held.
-        held: NanoUsd,
+        held: Amount,
         /// What was asked.
-        asked: NanoUsd,
+        asked: Amount,
     },
     /// The hold still has time.
     #[error("the hold has not expired")]
@@ -212,7 +220,11 @@ impl Event {
     fn mix(&self, print: &mut Fingerprint) {
         match self {
             Self::Open(a) => {
-                print.word(1 | u64::from(a.kind.code()) << 8 | u64::from(a.limit.code()) << 16);
+                print.word(
+                    1 | u64::from(a.kind.code()) << 8
+                        | u64::from(a.limit.code()) << 16
+                        | u64::from(a.unit.code()) << 24,
+                );
                 print.word(a.id.0);
             }
             Self::Release { pending, reason } => {

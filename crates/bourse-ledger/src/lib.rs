@@ -29,7 +29,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub use account::{Account, AccountKind, Balance, BalanceLimit};
+pub use account::{Account, AccountKind, Amount, Balance, BalanceLimit, Unit};
 pub use books::{BooksError, Totals};
 pub use codec::{Batch, CodecError, FORMAT_VERSION, Reader, batch_time, decode_batch, encode_batch};
 pub use event::{Applied, ChainRefusal, Event, Outcome, Refusal, ReleaseReason, Transfer, TransferKind};

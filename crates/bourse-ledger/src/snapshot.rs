@@ -4,17 +4,19 @@
 //! opened, holds by id, known ids as they came. So equal bytes mean equal behaviour, and the digest of
 //! the bytes is the proof that a replay rebuilt the same ledger. Tables and queues are derived.
 
-use crate::account::Balance;
-use crate::codec::{CodecError, Reader, decode_account, put};
+use crate::account::{Amount, Balance};
+use crate::codec::{CodecError, Reader, decode_account, decode_unit, put};
 use crate::hash::HashKey;
 use crate::limits::Limits;
 use crate::state::{Hold, Slot, State};
 use crate::window::{Known, Window};
-use bourse_types::{Digest32, NanoUsd, TransferId, UnixMs};
+use bourse_types::{Digest32, TransferId, UnixMs};
 
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
+/// The version before accounts had units: all counted nano-USD.
+const SNAPSHOT_VERSION_OF_MONEY: u8 = 1;
 const DIGEST_CONTEXT: &[u8] = b"bourse/ledger-state/1";
-const ACCOUNT_BYTES: usize = 10 + 64;
+const ACCOUNT_BYTES: usize = 12 + 64;
 const HOLD_BYTES: usize = 48;
 const KNOWN_BYTES: usize = 24;
 
@@ -64,10 +66,11 @@ impl State {
     /// Rebuilds a state and advances the reader past it. `key` places entries in tables and is no part
     /// of the state.
     pub fn decode_snapshot(reader: &mut Reader<'_>, key: HashKey) -> Result<Self, SnapshotError> {
-        match reader.u8()? {
-            SNAPSHOT_VERSION => {}
+        let has_units = match reader.u8()? {
+            SNAPSHOT_VERSION => true,
+            SNAPSHOT_VERSION_OF_MONEY => false,
             other => return Err(CodecError::Version(other).into()),
-        }
+        };
         let limits = Limits {
             accounts_max: reader.u64()? as usize,
             pendings_max: reader.u64()? as usize,
@@ -77,7 +80,7 @@ impl State {
         state.now = UnixMs(reader.u64()?);
         state.events_applied = reader.u64()?;
         for place in 0..reader.u32()? {
-            let slot = decode_slot(reader)?;
+            let slot = decode_slot(reader, has_units)?;
             if state.places.insert(slot.account.id, place).is_some() {
                 return Err(CodecError::Inconsistent("an account appears twice").into());
             }
@@ -116,14 +119,18 @@ impl State {
 fn encode_slot(slot: &Slot, out: &mut Vec<u8>) {
     put(out, &slot.account.id.0.to_le_bytes());
     out.extend([slot.account.kind.code(), slot.account.limit.code()]);
+    put(out, &slot.account.unit.code().to_le_bytes());
     let b = &slot.balance;
     for sum in [b.debits_pending, b.debits_posted, b.credits_pending, b.credits_posted] {
         put(out, &sum.to_le_bytes());
     }
 }
 
-fn decode_slot(reader: &mut Reader<'_>) -> Result<Slot, CodecError> {
-    let account = decode_account(reader)?;
+fn decode_slot(reader: &mut Reader<'_>, has_units: bool) -> Result<Slot, CodecError> {
+    let mut account = decode_account(reader)?;
+    if has_units {
+        account.unit = decode_unit(reader)?;
+    }
     let balance = Balance {
         debits_pending: reader.u128()?,
         debits_posted: reader.u128()?,
@@ -147,7 +154,7 @@ fn decode_hold(reader: &mut Reader<'_>) -> Result<(TransferId, Hold), CodecError
     let hold = Hold {
         debit: reader.u32()?,
         credit: reader.u32()?,
-        amount: NanoUsd(reader.u64()?),
+        amount: Amount(reader.u64()?),
         expires_at: UnixMs(reader.u64()?),
         fingerprint: reader.u64()?,
     };

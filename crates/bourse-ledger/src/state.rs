@@ -13,14 +13,14 @@
 //! **Chains** are applied in place with an undo list, in order: a transfer may spend what the one before
 //! it brought.
 
-use crate::account::{Account, Balance, Phase};
+use crate::account::{Account, Amount, Balance, Phase};
 use crate::event::{
     Applied, ChainRefusal, Event, Outcome, Refusal, ReleaseReason, Transfer, TransferKind, fingerprint,
 };
 use crate::hash::HashKey;
 use crate::limits::{CHAIN_EVENTS_MAX, ID_AHEAD_MAX, Limits};
 use crate::window::{Known, Window};
-use bourse_types::{AccountId, NanoUsd, TransferId, UnixMs};
+use bourse_types::{AccountId, TransferId, UnixMs};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
@@ -35,7 +35,7 @@ pub struct Pending {
     /// Account that will receive.
     pub credit: AccountId,
     /// What is held.
-    pub amount: NanoUsd,
+    pub amount: Amount,
     /// When it may be released.
     pub expires_at: UnixMs,
 }
@@ -45,7 +45,7 @@ pub struct Pending {
 pub(crate) struct Hold {
     pub(crate) debit: u32,
     pub(crate) credit: u32,
-    pub(crate) amount: NanoUsd,
+    pub(crate) amount: Amount,
     pub(crate) expires_at: UnixMs,
     pub(crate) fingerprint: u64,
 }
@@ -323,7 +323,7 @@ impl State {
             return Err(Refusal::NotExpired);
         }
         self.undo.clear();
-        self.settle(id, NanoUsd::ZERO).inspect_err(|_| self.roll_back())?;
+        self.settle(id, Amount::ZERO).inspect_err(|_| self.roll_back())?;
         Ok(Applied::Done)
     }
 
@@ -349,16 +349,16 @@ impl State {
             }
             TransferKind::Raise { pending, to, expires_at } => return self.raise(pending, to, expires_at),
             TransferKind::Post { pending, amount } => self.settle(pending, amount)?,
-            TransferKind::Void { pending } => self.settle(pending, NanoUsd::ZERO)?,
+            TransferKind::Void { pending } => self.settle(pending, Amount::ZERO)?,
         }
         Ok(true)
     }
 
-    fn raise(&mut self, id: TransferId, to: NanoUsd, expires_at: UnixMs) -> Result<bool, Refusal> {
+    fn raise(&mut self, id: TransferId, to: Amount, expires_at: UnixMs) -> Result<bool, Refusal> {
         let before = *self.holds.get(&id).ok_or(Refusal::PendingUnknown)?;
         let expires_at = before.expires_at.max(expires_at);
-        let more = NanoUsd(to.0.saturating_sub(before.amount.0));
-        if more == NanoUsd::ZERO && expires_at == before.expires_at {
+        let more = Amount(to.0.saturating_sub(before.amount.0));
+        if more == Amount::ZERO && expires_at == before.expires_at {
             return Ok(false);
         }
         self.move_money(before.debit, before.credit, Phase::Pending, more)?;
@@ -369,7 +369,7 @@ impl State {
     }
 
     /// Posts `amount` of a hold and lets the rest go.
-    fn settle(&mut self, id: TransferId, amount: NanoUsd) -> Result<(), Refusal> {
+    fn settle(&mut self, id: TransferId, amount: Amount) -> Result<(), Refusal> {
         let hold = *self.holds.get(&id).ok_or(Refusal::PendingUnknown)?;
         if amount > hold.amount {
             return Err(Refusal::ExceedsPending { held: hold.amount, asked: amount });
@@ -392,10 +392,15 @@ impl State {
             return Err(Refusal::SameAccount);
         }
         let place = |id| self.places.get(&id).copied().ok_or(Refusal::AccountUnknown(id));
-        Ok((place(debit)?, place(credit)?))
+        let sides = (place(debit)?, place(credit)?);
+        let unit = |place: u32| self.slots[place as usize].account.unit;
+        if unit(sides.0) != unit(sides.1) {
+            return Err(Refusal::UnitsDiffer { debit, credit });
+        }
+        Ok(sides)
     }
 
-    fn move_money(&mut self, debit: u32, credit: u32, phase: Phase, amount: NanoUsd) -> Result<(), Refusal> {
+    fn move_money(&mut self, debit: u32, credit: u32, phase: Phase, amount: Amount) -> Result<(), Refusal> {
         self.remember(debit);
         self.remember(credit);
         self.slots[debit as usize].balance.debit(phase, amount).ok_or(Refusal::Overflow)?;
@@ -410,7 +415,7 @@ impl State {
     }
 
     /// Names the account that broke its limit, with what it had before.
-    fn exceeds(&self, place: u32, needed: NanoUsd) -> Refusal {
+    fn exceeds(&self, place: u32, needed: Amount) -> Refusal {
         let before = self.undo.iter().rev().find_map(|undo| match undo {
             Undo::Balance(p, balance) if *p == place => Some(*balance),
             _ => None,

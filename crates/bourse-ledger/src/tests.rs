@@ -8,22 +8,26 @@
 mod bytes;
 mod laws;
 mod rules;
+mod tables;
 
 use crate::{
-    Account, AccountKind, Applied, Balance, BalanceLimit, Event, HashKey, Limits, Refusal, ReleaseReason,
-    State, Transfer, TransferKind,
+    Account, AccountKind, Amount, Applied, Balance, BalanceLimit, Event, HashKey, Limits, Refusal,
+    ReleaseReason, State, Transfer, TransferKind, Unit,
 };
-use bourse_types::{AccountId, NanoUsd, TransferId, UnixMs};
+use bourse_types::{AccountId, TransferId, UnixMs};
 
-/// `fund` may go into debt, `alice` and `bob` may not, `bill` may not be owed more than it paid.
-const ACCOUNTS: [(&str, AccountKind, BalanceLimit); 5] = [
-    ("fund", AccountKind::Subsidy, BalanceLimit::None),
-    ("alice", AccountKind::Customer, BalanceLimit::DebitsWithinCredits),
-    ("bob", AccountKind::Customer, BalanceLimit::DebitsWithinCredits),
-    ("till", AccountKind::Clearing, BalanceLimit::None),
-    ("bill", AccountKind::Control, BalanceLimit::CreditsWithinDebits),
+/// `fund` may go into debt, `alice` and `bob` may not, `bill` may not be owed more than it paid; `gift` gives and `alix`
+/// keeps credits of a class.
+const ACCOUNTS: [(&str, AccountKind, BalanceLimit, Unit); 7] = [
+    ("fund", AccountKind::Subsidy, BalanceLimit::None, Unit::NANO_USD),
+    ("alice", AccountKind::Customer, BalanceLimit::DebitsWithinCredits, Unit::NANO_USD),
+    ("bob", AccountKind::Customer, BalanceLimit::DebitsWithinCredits, Unit::NANO_USD),
+    ("till", AccountKind::Clearing, BalanceLimit::None, Unit::NANO_USD),
+    ("bill", AccountKind::Control, BalanceLimit::CreditsWithinDebits, Unit::NANO_USD),
+    ("gift", AccountKind::Subsidy, BalanceLimit::None, Unit::credits(3)),
+    ("alix", AccountKind::SubAccount, BalanceLimit::DebitsWithinCredits, Unit::credits(3)),
 ];
-const SMALL: Limits = Limits { accounts_max: 5, pendings_max: 4, known_ids_max: 8 };
+const SMALL: Limits = Limits { accounts_max: 7, pendings_max: 4, known_ids_max: 8 };
 
 fn account(name: &str) -> AccountId {
     let place = ACCOUNTS.iter().position(|a| a.0 == name);
@@ -32,8 +36,8 @@ fn account(name: &str) -> AccountId {
 
 fn ledger(limits: Limits) -> State {
     let mut state = State::new(limits, HashKey([11, 13]));
-    for (name, kind, limit) in ACCOUNTS {
-        let opened = state.apply(UnixMs(0), &[Event::Open(Account { id: account(name), kind, limit })]);
+    for (name, kind, limit, unit) in ACCOUNTS {
+        let opened = state.apply(UnixMs(0), &[Event::Open(Account { id: account(name), kind, limit, unit })]);
         assert_eq!(opened, [Ok(Applied::Done)]);
     }
     state
@@ -51,7 +55,7 @@ fn number(word: &str) -> u64 {
 fn parse(line: &str) -> Event {
     let (line, linked) = line.strip_suffix('&').map_or((line, false), |line| (line, true));
     let words: Vec<&str> = line.split_whitespace().collect();
-    let amount = |i: usize| NanoUsd(number(words[i]));
+    let amount = |i: usize| Amount(number(words[i]));
     let hold = |i: usize| id(number(words[i]));
     let until = words.iter().position(|w| *w == "until");
     let expires_at = UnixMs(until.map_or(1_000, |i| number(words[i + 1])));
@@ -87,6 +91,7 @@ fn word(outcome: Result<Applied, Refusal>) -> &'static str {
         Err(Refusal::IdAhead) => "ahead",
         Err(Refusal::AccountUnknown(_)) => "nobody",
         Err(Refusal::AccountDiffers(_)) => "differs",
+        Err(Refusal::UnitsDiffer { .. }) => "units",
         Err(Refusal::SameAccount) => "same",
         Err(Refusal::ExceedsBalance { .. }) => "poor",
         Err(Refusal::PendingUnknown) => "unknown",

@@ -64,7 +64,7 @@ impl Core {
         amount: NanoUsd,
         now: UnixMs,
     ) -> Result<(), FundsError> {
-        let kind = TransferKind::Single { debit, credit, amount };
+        let kind = TransferKind::Single { debit, credit, amount: amount.into() };
         self.apply_one(Event::Transfer(Transfer { id, linked: false, kind }), now).map(drop)
     }
 }

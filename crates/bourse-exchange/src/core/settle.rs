@@ -157,10 +157,10 @@ impl Core {
         let mut push = |role: Role, kind| {
             self.chain.push(Event::Transfer(Transfer { id: role.of(request), linked: true, kind }));
         };
-        push(Role::Post, TransferKind::Post { pending: Role::Hold.of(request), amount: split.total });
+        push(Role::Post, TransferKind::Post { pending: Role::Hold.of(request), amount: split.total.into() });
         if let Some(amount) = allowance {
             let pending = Role::HoldAllowance.of(request);
-            push(Role::PostAllowance, TransferKind::Post { pending, amount });
+            push(Role::PostAllowance, TransferKind::Post { pending, amount: amount.into() });
         }
         let moves = [
             (Role::Seller, seller, split.seller),
@@ -169,7 +169,7 @@ impl Core {
         ];
         for (role, credit, amount) in moves {
             if let Some(credit) = credit.filter(|_| amount > NanoUsd::ZERO) {
-                push(role, TransferKind::Single { debit: CLEARING, credit, amount });
+                push(role, TransferKind::Single { debit: CLEARING, credit, amount: amount.into() });
             }
         }
         if let Some(Event::Transfer(last)) = self.chain.last_mut() {

@@ -14,9 +14,11 @@ const EVERY_EVENT: &str = "s1 fund>alice 100 &
     orphan h7";
 
 fn every_event() -> Vec<Event> {
-    let open =
-        Account { id: AccountId(9), kind: AccountKind::Control, limit: BalanceLimit::CreditsWithinDebits };
-    EVERY_EVENT.lines().map(|line| parse(line.trim())).chain([Event::Open(open)]).collect()
+    let open = Account::of_money(AccountId(9), AccountKind::Control, BalanceLimit::CreditsWithinDebits);
+    let others =
+        [Unit::TOKEN_SECONDS, Unit::credits(0), Unit::credits(255)].map(|unit| Account { unit, ..open });
+    let opened = [open].into_iter().chain(others).map(Event::Open);
+    EVERY_EVENT.lines().map(|line| parse(line.trim())).chain(opened).collect()
 }
 
 #[test]
@@ -48,8 +50,14 @@ fn codes_out_of_range_are_named() {
     assert_eq!(event(&[0]), Err(CodecError::Code { what: "event", code: 0 }));
     assert_eq!(event(&[0x81]), Err(CodecError::Code { what: "event", code: 0x81 }));
     let account = |kind, limit| event(&[1, 0, 0, 0, 0, 0, 0, 0, 0, kind, limit]);
-    assert_eq!(account(8, 0), Err(CodecError::Code { what: "account kind", code: 8 }));
+    assert_eq!(account(14, 0), Err(CodecError::Code { what: "account kind", code: 14 }));
     assert_eq!(account(0, 3), Err(CodecError::Code { what: "balance limit", code: 3 }));
+    let counts = |unit: [u8; 2]| event(&[&[8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &unit].concat());
+    assert!(counts([1, 0]).is_ok() && counts([0xff, 1]).is_ok());
+    for unknown in [[2, 0], [0xff, 0], [0, 2]] {
+        let want = CodecError::Inconsistent("an account counts an unknown unit");
+        assert_eq!(counts(unknown), Err(want), "{unknown:?}");
+    }
     assert_eq!(
         event(&[&[7][..], &[0; 16], &[2]].concat()),
         Err(CodecError::Code { what: "release reason", code: 2 })
@@ -117,4 +125,35 @@ proptest! {
             let _ = other.check_books();
         }
     }
+}
+
+/// Snapshots from before accounts had units are read: all accounts counted money then.
+#[test]
+fn older_snapshots_are_read() {
+    let mut state = State::new(SMALL, HashKey::default());
+    for (n, (_, kind, limit, unit)) in ACCOUNTS.into_iter().enumerate().filter(|(_, a)| a.3 == Unit::NANO_USD)
+    {
+        let account = Account { id: AccountId(n as u64 + 1), kind, limit, unit };
+        assert_eq!(state.apply(UnixMs(0), &[Event::Open(account)]), [Ok(Applied::Done)]);
+    }
+    let script = "s1 fund>alice 100\n h2 alice>till 60";
+    for line in script.lines() {
+        assert_eq!(state.apply(UnixMs(0), &[parse(line.trim())]), [Ok(Applied::Done)]);
+    }
+    let mut new = Vec::new();
+    state.encode_snapshot(&mut new);
+    // Version, limits, time, count of events, count of accounts; then 8 bytes of id, kind, limit, unit, sums.
+    let (head, account) = (1 + 3 * 8 + 8 + 8 + 4, 8 + 2 + 2 + 64);
+    let mut old = new[..head].to_vec();
+    old[0] = 1;
+    for n in 0..state.accounts().len() {
+        let at = head + n * account;
+        old.extend_from_slice(&new[at..at + 10]);
+        old.extend_from_slice(&new[at + 12..at + account]);
+    }
+    old.extend_from_slice(&new[head + state.accounts().len() * account..]);
+    let read = State::decode_snapshot(&mut Reader::new(&old), HashKey([1, 2])).unwrap();
+    assert_eq!(read.digest(), state.digest());
+    old[0] = 3;
+    assert!(State::decode_snapshot(&mut Reader::new(&old), HashKey::default()).is_err());
 }

@@ -33,7 +33,7 @@ impl Model {
     }
 
     fn limits_kept(&self) -> bool {
-        ACCOUNTS.iter().all(|(name, _, limit)| self.balance(account(name)).keeps(*limit))
+        ACCOUNTS.iter().all(|(name, _, limit, _)| self.balance(account(name)).keeps(*limit))
     }
 
     fn hold(&self, id: TransferId) -> Result<usize, Refusal> {
@@ -41,11 +41,13 @@ impl Model {
     }
 
     fn sides(debit: AccountId, credit: AccountId) -> Result<(), Refusal> {
+        let unit = |id: AccountId| ACCOUNTS[id.0 as usize - 1].3;
         let known = |id: AccountId| id.0 >= 1 && id.0 <= ACCOUNTS.len() as u64;
         match (debit == credit, known(debit), known(credit)) {
             (true, ..) => Err(SameAccount),
             (_, false, _) => Err(AccountUnknown(debit)),
             (_, _, false) => Err(AccountUnknown(credit)),
+            _ if unit(debit) != unit(credit) => Err(UnitsDiffer { debit, credit }),
             _ => Ok(()),
         }
     }
@@ -81,7 +83,7 @@ impl Model {
                 let at = self.hold(pending)?;
                 let hold = &self.holds[at];
                 if amount.0 > hold.3 {
-                    return Err(ExceedsPending { held: NanoUsd(hold.3), asked: amount });
+                    return Err(ExceedsPending { held: Amount(hold.3), asked: amount });
                 }
                 let hold = self.holds.remove(at);
                 self.posted.push((hold.1, hold.2, amount.0));
@@ -157,10 +159,10 @@ impl Model {
 /// Small numbers everywhere, so that ids collide, balances run dry and windows overflow.
 fn event() -> impl Strategy<Value = Event> {
     let n = 1u64..24;
-    let who = 1u64..7;
+    let who = 1u64..9;
     (n.clone(), n, who.clone(), who, 0u64..40, 0u64..400, 0u8..14, any::<bool>()).prop_map(
         |(own, other, debit, credit, amount, expires, kind, linked)| {
-            let (pending, amount, expires_at) = (id(other), NanoUsd(amount), UnixMs(40_000 + expires));
+            let (pending, amount, expires_at) = (id(other), Amount(amount), UnixMs(40_000 + expires));
             let (debit, credit) = (AccountId(debit), AccountId(credit));
             let kind = match kind {
                 0 => return Event::Release { pending, reason: ReleaseReason::Expired },

@@ -175,9 +175,9 @@ fn bounds_hold_at_the_bound_and_one_past_it() {
         "fund 0-4",
     );
     let mut state = ledger(SMALL);
-    let sixth = Account { id: AccountId(6), kind: AccountKind::Fee, limit: BalanceLimit::None };
-    let full = Refusal::AccountsFull { max: 5 };
-    assert_eq!(state.apply(UnixMs(0), &[Event::Open(sixth)]), [Err(full)]);
+    let eighth = Account::of_money(AccountId(8), AccountKind::Fee, BalanceLimit::None);
+    let full = Refusal::AccountsFull { max: 7 };
+    assert_eq!(state.apply(UnixMs(0), &[Event::Open(eighth)]), [Err(full)]);
     let chain =
         |len: usize| (1..=len).map(move |n| format!("s{n} fund>bob 1{}\n", if n < len { " &" } else { "" }));
     let longest: String = chain(CHAIN_EVENTS_MAX).collect();
@@ -189,10 +189,15 @@ fn bounds_hold_at_the_bound_and_one_past_it() {
 #[test]
 fn an_account_is_opened_once() {
     let mut state = ledger(SMALL);
-    let fee = |limit| Event::Open(Account { id: account("fund"), kind: AccountKind::Subsidy, limit });
+    let fee = |limit| Event::Open(Account::of_money(account("fund"), AccountKind::Subsidy, limit));
     assert_eq!(state.apply(UnixMs(0), &[fee(BalanceLimit::None)]), [Ok(Applied::Exists)]);
     let differs = Err(Refusal::AccountDiffers(account("fund")));
     assert_eq!(state.apply(UnixMs(0), &[fee(BalanceLimit::DebitsWithinCredits)]), [differs]);
+    let other = Account {
+        unit: Unit::TOKEN_SECONDS,
+        ..Account::of_money(account("fund"), AccountKind::Subsidy, BalanceLimit::None)
+    };
+    assert_eq!(state.apply(UnixMs(0), &[Event::Open(other)]), [differs], "its unit is part of it");
 }
 
 #[test]
@@ -200,7 +205,7 @@ fn a_refusal_names_the_account_and_what_it_has() {
     let mut state = ledger(SMALL);
     run(&mut state, "s1 fund>alice 9\n h2 alice>till 4");
     let refused = state.apply(UnixMs(0), &[parse("s3 alice>bob 6")]);
-    let needed = NanoUsd(6);
+    let needed = Amount(6);
     assert_eq!(refused, [Err(Refusal::ExceedsBalance { account: account("alice"), available: 5, needed })]);
 }
 
@@ -211,4 +216,23 @@ fn a_refusal_leaves_no_trace_in_the_state() {
     let before = state.digest();
     run(&mut state, "@500\n r3 h2 5 &\n p4 h2 5 &\n s5 alice>bob 9\n s1 fund>alice 9\n expire h2\n v9 h8");
     assert_eq!(state.digest(), before);
+}
+
+#[test]
+fn what_an_account_counts_stays_among_its_kind() {
+    check("s1 gift>alix 5\n s2 alix>gift 6\n s3 alix>gift 2", "done poor done", "gift -3, alix 3");
+    check("s1 fund>alix 1\n s2 gift>alice 1\n h3 gift>till 1", "units units units", "");
+    // One is given for the other by two transfers that happen together, or not at all.
+    let given = "s1 fund>alice 9\n";
+    let swap = |price: u64, credits: u64| format!("{given} s2 alice>till {price} &\n s3 gift>alix {credits}");
+    check(&swap(9, 4), "done done done", "fund -9, alice 0, till 9, gift -4, alix 4");
+    check(&swap(10, 4), "done poor linked", "fund -9, alice 9");
+    check(&format!("{given} s2 alice>till 9 &\n s3 gift>till 4"), "done linked units", "fund -9, alice 9");
+}
+
+#[test]
+fn units_have_names() {
+    let names = [Unit::NANO_USD, Unit::TOKEN_SECONDS, Unit::credits(7)].map(|unit| unit.to_string());
+    assert_eq!(names, ["nano-USD", "token-seconds", "credits of class 7"]);
+    assert_eq!((Unit::default(), Amount::from(bourse_types::NanoUsd(5)).nano_usd().0), (Unit::NANO_USD, 5));
 }
