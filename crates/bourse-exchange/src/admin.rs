@@ -11,6 +11,7 @@ use crate::exchange::Exchange;
 use crate::keys::{Key, LABEL_BYTES_MAX};
 use crate::names::{ACCOUNT_NAME_BYTES_MAX, OPERATOR_NAME};
 use crate::open::OpenError;
+use crate::postings::Period;
 use bourse_ledger::AccountKind;
 use bourse_types::{AccountId, Fault, KeyHash, MoneyError, NanoUsd, UnixMs};
 use bourse_wire::funds::{
@@ -313,8 +314,11 @@ impl Exchange {
             AdminRequest::Statement { account, lines_max } => {
                 self.flush()?;
                 let lines_max = lines_max.unwrap_or(STATEMENT_LINES_MAX);
-                let lines =
-                    self.shared.index.lock().with_journal(|j| statement_of(j, &account, lines_max))?;
+                let lines = self
+                    .shared
+                    .index
+                    .lock()
+                    .with_journal(|j| statement_of(j, &account, Period::EVER, lines_max))?;
                 Ok(AdminReply::Statement { lines: lines.ok_or(AdminError::NoSuchAccount(account))? })
             }
         }

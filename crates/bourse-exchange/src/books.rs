@@ -1,17 +1,15 @@
 //! Reading the books: balances now, and the statement of one account.
 //!
 //! Both work on a live market and on a stopped one: they only read. A statement is a walk through the
-//! whole journal, off the hot path, with the last lines kept.
+//! whole journal ([`postings`]), off the hot path, with the last lines kept.
 
 use crate::core::Core;
-use crate::names::Names;
-use crate::open::{OpenError, REPLAY_GROUPS, replay_all};
-use crate::record::{Record, Records};
+use crate::open::{OpenError, replay_all};
+use crate::postings::{self, Period};
 use crate::store::reader;
-use bourse_ledger::{Batch, Event, HashKey, Journal, Position, Transfer, TransferKind};
-use bourse_types::{AccountId, NanoUsd, RequestId, TransferId, UnixMs};
+use bourse_ledger::{HashKey, Journal};
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::Path;
 
 /// Lines of a statement, at most: the latest.
@@ -55,14 +53,15 @@ pub fn balances(dir: &Path) -> Result<Vec<AccountLine>, OpenError> {
     Ok(balances_of(&replay_all(journal.as_ref(), HashKey::default(), u64::MAX)?))
 }
 
-/// The last `lines_max` movements of an account in a data directory, live or not; `None` when there is
+/// The last `lines_max` movements of an account in a period, in a data directory, live or not; `None` when there is
 /// no such account. See [`STATEMENT_LINES_MAX`].
 pub fn statement(
     dir: &Path,
     account: &str,
+    period: Period,
     lines_max: usize,
 ) -> Result<Option<Vec<StatementLine>>, OpenError> {
-    statement_of(reader(dir)?.as_ref(), account, lines_max)
+    statement_of(reader(dir)?.as_ref(), account, period, lines_max)
 }
 
 pub(crate) fn balances_of(core: &Core) -> Vec<AccountLine> {
@@ -79,114 +78,42 @@ pub(crate) fn balances_of(core: &Core) -> Vec<AccountLine> {
 pub(crate) fn statement_of(
     journal: &dyn Journal,
     account: &str,
+    period: Period,
     lines_max: usize,
 ) -> Result<Option<Vec<StatementLine>>, OpenError> {
-    let mut walk = Walk {
-        names: Names::new(),
-        wanted: account.to_owned(),
-        holds: HashMap::new(),
-        balance: 0,
-        lines: VecDeque::new(),
-        lines_max: lines_max.min(STATEMENT_LINES_MAX),
-    };
-    let mut at = Position::default();
-    loop {
-        let groups = journal.read(at, REPLAY_GROUPS)?;
-        for group in &groups {
-            for record in Records::new(&group.bytes) {
-                let what = |error: bourse_ledger::CodecError| OpenError::Replay {
-                    last_good: at.seq,
-                    what: error.to_string(),
-                };
-                match record.map_err(what)? {
-                    Record::Events(batch) => walk.batch(&batch),
-                    Record::Name { account, name } => walk.names.add(account, name),
-                    _ => {}
-                }
-            }
-            at = group.position;
-        }
-        if groups.len() < REPLAY_GROUPS {
-            return Ok(walk.names.account(account).map(|_| walk.lines.into()));
-        }
-    }
-}
-
-/// Follows one account through the journal.
-struct Walk {
-    names: Names,
-    wanted: String,
-    holds: HashMap<TransferId, (AccountId, AccountId)>,
-    balance: i128,
-    lines: VecDeque<StatementLine>,
-    lines_max: usize,
-}
-
-impl Walk {
-    fn batch(&mut self, batch: &Batch) {
-        // The request of a chain is the first hold that the chain settles.
-        let mut request = None;
-        for event in &batch.events {
-            match event {
-                Event::Open(_) => {}
-                Event::Release { pending, .. } => drop(self.holds.remove(pending)),
-                Event::Transfer(transfer) => self.transfer(transfer, &mut request, batch.at),
-            }
-            if !event.is_linked() {
-                request = None;
-            }
-        }
-    }
-
-    fn transfer(&mut self, transfer: &Transfer, request: &mut Option<RequestId>, at: UnixMs) {
-        match transfer.kind {
-            TransferKind::Single { debit, credit, amount } => {
-                self.line(transfer.id, debit, credit, amount.nano_usd(), *request, at);
-            }
-            TransferKind::Pending { debit, credit, .. } => {
-                self.holds.insert(transfer.id, (debit, credit));
-            }
-            TransferKind::Raise { .. } => {}
-            TransferKind::Post { pending, amount } => {
-                let request = *request.get_or_insert(RequestId(pending.0));
-                if let Some((debit, credit)) = self.holds.remove(&pending) {
-                    self.line(transfer.id, debit, credit, amount.nano_usd(), Some(request), at);
-                }
-            }
-            TransferKind::Void { pending } => drop(self.holds.remove(&pending)),
-        }
-    }
-
-    fn line(
-        &mut self,
-        id: TransferId,
-        debit: AccountId,
-        credit: AccountId,
-        amount: NanoUsd,
-        request: Option<RequestId>,
-        at: UnixMs,
-    ) {
-        let Some(wanted) = self.names.account(&self.wanted) else { return };
-        let (signed, other) = match wanted {
-            account if account == debit => (-i128::from(amount.0), credit),
-            account if account == credit => (i128::from(amount.0), debit),
-            _ => return,
+    let lines_max = lines_max.min(STATEMENT_LINES_MAX);
+    let mut lines: VecDeque<StatementLine> = VecDeque::new();
+    let mut balance = 0;
+    let chart = postings::walk(journal, |chart, entry| {
+        let Some(wanted) = chart.names.account(account).filter(|_| !period.is_after(entry.at)) else {
+            return Ok::<_, OpenError>(());
         };
-        self.balance += signed;
-        if self.lines.len() >= self.lines_max {
-            self.lines.pop_front();
-        }
-        if self.lines_max > 0 {
-            self.lines.push_back(StatementLine {
-                at_ms: at.0,
-                request: request.map(|request| request.to_string()),
-                transfer: format!("{:032x}", id.0),
-                counterpart: self.names.name(other),
+        for posting in entry.postings {
+            let amount = i128::from(posting.amount.0);
+            let (signed, other) = match wanted {
+                account if account == posting.debit => (-amount, posting.credit),
+                account if account == posting.credit => (amount, posting.debit),
+                _ => continue,
+            };
+            balance += signed;
+            if lines_max == 0 || period.is_before(entry.at) {
+                continue;
+            }
+            if lines.len() == lines_max {
+                lines.pop_front();
+            }
+            lines.push_back(StatementLine {
+                at_ms: entry.at.0,
+                request: entry.request.map(|request| request.to_string()),
+                transfer: format!("{:032x}", posting.transfer.0),
+                counterpart: chart.names.name(other),
                 amount_usd: usd(signed),
-                balance_usd: usd(self.balance),
+                balance_usd: usd(balance),
             });
         }
-    }
+        Ok(())
+    })?;
+    Ok(chart.names.account(account).map(|_| lines.into()))
 }
 
 pub(crate) fn signed(sum: u128) -> i128 {

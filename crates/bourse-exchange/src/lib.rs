@@ -21,6 +21,7 @@ mod config;
 mod core;
 mod data_dir;
 mod exchange;
+mod export;
 mod funds;
 mod index;
 mod keys;
@@ -28,6 +29,7 @@ mod memory;
 mod names;
 mod open;
 mod policies;
+mod postings;
 mod record;
 mod spend;
 mod store;
@@ -45,6 +47,7 @@ pub use config::{
 pub use core::WAITING_BYTES_MAX;
 pub use data_dir::DataDirError;
 pub use exchange::Exchange;
+pub use export::{ExportError, ExportFormat, export};
 pub use keys::{KEY_PREFIX, KEYS_MAX, KEYS_PER_ACCOUNT_MAX, LABEL_BYTES_MAX, hash_key, key_id};
 pub use names::{
     ACCOUNT_NAME_BYTES_MAX, ALLOWANCES, CLEARING, FEE, OPERATOR, OPERATOR_NAME, ROUNDING, SUBSIDY,
@@ -52,4 +55,5 @@ pub use names::{
 };
 pub use open::OpenError;
 pub use policies::POLICIES_MAX;
+pub use postings::Period;
 pub use store::SqliteJournal;

@@ -22,7 +22,12 @@ use std::io::Write as _;
 /// Writes what was asked for. A reader that has seen enough (`| head`) is no failure.
 fn tell(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// What came of writing to stdout. A reader that has left has had enough.
+fn written(result: std::io::Result<()>) -> Result<(), Failure> {
+    match result {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Plain::new("the answer cannot be written to stdout").because(error).boxed())
         }

@@ -2,7 +2,9 @@
 
 use super::support::{START, hold, request, serve};
 use super::{ask, books, check_clean, key, market, market_in, refused};
-use crate::{AdminReply, AdminRequest, KEY_PREFIX, LABEL_BYTES_MAX, NewKey, balances, hash_key, statement};
+use crate::{
+    AdminReply, AdminRequest, KEY_PREFIX, LABEL_BYTES_MAX, NewKey, Period, balances, hash_key, statement,
+};
 use bourse_ledger::Position;
 use bourse_types::NanoUsd;
 use bourse_wire::funds::{Funds, Records};
@@ -139,14 +141,14 @@ fn a_statement_explains_every_movement() {
         ]
     );
     assert_eq!(lines[1].request, Some(request(1, START).to_string()));
-    let seller = statement(dir.path(), "seller:local", 1).unwrap().unwrap();
+    let seller = statement(dir.path(), "seller:local", Period::EVER, 1).unwrap().unwrap();
     assert_eq!(
         shown(&seller),
         ["clearing 0.000001183 0.000002366"],
         "the last line, read beside a live market"
     );
     assert_eq!(seller[0].request, Some(request(2, START).to_string()));
-    assert_eq!(statement(dir.path(), "nobody", 9).unwrap(), None);
+    assert_eq!(statement(dir.path(), "nobody", Period::EVER, 9).unwrap(), None);
     let AdminReply::Balances { accounts } = ask(&exchange, r#"{"op":"balances"}"#) else { panic!() };
     assert_eq!(balances(dir.path()).unwrap(), accounts, "the same beside a live market");
     let operator = accounts.iter().find(|line| line.name == "operator").unwrap();

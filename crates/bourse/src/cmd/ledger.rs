@@ -8,9 +8,14 @@ use crate::config::Environment;
 use crate::data_dir::DataDir;
 use crate::report::{Failure, Plain};
 use crate::{admin, attach};
-use bourse_exchange::{AccountLine, AdminReply, AdminRequest, CheckReport, OPERATOR_NAME, StatementLine};
+use bourse_exchange::{
+    AccountLine, AdminReply, AdminRequest, CheckReport, ExportError, ExportFormat, OPERATOR_NAME, Period,
+    StatementLine,
+};
 use bourse_gateway::{Clock as _, SystemClock};
+use bourse_types::{UnixMs, UtcDay};
 use clap::Subcommand;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// What can be typed.
@@ -37,6 +42,16 @@ enum Action {
         /// Most lines; the latest ones.
         #[arg(long, value_name = "N", default_value_t = 50)]
         lines: usize,
+        #[command(flatten)]
+        span: Span,
+    },
+    /// Write every movement for a spreadsheet, a program, ledger or beancount.
+    Export {
+        /// How.
+        #[arg(long, value_enum, default_value_t = Format::Csv)]
+        format: Format,
+        #[command(flatten)]
+        span: Span,
     },
     /// Replay everything and say whether the books are clean.
     Check,
@@ -49,6 +64,52 @@ enum Action {
     },
 }
 
+/// A part of the time.
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct Span {
+    /// From this day or moment on (UTC), such as 2026-11-01 or 2026-11-01T12:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    from: Option<UnixMs>,
+    /// Until before this day or moment.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<UnixMs>,
+}
+
+impl From<Span> for Period {
+    fn from(span: Span) -> Self {
+        Self { from: span.from, until: span.until }
+    }
+}
+
+fn moment(text: &str) -> Result<UnixMs, String> {
+    let read = UnixMs::parse_iso(text).or_else(|| UtcDay::parse(text).map(UtcDay::start));
+    read.ok_or_else(|| "give a day such as 2026-11-01 or a moment such as 2026-11-01T12:00:00Z".to_owned())
+}
+
+/// How movements are written.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    /// Rows with commas.
+    Csv,
+    /// An object on each line.
+    Json,
+    /// Entries for ledger and hledger.
+    Ledger,
+    /// Entries for beancount.
+    Beancount,
+}
+
+impl From<Format> for ExportFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Csv => Self::Csv,
+            Format::Json => Self::Json,
+            Format::Ledger => Self::Ledger,
+            Format::Beancount => Self::Beancount,
+        }
+    }
+}
+
 /// Reads and prints.
 pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let data_dir = args.place.locate(environment)?;
@@ -59,7 +120,11 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
                 bourse_exchange::balances(data_dir.root()).map_err(|e| admin::cannot_open(&data_dir, e))?;
             print_balances(args.json, &accounts)
         }
-        Action::Statement { account, lines } => statement(args.json, &data_dir, account, *lines),
+        Action::Statement { account, lines, span } => statement(args.json, &data_dir, account, *span, *lines),
+        Action::Export { format, span } => {
+            let format = if args.json { ExportFormat::Json } else { (*format).into() };
+            export(&data_dir, format, *span)
+        }
         Action::Check => check(args.json, &data_dir),
         Action::Credit { account, usd } => {
             let request = AdminRequest::Credit { account: account.clone(), amount_usd: usd.clone() };
@@ -86,8 +151,26 @@ fn print_balances(json: bool, accounts: &[AccountLine]) -> Result<ExitCode, Fail
     Ok(ExitCode::SUCCESS)
 }
 
-fn statement(json: bool, data_dir: &DataDir, account: &str, lines_max: usize) -> Result<ExitCode, Failure> {
-    let found = bourse_exchange::statement(data_dir.root(), account, lines_max)
+/// Writes as it reads: the books may be larger than memory.
+fn export(data_dir: &DataDir, format: ExportFormat, span: Span) -> Result<ExitCode, Failure> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let written = bourse_exchange::export(data_dir.root(), format, span.into(), &mut out)
+        .and_then(|_| out.flush().map_err(ExportError::from));
+    match written {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(ExportError::Open(error)) => Err(admin::cannot_open(data_dir, error).into()),
+        Err(ExportError::Write(error)) => super::written(Err(error)).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn statement(
+    json: bool,
+    data_dir: &DataDir,
+    account: &str,
+    span: Span,
+    lines_max: usize,
+) -> Result<ExitCode, Failure> {
+    let found = bourse_exchange::statement(data_dir.root(), account, span.into(), lines_max)
         .map_err(|error| admin::cannot_open(data_dir, error))?;
     let Some(lines) = found else {
         return Err(Plain::new(format!("no account is called `{account}`"))
