@@ -57,3 +57,4 @@ pub use open::OpenError;
 pub use policies::POLICIES_MAX;
 pub use postings::Period;
 pub use store::SqliteJournal;
+pub use store::{LEASE_TTL, PostgresJournal};

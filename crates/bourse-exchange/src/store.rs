@@ -9,7 +9,13 @@
 //! After a failed commit nothing is known about what the disk holds; the journal then refuses everything
 //! until it is opened again.
 
-use bourse_ledger::{GROUP_BYTES_MAX, Group, Journal, JournalError, Position, Snapshot, chain_hash};
+mod postgres;
+
+pub use postgres::{LEASE_TTL, PostgresJournal};
+
+use bourse_ledger::{
+    GROUP_BYTES_MAX, Group, Journal, JournalError, Position, Snapshot, chain_hash, verified,
+};
 use bourse_types::Digest32;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use std::fs::File;
@@ -190,9 +196,9 @@ impl Journal for SqliteJournal {
     }
 
     fn read(&self, after: Position, count_max: usize) -> Result<Vec<Group>, JournalError> {
-        let damaged = |last_good: u64, what: String| JournalError::Damaged { last_good, what };
         if self.chain_at(after.seq)? != Some(after.chain) {
-            return Err(damaged(0, format!("group {} has another chain hash", after.seq)));
+            let what = format!("group {} has another chain hash", after.seq);
+            return Err(JournalError::Damaged { last_good: 0, what });
         }
         let sql = "SELECT seq, chain, bytes FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
         let mut statement = self.db.prepare_cached(sql).map_err(store)?;
@@ -207,18 +213,9 @@ impl Journal for SqliteJournal {
             let seq = row.get::<_, i64>(0).map_err(stored)?.cast_unsigned();
             let chain = Digest32(row.get(1).map_err(stored)?);
             let bytes: Vec<u8> = row.get(2).map_err(stored)?;
-            let position = chain_hash(before, &bytes);
-            if seq != position.seq {
-                return Err(damaged(before.seq, format!("group {} is missing", position.seq)));
-            }
-            if chain != position.chain {
-                return Err(damaged(
-                    before.seq,
-                    format!("the bytes of group {seq} are not what was written"),
-                ));
-            }
-            groups.push(Group { position, bytes });
-            before = position;
+            let group = verified(before, Position { seq, chain }, bytes)?;
+            before = group.position;
+            groups.push(group);
         }
     }
 

@@ -96,6 +96,19 @@ pub fn chain_hash(before: Position, bytes: &[u8]) -> Position {
     Position { seq, chain: Digest32(*hasher.finalize().as_bytes()) }
 }
 
+/// A group as it was stored at `at`, held against the one before it.
+pub fn verified(before: Position, at: Position, bytes: Vec<u8>) -> Result<Group, JournalError> {
+    let position = chain_hash(before, &bytes);
+    let what = if at.seq != position.seq {
+        format!("group {} is missing", position.seq)
+    } else if at.chain != position.chain {
+        format!("the bytes of group {} are not what was written", at.seq)
+    } else {
+        return Ok(Group { position, bytes });
+    };
+    Err(JournalError::Damaged { last_good: before.seq, what })
+}
+
 /// A journal in memory: durable until it is dropped.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryJournal {

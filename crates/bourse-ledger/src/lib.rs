@@ -35,7 +35,7 @@ pub use codec::{Batch, CodecError, FORMAT_VERSION, Reader, batch_time, decode_ba
 pub use event::{Applied, ChainRefusal, Event, Outcome, Refusal, ReleaseReason, Transfer, TransferKind};
 pub use hash::HashKey;
 pub use journal::{
-    GROUP_BYTES_MAX, Group, Journal, JournalError, MemoryJournal, Position, Snapshot, chain_hash,
+    GROUP_BYTES_MAX, Group, Journal, JournalError, MemoryJournal, Position, Snapshot, chain_hash, verified,
 };
 pub use limits::{ACCOUNTS_MAX, CHAIN_EVENTS_MAX, ID_AHEAD_MAX, KNOWN_IDS_MAX, Limits, PENDINGS_MAX};
 pub use snapshot::SnapshotError;

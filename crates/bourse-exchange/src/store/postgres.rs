@@ -1,0 +1,298 @@
+//! The journal in PostgreSQL, for markets whose exchange must survive its machine.
+//!
+//! The same groups as in SQLite: one row each, `bourse.journal(seq, chain, bytes)`. What is new is that more than one
+//! process can reach them, so the right to write is a *lease* with a fencing token: `bourse.lease` has one row, whoever
+//! takes it raises the token, and every append updates the row under its own token in the same statement. A writer that
+//! was taken for dead and is not (a pause, a partition) finds the token raised and writes nothing: the row's lock orders
+//! the two, so its group is either there before the new writer looks, or never. Source: Kleppmann, "How to do
+//! distributed locking", 2016, on fencing; PostgreSQL 15, §13.3.2 on row locks.
+//!
+//! The client blocks, and must not in a thread that runs futures: it lives in a thread of its own, which also renews the
+//! lease while nothing is written.
+//!
+//! Limits: connections are not encrypted by this client (use a socket, a private network or a tunnel); a connection that
+//! breaks is the end of the journal, as an unsure commit is, and the next start reads what came of it.
+
+use bourse_ledger::{
+    GROUP_BYTES_MAX, Group, Journal, JournalError, Position, Snapshot, chain_hash, verified,
+};
+use bourse_types::Digest32;
+use postgres::{Client, NoTls, Row};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a writer that says nothing keeps its lease.
+pub const LEASE_TTL: Duration = Duration::from_secs(3);
+/// How often the lease is renewed while nothing is written.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// How often a lease that somebody has is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Version of the tables and of what the groups hold; the same as in SQLite.
+const LAYOUT_VERSION: i64 = super::LAYOUT_VERSION;
+
+const LAYOUT: &str = "
+    CREATE SCHEMA IF NOT EXISTS bourse;
+    CREATE TABLE IF NOT EXISTS bourse.layout(one INT PRIMARY KEY CHECK (one = 1), version BIGINT NOT NULL);
+    CREATE TABLE IF NOT EXISTS bourse.journal(seq BIGINT PRIMARY KEY, chain BYTEA NOT NULL, bytes BYTEA NOT NULL);
+    CREATE TABLE IF NOT EXISTS bourse.snapshot(one INT PRIMARY KEY CHECK (one = 1), seq BIGINT NOT NULL,
+        chain BYTEA NOT NULL, bytes BYTEA NOT NULL);
+    CREATE TABLE IF NOT EXISTS bourse.lease(one INT PRIMARY KEY CHECK (one = 1), token BIGINT NOT NULL,
+        expires_at TIMESTAMPTZ NOT NULL);
+    INSERT INTO bourse.lease VALUES (1, 0, now()) ON CONFLICT DO NOTHING;
+";
+const RENEW: &str =
+    "UPDATE bourse.lease SET expires_at = clock_timestamp() + $2::BIGINT * INTERVAL '1 ms' WHERE token = $1";
+const APPEND: &str = "
+    WITH held AS (UPDATE bourse.lease SET expires_at = clock_timestamp() + $2::BIGINT * INTERVAL '1 ms'
+        WHERE token = $1 RETURNING 1)
+    INSERT INTO bourse.journal(seq, chain, bytes) SELECT $3, $4, $5 FROM held";
+const TAKE: &str = "
+    UPDATE bourse.lease SET token = token + 1, expires_at = clock_timestamp() + $1::BIGINT * INTERVAL '1 ms'
+    WHERE expires_at <= clock_timestamp() RETURNING token";
+
+type Job = Box<dyn FnOnce(&mut Client) + Send>;
+
+/// A journal in a PostgreSQL database.
+#[derive(Debug)]
+pub struct PostgresJournal {
+    jobs: Sender<Job>,
+    /// The lease's; zero for those who only read.
+    token: Arc<AtomicI64>,
+    last: Position,
+    broken: Option<JournalError>,
+}
+
+impl PostgresJournal {
+    /// Opens or creates the journal at that address for one writer. Waits for the lease of another writer to end, as long
+    /// as `patience`; it ends by itself when that writer is gone.
+    pub fn open(url: &str, patience: Duration) -> Result<Self, JournalError> {
+        let mut journal = Self::connect(url)?;
+        journal.ask(|client| client.batch_execute(LAYOUT))?;
+        journal.check_layout()?;
+        let until = Instant::now() + patience;
+        let token = loop {
+            let taken = journal.ask(|client| client.query_opt(TAKE, &[&ttl_ms()]))?;
+            match taken {
+                Some(row) => break row.get::<_, i64>(0),
+                None if Instant::now() >= until => return Err(JournalError::InUse),
+                None => thread::sleep(ASK_AGAIN),
+            }
+        };
+        journal.token.store(token, Ordering::Relaxed);
+        journal.last = journal.find_last()?;
+        Ok(journal)
+    }
+
+    /// Opens an existing journal for reading, beside its writer or without one.
+    pub fn open_read_only(url: &str) -> Result<Self, JournalError> {
+        let mut journal = Self::connect(url)?;
+        journal.check_layout()?;
+        journal.last = journal.find_last()?;
+        Ok(journal)
+    }
+
+    fn connect(url: &str) -> Result<Self, JournalError> {
+        let (jobs, taken) = channel();
+        let (told, opened) = sync_channel(1);
+        let (url, token) = (url.to_owned(), Arc::<AtomicI64>::default());
+        let shared = Arc::clone(&token);
+        let thread = thread::Builder::new().name("bourse-postgres".to_owned());
+        thread
+            .spawn(move || run(&url, &taken, &told, &shared))
+            .map_err(|error| JournalError::Store(error.to_string()))?;
+        opened.recv().map_err(|_| gone())??;
+        Ok(Self { jobs, token, last: Position::default(), broken: None })
+    }
+
+    /// Has the client's thread do something and waits for it.
+    fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let (told, done) = sync_channel(1);
+        let job: Job = Box::new(move |client| {
+            // Who asked may have gone.
+            let _ = told.send(job(client));
+        });
+        self.jobs.send(job).map_err(|_| gone())?;
+        done.recv().map_err(|_| gone())?.map_err(|error| store(&error))
+    }
+
+    fn check_layout(&self) -> Result<(), JournalError> {
+        let sql = "INSERT INTO bourse.layout VALUES (1, $1) ON CONFLICT DO NOTHING";
+        let found = self.ask(move |client| {
+            if let Some(row) = client.query_opt("SELECT version FROM bourse.layout", &[])? {
+                return Ok(row.get::<_, i64>(0));
+            }
+            client.execute(sql, &[&LAYOUT_VERSION])?;
+            Ok(LAYOUT_VERSION)
+        })?;
+        if found == LAYOUT_VERSION { Ok(()) } else { Err(super::unknown_layout(found)) }
+    }
+
+    fn find_last(&self) -> Result<Position, JournalError> {
+        let sql = "SELECT seq, chain FROM bourse.journal ORDER BY seq DESC LIMIT 1";
+        let row = self.ask(move |client| client.query_opt(sql, &[]))?;
+        row.map_or(Ok(Position::default()), |row| position(&row))
+    }
+
+    fn chain_at(&self, seq: u64) -> Result<Option<Digest32>, JournalError> {
+        if seq == 0 {
+            return Ok(Some(Digest32::default()));
+        }
+        let sql = "SELECT seq, chain FROM bourse.journal WHERE seq = $1";
+        let row = self.ask(move |client| client.query_opt(sql, &[&seq.cast_signed()]))?;
+        row.map(|row| position(&row).map(|position| position.chain)).transpose()
+    }
+
+    /// A failed write is the end of this journal: nothing is known about it.
+    fn fail<T>(&mut self, error: JournalError) -> Result<T, JournalError> {
+        self.broken = Some(error.clone());
+        Err(error)
+    }
+
+    fn usable(&self) -> Result<i64, JournalError> {
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
+        match self.token.load(Ordering::Relaxed) {
+            0 => Err(JournalError::Store("the journal is open for reading only".to_owned())),
+            token => Ok(token),
+        }
+    }
+}
+
+impl Drop for PostgresJournal {
+    fn drop(&mut self) {
+        // Who closes in order lets the next one in at once; otherwise the lease ends by itself.
+        let token = self.token.load(Ordering::Relaxed);
+        if token != 0 {
+            let sql = "UPDATE bourse.lease SET expires_at = clock_timestamp() WHERE token = $1";
+            let _ = self.ask(move |client| client.execute(sql, &[&token]));
+        }
+    }
+}
+
+impl Journal for PostgresJournal {
+    fn append(&mut self, bytes: &[u8]) -> Result<Position, JournalError> {
+        let token = self.usable()?;
+        if bytes.len() > GROUP_BYTES_MAX {
+            return Err(JournalError::GroupTooLarge(bytes.len()));
+        }
+        let (at, bytes) = (chain_hash(self.last, bytes), bytes.to_vec());
+        let seq = at.seq.cast_signed();
+        let chain = at.chain.0.to_vec();
+        let written =
+            self.ask(move |client| client.execute(APPEND, &[&token, &ttl_ms(), &seq, &chain, &bytes]));
+        match written {
+            Ok(1) => {
+                self.last = at;
+                Ok(at)
+            }
+            // Somebody else has the lease: nothing was written.
+            Ok(_) => self.fail(JournalError::InUse),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn last(&self) -> Position {
+        self.last
+    }
+
+    fn read(&self, after: Position, count_max: usize) -> Result<Vec<Group>, JournalError> {
+        if self.chain_at(after.seq)? != Some(after.chain) {
+            let what = format!("group {} has another chain hash", after.seq);
+            return Err(JournalError::Damaged { last_good: 0, what });
+        }
+        let limit = i64::try_from(count_max).unwrap_or(i64::MAX);
+        let sql = "SELECT seq, chain, bytes FROM bourse.journal WHERE seq > $1 ORDER BY seq LIMIT $2";
+        let rows = self.ask(move |client| client.query(sql, &[&after.seq.cast_signed(), &limit]))?;
+        let mut before = after;
+        rows.into_iter()
+            .map(|row| {
+                let at = position(&row)?;
+                let group = verified(before, at, row.get::<_, Vec<u8>>(2))?;
+                before = group.position;
+                Ok(group)
+            })
+            .collect()
+    }
+
+    fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), JournalError> {
+        let token = self.usable()?;
+        let sql = "
+            WITH held AS (SELECT 1 FROM bourse.lease WHERE token = $1 FOR SHARE)
+            INSERT INTO bourse.snapshot(one, seq, chain, bytes) SELECT 1, $2, $3, $4 FROM held
+            ON CONFLICT (one) DO UPDATE SET seq = EXCLUDED.seq, chain = EXCLUDED.chain, bytes = EXCLUDED.bytes";
+        let (seq, chain) = (snapshot.at.seq.cast_signed(), snapshot.at.chain.0.to_vec());
+        let bytes = snapshot.bytes.clone();
+        match self.ask(move |client| client.execute(sql, &[&token, &seq, &chain, &bytes])) {
+            Ok(1) => Ok(()),
+            Ok(_) => self.fail(JournalError::InUse),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn load_snapshot(&self) -> Result<Option<Snapshot>, JournalError> {
+        let sql = "SELECT seq, chain, bytes FROM bourse.snapshot";
+        let row = self.ask(move |client| client.query_opt(sql, &[]))?;
+        row.map(|row| Ok(Snapshot { at: position(&row)?, bytes: row.get(2) })).transpose()
+    }
+}
+
+/// The client's thread: does what it is asked, and renews the lease while nobody asks.
+fn run(url: &str, jobs: &Receiver<Job>, told: &SyncSender<Result<(), JournalError>>, token: &AtomicI64) {
+    let opened = Client::connect(url, NoTls);
+    let mut client = match opened {
+        Ok(client) => client,
+        Err(error) => return drop(told.send(Err(store(&error)))),
+    };
+    let begun = client.batch_execute("SET synchronous_commit = on").map_err(|error| store(&error));
+    let is_open = begun.is_ok();
+    if told.send(begun).is_err() || !is_open {
+        return;
+    }
+    loop {
+        match jobs.recv_timeout(RENEW_EVERY) {
+            Ok(job) => job(&mut client),
+            Err(RecvTimeoutError::Timeout) => renew(&mut client, token.load(Ordering::Relaxed)),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// Renews the lease of that token, if there is one. What goes wrong shows at the next append.
+fn renew(client: &mut Client, token: i64) {
+    if token != 0
+        && let Err(error) = client.execute(RENEW, &[&token, &ttl_ms()])
+    {
+        tracing::warn!(%error, "the journal's lease could not be renewed");
+    }
+}
+
+fn ttl_ms() -> i64 {
+    i64::try_from(LEASE_TTL.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn position(row: &Row) -> Result<Position, JournalError> {
+    let seq = row.get::<_, i64>(0).cast_unsigned();
+    let chain = <[u8; 32]>::try_from(row.get::<_, &[u8]>(1));
+    let damaged = |_| JournalError::Damaged {
+        last_good: seq.saturating_sub(1),
+        what: format!("group {seq} has a chain hash of another length"),
+    };
+    Ok(Position { seq, chain: Digest32(chain.map_err(damaged)?) })
+}
+
+fn gone() -> JournalError {
+    JournalError::Store("the database's thread has ended".to_owned())
+}
+
+/// What went wrong, without the address, which may hold a password.
+fn store(error: &postgres::Error) -> JournalError {
+    let told = error.as_db_error().map(|error| error.message().to_owned());
+    JournalError::Store(told.unwrap_or_else(|| error.to_string()))
+}
