@@ -7,7 +7,7 @@
 use crate::core::{Core, Verify};
 use crate::data_dir::is_live;
 use crate::open::{OpenError, from_genesis, from_snapshot, replay_from};
-use crate::store::SqliteJournal;
+use crate::store::{SqliteJournal, place, reader};
 use bourse_ledger::{Balance, HashKey, Journal, JournalError, Position};
 use bourse_types::{DurationMs, UnixMs};
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,13 @@ pub(crate) enum Market {
 /// problem in the report.
 pub fn check(dir: &Path, now: UnixMs) -> Result<CheckReport, OpenError> {
     let market = if is_live(dir) { Market::Live } else { Market::Stopped };
+    if place(dir)?.is_some() {
+        return match reader(dir) {
+            Ok(journal) => Ok(check_journal(journal.as_ref(), market, now)),
+            Err(JournalError::Damaged { last_good, what }) => Ok(damaged(last_good, &what)),
+            Err(error) => Err(error.into()),
+        };
+    }
     match SqliteJournal::open_unverified(dir) {
         Ok((journal, lost)) => {
             let mut report = check_journal(&journal, market, now);

@@ -3,7 +3,7 @@
 //! One live exchange per directory, by an advisory lock that the system drops with the process. The
 //! directory is readable by its owner alone (0700), the key file likewise (0600).
 
-use crate::store::JOURNAL_FILE;
+use crate::store::{JOURNAL_FILE, PLACE_FILE};
 use bourse_ledger::HashKey;
 use bourse_proof::sign::Signer;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -80,7 +80,7 @@ pub(crate) fn load_signer(dir: &Path) -> Result<Signer, DataDirError> {
         let secret: [u8; 32] = bytes.try_into().map_err(|_| DataDirError::KeyFile)?;
         return Ok(Signer::from_bytes(&secret));
     }
-    if dir.join(JOURNAL_FILE).exists() {
+    if [JOURNAL_FILE, PLACE_FILE].iter().any(|name| dir.join(name).exists()) {
         return Err(DataDirError::KeyMissing);
     }
     let secret = random()?;
@@ -89,7 +89,7 @@ pub(crate) fn load_signer(dir: &Path) -> Result<Signer, DataDirError> {
 }
 
 /// Written whole under another name first: a crash leaves a key or none.
-fn write_secret(path: &Path, secret: &[u8; 32]) -> std::io::Result<()> {
+pub(crate) fn write_secret(path: &Path, secret: &[u8]) -> std::io::Result<()> {
     let draft = path.with_extension("key.new");
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);

@@ -19,7 +19,7 @@ use crate::index::{Inbox, Index, IndexError, IndexStore, MemoryIndex, SqliteInde
 use crate::memory::SharedJournal;
 use crate::open::{OpenError, recover};
 use crate::record::put_checkpoint;
-use crate::store::{SqliteJournal, reader};
+use crate::store::{reader, writer};
 use bourse_ledger::{Journal, JournalError, Position, Snapshot};
 use bourse_proof::sign::Signer;
 use bourse_types::{AccountId, Digest32, RequestId, TransferId, UnixMs};
@@ -87,7 +87,7 @@ impl Exchange {
         let lock = lock_dir(dir)?;
         let signer = load_signer(dir)?;
         let parts = Parts {
-            journal: Box::new(SqliteJournal::open(dir)?),
+            journal: writer(dir)?,
             reader: reader(dir)?,
             index: Box::new(SqliteIndex::open(dir)?),
             signer,

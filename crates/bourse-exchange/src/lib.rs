@@ -26,6 +26,7 @@ mod funds;
 mod index;
 mod keys;
 mod memory;
+mod migrate;
 mod names;
 mod open;
 mod policies;
@@ -39,6 +40,7 @@ mod tests;
 
 pub use admin::{AdminError, AdminReply, AdminRequest, KeyInfo, NewKey, SecretText};
 pub use books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances, statement};
+pub use bourse_ledger::JournalError;
 pub use check::{BooksFacts, CheckReport, RELEASE_GRACE, check};
 pub use config::{
     BYOK_FEE_BPS, ByokTerms, COMMIT_WINDOW, EARLY_COMMIT_BYTES, ExchangeConfig, FEE_BPS, LAZY_COMMIT_WINDOW,
@@ -49,6 +51,7 @@ pub use data_dir::DataDirError;
 pub use exchange::Exchange;
 pub use export::{ExportError, ExportFormat, export};
 pub use keys::{KEY_PREFIX, KEYS_MAX, KEYS_PER_ACCOUNT_MAX, LABEL_BYTES_MAX, hash_key, key_id};
+pub use migrate::{MigrateError, migrate};
 pub use names::{
     ACCOUNT_NAME_BYTES_MAX, ALLOWANCES, CLEARING, FEE, OPERATOR, OPERATOR_NAME, ROUNDING, SUBSIDY,
     seller_account_name,

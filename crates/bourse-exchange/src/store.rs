@@ -19,13 +19,17 @@ use bourse_ledger::{
 use bourse_types::Digest32;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 /// File name of the journal's database.
 pub(crate) const JOURNAL_FILE: &str = "exchange.db";
+/// File name of the address of the database that holds the journal instead.
+pub(crate) const PLACE_FILE: &str = "exchange.journal";
+/// How much longer than its lease a writer that died is waited for.
+const LEASE_GRACE: Duration = Duration::from_secs(1);
 /// File name of the position of the last commit.
 pub(crate) const TAIL_FILE: &str = "exchange.tail";
 /// `user_version` of the database's layout and of what its groups hold. 2: receipts of version 2, keys in
@@ -51,9 +55,29 @@ pub struct SqliteJournal {
     broken: Option<String>,
 }
 
-/// The journal of a directory for those who only read, whatever store it is in.
+/// The database that holds the books of a directory; none where the directory holds them itself.
+pub(crate) fn place(dir: &Path) -> Result<Option<String>, JournalError> {
+    match std::fs::read_to_string(dir.join(PLACE_FILE)) {
+        Ok(url) => Ok(Some(url.trim().to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(JournalError::Store(format!("{PLACE_FILE}: {error}"))),
+    }
+}
+
+/// The journal of a directory for its one writer, whatever store it is in.
+pub(crate) fn writer(dir: &Path) -> Result<Box<dyn Journal>, JournalError> {
+    Ok(match place(dir)? {
+        Some(url) => Box::new(PostgresJournal::open(&url, LEASE_TTL + LEASE_GRACE)?),
+        None => Box::new(SqliteJournal::open(dir)?),
+    })
+}
+
+/// The same for those who only read.
 pub(crate) fn reader(dir: &Path) -> Result<Box<dyn Journal>, JournalError> {
-    Ok(Box::new(SqliteJournal::open_read_only(dir)?))
+    Ok(match place(dir)? {
+        Some(url) => Box::new(PostgresJournal::open_read_only(&url)?),
+        None => Box::new(SqliteJournal::open_read_only(dir)?),
+    })
 }
 
 impl SqliteJournal {

@@ -2,10 +2,15 @@
 
 mod cluster;
 
-use bourse_exchange::{LEASE_TTL, PostgresJournal};
+use bourse_exchange::{
+    AdminRequest, Exchange, ExchangeConfig, LEASE_TTL, MigrateError, NewKey, PostgresJournal, balances,
+    check, migrate,
+};
 use bourse_ledger::conformance::check_journal;
 use bourse_ledger::{Journal, JournalError, Position, Snapshot};
+use bourse_types::UnixMs;
 use cluster::Cluster;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const NOW: Duration = Duration::ZERO;
@@ -108,4 +113,116 @@ fn damage_is_found_and_named() {
     cluster.sql("UPDATE bourse.layout SET version = 99");
     let unknown = PostgresJournal::open_read_only(&cluster.url()).unwrap_err();
     assert!(unknown.to_string().contains("layout 99"), "{unknown}");
+}
+
+const START: UnixMs = UnixMs(1_800_000_000_000);
+
+fn market(dir: &Path) -> Exchange {
+    Exchange::open(dir, ExchangeConfig::default(), START).unwrap()
+}
+
+fn give_credit(exchange: &Exchange, to: &str) {
+    let create = AdminRequest::CreateKey(NewKey {
+        label: to.to_owned(),
+        account: Some(to.to_owned()),
+        ..NewKey::default()
+    });
+    exchange.admin(create, START).unwrap();
+    let credit = AdminRequest::Credit { account: to.to_owned(), amount_usd: "2.5".to_owned() };
+    exchange.admin(credit, START).unwrap();
+}
+
+#[test]
+fn a_market_moves_into_a_database_and_goes_on_there() {
+    let cluster = Cluster::start();
+    let dir = tempfile::tempdir().unwrap();
+    let exchange = market(dir.path());
+    give_credit(&exchange, "alice");
+    let busy = migrate(dir.path(), &cluster.url(), |_, _| {}).unwrap_err();
+    assert!(busy.to_string().contains("another process"), "a running market is not moved: {busy}");
+    exchange.close().unwrap();
+    let (digest, key) = (exchange.digest(), exchange.public_key());
+    drop(exchange);
+    let before = balances(dir.path()).unwrap();
+
+    let mut seen = Vec::new();
+    let groups = migrate(dir.path(), &cluster.url(), |at, all| seen.push((at, all))).unwrap();
+    assert_eq!((seen.first(), seen.last()), (Some(&(0, groups)), Some(&(groups, groups))));
+    assert!(dir.path().join("exchange.db.moved").exists() && !dir.path().join("exchange.db").exists());
+    assert!(matches!(migrate(dir.path(), &cluster.url(), |_, _| {}), Err(MigrateError::Moved)));
+    assert_eq!(balances(dir.path()).unwrap(), before, "whoever reads finds them there");
+
+    let exchange = market(dir.path());
+    assert_eq!((exchange.digest(), exchange.public_key()), (digest, key), "the same to the bit");
+    give_credit(&exchange, "bob");
+    assert!(check(dir.path(), START).unwrap().is_clean(), "beside the live market");
+    exchange.close().unwrap();
+    drop(exchange);
+    let report = check(dir.path(), START).unwrap();
+    assert!(report.is_clean() && report.last_good_group > groups, "{report:?}");
+    assert!(
+        balances(dir.path())
+            .unwrap()
+            .iter()
+            .any(|line| line.name == "bob" && line.balance_usd == "2.500000000")
+    );
+
+    // Other books do not mix with these.
+    let other = tempfile::tempdir().unwrap();
+    drop(market(other.path()));
+    assert!(matches!(migrate(other.path(), &cluster.url(), |_, _| {}), Err(MigrateError::OtherBooks)));
+    assert!(other.path().join("exchange.db").exists(), "they stay where they are");
+}
+
+#[test]
+fn a_move_that_broke_off_is_taken_up_and_a_new_market_may_begin_in_a_database() {
+    let cluster = Cluster::start();
+    let dir = tempfile::tempdir().unwrap();
+    let exchange = market(dir.path());
+    (0..5).for_each(|n| give_credit(&exchange, &format!("buyer-{n}")));
+    drop(exchange);
+    let broken = std::panic::catch_unwind(|| {
+        migrate(dir.path(), &cluster.url(), |at, _| assert!(at < 2, "the move breaks off"))
+    });
+    assert!(broken.is_err() && dir.path().join("exchange.db").exists());
+    let mut first = None;
+    let groups = migrate(dir.path(), &cluster.url(), |at, _| {
+        first.get_or_insert(at);
+    })
+    .unwrap();
+    assert_eq!(
+        (first, PostgresJournal::open_read_only(&cluster.url()).unwrap().last().seq),
+        (Some(3), groups)
+    );
+
+    let (cluster, fresh) = (Cluster::start(), tempfile::tempdir().unwrap());
+    assert_eq!(migrate(fresh.path(), &cluster.url(), |_, _| {}).unwrap(), 0);
+    let exchange = market(fresh.path());
+    give_credit(&exchange, "alice");
+    drop(exchange);
+    assert!(check(fresh.path(), START).unwrap().is_clean());
+    assert!(!fresh.path().join("exchange.db").exists());
+}
+
+#[test]
+fn a_market_whose_database_is_killed_says_so_and_comes_back_with_everything() {
+    let mut cluster = Cluster::start();
+    let dir = tempfile::tempdir().unwrap();
+    migrate(dir.path(), &cluster.url(), |_, _| {}).unwrap();
+    let exchange = market(dir.path());
+    give_credit(&exchange, "alice");
+    exchange.flush().unwrap();
+    cluster.kill();
+    let refused = exchange
+        .admin(AdminRequest::Credit { account: "alice".to_owned(), amount_usd: "1".to_owned() }, START);
+    assert!(refused.is_err(), "nothing is acknowledged that is not on disk");
+    drop(exchange);
+    cluster.restart();
+    let exchange = market(dir.path());
+    give_credit(&exchange, "bob");
+    drop(exchange);
+    assert!(check(dir.path(), START).unwrap().is_clean());
+    let lines = balances(dir.path()).unwrap();
+    let alice = lines.iter().find(|line| line.name == "alice").unwrap();
+    assert_eq!(alice.balance_usd, "2.500000000", "what was acknowledged, and no more");
 }

@@ -10,7 +10,7 @@ use crate::config::Environment;
 use crate::data_dir::{DataDir, Runtime};
 use crate::report::{Failure, Plain};
 use crate::{cmd, runtime, wiring};
-use bourse_exchange::{AdminReply, AdminRequest, DataDirError, Exchange, OpenError};
+use bourse_exchange::{AdminReply, AdminRequest, DataDirError, Exchange, JournalError, OpenError};
 use bourse_gateway::{AdminPort, Clock, SystemClock};
 use bourse_types::Fault;
 use std::sync::Arc;
@@ -101,6 +101,11 @@ pub fn cannot_open(data_dir: &DataDir, error: OpenError) -> Plain {
             let at = place.map_or_else(String::new, |running| format!(" at {}", running.base_url));
             Plain::new(format!("a market already uses {root}{at}")).hint(
                 "stop it first, or give another --data-dir; one that is starting or stopping needs a moment",
+            )
+        }
+        OpenError::Journal(JournalError::InUse) => {
+            Plain::new("another exchange writes to the database of these books").hint(
+                "it is on another machine or in a copy of this folder; when it ends, its lease does within seconds",
             )
         }
         error @ OpenError::Replay { .. } => Plain::new(format!("the books in {root} are damaged"))

@@ -9,7 +9,7 @@ use crate::data_dir::{DataDir, Runtime};
 use crate::report::{Failure, Plain};
 
 /// The journal, as the exchange names it.
-const JOURNAL_FILE: &str = "exchange.db";
+const JOURNAL_FILES: [&str; 2] = ["exchange.db", "exchange.journal"];
 
 /// The market's address, or a failure that says how to start one.
 pub fn running(data_dir: &DataDir) -> Result<Runtime, Failure> {
@@ -40,7 +40,7 @@ fn not_running(data_dir: &DataDir) -> Failure {
 
 /// Makes sure that a market has ever been started here, so that no command begins one by mistake.
 pub fn books(data_dir: &DataDir) -> Result<(), Failure> {
-    if data_dir.root().join(JOURNAL_FILE).is_file() {
+    if JOURNAL_FILES.iter().any(|name| data_dir.root().join(name).is_file()) {
         return Ok(());
     }
     Err(Plain::new(format!("there are no books in {}", data_dir.root().display()))

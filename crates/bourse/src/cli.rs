@@ -26,6 +26,8 @@ enum Command {
     Key(cmd::key::Args),
     /// Read and check the books.
     Ledger(cmd::ledger::Args),
+    /// Move the books of a stopped market into a database.
+    Migrate(cmd::migrate::Args),
     /// List what the running market sells.
     Models(cmd::models::Args),
     /// Run a node: a model on this machine that sells through a market.
@@ -66,6 +68,7 @@ pub fn run() -> Result<ExitCode, Failure> {
         Command::Chat(args) => cmd::chat::run(&args, &environment),
         Command::Key(args) => cmd::key::run(&args, &environment),
         Command::Ledger(args) => cmd::ledger::run(&args, &environment),
+        Command::Migrate(args) => cmd::migrate::run(&args, &environment),
         Command::Models(args) => cmd::models::run(&args, &environment),
         Command::Node(args) => cmd::node::run(&args, &environment),
         Command::Verify(args) => cmd::verify::run(&args),

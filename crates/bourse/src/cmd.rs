@@ -7,6 +7,7 @@ pub mod completions;
 pub mod config;
 pub mod key;
 pub mod ledger;
+pub mod migrate;
 pub mod models;
 pub mod node;
 pub mod receipt;
