@@ -1,10 +1,11 @@
 //! A PostgreSQL of this test alone: a folder, a server from the machine's own programs, a socket in that folder.
 
-use postgres::{Client, NoTls};
+use postgres::{Client, NoTls, SimpleQueryMessage};
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -21,9 +22,9 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// A new server. The tests that need one need PostgreSQL's programs on the machine.
     pub(crate) fn start() -> Self {
-        let dir = tempfile::Builder::new().prefix("bourse-pg").tempdir_in("/tmp").unwrap();
+        let dir = tempfile::Builder::new().prefix("bourse-pg").tempdir_in("/tmp").expect("a folder");
         if let Some((user, group)) = server_user() {
-            chown(dir.path(), Some(user), Some(group)).unwrap();
+            chown(dir.path(), Some(user), Some(group)).expect("the folder is given away");
         }
         let mut init = program("initdb");
         init.args([
@@ -35,7 +36,7 @@ impl Cluster {
             USER,
             "--pgdata",
         ]);
-        let made = init.arg(dir.path().join("data")).output().unwrap();
+        let made = init.arg(dir.path().join("data")).output().expect("initdb runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let mut cluster = Self { dir, server: None };
         cluster.restart();
@@ -47,41 +48,50 @@ impl Cluster {
         format!("host={} user={USER} dbname=postgres", self.dir.path().display())
     }
 
+    /// Starts the server. After a kill it refuses as long as a process of the one before is left; then it is tried again.
     pub(crate) fn restart(&mut self) {
+        let until = Instant::now() + STARTS_WITHIN;
+        while self.server.is_none() {
+            let (server, said) = self.spawn();
+            self.server = server;
+            assert!(Instant::now() < until, "the server does not start: {said}");
+        }
+    }
+
+    /// One try: the server when it takes connections, and what it said.
+    fn spawn(&self) -> (Option<Child>, String) {
         let folder = self.dir.path();
-        let log = fs::File::create(folder.join("log")).unwrap();
         let mut server = program("postgres");
         server.arg("-D").arg(folder.join("data")).arg("-k").arg(folder).args(["-c", "listen_addresses="]);
-        server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.server = Some(server.spawn().unwrap());
-        let until = Instant::now() + STARTS_WITHIN;
-        while let Err(error) = Client::connect(&self.url(), NoTls) {
-            let log = || fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            assert!(Instant::now() < until, "the server does not start: {error}\n{}", log());
-            std::thread::sleep(Duration::from_millis(20));
+        server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut server = server.spawn().expect("postgres runs");
+        let mut lines = BufReader::new(server.stderr.take().expect("its log"));
+        let mut said = String::new();
+        while !said.contains("ready to accept connections") {
+            if lines.read_line(&mut said).expect("a line of its log") == 0 {
+                server.wait().expect("it has ended");
+                return (None, said);
+            }
         }
+        // Somebody must read on, or it would wait for that.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        (Some(server), said)
     }
 
-    /// Kills the server and all of its processes, as a power cut would; what it had not synced is the disk's.
+    /// Kills the server, as the system does when memory runs out; its other processes end when they notice.
     pub(crate) fn kill(&mut self) {
         let Some(mut server) = self.server.take() else { return };
-        server.kill().unwrap();
-        server.wait().unwrap();
-        // Its children notice that it is gone; until then a new one would not start over their memory.
-        let _ = fs::remove_file(self.dir.path().join("data/postmaster.pid"));
-        while self.has_children() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        server.kill().expect("it can be killed");
+        server.wait().expect("it has ended");
     }
 
-    pub(crate) fn sql(&self, text: &str) {
-        Client::connect(&self.url(), NoTls).unwrap().simple_query(text).unwrap();
-    }
-
-    fn has_children(&self) -> bool {
-        let data = self.dir.path().join("data");
-        let processes = fs::read_dir("/proc").unwrap().flatten();
-        processes.filter_map(|entry| fs::read_link(entry.path().join("cwd")).ok()).any(|at| at == data)
+    pub(crate) fn sql(&self, text: &str) -> Option<String> {
+        let mut client = Client::connect(&self.url(), NoTls).expect("a connection");
+        let told = client.simple_query(text).expect("good SQL");
+        told.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        })
     }
 }
 
@@ -116,11 +126,11 @@ fn folder_of(name: &str) -> PathBuf {
 fn server_user() -> Option<(u32, u32)> {
     let is_root = fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
     is_root.then(|| {
-        let users = fs::read_to_string(Path::new("/etc/passwd")).unwrap();
+        let users = fs::read_to_string("/etc/passwd").expect("the list of users");
         let line = users.lines().find(|line| line.starts_with("postgres:"));
         let line =
             line.expect("PostgreSQL refuses to run as root, and its package's user `postgres` is not there");
-        let mut numbers = line.split(':').skip(2).map(|number| number.parse().unwrap());
-        (numbers.next().unwrap(), numbers.next().unwrap())
+        let mut numbers = line.split(':').skip(2).map(|number| number.parse().expect("a number"));
+        (numbers.next().expect("a user"), numbers.next().expect("a group"))
     })
 }
