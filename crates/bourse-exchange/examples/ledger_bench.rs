@@ -4,12 +4,22 @@
 //! pairs in batches, each batch one durable commit; `funds` is the whole exchange as a gateway uses it
 //! (receipt, Merkle log, fee and rounding, index, threads; a caller waits for the disk every
 //! hundred requests, so that groups stay as small as they are in a market); `single` is 64 callers who each wait until
-//! their own hold is durable. CPU is that of the whole process, from `/proc/self/stat`; `null` elsewhere.
+//! their own hold is durable; `postgres` is `journal` in PostgreSQL. Beside them the same pairs as rows of a database, in
+//! batches of [`ROW_BATCH_PAIRS`], each batch one durable commit: `sqlite_rows` and `postgres_rows`, whose tables keep
+//! balances and refuse what is not covered, as an application would write them. CPU is that of the whole process, from
+//! `/proc/self/stat`; `null` elsewhere. The server's own is not in it.
 
+#[expect(dead_code, reason = "tests ask it for more")]
+#[path = "../tests/cluster/mod.rs"]
+mod cluster;
+#[path = "ledger_bench/rows.rs"]
+mod rows;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, SqliteJournal, hash_key};
+use bourse_exchange::{
+    AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, PostgresJournal, SqliteJournal, hash_key,
+};
 use bourse_ledger::{
     Account, AccountKind, Applied, BalanceLimit, Event, HashKey, Journal, Limits, State, Transfer,
     TransferKind, encode_batch,
@@ -23,6 +33,9 @@ use support::{START, block_on, hold, request, serve};
 const MEMORY_PAIRS: u64 = 2_000_000;
 const JOURNAL_PAIRS: u64 = 1_000_000;
 const BATCH_PAIRS: u64 = 4_000;
+/// Pairs in one commit of a database of rows.
+pub(crate) const ROW_BATCH_PAIRS: u64 = 1_000;
+const ROW_PAIRS: u64 = 60_000;
 const FUNDS_PAIRS: u64 = 400_000;
 const FUNDS_THREADS: u64 = 8;
 const FUNDS_UNACKNOWLEDGED: u64 = 100;
@@ -40,7 +53,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         parts.push(format!("\"memory\":{}", measure(MEMORY_PAIRS, || memory_pairs(MEMORY_PAIRS))?));
     }
     if wanted("journal") {
-        let journal = measure(JOURNAL_PAIRS, || journal_pairs(&dir.path().join("journal")))?;
+        let folder = dir.path().join("journal");
+        std::fs::create_dir_all(&folder)?;
+        let journal = measure(JOURNAL_PAIRS, || journal_pairs(SqliteJournal::open(&folder)?))?;
         parts.push(format!("\"journal\":{journal},\"journal_batch_pairs\":{BATCH_PAIRS}"));
     }
     if wanted("funds") {
@@ -50,11 +65,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if wanted("single") {
         parts.push(format!("\"single\":{}", single_holds(&dir.path().join("single"))?));
     }
+    if wanted("sqlite_rows") {
+        let rows = measure(ROW_PAIRS, || rows::sqlite(&dir.path().join("rows.db"), ROW_PAIRS))?;
+        parts.push(format!("\"sqlite_rows\":{rows},\"row_batch_pairs\":{ROW_BATCH_PAIRS}"));
+    }
+    if wanted("postgres") || wanted("postgres_rows") {
+        let cluster = cluster::Cluster::start();
+        if wanted("postgres") {
+            let journal = PostgresJournal::open(&cluster.url(), Duration::ZERO)?;
+            parts.push(format!("\"postgres\":{}", measure(JOURNAL_PAIRS, || journal_pairs(journal))?));
+        }
+        if wanted("postgres_rows") {
+            let rows = measure(ROW_PAIRS, || rows::postgres(&cluster.url(), ROW_PAIRS))?;
+            parts.push(format!("\"postgres_rows\":{rows}"));
+        }
+    }
     println!("{{{}}}", parts.join(","));
     Ok(())
 }
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+pub(crate) type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// Runs and reports pairs per second and CPU per pair.
 fn measure(pairs: u64, run: impl FnOnce() -> Outcome) -> Result<String, Box<dyn std::error::Error>> {
@@ -75,7 +105,7 @@ fn cpu_us() -> Option<f64> {
     Some(ticks * TICK_US)
 }
 
-const CUSTOMERS: u64 = 1_000;
+pub(crate) const CUSTOMERS: u64 = 1_000;
 
 fn bench_state() -> State {
     let mut state = State::new(Limits::default(), HashKey([3, 5]));
@@ -140,9 +170,7 @@ fn memory_pairs(pairs: u64) -> Outcome {
     Ok(())
 }
 
-fn journal_pairs(dir: &Path) -> Outcome {
-    std::fs::create_dir_all(dir)?;
-    let mut journal = SqliteJournal::open(dir)?;
+fn journal_pairs(mut journal: impl Journal) -> Outcome {
     let mut state = bench_state();
     let mut bytes = Vec::new();
     for batch in 0..JOURNAL_PAIRS / BATCH_PAIRS {

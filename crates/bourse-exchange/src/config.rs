@@ -4,8 +4,9 @@ use bourse_ledger::Limits;
 use bourse_types::NanoUsd;
 use std::time::Duration;
 
-/// Longest time that an event waits for others before its group is committed, when somebody waits for the group.
-pub const COMMIT_WINDOW: Duration = Duration::from_millis(2);
+/// Longest time that an event waits for others before its group is committed, when somebody waits for the group. Short,
+/// because while one group is on its way to the disk the next one fills by itself.
+pub const COMMIT_WINDOW: Duration = Duration::from_micros(200);
 /// The same when nobody does: a commit costs about as much for a few requests as for hundreds.
 pub const LAZY_COMMIT_WINDOW: Duration = Duration::from_millis(8);
 /// A group of this many bytes is committed at once.
