@@ -341,6 +341,21 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_answer_leaves_time_for_a_second_seller() {
+        let timeouts = |text: &str| gateway(&parsed(text), &Environment::default()).unwrap().timeouts;
+        let short = timeouts("[gateway]\nrequest_timeout_ms = 12000\n");
+        assert_eq!((short.total, short.plain_answer), (Duration::from_secs(12), Duration::from_secs(6)));
+        assert_eq!(
+            timeouts("").plain_answer,
+            Timeouts::default().plain_answer,
+            "the usual one is half of the usual"
+        );
+        let zero =
+            gateway(&parsed("[gateway]\nrequest_timeout_ms = 0\n"), &Environment::default()).unwrap_err();
+        assert!(crate::report::render(&zero).contains("must be at least 1"));
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named() {
         let check = |from: &str, to: &str, want: &str| {
             assert_eq!(refusal(&MAPLE.replace(from, to)), format!("error: {want}"));

@@ -331,6 +331,21 @@ fn a_market_without_anything_to_sell_says_so() {
 }
 
 #[test]
+fn the_first_request_can_be_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let market = up(dir.path(), &resale(&seller.base_url), &["--no-node"], &[]);
+    stream(&market, "hello");
+    market.stop();
+    let replayed = run(dir.path(), &["route", "replay", "--json"]).json();
+    assert_eq!(
+        (replayed["decisions"].clone(), replayed["identical"].clone()),
+        (json!(1), json!(1)),
+        "{replayed}"
+    );
+}
+
+#[test]
 fn a_second_interrupt_ends_open_streams_with_a_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let seller = seller::start();
