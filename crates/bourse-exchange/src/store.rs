@@ -220,10 +220,7 @@ impl Journal for SqliteJournal {
     }
 
     fn read(&self, after: Position, count_max: usize) -> Result<Vec<Group>, JournalError> {
-        if self.chain_at(after.seq)? != Some(after.chain) {
-            let what = format!("group {} has another chain hash", after.seq);
-            return Err(JournalError::Damaged { last_good: 0, what });
-        }
+        same_history(after, self.chain_at(after.seq)?)?;
         let sql = "SELECT seq, chain, bytes FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
         let mut statement = self.db.prepare_cached(sql).map_err(store)?;
         let limit = i64::try_from(count_max).unwrap_or(i64::MAX);
@@ -263,6 +260,15 @@ impl Journal for SqliteJournal {
 
 fn layout_version(db: &Connection) -> Result<i64, JournalError> {
     db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|error| damaged_or_store(&error, 0))
+}
+
+/// Refuses to read on from a position that has another chain hash in this journal, or none.
+fn same_history(after: Position, found: Option<Digest32>) -> Result<(), JournalError> {
+    if found == Some(after.chain) {
+        return Ok(());
+    }
+    let what = format!("group {} has another chain hash", after.seq);
+    Err(JournalError::Damaged { last_good: 0, what })
 }
 
 fn unknown_layout(version: i64) -> JournalError {

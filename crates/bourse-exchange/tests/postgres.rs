@@ -57,6 +57,22 @@ fn one_writer_at_a_time_and_the_next_one_when_it_is_gone() {
     drop(dying);
 }
 
+/// A long replay at the start is reading and nothing else.
+#[test]
+fn a_writer_that_only_reads_keeps_its_lease() {
+    let cluster = Cluster::start();
+    let writer = open(&cluster, NOW).unwrap();
+    let first_end = cluster.sql("SELECT expires_at FROM bourse.lease").expect("a lease");
+    let is_past = format!("SELECT clock_timestamp() > '{first_end}' FROM pg_sleep(0.05)");
+    while cluster.sql(&is_past).as_deref() != Some("t") {
+        // The client's thread is never left alone for as long as a renewal takes to be due.
+        (0..20).for_each(|_| assert_eq!(writer.read(Position::default(), 1), Ok(Vec::new())));
+    }
+    assert_eq!(open(&cluster, NOW).unwrap_err(), JournalError::InUse);
+    drop(writer);
+    open(&cluster, NOW).unwrap();
+}
+
 /// A writer that was taken for dead, such as after a pause, and goes on.
 #[test]
 fn a_writer_that_lost_its_lease_writes_nothing_more() {
