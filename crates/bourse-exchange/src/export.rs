@@ -15,7 +15,7 @@ use crate::names::ACCOUNT_NAME_BYTES_MAX;
 use crate::open::OpenError;
 use crate::postings::{self, Chart, Entry, Period, Posting};
 use crate::store::reader;
-use bourse_ledger::{Account, AccountKind, Journal, Unit};
+use bourse_ledger::{AccountKind, Journal, Unit};
 use bourse_types::{AccountId, UnixMs};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -198,12 +198,10 @@ impl Export<'_> {
             return Ok(());
         }
         let Some(from) = from else { return Ok(()) };
-        let accounts: Vec<Account> = chart.sorted();
-        let found: Vec<(AccountId, i128)> =
-            std::mem::take(&mut self.opening).into_iter().filter(|(_, sum)| *sum != 0).collect();
-        let is_money =
-            |id: AccountId| accounts.iter().any(|account| account.id == id && is_booked(account.kind));
-        let lines: Vec<(AccountId, i128)> = found.into_iter().filter(|(id, _)| is_money(*id)).collect();
+        let lines: Vec<(AccountId, i128)> = std::mem::take(&mut self.opening)
+            .into_iter()
+            .filter(|(id, sum)| *sum != 0 && is_booked(chart.kind(*id)))
+            .collect();
         if lines.is_empty() {
             return Ok(());
         }

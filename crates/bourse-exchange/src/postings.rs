@@ -69,13 +69,6 @@ impl Chart {
     pub(crate) fn unit(&self, account: AccountId) -> Unit {
         self.accounts.get(&account).map_or(Unit::NANO_USD, |account| account.unit)
     }
-
-    /// All accounts by id.
-    pub(crate) fn sorted(&self) -> Vec<Account> {
-        let mut all: Vec<Account> = self.accounts.values().copied().collect();
-        all.sort_unstable_by_key(|account| account.id);
-        all
-    }
 }
 
 /// Hands out every entry, oldest first, and gives back the whole chart.
