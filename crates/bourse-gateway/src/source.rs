@@ -8,7 +8,7 @@ mod node;
 mod provider;
 
 pub(crate) use node::{NodeSource, Verdict, check_statement, finish_of, on_claim, on_started};
-pub(crate) use provider::{ProviderSource, claim_of};
+pub(crate) use provider::{ProviderSource, claim_of, units_of};
 
 use crate::failure::Failure;
 use crate::quality::Watch;

@@ -5,6 +5,7 @@ mod byok;
 pub(crate) mod fakes;
 mod faults;
 mod life;
+mod media;
 mod names;
 mod nodes;
 mod reasoning;

@@ -58,6 +58,15 @@ pub enum Counting {
     Whole,
     /// The same, where it is no conversation: vectors, ranks, pictures, sound, transcripts.
     Passed,
+    /// A provider's stream of pictures, sound or a transcript.
+    PassedStream,
+}
+
+impl Counting {
+    /// Whether it is no conversation.
+    fn is_passed(self) -> bool {
+        matches!(self, Self::Passed | Self::PassedStream)
+    }
 }
 
 /// How the answer ended.
@@ -251,10 +260,10 @@ impl Meter {
     pub fn generated(&self) -> u64 {
         match self.rules.counting {
             Counting::Exact => self.tokens,
-            Counting::Passed if self.rules.operation != Operations::TRANSCRIPTION => {
+            counting if counting.is_passed() && self.rules.operation != Operations::TRANSCRIPTION => {
                 self.rules.completion_tokens_max
             }
-            Counting::Streamed | Counting::Whole | Counting::Passed => {
+            Counting::Streamed | Counting::Whole | Counting::Passed | Counting::PassedStream => {
                 let markup = (MARKUP_TOKENS_PER_CHOICE * u64::from(self.rules.choices))
                     .saturating_add(self.tool_calls.saturating_mul(MARKUP_TOKENS_PER_TOOL_CALL));
                 self.events.max(self.bytes.div_ceil(BYTES_PER_TOKEN_LEAST)).saturating_add(markup)
@@ -266,10 +275,10 @@ impl Meter {
     pub fn delivered_least(&self) -> u64 {
         let least = match self.rules.counting {
             Counting::Exact => self.tokens,
-            Counting::Streamed => self.events,
-            Counting::Passed if self.rules.operation == Operations::IMAGES => {
+            counting if counting.is_passed() && self.rules.operation == Operations::IMAGES => {
                 self.units.counted.unwrap_or_default()
             }
+            Counting::Streamed | Counting::PassedStream => self.events,
             Counting::Whole | Counting::Passed => {
                 (self.bytes / BYTES_PER_TOKEN_MOST).max(u64::from(self.bytes > 0))
             }
@@ -295,7 +304,7 @@ impl Meter {
         }
         let (usage, basis, more) = match (self.rules.counting, end, claim) {
             (Counting::Exact, ..) => self.counted(end, claim),
-            (Counting::Passed, ..) => self.passed(claim, prices),
+            (Counting::Passed | Counting::PassedStream, ..) => self.passed(end, claim, prices),
             (_, StreamEnd::Complete, Some(claim)) => self.believed(claim),
             (_, StreamEnd::Complete, None) => (self.delivered(None), Basis::Delivered, Doubts::USAGE_UNKNOWN),
             (_, _, claim) => (self.delivered(claim), Basis::Delivered, Doubts::NONE),
@@ -311,13 +320,13 @@ impl Meter {
             _ => PriceSchedule { request: NanoUsd::ZERO, ..*prices }.charge(&Usage::default())?,
         };
         let claimed =
-            if self.rules.counting == Counting::Passed { self.passed_claim(claim, &usage) } else { claimed };
+            if self.rules.counting.is_passed() { self.passed_claim(claim, &usage) } else { claimed };
         Ok(Bill { usage: fitted, charge, claimed, basis, doubts })
     }
 
     /// A count of zero cannot be true once content came. What is no conversation may well have generated nothing.
     fn contradicts(&self, claim: ClaimedUsage) -> bool {
-        let is_passed = self.rules.counting == Counting::Passed;
+        let is_passed = self.rules.counting.is_passed();
         self.has_content() && (claim.prompt == 0 || claim.completion == 0 && !is_passed)
     }
 

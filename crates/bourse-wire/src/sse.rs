@@ -7,7 +7,8 @@
 //!
 //! Understood: LF, CRLF and CR line ends, comments, several `data` lines, a missing space after the
 //! colon, a byte-order mark, a missing blank line at the very end. Limit: one event is at most
-//! [`EVENT_BYTES_MAX`]. Source: WHATWG HTML, section 9.2.
+//! [`EVENT_BYTES_MAX`], or [`MEDIA_EVENT_BYTES_MAX`] where it carries a picture or sound. Source: WHATWG HTML,
+//! section 9.2.
 
 mod lines;
 
@@ -21,10 +22,13 @@ use std::ops::Range;
 /// Largest event, its line ends included.
 pub const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// An event grew beyond [`EVENT_BYTES_MAX`].
+/// Largest event that carries a picture or sound in base64. The largest picture that is sold takes some 10 MB.
+pub const MEDIA_EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// An event grew beyond its limit in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("one event of the stream is larger than {EVENT_BYTES_MAX} bytes")]
-pub struct EventTooLarge;
+#[error("one event of the stream is larger than {0} bytes")]
+pub struct EventTooLarge(pub usize);
 
 /// One whole event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,8 +114,9 @@ impl Scanner {
 }
 
 /// Cuts a stream of bytes into server-sent events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SseScanner {
+    event_bytes_max: usize,
     /// Bytes read and not yet handed out.
     rest: Bytes,
     /// How much of `rest` is known to hold whole lines of an event that is not whole.
@@ -119,15 +124,30 @@ pub struct SseScanner {
     begun: bool,
 }
 
+impl Default for SseScanner {
+    fn default() -> Self {
+        Self::with_limit(EVENT_BYTES_MAX)
+    }
+}
+
 impl SseScanner {
+    /// A scanner for events of at most so many bytes.
+    pub fn with_limit(event_bytes_max: usize) -> Self {
+        Self { event_bytes_max, rest: Bytes::new(), scanned: 0, begun: false }
+    }
+
     /// Takes what was read.
     pub fn push(&mut self, bytes: Bytes) {
         if self.rest.is_empty() {
             self.rest = bytes;
             return;
         }
-        let mut joined = BytesMut::with_capacity(self.rest.len() + bytes.len());
-        joined.extend_from_slice(&self.rest);
+        // What is nobody else's grows in place, so that a large event costs no more than its bytes.
+        let mut joined = std::mem::take(&mut self.rest).try_into_mut().unwrap_or_else(|shared| {
+            let mut own = BytesMut::with_capacity(2 * (shared.len() + bytes.len()));
+            own.extend_from_slice(&shared);
+            own
+        });
         joined.extend_from_slice(&bytes);
         self.rest = joined.freeze();
     }
@@ -145,11 +165,12 @@ impl SseScanner {
                 self.scanned = 0;
                 return Ok(Some(event(raw)));
             }
-            if self.scanned > EVENT_BYTES_MAX {
-                return Err(EventTooLarge);
+            if self.scanned > self.event_bytes_max {
+                return Err(EventTooLarge(self.event_bytes_max));
             }
         }
-        if self.rest.len() > EVENT_BYTES_MAX { Err(EventTooLarge) } else { Ok(None) }
+        let is_too_large = self.rest.len() > self.event_bytes_max;
+        if is_too_large { Err(EventTooLarge(self.event_bytes_max)) } else { Ok(None) }
     }
 
     /// What is left when the stream has ended: an event whose blank line is missing, or part of one.
@@ -295,13 +316,30 @@ mod tests {
 
     #[test]
     fn an_event_is_bounded() {
-        let sized = |n: usize| {
-            let mut scanner = SseScanner::default();
+        let sized = |mut scanner: SseScanner, n: usize| {
             scanner.push(Bytes::from(vec![b'x'; n]));
             scanner.next_event()
         };
-        assert_eq!(sized(EVENT_BYTES_MAX), Ok(None));
-        assert_eq!(sized(EVENT_BYTES_MAX + 1), Err(EventTooLarge));
+        let limit = EVENT_BYTES_MAX;
+        assert_eq!(sized(SseScanner::default(), limit), Ok(None));
+        assert_eq!(sized(SseScanner::default(), limit + 1), Err(EventTooLarge(limit)));
+        let limit = MEDIA_EVENT_BYTES_MAX;
+        assert_eq!(sized(SseScanner::with_limit(limit), limit), Ok(None));
+        assert_eq!(sized(SseScanner::with_limit(limit), limit + 1), Err(EventTooLarge(limit)));
+    }
+
+    #[test]
+    fn a_large_event_grows_in_place() {
+        let mut scanner = SseScanner::default();
+        scanner.push(Bytes::from_static(b"data: "));
+        let mut places = std::collections::BTreeSet::new();
+        for _ in 0..1_000 {
+            scanner.push(Bytes::from_static(&[b'x'; 1_000]));
+            places.insert(scanner.rest.as_ptr());
+        }
+        assert!(places.len() < 20, "it was copied {} times", places.len());
+        scanner.push(Bytes::from_static(b"\n\n"));
+        assert_eq!(scanner.next_event().unwrap().unwrap().data().unwrap().len(), 1_000_000);
     }
 
     proptest! {

@@ -3,6 +3,8 @@
 //! An attempt changes nothing but itself: what it counted, left out or was told comes back in [`Won`], so that two
 //! can run side by side and the loser leaves no trace in the bill.
 
+mod passed;
+
 use crate::config::{ANSWER_BYTES_MAX, ERROR_BYTES_MAX, PEEK_BYTES_MAX, Timeouts};
 use crate::deadline;
 use crate::failure::{Failure, FailureClass, retry_after};
@@ -17,12 +19,12 @@ use crate::source::{
     finish_of, on_claim, on_started,
 };
 use crate::upstream::{Exchange, UpstreamError};
-use bourse_market::{Counting, Demand, Meter, MeterRules, Offer, Supports, ToolCalls, Units};
+use bourse_market::{Counting, Demand, Meter, MeterRules, Offer, Supports, ToolCalls};
 use bourse_types::{DurationMs, RequestId};
 use bourse_wire::dialect::chat::{Chat, Manner};
 use bourse_wire::dialect::grammar::{Billed, Call, EventWriter, Framing, Head, Passage, Shape, Translation};
 use bourse_wire::dialect::neutral::{self, Choice, Notice, Part, StreamEvent};
-use bourse_wire::dialect::passthrough::{self, PassedAnswer, TokenClaim};
+use bourse_wire::dialect::passthrough::PassedAnswer;
 use bourse_wire::dialect::{ChoiceText, Job, PlainView, SellerUsage, StreamFailure};
 use bourse_wire::dialect::{front, responses};
 use bourse_wire::error::ApiError;
@@ -209,24 +211,6 @@ impl Attempt<'_> {
         Ok(Won { tools, ..won })
     }
 
-    /// A whole answer that is no conversation.
-    fn passed(self, head: &response::Parts, body: Bytes) -> Result<Won, Failure> {
-        let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let told = |error| Failure::told(&error, 200, None);
-        let answer = passthrough::read_answer(self.job, content_type, body).map_err(told)?;
-        let mut meter = self.meter(Counting::Passed);
-        meter.on_content(answer.content_bytes);
-        meter.on_units(Units {
-            counted: answer.units_counted,
-            claimed: answer.units_claimed,
-            least: answer.units_least,
-        });
-        if answer.claim != TokenClaim::None {
-            meter.on_claim(claim_of(answer.tokens_claimed()));
-        }
-        Ok(self.won(Content::Passed(Box::new(answer)), meter, None))
-    }
-
     /// What came of the tool calls of a whole answer.
     fn judge(&self, shape: Shape, answer: impl FnOnce() -> Option<neutral::Answer>) -> ToolCalls {
         let Some(mut watch) = Watch::of(self.job, shape) else { return ToolCalls::None };
@@ -362,8 +346,17 @@ impl Attempt<'_> {
 
     /// Starts a stream and reads on until its first content.
     async fn begin(mut self, seller: &Seller) -> Result<Won, Failure> {
-        let until = self.deadline.min(self.started + self.timeouts().first_content);
+        let is_media = self.job.api.is_passed_through();
+        let timeouts = self.timeouts();
+        // A picture without previews comes in one piece at last.
+        let within = if is_media { timeouts.plain_answer } else { timeouts.first_content };
+        let until = self.deadline.min(self.started + within);
         let (mut source, counting) = match seller {
+            Seller::Provider(provider, upstream) if is_media => {
+                // Rare, and large: it must not make every request's future larger.
+                let source = Box::pin(self.media(provider, upstream, until)).await?;
+                (Source::Provider(Box::new(source)), Counting::PassedStream)
+            }
             Seller::Provider(provider, upstream) => {
                 let shape = self.shape(provider)?;
                 let (head, mut exchange) = self.call(provider, upstream, shape, until).await?;

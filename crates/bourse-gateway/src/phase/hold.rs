@@ -82,7 +82,7 @@ impl Held {
     }
 }
 
-/// Covers the first part of a stream.
+/// Covers the first part of a stream; all of it where it is no text, whose progress nobody sees.
 pub(crate) fn cover_stream(
     held: &mut Held,
     funds: &dyn Funds,
@@ -90,7 +90,8 @@ pub(crate) fn cover_stream(
     demand: &Demand<'_>,
     now: UnixMs,
 ) -> Result<HoldWindow, HoldError> {
-    let window = HoldWindow::first(offer, demand)?;
+    let is_text = Operations::GENERATES.contains(demand.operation);
+    let window = if is_text { HoldWindow::first } else { HoldWindow::whole }(offer, demand)?;
     held.cover(funds, window.held(), now)?;
     Ok(window)
 }

@@ -197,13 +197,14 @@ fn generated(api: Api) -> Value {
     let shapes = generation::shapes(api);
     let text = json!({ "schema": { "type": "string" } });
     let Some(answer) = shapes.answer else {
-        return json!({ "audio/*": {}, "application/octet-stream": {} });
+        return json!({ "audio/*": {}, "application/octet-stream": {}, "text/event-stream": text });
     };
     let mut content = json!({ "application/json": { "schema": to(answer) } });
+    if api == Api::Transcription {
+        content["text/plain"] = text.clone();
+    }
     if shapes.streams {
         content["text/event-stream"] = text;
-    } else if api == Api::Transcription {
-        content["text/plain"] = text;
     }
     content
 }

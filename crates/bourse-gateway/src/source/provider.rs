@@ -9,11 +9,11 @@ use crate::failure::Failure;
 use crate::quality::Watch;
 use crate::resume::SharedWriter;
 use crate::upstream::{Exchange, poll_drained};
-use bourse_market::{ClaimedUsage, Meter};
+use bourse_market::{ClaimedUsage, Meter, Units};
 use bourse_wire::dialect::SellerUsage;
-use bourse_wire::dialect::grammar::{Framing, Passage, SellerError, Sink};
+use bourse_wire::dialect::grammar::{Framing, Passage, PassedUnits, SellerError, Sink};
 use bourse_wire::receipt::Finish;
-use bourse_wire::sse::{Event, Scanner};
+use bourse_wire::sse::{Event, MEDIA_EVENT_BYTES_MAX, Scanner, SseScanner};
 use bytes::Bytes;
 use std::task::{Context, Poll, ready};
 
@@ -64,6 +64,17 @@ impl ProviderSource {
             is_byok: false,
             has_ended: false,
         }
+    }
+
+    /// The same for pictures and sound, whose events are large. `said` is what the seller has said already.
+    pub(crate) fn of_media(exchange: Exchange, passage: Box<dyn Passage>, said: Option<Bytes>) -> Self {
+        let mut scanner = SseScanner::with_limit(MEDIA_EVENT_BYTES_MAX);
+        if let Some(said) = said {
+            // One event of it may be as large as the whole.
+            scanner = SseScanner::with_limit(said.len().max(MEDIA_EVENT_BYTES_MAX));
+            scanner.push(said);
+        }
+        Self { scanner: Scanner::Sse(scanner), ..Self::new(exchange, Framing::Sse, passage, 1) }
     }
 
     pub(super) fn has_finished_choice(&self) -> bool {
@@ -135,6 +146,9 @@ impl ProviderSource {
         if seen.content_bytes > 0 {
             meter.on_content(seen.content_bytes);
         }
+        if let Some(units) = seen.units {
+            meter.on_units(units_of(units));
+        }
         if let Some(usage) = seen.news.usage {
             meter.on_claim(claim_of(usage));
             self.claim = usage.or(self.claim);
@@ -159,6 +173,11 @@ pub(crate) fn claim_of(usage: Option<SellerUsage>) -> ClaimedUsage {
         completion: u.completion,
         reasoning: u.reasoning,
     })
+}
+
+/// What the meter makes of the units of an answer.
+pub(crate) fn units_of(PassedUnits { counted, claimed, least }: PassedUnits) -> Units {
+    Units { counted, claimed, least }
 }
 
 fn broken(error: &SellerError) -> SourceEnd {

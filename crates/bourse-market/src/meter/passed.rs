@@ -1,6 +1,8 @@
-//! Metering of whole answers that are no conversation.
+//! Metering of answers that are no conversation.
 //!
-//! Nothing is shown piece by piece, so an answer is delivered whole or not at all. Tokens go by the seller's claim within
+//! In one piece, an answer is delivered whole or not at all. A stream that the buyer or its money cuts is billed for what was
+//! delivered: the pictures of which any part was shown, all the characters once sound came (they were sold by the text,
+//! which the seller has in full), the seconds that the words took at least. Tokens go by the seller's claim within
 //! their bound, as elsewhere. Units are counted by the market where it can (images in the answer, searches and
 //! characters of the request), and claimed where it cannot (seconds of sound).
 //!
@@ -17,7 +19,7 @@
 //! *Least* of a completion is one token for an image and one for [`BYTES_PER_TOKEN_MOST`](crate::BYTES_PER_TOKEN_MOST)
 //! bytes of a transcript; vectors, ranks and sound have none.
 
-use super::{Basis, ClaimedUsage, Doubts, Meter};
+use super::{Basis, ClaimedUsage, Doubts, Meter, StreamEnd};
 use bourse_types::{PicoUsdPerToken, PicoUsdPerUnit, PriceSchedule, Usage};
 
 /// What is known of the units of an answer: images, searches, characters or seconds.
@@ -32,13 +34,14 @@ pub struct Units {
 }
 
 impl Meter {
-    /// The units of a whole answer are known.
+    /// The units of the answer so far are known.
     pub fn on_units(&mut self, units: Units) {
         self.units = units;
     }
 
     pub(super) fn passed(
         &self,
+        end: StreamEnd,
         claim: Option<ClaimedUsage>,
         prices: &PriceSchedule,
     ) -> (Usage, Basis, Doubts) {
@@ -51,7 +54,13 @@ impl Meter {
             None if sells_units && !sells_tokens => (Usage::default(), basis_of_units, Doubts::NONE),
             None => (self.delivered(None), Basis::Delivered, Doubts::USAGE_UNKNOWN),
         };
-        (Usage { units, ..tokens }, basis, doubts.with(more))
+        let usage = Usage { units, ..tokens };
+        if end == StreamEnd::Complete {
+            return (usage, basis, doubts.with(more));
+        }
+        // A seller that is cut off had no time to tell.
+        let tokens = if tokens == Usage::default() { tokens } else { self.delivered(claim) };
+        (Usage { units, ..tokens }, Basis::Delivered, Doubts::NONE)
     }
 
     fn units_billed(&self) -> (u64, Basis, Doubts) {

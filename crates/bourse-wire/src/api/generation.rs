@@ -32,9 +32,9 @@ pub fn shapes(api: Api) -> Shapes {
         Api::Messages => ("MessagesRequest", "Message", true),
         Api::Embeddings => ("EmbeddingsRequest", "Embeddings", false),
         Api::Rerank => ("RerankRequest", "Ranking", false),
-        Api::Images => ("ImagesRequest", "Images", false),
-        Api::Speech => ("SpeechRequest", "", false),
-        Api::Transcription => ("TranscriptionRequest", "Transcription", false),
+        Api::Images => ("ImagesRequest", "Images", true),
+        Api::Speech => ("SpeechRequest", "", true),
+        Api::Transcription => ("TranscriptionRequest", "Transcription", true),
     };
     Shapes {
         request,

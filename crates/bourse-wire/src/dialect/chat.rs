@@ -18,6 +18,8 @@ mod text;
 mod write;
 mod writer;
 
+pub(super) use passage::on_one_line;
+
 pub use clean::Manner;
 pub(super) use clean::{is_reasoning, push_clean};
 

@@ -153,6 +153,17 @@ pub trait Sink {
     fn extend(&mut self, bytes: &[u8]);
 }
 
+/// What is known of the units of an answer that is no conversation: images, searches, characters or seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PassedUnits {
+    /// What the market counts itself: images, searches, characters.
+    pub counted: Option<u64>,
+    /// What the seller tells: seconds.
+    pub claimed: Option<u64>,
+    /// What there is at least when nobody tells.
+    pub least: u64,
+}
+
 /// What one event of a seller said, for the meter and the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seen {
@@ -166,6 +177,8 @@ pub struct Seen {
     pub finish: Option<Finish>,
     /// Usage and end.
     pub news: StreamNews,
+    /// Units of the whole answer so far, where they are sold.
+    pub units: Option<PassedUnits>,
 }
 
 /// A seller's stream on its way to the buyer.

@@ -12,17 +12,20 @@
 //! | `audio/speech` | `input` | character | characters of `input` |
 //! | `audio/transcriptions` | – | second | one per [`BYTES_PER_SECOND_LEAST`] bytes of the file |
 //!
-//! Limits: streams of these endpoints are refused; a body is at most [`BODY_BYTES_MAX`](super::BODY_BYTES_MAX).
+//! Pictures, transcripts and speech are streamed where the buyer asks for it, as OpenAI's API does ([`MediaPassage`]); vectors
+//! and ranks are not. Limits: raw sound goes out in one piece (`stream_format: "sse"` streams it); a body is at most [`BODY_BYTES_MAX`](super::BODY_BYTES_MAX).
 
 mod answer;
 mod form;
 mod ranking;
 mod sound;
+mod stream;
 mod usage;
 
 pub use answer::{PassedAnswer, read_answer};
 pub use form::{FORM_PARTS_MAX, parse_form};
 pub(super) use sound::form_of;
+pub use stream::{MediaPassage, events_of};
 pub use usage::{TokenClaim, read_usage};
 
 use super::fields::{self, Routed, RoutingDraft, wrong};
@@ -83,11 +86,21 @@ struct Draft {
     entries: u64,
     units: u64,
     is_text: bool,
+    is_stream: bool,
 }
 
 /// Members that are read here; each may stand once.
-const KNOWN: [&str; 8] =
-    ["input", "query", "documents", "prompt", "n", "stream", "input_audio", "response_format"];
+const KNOWN: [&str; 9] = [
+    "input",
+    "query",
+    "documents",
+    "prompt",
+    "n",
+    "stream",
+    "input_audio",
+    "response_format",
+    "stream_format",
+];
 /// Formats of a transcript that are no JSON.
 const TEXT_FORMATS: [&str; 3] = ["text", "srt", "vtt"];
 
@@ -112,8 +125,14 @@ impl Draft {
 
     fn field(&mut self, name: &str, raw: &str, span: &Range<usize>) -> Result<(), ApiError> {
         match (name, self.api) {
-            ("stream", _) if fields::boolean("stream", raw)? => {
-                return Err(wrong("stream", "false or left out: this endpoint answers in one piece"));
+            ("stream", Api::Images | Api::Transcription) => self.is_stream = fields::boolean("stream", raw)?,
+            ("stream", api) if fields::boolean("stream", raw)? => return Err(no_stream(api)),
+            ("stream_format", Api::Speech) => {
+                self.is_stream = match &*fields::string("stream_format", raw)? {
+                    "sse" => true,
+                    "audio" => false,
+                    _ => return Err(wrong("stream_format", "`sse` or `audio`")),
+                }
             }
             ("input", Api::Embeddings) => {
                 self.entries = count(raw, "input", INPUTS_MAX)? as u64;
@@ -180,6 +199,7 @@ impl Draft {
         };
         let prompt_bytes_extra = self.query_bytes.saturating_mul(self.entries);
         let (inputs, is_text) = (self.entries, self.is_text);
+        streams_json(self.is_stream, is_text)?;
         let passed = Passed { units_max, prompt_bytes_extra, inputs, is_text, form: None };
         // A sound is no text that becomes tokens byte by byte; its seconds are the unit.
         let prompt = if self.api == Api::Transcription { 0..0 } else { input };
@@ -190,10 +210,27 @@ impl Draft {
             preferences_span,
             session,
             routing,
+            stream: self.is_stream,
             passed: Some(Box::new(passed)),
             ..Job::passing(self.api, body, model, prompt)
         })
     }
+}
+
+fn no_stream(api: Api) -> ApiError {
+    let want = match api {
+        Api::Speech => "left out: speech is streamed with `stream_format` of `sse`",
+        _ => "false or left out: this endpoint answers in one piece",
+    };
+    wrong("stream", want)
+}
+
+/// A transcript that is streamed comes in events, whatever its words look like.
+fn streams_json(is_stream: bool, is_text: bool) -> Result<(), ApiError> {
+    if is_stream && is_text {
+        return Err(wrong("response_format", "`json` where the transcript is streamed"));
+    }
+    Ok(())
 }
 
 /// Checks a list of documents, each a text or an object; how many.

@@ -31,7 +31,7 @@ impl LineScanner {
             }
         }
         self.scanned = self.rest.len();
-        if self.scanned > EVENT_BYTES_MAX { Err(EventTooLarge) } else { Ok(None) }
+        if self.scanned > EVENT_BYTES_MAX { Err(EventTooLarge(EVENT_BYTES_MAX)) } else { Ok(None) }
     }
 
     /// What is left when the stream has ended: a line whose end is missing, or part of one.
@@ -74,6 +74,6 @@ mod tests {
             scanner.next_event()
         };
         assert_eq!(sized(EVENT_BYTES_MAX), Ok(None));
-        assert_eq!(sized(EVENT_BYTES_MAX + 1), Err(EventTooLarge));
+        assert_eq!(sized(EVENT_BYTES_MAX + 1), Err(EventTooLarge(EVENT_BYTES_MAX)));
     }
 }

@@ -89,3 +89,42 @@ fn what_was_not_delivered_whole_is_not_billed() {
         assert_eq!((bill.charge.total, bill.basis), (NanoUsd::ZERO, Basis::Nothing));
     }
 }
+
+/// The same as [`answer`], streamed in two events and cut by the buyer.
+#[track_caller]
+fn cut(operation: Operations, units: Units, prices: &PriceSchedule, want: (u64, u64, u64)) {
+    let preferences = Preferences::default();
+    let demand = Demand { operation, prompt_bytes: 800, units_max: 4, ..Demand::new("m", &preferences) };
+    let mut meter = Meter::new(MeterRules::new(&offer("m", "s"), &demand, Counting::PassedStream));
+    for end in EARLY {
+        let bill = meter.settle(end, prices, NanoUsd::MAX).unwrap();
+        assert_eq!(bill.basis, Basis::Nothing, "nothing came");
+    }
+    meter.on_content(800);
+    meter.on_content(800);
+    meter.on_units(units);
+    for end in EARLY {
+        let bill = meter.settle(end, prices, NanoUsd::MAX).unwrap();
+        if matches!(end, StreamEnd::SellerFailed | StreamEnd::Market) {
+            assert_eq!((bill.charge.total, bill.basis), (NanoUsd::ZERO, Basis::Nothing));
+            continue;
+        }
+        let got = (bill.usage.prompt.0, bill.usage.completion.0, bill.usage.units);
+        assert_eq!((got, bill.basis, bill.doubts), (want, Basis::Delivered, Doubts::NONE));
+    }
+    meter.on_claim(claim(9, 0, 70));
+    let bill = meter.settle(StreamEnd::Complete, prices, NanoUsd::MAX).unwrap();
+    assert!(bill.doubts == Doubts::NONE || operation != Operations::IMAGES, "{bill:?}");
+}
+
+#[test]
+fn a_stream_that_is_cut_costs_what_was_delivered() {
+    let one = Units { counted: Some(1), ..Units::default() };
+    cut(Operations::IMAGES, one, &prices(false, true), (0, 0, 1));
+    cut(Operations::IMAGES, one, &prices(true, true), (100, 1, 1));
+    let spoken = Units { counted: Some(4), ..Units::default() };
+    cut(Operations::SPEECH, spoken, &prices(false, true), (0, 0, 4));
+    let heard = Units { least: 2, ..Units::default() };
+    cut(Operations::TRANSCRIPTION, heard, &prices(false, true), (0, 0, 2));
+    cut(Operations::TRANSCRIPTION, heard, &prices(true, false), (100, 2, 0));
+}

@@ -243,7 +243,7 @@ fn rerank() -> Value {
 fn images() -> Value {
     with_routing(
         &["model", "prompt"],
-        json!({ "prompt": { "type": "string", "minLength": 1 }, "n": whole(1, IMAGES_MAX), "stream": { "enum": [false, null] } }),
+        json!({ "prompt": { "type": "string", "minLength": 1 }, "n": whole(1, IMAGES_MAX), "stream": flag() }),
     )
 }
 
@@ -254,6 +254,8 @@ fn speech() -> Value {
             "input": { "type": "string", "minLength": 1, "maxLength": SPEECH_CHARACTERS_MAX },
             "voice": { "type": ["string", "object", "null"] },
             "response_format": { "type": ["string", "null"] },
+            "stream_format": { "enum": ["sse", "audio", null] },
+            "stream": { "enum": [false, null] },
         }),
     )
 }
@@ -262,7 +264,7 @@ fn transcription() -> Value {
     let sound = object(&["data"], json!({ "data": { "type": "string" }, "format": { "type": "string" } }));
     with_routing(
         &["model", "input_audio"],
-        json!({ "input_audio": sound, "language": { "type": ["string", "null"] } }),
+        json!({ "input_audio": sound, "language": { "type": ["string", "null"] }, "stream": flag() }),
     )
 }
 
@@ -274,6 +276,7 @@ fn form() -> Value {
             "file": { "type": "string", "format": "binary", "minLength": 1 },
             "language": { "type": "string" },
             "response_format": { "type": "string" },
+            "stream": { "enum": ["true", "false"] },
         }),
     )
 }

@@ -77,7 +77,7 @@ impl Passage for ChatPassage {
             sink.push(edited_event(&event.raw, text, &view.edits));
         }
         let ChunkView { content_bytes, tool_calls, finishes, finish, .. } = view;
-        Ok(Seen { content_bytes, tool_calls, finishes, finish, news })
+        Ok(Seen { content_bytes, tool_calls, finishes, finish, news, units: None })
     }
 
     fn end(&mut self, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>) {
@@ -104,7 +104,7 @@ impl Passage for ChatPassage {
 }
 
 /// JSON without line ends, which can only stand between its tokens.
-fn on_one_line(json: &str) -> Cow<'_, str> {
+pub(in crate::dialect) fn on_one_line(json: &str) -> Cow<'_, str> {
     if json.contains(['\n', '\r']) {
         Cow::Owned(json.replace(['\n', '\r'], " "))
     } else {

@@ -6,7 +6,7 @@
 
 use super::ranking;
 use super::usage::{TokenClaim, claim_of, push_usage, usage_seconds, whole_seconds};
-use crate::dialect::grammar::{Billed, SellerError};
+use crate::dialect::grammar::{Billed, PassedUnits, SellerError};
 use crate::dialect::{Api, Job, SellerUsage, front};
 use crate::json::{JsonError, Walk, push_string};
 use bytes::Bytes;
@@ -22,12 +22,8 @@ pub struct PassedAnswer {
     form: Form,
     /// Bytes of what was sold, at least 1.
     pub content_bytes: u64,
-    /// Units that the market counts itself: images, searches, characters.
-    pub units_counted: Option<u64>,
-    /// Units that the seller tells: seconds.
-    pub units_claimed: Option<u64>,
-    /// Units that there are at least when nobody tells.
-    pub units_least: u64,
+    /// How many units there are of it.
+    pub units: PassedUnits,
     /// The seller's count of tokens.
     pub claim: TokenClaim,
 }
@@ -87,9 +83,10 @@ fn sound(job: &Job, content_type: String, body: Bytes) -> Result<PassedAnswer, S
     Ok(PassedAnswer {
         form: Form::Sound(content_type),
         content_bytes: body.len() as u64,
-        units_counted: job.passed.as_ref().map(|passed| passed.units_max),
-        units_claimed: None,
-        units_least: 0,
+        units: PassedUnits {
+            counted: job.passed.as_ref().map(|passed| passed.units_max),
+            ..PassedUnits::default()
+        },
         claim: TokenClaim::None,
         body,
     })
@@ -102,16 +99,19 @@ fn text(body: Bytes) -> Result<PassedAnswer, SellerError> {
         return Err(SellerError::cut("sent an empty answer"));
     }
     let content_bytes = text.len() as u64;
-    let units_claimed = text.rsplit_once("-->").and_then(|(_, rest)| moment_seconds(rest));
+    let claimed = text.rsplit_once("-->").and_then(|(_, rest)| moment_seconds(rest));
     Ok(PassedAnswer {
         form: Form::Text,
         content_bytes,
-        units_counted: None,
-        units_claimed,
-        units_least: content_bytes.div_ceil(SPOKEN_BYTES_PER_SECOND_MOST),
+        units: PassedUnits { counted: None, claimed, least: seconds_least(content_bytes) },
         claim: TokenClaim::None,
         body,
     })
+}
+
+/// Seconds that a transcript of so many bytes took to be said, at least.
+pub(super) fn seconds_least(content_bytes: u64) -> u64 {
+    content_bytes.div_ceil(SPOKEN_BYTES_PER_SECOND_MOST)
 }
 
 /// Seconds of `01:02:03,400` or `02:03.400` at the beginning of a text, rounded up.
@@ -147,13 +147,15 @@ fn json(job: &Job, body: Bytes) -> Result<PassedAnswer, SellerError> {
     let content_bytes = spoken.filter(|_| job.api == Api::Transcription).unwrap_or(text.len() as u64).max(1);
     Ok(PassedAnswer {
         content_bytes,
-        units_counted: match job.api {
-            Api::Images => Some(view.entries),
-            Api::Rerank => Some(passed.units_max),
-            _ => None,
+        units: PassedUnits {
+            counted: match job.api {
+                Api::Images => Some(view.entries),
+                Api::Rerank => Some(passed.units_max),
+                _ => None,
+            },
+            claimed: view.seconds,
+            least: seconds_least(content_bytes),
         },
-        units_claimed: view.seconds,
-        units_least: content_bytes.div_ceil(SPOKEN_BYTES_PER_SECOND_MOST),
         claim: view.usage.as_ref().map(|span| claim_of(job.api, &text[span.clone()])).unwrap_or_default(),
         form: Form::Json(view),
         body,
@@ -197,11 +199,13 @@ pub(super) fn view(api: Api, body: &str) -> Result<PassedView, JsonError> {
     Ok(view)
 }
 
-/// Whether an entry holds what was bought. A picture is there in bytes or by its address.
+/// Whether an entry holds what was bought.
 fn is_something(api: Api, item: &str) -> bool {
-    if api != Api::Images {
-        return item.starts_with('{');
-    }
+    if api == Api::Images { is_picture(item) } else { item.starts_with('{') }
+}
+
+/// Whether an entry is a picture: it is there in bytes or by its address.
+pub(super) fn is_picture(item: &str) -> bool {
     let mut found = false;
     let walked = Walk::new(item).members::<JsonError>(|walk, key| {
         let value = walk.value()?;
@@ -213,6 +217,11 @@ fn is_something(api: Api, item: &str) -> bool {
 }
 
 impl PassedAnswer {
+    /// What the seller sent.
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.body
+    }
+
     /// The content type for the buyer.
     pub fn content_type(&self) -> &str {
         match &self.form {
@@ -236,7 +245,7 @@ impl PassedAnswer {
         let text = std::str::from_utf8(&self.body).unwrap_or_default();
         let mut usage = Vec::with_capacity(256);
         let raw = view.usage.as_ref().map(|span| &text[span.clone()]);
-        push_usage(job.api, &Billed { raw, ..*billed }, self.units_claimed, &mut usage);
+        push_usage(job.api, &Billed { raw, ..*billed }, self.units.claimed, &mut usage);
         let mut pieces = Vec::with_capacity(2);
         if let Some(list) = view.list.as_ref().filter(|_| job.api == Api::Rerank) {
             pieces.push((list.clone(), ranking::with_documents(job, &text[list.clone()])));

@@ -2,7 +2,7 @@
 //!
 //! The file is not looked into and not copied but once, when the seller's name of the model is put in.
 
-use super::{BYTES_PER_SECOND_LEAST, TEXT_FORMATS};
+use super::{BYTES_PER_SECOND_LEAST, TEXT_FORMATS, streams_json};
 use crate::dialect::fields::{Routed, RoutingDraft, wrong};
 use crate::dialect::{Api, BODY_BYTES_MAX, FormParts, Job, Passed, openai};
 use crate::error::{ApiError, ErrorType};
@@ -37,9 +37,11 @@ pub fn parse_form(content_type: &str, body: &Bytes) -> Result<Job, ApiError> {
     if file.value.is_empty() {
         return Err(wrong("file", "a sound that is not empty"));
     }
-    if find("stream")?.is_some_and(|part| text(part) == "true") {
-        return Err(wrong("stream", "false or left out: this endpoint answers in one piece"));
-    }
+    let stream = match find("stream")?.map(text) {
+        None | Some("false" | "") => false,
+        Some("true") => true,
+        Some(_) => return Err(wrong("stream", "`true` or `false`")),
+    };
     let provider = find("provider")?;
     let mut routing = RoutingDraft::default();
     let mut quoted = Vec::new();
@@ -55,12 +57,14 @@ pub fn parse_form(content_type: &str, body: &Bytes) -> Result<Job, ApiError> {
         dropped: provider.map(|part| part.whole.clone()),
     };
     let is_text = find("response_format")?.is_some_and(|part| TEXT_FORMATS.contains(&text(part)));
+    streams_json(stream, is_text)?;
     let units_max = (file.value.len() as u64).div_ceil(BYTES_PER_SECOND_LEAST);
     let passed = Passed { units_max, prompt_bytes_extra: 0, inputs: 1, is_text, form: Some(form) };
     Ok(Job {
         preferences,
         preferences_span,
         routing,
+        stream,
         passed: Some(Box::new(passed)),
         ..Job::passing(Api::Transcription, body.clone(), slug, 0..0)
     })

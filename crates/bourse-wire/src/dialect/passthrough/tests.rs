@@ -52,7 +52,9 @@ fn bad_fields_are_named() {
     check(Api::Rerank, r#"{"model":"a/b","query":"q","documents":[1]}"#, "documents", "texts or objects");
     check(Api::Rerank, r#"{"model":"a/b","query":"q","documents":[]}"#, "documents", "1 to 10000");
     check(Api::Images, r#"{"model":"a/b","prompt":"x","n":11}"#, "n", "1 to 10");
-    check(Api::Speech, r#"{"model":"a/b","input":"x","stream":true}"#, "stream", "one piece");
+    check(Api::Speech, r#"{"model":"a/b","input":"x","stream":true}"#, "stream", "stream_format");
+    check(Api::Speech, r#"{"model":"a/b","input":"x","stream_format":"wav"}"#, "stream_format", "`sse`");
+    check(Api::Embeddings, r#"{"model":"a/b","input":"x","stream":true}"#, "stream", "one piece");
     check(Api::Transcription, r#"{"model":"a/b"}"#, "input_audio", "form");
 }
 
@@ -126,7 +128,8 @@ fn broken_forms_are_refused() {
         (FORM, form(&[("model", "a/b")])),
         (FORM, form(&[("file", "x")])),
         (FORM, form(&[("model", "a/b"), ("model", "c/d"), ("file", "x")])),
-        (FORM, form(&[("model", "a/b"), ("file", "x"), ("stream", "true")])),
+        (FORM, form(&[("model", "a/b"), ("file", "x"), ("stream", "yes")])),
+        (FORM, form(&[("model", "a/b"), ("file", "x"), ("stream", "true"), ("response_format", "srt")])),
     ] {
         assert_eq!(parse_form(kind, &body).unwrap_err().status(), 400, "{kind} {body:?}");
     }

@@ -90,6 +90,13 @@ pub(super) fn push_usage(api: Api, billed: &Billed<'_>, seconds: Option<u64>, ou
         Api::Embeddings => &[("prompt_tokens", prompt), ("total_tokens", total)],
         Api::Rerank if usage.units > 0 => &[("search_units", usage.units), ("total_tokens", total)],
         Api::Rerank => &[("total_tokens", total)],
+        Api::Speech if usage.units > 0 => &[
+            ("characters", usage.units),
+            ("input_tokens", prompt),
+            ("output_tokens", completion),
+            ("total_tokens", total),
+        ],
+        Api::Speech => &[("input_tokens", prompt), ("output_tokens", completion), ("total_tokens", total)],
         Api::Images => &[
             ("prompt_tokens", prompt),
             ("completion_tokens", completion),

@@ -44,17 +44,17 @@ const COST: &str = r#""cost":0.000000007,"cost_details":{"upstream_inference_pro
 #[test]
 fn answers_tell_what_was_sold() {
     let image = read(&picture(), JSON, r#"{"data":[{"b64_json":"x"},{},{"url":""},{"url":"u"}]}"#).unwrap();
-    assert_eq!((image.units_counted, image.claim), (Some(2), TokenClaim::None));
-    assert_eq!(read(&ranking(), JSON, r#"{"results":[{"index":0}]}"#).unwrap().units_counted, Some(1));
+    assert_eq!((image.units.counted, image.claim), (Some(2), TokenClaim::None));
+    assert_eq!(read(&ranking(), JSON, r#"{"results":[{"index":0}]}"#).unwrap().units.counted, Some(1));
     let sound = read(&speech(), Some("audio/mpeg; x=y"), "abc").unwrap();
     assert_eq!(
-        (sound.content_bytes, sound.units_counted, sound.content_type()),
+        (sound.content_bytes, sound.units.counted, sound.content_type()),
         (3, Some(5), "audio/mpeg; x=y")
     );
     assert_eq!(read(&speech(), None, "abc").unwrap().content_type(), "application/octet-stream");
     let heard = |body| {
         let answer = read(&transcription("json"), JSON, body).unwrap();
-        (answer.units_claimed, answer.units_least, answer.claim)
+        (answer.units.claimed, answer.units.least, answer.claim)
     };
     assert_eq!(heard(r#"{"text":"hello","duration":12.2}"#), (Some(13), 1, TokenClaim::None));
     let told_twice = r#"{"text":"","duration":99,"usage":{"type":"duration","seconds":7}}"#;
@@ -71,7 +71,7 @@ fn subtitles_tell_how_long_the_sound_is_at_least() {
     let seconds = |kind, body| {
         let answer = read(&transcription("srt"), Some(kind), body).unwrap();
         assert_eq!(answer.content_type(), "text/plain; charset=utf-8");
-        (answer.units_claimed, answer.units_least)
+        (answer.units.claimed, answer.units.least)
     };
     let srt = "1\n00:00:00,000 --> 00:00:01,000\na\n\n2\n00:00:01,000 --> 01:02:03,400\nb\n";
     assert_eq!(seconds("text/plain", srt), (Some(3_724), 2));

@@ -1,0 +1,203 @@
+//! Streams of pictures, transcripts and speech: metered, settled, one terminal.
+
+use super::fakes::{Act, House, Reply, events, json_answer, prices, stream_end, stream_head};
+use crate::ProviderModel;
+use bourse_market::{Operations, Unit};
+use bourse_types::{ModelSlug, PicoUsdPerUnit, PriceSchedule};
+use bourse_wire::receipt::Finish;
+use serde_json::Value;
+
+const BEFORE: u64 = 10_000_000_000;
+/// Nano-dollars for a picture, a second or a character.
+const UNIT: u64 = 1_000;
+const PARTIAL: &str =
+    r#"{"type":"image_generation.partial_image","b64_json":"cGFydA==","partial_image_index":0}"#;
+const COMPLETED: &str = r#"{"type":"image_generation.completed","b64_json":"d2hvbGU=","usage":{"input_tokens":3,"output_tokens":70,"total_tokens":73}}"#;
+const DRAW: &str = r#"{"model":"other/draw","prompt":"a ship","stream":true}"#;
+const SPEAK: &str = r#"{"model":"other/speak","input":"Ahoy!","voice":"x","stream_format":"sse"}"#;
+const HEAR: &str =
+    r#"{"model":"other/hear","input_audio":{"data":"AAAAAAAAAAAAAAAA","format":"wav"},"stream":true}"#;
+
+/// Two sellers of all three, by the unit.
+fn market() -> House {
+    market_with(BEFORE)
+}
+
+fn market_with(available: u64) -> House {
+    House::build(&["a", "b"], available, |config| {
+        for (n, seller) in config.providers.iter_mut().enumerate() {
+            let unit_price = PicoUsdPerUnit(UNIT * 1_000 * (1 + n as u64));
+            let mut sells = |slug: &str, operations, unit| {
+                seller.models.push(ProviderModel {
+                    operations,
+                    unit: Some(unit),
+                    ..ProviderModel::new(
+                        ModelSlug::parse(slug).unwrap(),
+                        "up",
+                        PriceSchedule { unit: unit_price, ..prices(0) },
+                    )
+                });
+            };
+            sells("other/draw", Operations::IMAGES, Unit::Image);
+            sells("other/speak", Operations::SPEECH, Unit::Character);
+            sells("other/hear", Operations::TRANSCRIPTION, Unit::Second);
+        }
+    })
+}
+
+async fn ask(house: &House, path: &str, body: &str) -> Reply {
+    let reply = house.call("POST", path, &[], body).await;
+    assert_eq!(reply.headers["content-type"], "text/event-stream", "{}", reply.text);
+    reply
+}
+
+fn stream(data: &[&str]) -> Vec<Act> {
+    vec![Act::Read, stream_head(), events(data), stream_end()]
+}
+
+fn kinds(reply: &Reply) -> Vec<String> {
+    reply.payloads().iter().map(|p| p["type"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn last(reply: &Reply) -> Value {
+    reply.payloads().pop().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_picture_is_streamed_and_its_last_event_has_the_price() {
+    let house = market();
+    house.net.script("a", stream(&[PARTIAL, r#"{"type":"image_generation.new"}"#, COMPLETED]));
+    let reply = ask(&house, "/v1/images/generations", DRAW).await;
+    let want = ["image_generation.partial_image", "image_generation.new", "image_generation.completed"];
+    assert_eq!(kinds(&reply), want);
+    assert!(reply.text.contains(PARTIAL), "a piece passes as it came");
+    let last = last(&reply);
+    assert_eq!((&last["b64_json"], &last["usage"]["output_tokens"]), (&"d2hvbGU=".into(), &70.into()));
+    assert_eq!(last["usage"]["cost"], 0.000_001);
+    assert!(
+        last["created"].is_u64() && last["created"] == last["created_at"],
+        "both clients read it: {last}"
+    );
+    let receipt = &house.funds.receipts()[0];
+    assert_eq!((receipt.charge.total.0, receipt.finish), (UNIT, Finish::Stop));
+    house.check_books(BEFORE, 1);
+    assert!(house.net.requests.lock()[0].contains(r#""stream":true"#), "the seller is asked for a stream");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_picture_of_a_stream_is_waited_for_and_charged() {
+    let house = market();
+    house.net.script("a", stream(&[COMPLETED, PARTIAL, COMPLETED]));
+    let body = DRAW.replace("\"stream\"", "\"n\":2,\"stream\"");
+    let reply = ask(&house, "/v1/images/generations", &body).await;
+    assert_eq!(kinds(&reply).len(), 3);
+    assert_eq!(house.funds.receipts()[0].charge.total.0, 2 * UNIT);
+    house.check_books(BEFORE, 1);
+    // One of two is a stream that broke.
+    let house = market();
+    house.net.script("a", stream(&[COMPLETED]));
+    let reply = ask(&house, "/v1/images/generations", &body).await;
+    assert_eq!(kinds(&reply), ["error"]);
+    assert_eq!(house.funds.receipts()[0].charge.total.0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transcript_is_streamed() {
+    let house = market();
+    let deltas = [
+        r#"{"type":"transcript.text.delta","delta":"Ahoy, "}"#,
+        r#"{"type":"transcript.text.delta","delta":"sailor"}"#,
+    ];
+    let done =
+        r#"{"type":"transcript.text.done","text":"Ahoy, sailor","usage":{"type":"duration","seconds":1}}"#;
+    house.net.script("a", stream(&[deltas[0], deltas[1], done]));
+    let reply = ask(&house, "/v1/audio/transcriptions", HEAR).await;
+    assert_eq!(kinds(&reply), ["transcript.text.delta", "transcript.text.delta", "transcript.text.done"]);
+    let last = last(&reply);
+    assert_eq!((&last["text"], &last["usage"]["seconds"]), (&"Ahoy, sailor".into(), &1.into()));
+    assert_eq!(last["usage"]["cost"], 0.000_001);
+    house.check_books(BEFORE, 1);
+    assert!(house.net.requests.lock()[0].contains("name=\"stream\"\r\n\r\ntrue"), "the form says it, too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn speech_is_streamed_and_sold_by_the_character() {
+    let house = market();
+    let done =
+        r#"{"type":"speech.audio.done","usage":{"input_tokens":2,"output_tokens":9,"total_tokens":11}}"#;
+    house.net.script("a", stream(&[r#"{"type":"speech.audio.delta","audio":"AAAA"}"#, done]));
+    let reply = ask(&house, "/v1/audio/speech", SPEAK).await;
+    assert_eq!(kinds(&reply), ["speech.audio.delta", "speech.audio.done"]);
+    assert_eq!(last(&reply)["usage"]["characters"], 5);
+    assert_eq!(house.funds.receipts()[0].charge.total.0, 5 * UNIT);
+    house.check_books(BEFORE, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_in_one_piece_becomes_a_stream() {
+    let check = async |path: &str, body: &str, act: Act, want: &[&str], units: u64| {
+        let house = market();
+        house.net.script("a", vec![Act::Read, act]);
+        let reply = ask(&house, path, body).await;
+        assert_eq!(kinds(&reply), want);
+        assert_eq!(house.funds.receipts()[0].charge.total.0, units * UNIT);
+        house.check_books(BEFORE, 1);
+        last(&reply)
+    };
+    let picture = json_answer(200, "", r#"{"created":7,"data":[{"b64_json":"eA=="}],"size":"1x1"}"#);
+    let last = check("/v1/images", DRAW, picture, &["image_generation.completed"], 1).await;
+    assert_eq!((&last["b64_json"], &last["created_at"]), (&"eA==".into(), &7.into()));
+    assert_eq!((&last["size"], &last["background"]), (&"1x1".into(), &"auto".into()));
+    let words = json_answer(200, "", r#"{"text":"Ahoy","duration":0.4}"#);
+    let want = ["transcript.text.delta", "transcript.text.done"];
+    assert_eq!(check("/v1/audio/transcriptions", HEAR, words, &want, 1).await["text"], "Ahoy");
+    let sound =
+        Act::Write("HTTP/1.1 200 X\r\ncontent-type: audio/mpeg\r\ncontent-length: 3\r\n\r\nabc".into());
+    check("/v1/audio/speech", SPEAK, sound, &["speech.audio.delta", "speech.audio.done"], 5).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_costs_nothing() {
+    let error = r#"{"type":"error","error":{"type":"server_error","message":"no ink"}}"#;
+    for broken in
+        [stream(&[PARTIAL]), stream(&[PARTIAL, "[DONE]"]), stream(&[PARTIAL, error]), stream(&[PARTIAL, "{"])]
+    {
+        let house = market();
+        house.net.script("a", broken);
+        let reply = ask(&house, "/v1/images/generations", DRAW).await;
+        assert_eq!(kinds(&reply), ["image_generation.partial_image", "error"]);
+        let error = &last(&reply)["error"];
+        assert!(error["message"].as_str().unwrap().contains("nothing was charged"), "{error}");
+        assert!(error["code"].is_string(), "OpenRouter's client takes no number");
+        assert!(reply.text.contains("event: error\n"));
+        assert_eq!(house.funds.receipts()[0].finish, Finish::SellerError);
+        house.check_books(BEFORE, 1);
+        assert_eq!(house.funds.available(), BEFORE);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_its_first_piece_another_seller_is_asked() {
+    let empty = r#"{"type":"image_generation.completed","b64_json":""}"#;
+    let refused = json_answer(200, "", r#"{"error":{"message":"no"}}"#);
+    for broken in
+        [stream(&[]), stream(&[empty]), vec![Act::Read, refused], vec![Act::Read, json_answer(200, "", "{}")]]
+    {
+        let house = market();
+        house.net.script("a", broken);
+        house.net.script("b", stream(&[COMPLETED]));
+        let reply = ask(&house, "/v1/images/generations", DRAW).await;
+        assert_eq!(kinds(&reply), ["image_generation.completed"]);
+        assert_eq!(house.funds.receipts()[0].charge.total.0, 2 * UNIT);
+        house.check_books(BEFORE, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn money_for_the_whole_is_held_before() {
+    let house = market_with(UNIT - 1);
+    house.net.script("a", stream(&[COMPLETED]));
+    let reply = house.call("POST", "/v1/images/generations", &[], DRAW).await;
+    assert_eq!(reply.status, 402, "{}", reply.text);
+    assert_eq!(house.net.requests.lock().len(), 0);
+}
