@@ -66,3 +66,25 @@ check("a recording is written down and charged", async () => {
   assert.ok(data.text.trim());
   await charged(response, "stt");
 });
+
+check("an image is streamed with its previews", async () => {
+  const body = { model: sold.images, prompt: "a ship", stream: true, partial_images: 2 };
+  const { data, response } = await client.images.generate(body).withResponse();
+  const events = [];
+  for await (const event of data) events.push(event);
+  assert.deepEqual(events.map((event) => event.type.split(".")[1]), ["partial_image", "partial_image", "completed"]);
+  for (const event of events) assert.ok(Buffer.from(event.b64_json, "base64").length > 0);
+  assert.equal(await charged(response, "image"), events.at(-1).usage.cost);
+});
+
+check("a transcript is streamed", async () => {
+  const file = await toFile(Buffer.alloc(800, 0x80), "ahoy.wav", { type: "audio/wav" });
+  const body = { model: sold.transcriptions, file, stream: true };
+  const { data, response } = await client.audio.transcriptions.create(body).withResponse();
+  const events = [];
+  for await (const event of data) events.push(event);
+  const done = events.pop();
+  assert.equal(done.type, "transcript.text.done");
+  assert.equal(events.map((event) => event.delta).join(""), done.text);
+  assert.equal(await charged(response, "stt"), done.usage.cost);
+});

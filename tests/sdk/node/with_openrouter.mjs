@@ -146,6 +146,14 @@ check("images are typed", async () => {
   assert.ok(Buffer.from(answer.data[0].b64Json, "base64").length > 0 && answer.usage.cost > 0, JSON.stringify(answer.usage));
 });
 
+check("images are streamed in events", async () => {
+  const imageGenerationRequest = { model: sold.images, prompt: "a ship", stream: true };
+  const events = [];
+  for await (const event of await client.images.generate({ imageGenerationRequest })) events.push(known(event));
+  assert.deepEqual(events.map((event) => event.type), ["image_generation.completed"]);
+  assert.ok(Buffer.from(events[0].b64Json, "base64").length > 0 && events[0].usage.cost > 0, JSON.stringify(events));
+});
+
 check("speech is sound", async () => {
   const speechRequest = { model: sold.speech, input: "Ahoy there, sailor!", voice: "alloy" };
   const sound = await client.tts.createSpeech({ speechRequest });

@@ -1,6 +1,7 @@
 """The stock `openai` client on everything that is not a conversation: text completions, embeddings, images, audio
 and the catalogue."""
 import base64
+import json
 
 import openai
 
@@ -130,6 +131,58 @@ def a_recording_without_a_file_is_told():
     error = raised(openai.BadRequestError, lambda: client.post(
         "/audio/transcriptions", cast_to=object, body={"model": TRANSCRIPTIONS}))
     assert_told(error, "file")
+
+
+# ---- the same, streamed ------------------------------------------------------------------------------------
+@check
+def an_image_is_streamed_with_its_previews():
+    before = balance()
+    raw = client.images.with_raw_response.generate(model=IMAGES, prompt="a ship", stream=True, partial_images=2)
+    events = list(raw.parse())
+    kinds = [event.type for event in events]
+    assert kinds == ["image_generation.partial_image"] * 2 + ["image_generation.completed"], kinds
+    assert all(base64.b64decode(event.b64_json, validate=True) for event in events)
+    cost, record = charged(before, raw.headers["x-generation-id"])
+    assert exact(events[-1].usage.cost) == cost and record["streamed"] is True, (events[-1].usage, record)
+    assert events[-1].usage.output_tokens > 0, events[-1].usage
+
+
+@check
+def a_transcript_is_streamed():
+    before = balance()
+    raw = client.audio.transcriptions.with_raw_response.create(
+        model=TRANSCRIPTIONS, file=("ahoy.wav", WAVE, "audio/wav"), stream=True)
+    events = list(raw.parse())
+    assert events[-1].type == "transcript.text.done" and events[-1].text.strip(), events
+    assert "".join(event.delta for event in events[:-1]) == events[-1].text, events
+    assert len(events) > 2, "it came in pieces"
+    cost, record = charged(before, raw.headers["x-generation-id"])
+    assert exact(events[-1].usage.cost) == cost and record["streamed"] is True, (events[-1].usage, record)
+
+
+@check
+def speech_is_streamed_as_events():
+    before = balance()
+    with client.audio.speech.with_streaming_response.create(
+            model=SPEECH, input="Ahoy there, sailor!", voice="alloy", stream_format="sse") as answer:
+        data = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
+        generation = answer.headers["x-generation-id"]
+    assert data[-1] == "[DONE]", data[-1]
+    events = [json.loads(line) for line in data[:-1]]
+    assert all(base64.b64decode(event["audio"], validate=True) for event in events[:-1]) and len(events) > 2
+    cost, record = charged(before, generation)
+    assert events[-1]["type"] == "speech.audio.done" and exact(events[-1]["usage"]["cost"]) == cost, events[-1]
+    assert record["api_type"] == "tts" and record["streamed"] is True, record
+
+
+@check
+def what_cannot_be_streamed_is_told():
+    error = raised(openai.BadRequestError, lambda: client.embeddings.create(
+        model=EMBEDDINGS, input="x", extra_body={"stream": True}))
+    assert_told(error, "stream")
+    error = raised(openai.BadRequestError, lambda: client.audio.transcriptions.create(
+        model=TRANSCRIPTIONS, file=("ahoy.wav", WAVE, "audio/wav"), stream=True, response_format="srt"))
+    assert_told(error, "response_format")
 
 
 # ---- the catalogue -----------------------------------------------------------------------------------------

@@ -209,6 +209,16 @@ def images_are_typed():
 
 
 @check
+def images_are_streamed_in_events():
+    before = balance()
+    events = [known(event) for event in client.images.generate(
+        model=SOLD["images"], prompt="a ship", stream=True)]
+    assert [event.type for event in events] == ["image_generation.completed"], events
+    assert base64.b64decode(events[-1].b64_json, validate=True) and events[-1].created > 0, events
+    charged(before, events[-1].usage)
+
+
+@check
 def speech_is_sound():
     before = balance()
     answer = client.tts.create_speech(model=SOLD["speech"], input="Ahoy there, sailor!", voice="alloy")

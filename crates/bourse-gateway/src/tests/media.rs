@@ -114,6 +114,7 @@ async fn a_transcript_is_streamed() {
     let reply = ask(&house, "/v1/audio/transcriptions", HEAR).await;
     assert_eq!(kinds(&reply), ["transcript.text.delta", "transcript.text.delta", "transcript.text.done"]);
     let last = last(&reply);
+    assert_eq!(last["usage"]["type"], "tokens", "the stock client knows no other in a stream");
     assert_eq!((&last["text"], &last["usage"]["seconds"]), (&"Ahoy, sailor".into(), &1.into()));
     assert_eq!(last["usage"]["cost"], 0.000_001);
     house.check_books(BEFORE, 1);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 
 /// A PNG of one pixel.
-const PIXEL_BASE64: &str =
+pub(super) const PIXEL_BASE64: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 /// Bytes of sound for each character that is spoken.
 const SOUND_BYTES_PER_CHARACTER: usize = 160;
@@ -39,7 +39,7 @@ pub(super) fn answer(told: &Told<'_>, asked: &Media) -> Content {
             let ranked = ranks(told, query, documents, *top);
             Content::Json(rerank(told, &ranked, documents, *returns_documents, *cohere))
         }
-        Media::Images { count, url } => Content::Json(images(told, *count, *url)),
+        Media::Images { count, url, .. } => Content::Json(images(told, *count, *url)),
         Media::Speech { text, format } => Content::Bytes { content_type: format, bytes: sound(text, format) },
         Media::Transcription { audio_bytes, format } => transcript(told, *audio_bytes, format),
     }
@@ -131,17 +131,23 @@ fn images(told: &Told<'_>, count: usize, url: bool) -> Value {
     };
     let data: Vec<Value> = (0..count).map(item).collect();
     let mut value = json!({"created": told.answer.created_s, "data": data});
-    if let Some(usage) = told.usage() {
-        let output = TOKENS_PER_IMAGE * count as u64;
-        value["usage"] = json!({
-            "input_tokens": usage.prompt, "output_tokens": output, "total_tokens": usage.prompt + output,
-            "input_tokens_details": {"text_tokens": usage.prompt, "image_tokens": 0},
-        });
+    if let Some(usage) = images_usage(told, count) {
+        value["usage"] = usage;
     }
     value
 }
 
-fn sound(text: &str, format: &str) -> Vec<u8> {
+/// What images cost, where anything is reported.
+pub(super) fn images_usage(told: &Told<'_>, count: usize) -> Option<Value> {
+    let usage = told.usage()?;
+    let output = TOKENS_PER_IMAGE * count as u64;
+    Some(json!({
+        "input_tokens": usage.prompt, "output_tokens": output, "total_tokens": usage.prompt + output,
+        "input_tokens_details": {"text_tokens": usage.prompt, "image_tokens": 0},
+    }))
+}
+
+pub(super) fn sound(text: &str, format: &str) -> Vec<u8> {
     let length = text.chars().count() * SOUND_BYTES_PER_CHARACTER;
     let mut random = Random::new(digest(text.as_bytes()));
     let samples: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| random.next_u64().to_le_bytes()).collect();
@@ -199,7 +205,7 @@ fn transcript(told: &Told<'_>, audio_bytes: usize, format: &str) -> Content {
 }
 
 /// Base64 with padding (RFC 4648).
-fn to_base64(bytes: &[u8]) -> String {
+pub(super) fn to_base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {

@@ -8,6 +8,7 @@ mod anthropic;
 mod chat;
 mod cohere;
 mod gemini;
+mod media;
 mod ollama;
 mod responses;
 
@@ -137,6 +138,7 @@ pub(super) fn grammar(shape: Shape) -> &'static dyn Grammar {
         Shape::Gemini => &gemini::Gemini,
         Shape::Ollama => &ollama::Ollama,
         Shape::Cohere => &cohere::Cohere,
+        Shape::Images | Shape::Speech | Shape::Transcriptions => &media::Media,
         _ => &chat::Chat,
     }
 }

@@ -16,6 +16,8 @@ const INPUTS_MAX: usize = 2_048;
 const IMAGES_MAX: u64 = 10;
 /// Longest text that is spoken, in characters.
 const SPEECH_CHARS_MAX: usize = 4_096;
+/// Previews of a streamed image.
+const PREVIEWS_MAX: u64 = 3;
 /// Widest embedding.
 const DIMENSIONS_MAX: u64 = 3_072;
 
@@ -26,8 +28,8 @@ pub(in super::super) enum Media {
     Embeddings { inputs: Vec<String>, dimensions: usize, base64: bool },
     /// The best documents, in order.
     Rerank { query: String, documents: Vec<String>, top: usize, returns_documents: bool, cohere: bool },
-    /// Images.
-    Images { count: usize, url: bool },
+    /// Images, with so many previews of them where they are streamed.
+    Images { count: usize, url: bool, previews: usize },
     /// Bytes of this kind of sound.
     Speech { text: String, format: &'static str },
     /// The text of a sound.
@@ -37,13 +39,21 @@ pub(in super::super) enum Media {
 /// Reads a call with a JSON body.
 pub(super) fn read(shape: Shape, http: &HttpRequest, root: &Field<'_>) -> Result<Call, CallError> {
     let model = root.get("model").str()?;
+    let mut stream = false;
     let (texts, media) = match shape {
         Shape::Embeddings => read_embeddings(root)?,
         Shape::Rerank => read_rerank(root, http.path.starts_with("/v2/"))?,
-        Shape::Images => read_images(root)?,
-        _ => read_speech(root)?,
+        Shape::Images => {
+            stream = root.get("stream").flag()?;
+            read_images(root, stream)?
+        }
+        _ => {
+            let format = root.get("stream_format");
+            stream = format.is_given() && format.one_of(&["sse", "audio"])? == "sse";
+            read_speech(root)?
+        }
     };
-    Ok(call(shape, model, &texts, media))
+    Ok(Call { stream, ..call(shape, model, &texts, media) })
 }
 
 fn call(shape: Shape, model: &str, texts: &[String], media: Media) -> Call {
@@ -81,9 +91,15 @@ pub(super) fn read_transcription(http: &HttpRequest) -> Result<Call, CallError> 
             return Err(CallError::refused(message));
         }
     };
+    let stream = text("stream").as_deref() == Some("true");
+    if stream && format != "json" {
+        return Err(CallError::refused(format!("response_format '{format}' cannot be streamed.")));
+    }
     let media = Media::Transcription { audio_bytes: file.bytes.len(), format };
     let mut call = call(Shape::Transcriptions, &model, &[text("prompt").unwrap_or_default()], media);
     call.text_seed = crate::seed::digest(file.bytes);
+    // As OpenAI's model of that name does, it answers in one piece whatever it is asked.
+    call.stream = stream && !call.model.contains("whisper");
     Ok(call)
 }
 
@@ -141,7 +157,7 @@ fn read_rerank(root: &Field<'_>, cohere: bool) -> Result<(Vec<String>, Media), C
     Ok((texts, Media::Rerank { query, documents, top, returns_documents, cohere }))
 }
 
-fn read_images(root: &Field<'_>) -> Result<(Vec<String>, Media), CallError> {
+fn read_images(root: &Field<'_>, stream: bool) -> Result<(Vec<String>, Media), CallError> {
     let prompt = root.get("prompt").str()?.to_owned();
     let count = root.get("n").optional_count(1)?.unwrap_or(1);
     if count > IMAGES_MAX {
@@ -149,7 +165,14 @@ fn read_images(root: &Field<'_>) -> Result<(Vec<String>, Media), CallError> {
     }
     let format = root.get("response_format");
     let url = format.is_given() && format.one_of(&["url", "b64_json"])? == "url";
-    Ok((vec![prompt], Media::Images { count: count as usize, url }))
+    let previews = root.get("partial_images").optional_count(0)?.unwrap_or(0);
+    if previews > PREVIEWS_MAX {
+        return Err(root.get("partial_images").wrong(format!("0 to {PREVIEWS_MAX}")));
+    }
+    if url && stream {
+        return Err(format.wrong("b64_json where images are streamed"));
+    }
+    Ok((vec![prompt], Media::Images { count: count as usize, url, previews: previews as usize }))
 }
 
 fn read_speech(root: &Field<'_>) -> Result<(Vec<String>, Media), CallError> {

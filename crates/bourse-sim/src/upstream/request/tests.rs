@@ -324,10 +324,15 @@ fn media_are_held_to_their_grammar() {
     check(Shape::Rerank, &rerank, &json!({"documents": []}), "at least one document");
     let images = json!({"model": "m", "prompt": "a", "n": 10});
     check(Shape::Images, &images, &json!({"n": 11}), "at most 10");
+    check(Shape::Images, &images, &json!({"stream": true, "partial_images": 4}), "0 to 3");
+    check(Shape::Images, &images, &json!({"stream": true, "response_format": "url"}), "b64_json");
+    assert!(read_body(Shape::Images, &with(images, &json!({"stream": true}))).unwrap().stream);
     let speech = json!({"model": "m", "input": "a", "voice": "alloy"});
     check(Shape::Speech, &speech, &json!({"voice": null}), "'voice'");
     check(Shape::Speech, &speech, &json!({"input": "x".repeat(4_097)}), "1 to 4096 characters");
     check(Shape::Speech, &speech, &json!({"response_format": "midi"}), "response_format");
+    check(Shape::Speech, &speech, &json!({"stream_format": "wav"}), "stream_format");
+    assert!(read_body(Shape::Speech, &with(speech, &json!({"stream_format": "sse"}))).unwrap().stream);
 }
 
 #[test]

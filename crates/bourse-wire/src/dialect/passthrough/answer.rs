@@ -5,7 +5,7 @@
 //! some sellers leave out: the model of an answer, the documents of a ranking. Sound and plain text pass as they came.
 
 use super::ranking;
-use super::usage::{TokenClaim, claim_of, push_usage, usage_seconds, whole_seconds};
+use super::usage::{TokenClaim, UsageIn, claim_of, push_usage, usage_seconds, whole_seconds};
 use crate::dialect::grammar::{Billed, PassedUnits, SellerError};
 use crate::dialect::{Api, Job, SellerUsage, front};
 use crate::json::{JsonError, Walk, push_string};
@@ -245,7 +245,7 @@ impl PassedAnswer {
         let text = std::str::from_utf8(&self.body).unwrap_or_default();
         let mut usage = Vec::with_capacity(256);
         let raw = view.usage.as_ref().map(|span| &text[span.clone()]);
-        push_usage(job.api, &Billed { raw, ..*billed }, self.units.claimed, &mut usage);
+        push_usage((job.api, UsageIn::Answer), &Billed { raw, ..*billed }, self.units.claimed, &mut usage);
         let mut pieces = Vec::with_capacity(2);
         if let Some(list) = view.list.as_ref().filter(|_| job.api == Api::Rerank) {
             pieces.push((list.clone(), ranking::with_documents(job, &text[list.clone()])));

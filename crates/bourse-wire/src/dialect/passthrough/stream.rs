@@ -14,7 +14,7 @@
 
 use super::TokenClaim;
 use super::answer::{PassedAnswer, seconds_least};
-use super::usage::{claim_of, push_usage, usage_seconds, whole_seconds};
+use super::usage::{UsageIn, claim_of, push_usage, usage_seconds, whole_seconds};
 use crate::dialect::chat::on_one_line;
 use crate::dialect::grammar::{Billed, Head, Passage, PassedUnits, Seen, SellerError, Sink, StreamNews};
 use crate::dialect::{Api, DONE_EVENT, Job, front};
@@ -154,7 +154,7 @@ impl MediaPassage {
 
     fn usage_of(&self, billed: &Billed<'_>) -> Vec<u8> {
         let mut usage = Vec::with_capacity(256);
-        push_usage(self.api, billed, self.units.claimed, &mut usage);
+        push_usage((self.api, UsageIn::Event), billed, self.units.claimed, &mut usage);
         usage
     }
 }

@@ -80,8 +80,22 @@ pub fn read_usage(api: Api, raw: &str) -> Option<SellerUsage> {
     Some(SellerUsage { prompt, cached: 0, cache_write: 0, completion, reasoning: 0 })
 }
 
+/// What a usage object stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UsageIn {
+    /// A whole answer.
+    Answer,
+    /// The last event of a stream. Stock clients know no usage there but that of tokens.
+    Event,
+}
+
 /// Appends the usage object: what was billed and what it cost. `seconds` is how long a sound is, as the seller says.
-pub(super) fn push_usage(api: Api, billed: &Billed<'_>, seconds: Option<u64>, out: &mut Vec<u8>) {
+pub(super) fn push_usage(
+    (api, place): (Api, UsageIn),
+    billed: &Billed<'_>,
+    seconds: Option<u64>,
+    out: &mut Vec<u8>,
+) {
     let usage = billed.usage;
     let (prompt, completion) = (usage.prompt.0, usage.completion.0);
     let total = prompt.saturating_add(completion);
@@ -104,6 +118,11 @@ pub(super) fn push_usage(api: Api, billed: &Billed<'_>, seconds: Option<u64>, ou
             ("output_tokens", completion),
             ("total_tokens", total),
         ],
+        Api::Transcription if total == 0 && place == UsageIn::Event => {
+            out.extend_from_slice(b"\"type\":\"tokens\",");
+            let seconds = seconds.unwrap_or(usage.units);
+            &[("input_tokens", 0), ("output_tokens", 0), ("total_tokens", 0), ("seconds", seconds)]
+        }
         _ if total > 0 => {
             out.extend_from_slice(b"\"type\":\"tokens\",");
             &[("input_tokens", prompt), ("output_tokens", completion), ("total_tokens", total)]
