@@ -1,10 +1,13 @@
 //! Streams of pictures, transcripts and speech: metered, settled, one terminal.
 
-use super::fakes::{Act, House, Reply, events, json_answer, prices, stream_end, stream_head};
+use super::fakes::{Act, House, KEY, Reply, events, json_answer, prices, stream_end, stream_head};
 use crate::ProviderModel;
 use bourse_market::{Operations, Unit};
 use bourse_types::{ModelSlug, PicoUsdPerUnit, PriceSchedule};
 use bourse_wire::receipt::Finish;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
 
 const BEFORE: u64 = 10_000_000_000;
@@ -93,6 +96,18 @@ async fn every_picture_of_a_stream_is_waited_for_and_charged() {
     assert_eq!(kinds(&reply).len(), 3);
     assert_eq!(house.funds.receipts()[0].charge.total.0, 2 * UNIT);
     house.check_books(BEFORE, 1);
+    // Fewer are an answer where the seller says that there are no more.
+    let fewer = json_answer(200, "", r#"{"data":[{"b64_json":"eA=="}]}"#);
+    for fewer in [vec![Act::Read, fewer], stream(&[COMPLETED, "[DONE]"])] {
+        let house = market();
+        house.net.script("a", fewer);
+        assert_eq!(
+            kinds(&ask(&house, "/v1/images/generations", &body).await),
+            ["image_generation.completed"]
+        );
+        assert_eq!(house.funds.receipts()[0].charge.total.0, UNIT);
+        house.check_books(BEFORE, 1);
+    }
     // One of two is a stream that broke.
     let house = market();
     house.net.script("a", stream(&[COMPLETED]));
@@ -201,4 +216,23 @@ async fn money_for_the_whole_is_held_before() {
     let reply = house.call("POST", "/v1/images/generations", &[], DRAW).await;
     assert_eq!(reply.status, 402, "{}", reply.text);
     assert_eq!(house.net.requests.lock().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buyer_that_leaves_pays_for_the_picture_that_it_saw() {
+    let house = market();
+    house.net.script("a", vec![Act::Read, stream_head(), events(&[PARTIAL]), Act::Hang]);
+    let request = Request::builder()
+        .method("POST")
+        .uri("/v1/images")
+        .header("authorization", format!("Bearer {KEY}"))
+        .body(Full::new(Bytes::from(DRAW)))
+        .unwrap();
+    let mut body = house.gateway.handle(request).await.into_body();
+    let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(piece.ends_with(format!("{PARTIAL}\n\n").as_bytes()));
+    drop(body);
+    let receipt = &house.funds.receipts()[0];
+    assert_eq!((receipt.finish, receipt.charge.total.0), (Finish::Cancelled, UNIT));
+    house.check_books(BEFORE, 1);
 }

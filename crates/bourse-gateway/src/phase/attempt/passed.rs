@@ -1,6 +1,6 @@
 //! An attempt at what is no conversation: one whole answer, or the events of a stream.
 
-use super::{Attempt, Content, Won, broken_off, is_json};
+use super::{Attempt, Content, Won, broken_off};
 use crate::config::ANSWER_BYTES_MAX;
 use crate::deadline;
 use crate::failure::Failure;
@@ -36,7 +36,7 @@ impl Attempt<'_> {
         let shape = self.shape(provider)?;
         let (head, mut exchange) = self.call(provider, upstream, shape, until).await?;
         let kind = content_type(&head);
-        let is_whole = is_json(&head) || kind.is_some_and(|kind| !kind.starts_with("text/event-stream"));
+        let is_whole = kind.is_some_and(|kind| !is_events(kind));
         let (ours, mut said) = (self.head(), None);
         if is_whole {
             let body = exchange.collect(ANSWER_BYTES_MAX, self.timeouts().idle);
@@ -51,6 +51,11 @@ impl Attempt<'_> {
 
 fn content_type(head: &response::Parts) -> Option<&str> {
     head.headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str).and_then(Result::ok)
+}
+
+fn is_events(kind: &str) -> bool {
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("text/event-stream")
 }
 
 fn told(error: &SellerError) -> Failure {

@@ -200,7 +200,11 @@ impl Passage for MediaPassage {
             return Ok(Seen::default());
         };
         if event.is_done() {
-            return Ok(Seen { news: StreamNews { usage: None, is_last: true }, ..Seen::default() });
+            // Fewer pictures than were asked for are an answer if the seller says that there are no more.
+            let is_whole = self.held.is_some();
+            let (finishes, finish) = (u32::from(is_whole), is_whole.then_some(Finish::Stop));
+            let news = StreamNews { usage: None, is_last: true };
+            return Ok(Seen { finishes, finish, news, ..Seen::default() });
         }
         let cut = || SellerError::cut("the stream was cut inside an event");
         let text = std::str::from_utf8(bytes).map_err(|_| cut())?;
@@ -309,6 +313,7 @@ pub fn events_of(job: &Job, head: &Head, answer: &PassedAnswer) -> Bytes {
         (Api::Transcription, Ok(text)) => push_transcript(text, &mut out),
         _ => push_sound(body, &mut out),
     }
+    out.extend_from_slice(DONE_EVENT);
     Bytes::from(out)
 }
 
