@@ -1,4 +1,5 @@
 mod answers;
+mod streams;
 
 use super::*;
 
