@@ -50,13 +50,23 @@ enum Data {
 }
 
 impl Event {
-    /// The payload; none for comments and empty events.
+    /// The payload; none for comments and empty events. Empty data, which some sellers send as a sign of life, say nothing
+    /// in any grammar.
     pub fn data(&self) -> Option<&[u8]> {
-        match &self.data {
-            Data::None => None,
-            Data::Line(span) => Some(&self.raw[span.clone()]),
-            Data::Joined(bytes) => Some(bytes),
-        }
+        let data = match &self.data {
+            Data::None => return None,
+            Data::Line(span) => &self.raw[span.clone()],
+            Data::Joined(bytes) => bytes,
+        };
+        (!data.is_empty()).then_some(data)
+    }
+
+    /// What goes on of an event without payload: comments as they came. Fields without data are no event, but stock
+    /// clients take them for broken JSON.
+    pub fn sign_of_life(&self) -> Bytes {
+        let mut lines = self.raw.split(|byte| matches!(byte, b'\r' | b'\n'));
+        let is_comment = lines.all(|line| line.is_empty() || line.starts_with(b":"));
+        if is_comment { self.raw.clone() } else { Bytes::from_static(b":\n\n") }
     }
 
     /// The payload when it is valid UTF-8.
@@ -294,9 +304,22 @@ mod tests {
         assert_eq!(payloads("data: a\r\rdata: b\r\r"), ["a", "b"]);
         assert_eq!(payloads("data: a\ndata: b\n\n"), ["a\nb"]);
         assert_eq!(payloads("\u{feff}data: a\n\n"), ["a"]);
-        assert_eq!(payloads(": wait\n\nid: 1\nretry: 2\n\ndata\n\n"), [""]);
+        assert_eq!(payloads(": wait\n\nid: 1\nretry: 2\n\ndata\n\n"), [""; 0]);
         assert_eq!(payloads("data: [DONE]"), ["[DONE]"]);
-        assert_eq!(payloads("data:\r"), [""]);
+        assert_eq!(payloads("data:\r"), [""; 0]);
+    }
+
+    #[test]
+    fn what_has_no_payload_goes_on_as_a_comment() {
+        let passed = |text: &'static str| {
+            let mut scanner = SseScanner::default();
+            scanner.push(Bytes::from_static(text.as_bytes()));
+            scanner.next_event().unwrap().unwrap().sign_of_life()
+        };
+        assert_eq!(passed(": wait\r\n: more\r\n\r\n"), ": wait\r\n: more\r\n\r\n");
+        for no_comment in ["event: ping\n\n", "event: ping\ndata:\n\n", "id: 1\n\n", ": x\nretry: 2\n\n"] {
+            assert_eq!(passed(no_comment), ":\n\n", "{no_comment}");
+        }
     }
 
     #[test]

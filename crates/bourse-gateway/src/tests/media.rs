@@ -69,7 +69,11 @@ fn last(reply: &Reply) -> Value {
 #[tokio::test(start_paused = true)]
 async fn a_picture_is_streamed_and_its_last_event_has_the_price() {
     let house = market();
-    house.net.script("a", stream(&[PARTIAL, r#"{"type":"image_generation.new"}"#, COMPLETED]));
+    let ping = "event: ping\ndata:\n\n: hi\n\n";
+    let ping = || Act::Write(format!("{:x}\r\n{ping}\r\n", ping.len()));
+    let some = events(&[PARTIAL, r#"{"type":"image_generation.new"}"#]);
+    let acts = vec![Act::Read, stream_head(), ping(), some, ping(), events(&[COMPLETED]), stream_end()];
+    house.net.script("a", acts);
     let reply = ask(&house, "/v1/images/generations", DRAW).await;
     let want = ["image_generation.partial_image", "image_generation.new", "image_generation.completed"];
     assert_eq!(kinds(&reply), want);
@@ -87,33 +91,59 @@ async fn a_picture_is_streamed_and_its_last_event_has_the_price() {
     assert!(house.net.requests.lock()[0].contains(r#""stream":true"#), "the seller is asked for a stream");
 }
 
+fn two() -> String {
+    DRAW.replace("\"stream\"", "\"n\":2,\"stream\"")
+}
+
 #[tokio::test(start_paused = true)]
-async fn every_picture_of_a_stream_is_waited_for_and_charged() {
+async fn every_picture_of_a_stream_is_passed_on_at_once_and_charged() {
     let house = market();
     house.net.script("a", stream(&[COMPLETED, PARTIAL, COMPLETED]));
-    let body = DRAW.replace("\"stream\"", "\"n\":2,\"stream\"");
-    let reply = ask(&house, "/v1/images/generations", &body).await;
-    assert_eq!(kinds(&reply).len(), 3);
+    let reply = ask(&house, "/v1/images/generations", &two()).await;
+    let [whole, part] = ["image_generation.completed", "image_generation.partial_image"];
+    assert_eq!(kinds(&reply), [whole, part, whole], "in the seller's order");
+    let costs: Vec<_> = reply.payloads().iter().map(|event| event["usage"]["cost"].as_f64()).collect();
+    assert_eq!(costs, [Some(0.0), None, Some(0.000_002)], "they add up to the bill");
+    assert_eq!(last(&reply)["usage"]["output_tokens"], 140);
     assert_eq!(house.funds.receipts()[0].charge.total.0, 2 * UNIT);
     house.check_books(BEFORE, 1);
-    // Fewer are an answer where the seller says that there are no more.
-    let fewer = json_answer(200, "", r#"{"data":[{"b64_json":"eA=="}]}"#);
-    for fewer in [vec![Act::Read, fewer], stream(&[COMPLETED, "[DONE]"])] {
-        let house = market();
-        house.net.script("a", fewer);
-        assert_eq!(
-            kinds(&ask(&house, "/v1/images/generations", &body).await),
-            ["image_generation.completed"]
-        );
-        assert_eq!(house.funds.receipts()[0].charge.total.0, UNIT);
-        house.check_books(BEFORE, 1);
-    }
     // One of two is a stream that broke.
     let house = market();
     house.net.script("a", stream(&[COMPLETED]));
-    let reply = ask(&house, "/v1/images/generations", &body).await;
-    assert_eq!(kinds(&reply), ["error"]);
+    let reply = ask(&house, "/v1/images/generations", &two()).await;
+    assert_eq!(kinds(&reply), [whole, "error"]);
     assert_eq!(house.funds.receipts()[0].charge.total.0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fewer_pictures_are_an_answer_where_the_seller_says_that_there_are_no_more() {
+    let [whole, part, bill] =
+        ["image_generation.completed", "image_generation.partial_image", "image_generation.usage"];
+    let fewer = json_answer(200, "", r#"{"data":[{"b64_json":"eA=="}]}"#);
+    for (fewer, want) in [
+        (vec![Act::Read, fewer], vec![whole]),
+        (stream(&[COMPLETED, "[DONE]"]), vec![whole, bill]),
+        (stream(&[COMPLETED, PARTIAL, "[DONE]"]), vec![whole, part, bill]),
+    ] {
+        let house = market();
+        house.net.script("a", fewer);
+        let reply = ask(&house, "/v1/images/generations", &two()).await;
+        assert_eq!(kinds(&reply), want);
+        assert_eq!(last(&reply)["usage"]["cost"], 0.000_001);
+        assert_eq!(house.funds.receipts()[0].charge.total.0, UNIT, "a preview is no picture: {want:?}");
+        house.check_books(BEFORE, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_order_an_answer_in_one_piece_has_it_becomes_a_stream() {
+    let body = r#"{"created_at":1,"background":"auto","output_format":"png","quality":"low","size":"1x1","created":7,"data":[{"b64_json":"eA=="}]}"#;
+    let house = market();
+    house.net.script("a", vec![Act::Read, json_answer(200, "", body)]);
+    let reply = ask(&house, "/v1/images", DRAW).await;
+    assert_eq!(kinds(&reply), ["image_generation.completed"]);
+    assert_eq!(last(&reply)["created"], 7);
+    house.check_books(BEFORE, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,20 +249,23 @@ async fn money_for_the_whole_is_held_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_buyer_that_leaves_pays_for_the_picture_that_it_saw() {
-    let house = market();
-    house.net.script("a", vec![Act::Read, stream_head(), events(&[PARTIAL]), Act::Hang]);
-    let request = Request::builder()
-        .method("POST")
-        .uri("/v1/images")
-        .header("authorization", format!("Bearer {KEY}"))
-        .body(Full::new(Bytes::from(DRAW)))
-        .unwrap();
-    let mut body = house.gateway.handle(request).await.into_body();
-    let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
-    assert!(piece.ends_with(format!("{PARTIAL}\n\n").as_bytes()));
-    drop(body);
-    let receipt = &house.funds.receipts()[0];
-    assert_eq!((receipt.finish, receipt.charge.total.0), (Finish::Cancelled, UNIT));
-    house.check_books(BEFORE, 1);
+async fn a_buyer_that_leaves_pays_for_the_pictures_that_it_saw() {
+    for (body, seen, pictures) in [(DRAW.to_owned(), PARTIAL, 1), (two(), COMPLETED, 1)] {
+        let house = market();
+        house.net.script("a", vec![Act::Read, stream_head(), events(&[seen]), Act::Hang]);
+        let request = Request::builder()
+            .method("POST")
+            .uri("/v1/images")
+            .header("authorization", format!("Bearer {KEY}"))
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        let mut body = house.gateway.handle(request).await.into_body();
+        let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let kind = seen.split('"').nth(3).unwrap();
+        assert!(String::from_utf8_lossy(&piece).contains(kind), "{kind} is there");
+        drop(body);
+        let receipt = &house.funds.receipts()[0];
+        assert_eq!((receipt.finish, receipt.charge.total.0), (Finish::Cancelled, pictures * UNIT));
+        house.check_books(BEFORE, 1);
+    }
 }

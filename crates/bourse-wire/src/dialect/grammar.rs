@@ -256,7 +256,7 @@ impl Passage for Translation {
     fn event(&mut self, event: &Event, sink: &mut dyn Sink) -> Result<Seen, SellerError> {
         let Some(data) = event.data() else {
             // Comments keep connections alive in every grammar of server-sent events.
-            sink.push(event.raw.clone());
+            sink.push(event.sign_of_life());
             return Ok(Seen::default());
         };
         let text = std::str::from_utf8(data).map_err(|_| SellerError::cut("an event is not UTF-8"))?;

@@ -25,7 +25,7 @@ mod usage;
 pub use answer::{PassedAnswer, read_answer};
 pub use form::{FORM_PARTS_MAX, parse_form};
 pub(super) use sound::form_of;
-pub use stream::{MediaPassage, events_of};
+pub use stream::MediaPassage;
 pub use usage::{TokenClaim, read_usage};
 
 use super::fields::{self, Routed, RoutingDraft, wrong};

@@ -8,7 +8,7 @@ use crate::provider::{Provider, Upstream};
 use crate::source::{ProviderSource, claim_of, units_of};
 use bourse_market::Counting;
 use bourse_wire::dialect::grammar::SellerError;
-use bourse_wire::dialect::passthrough::{MediaPassage, TokenClaim, events_of, read_answer};
+use bourse_wire::dialect::passthrough::{MediaPassage, TokenClaim, read_answer};
 use bytes::Bytes;
 use http::{HeaderValue, header, response};
 use tokio::time::Instant;
@@ -37,15 +37,18 @@ impl Attempt<'_> {
         let (head, mut exchange) = self.call(provider, upstream, shape, until).await?;
         let kind = content_type(&head);
         let is_whole = kind.is_some_and(|kind| !is_events(kind));
-        let (ours, mut said) = (self.head(), None);
-        if is_whole {
+        let ours = self.head();
+        let (passage, said) = if is_whole {
             let body = exchange.collect(ANSWER_BYTES_MAX, self.timeouts().idle);
             let body = deadline::by(self.deadline, body).await.ok_or_else(|| self.late("no whole answer"))?;
             let body = body.map_err(|error| broken_off(&error, 200))?;
             let answer = read_answer(self.job, kind, body).map_err(|error| told(&error))?;
-            said = Some(events_of(self.job, &ours, &answer));
-        }
-        Ok(ProviderSource::of_media(exchange, Box::new(MediaPassage::new(self.job, &ours)), said))
+            let (passage, said) = MediaPassage::of_answer(self.job, &ours, &answer);
+            (passage, Some(said))
+        } else {
+            (MediaPassage::new(self.job, &ours), None)
+        };
+        Ok(ProviderSource::of_media(exchange, Box::new(passage), said))
     }
 }
 

@@ -40,7 +40,7 @@ impl ChatPassage {
 impl Passage for ChatPassage {
     fn event(&mut self, event: &Event, sink: &mut dyn Sink) -> Result<Seen, SellerError> {
         let Some(bytes) = event.data() else {
-            sink.push(event.raw.clone());
+            sink.push(event.sign_of_life());
             return Ok(Seen::default());
         };
         if event.is_done() {

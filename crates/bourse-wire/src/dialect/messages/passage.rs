@@ -188,7 +188,7 @@ fn pass(event: &Event, data: &str, kind: &str, sink: &mut dyn Sink) {
 impl Passage for OwnPassage {
     fn event(&mut self, event: &Event, sink: &mut dyn Sink) -> Result<Seen, SellerError> {
         let Some(data) = event.data() else {
-            sink.push(event.raw.clone());
+            sink.push(event.sign_of_life());
             return Ok(Seen::default());
         };
         if event.is_done() {

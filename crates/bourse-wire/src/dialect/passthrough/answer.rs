@@ -41,6 +41,9 @@ enum Form {
 pub(super) struct PassedView {
     /// The value of `usage`, unless it is null.
     usage: Option<Range<usize>>,
+    /// The values of `usage` and `model` that say nothing: what we know goes there.
+    null_usage: Option<Range<usize>>,
+    null_model: Option<Range<usize>>,
     /// The value of a top-level `error`, unless it is null.
     error: Option<Range<usize>>,
     /// The value of `data` or `results`.
@@ -183,9 +186,11 @@ pub(super) fn view(api: Api, body: &str) -> Result<PassedView, JsonError> {
         let value = walk.value()?;
         let raw = walk.text(value.clone());
         match name {
-            "usage" => view.usage = (raw != "null").then_some(value),
+            "usage" if raw == "null" => view.null_usage = Some(value),
+            "usage" => view.usage = Some(value),
             "error" => view.error = (raw != "null").then_some(value),
-            "model" => view.has_model = raw.starts_with('"'),
+            "model" if raw.starts_with('"') => view.has_model = true,
+            "model" => view.null_model = Some(value),
             "text" if raw.starts_with('"') => view.text = Some(value),
             "duration" => view.seconds = whole_seconds(raw),
             _ => {}
@@ -250,8 +255,15 @@ impl PassedAnswer {
         if let Some(list) = view.list.as_ref().filter(|_| job.api == Api::Rerank) {
             pieces.push((list.clone(), ranking::with_documents(job, &text[list.clone()])));
         }
-        if let Some(span) = &view.usage {
+        if let Some(span) = view.usage.as_ref().or(view.null_usage.as_ref()) {
             pieces.push((span.clone(), std::mem::take(&mut usage)));
+        }
+        let mut model = Vec::new();
+        if !view.has_model && matches!(job.api, Api::Embeddings | Api::Rerank) {
+            push_string(&mut model, job.model.as_str());
+        }
+        if let Some(span) = view.null_model.as_ref().filter(|_| !model.is_empty()) {
+            pieces.push((span.clone(), std::mem::take(&mut model)));
         }
         pieces.sort_by_key(|(span, _)| span.start);
         let mut out = Vec::with_capacity(self.body.len() + usage.len() + more.len() + 64);
@@ -262,9 +274,9 @@ impl PassedAnswer {
             at = span.end;
         }
         out.extend_from_slice(&self.body[at..view.end]);
-        if !view.has_model && matches!(job.api, Api::Embeddings | Api::Rerank) {
+        if !model.is_empty() {
             out.extend_from_slice(b",\"model\":");
-            push_string(&mut out, job.model.as_str());
+            out.extend_from_slice(&model);
         }
         if !usage.is_empty() {
             out.extend_from_slice(b",\"usage\":");

@@ -7,11 +7,17 @@
 //! | `audio/speech` | `speech.audio.delta` | `speech.audio.done` |
 //!
 //! Events pass as they came, those of unknown types too. The last one is held back until the books are written, and then
-//! says what was billed. A seller that answers in one piece where a stream was asked for (as `whisper-1` does) is heard
-//! all the same: [`events_of`] says its answer in events.
+//! says what was billed. Of several pictures all but the last say a usage of nothing: whoever adds them up has the bill, and
+//! OpenAI's client takes no picture without usage. Where a seller ends with fewer pictures than were asked for, they have
+//! all gone out, and `image_generation.usage` is the event that says what was billed. A seller that answers in one piece
+//! where a stream was asked for (as `whisper-1` does) is heard all the same: [`MediaPassage::of_answer`] says its answer in
+//! events.
 //!
 //! Source: OpenAI's API reference, "Streaming events" of images and audio; OpenRouter's client for its `error` event.
 
+mod pieces;
+
+use self::pieces::{Members, each_member, push_event, push_start};
 use super::TokenClaim;
 use super::answer::{PassedAnswer, seconds_least};
 use super::usage::{UsageIn, claim_of, push_usage, usage_seconds, whole_seconds};
@@ -22,14 +28,13 @@ use crate::error::ApiError;
 use crate::json::{JsonError, Walk, push_string, push_u64};
 use crate::receipt::Finish;
 use crate::sse::Event;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use bourse_types::{Charge, Usage};
 use bytes::Bytes;
 use std::ops::Range;
 
 const COMPLETED: &str = "image_generation.completed";
-/// Bytes of sound in one event of a stream that is made of an answer in one piece.
-const SOUND_BYTES_PER_EVENT: usize = 48 * 1024;
+/// What tells the bill where fewer pictures came than were asked for.
+const FEWER: &str = "image_generation.usage";
 
 /// One stream.
 pub struct MediaPassage {
@@ -42,19 +47,18 @@ pub struct MediaPassage {
     /// Pictures that are whole.
     pictures: u64,
     content_bytes: u64,
-    /// The last whole piece: it goes out with the price.
-    held: Option<Held>,
-    /// The last usage object, on one line.
+    /// The last event: it goes out with the price.
+    held: Option<Last>,
+    /// The seller's count of tokens, of all its events.
+    claim: TokenClaim,
+    /// The only usage object, on one line.
     usage: Option<String>,
 }
 
-/// An event that is held back: its text on one line, and where its usage stands in it.
-struct Held {
+/// An event that a usage is put into: its members without one.
+struct Last {
     kind: String,
-    text: String,
-    usage: Option<Range<usize>>,
-    /// Members that stock clients insist on and that it lacks, with their commas.
-    missing: String,
+    members: Members,
 }
 
 /// What was found in an event. Spans point into its payload.
@@ -62,6 +66,7 @@ struct Held {
 struct EventView {
     /// Within its quotes.
     kind: Range<usize>,
+    /// Unless it is null.
     usage: Option<Range<usize>>,
     has_error: bool,
     /// Bytes of the picture, the sound or the text.
@@ -85,8 +90,19 @@ impl MediaPassage {
             pictures: 0,
             content_bytes: 0,
             held: None,
+            claim: TokenClaim::None,
             usage: None,
         }
+    }
+
+    /// The passage of an answer in one piece, and the events that it would have been.
+    pub fn of_answer(job: &Job, head: &Head, answer: &PassedAnswer) -> (Self, Bytes) {
+        let mut passage = Self::new(job, head);
+        if let (Api::Images, Some(pictures)) = (job.api, answer.units.counted) {
+            // The number is known: one of them is the last.
+            passage.units_max = passage.units_max.min(pictures);
+        }
+        (passage, pieces::of(job, head, answer))
     }
 
     /// Counts what an event brings; whether it is the last one.
@@ -131,31 +147,47 @@ impl MediaPassage {
         Ok(counted)
     }
 
-    /// Holds an event back; the one before it, of a picture that is not the last, goes out.
-    fn hold(&mut self, kind: &str, text: &str, view: &EventView, sink: &mut dyn Sink) {
-        let missing = if kind == COMPLETED { self.missing(text, view) } else { String::new() };
-        let (kind, text) = (kind.to_owned(), on_one_line(text).into_owned());
-        let next = Held { kind, text, usage: view.usage.clone(), missing };
-        if let Some(before) = self.held.replace(next) {
-            let mut out = Vec::with_capacity(before.text.len() + 128);
-            before.push(None, b"", &mut out);
-            sink.push(Bytes::from(out));
-        }
+    /// Adds up what the seller claims. Each picture tells its own tokens.
+    fn hear(&mut self, usage: &str) {
+        let is_first = self.claim == TokenClaim::None && self.usage.is_none();
+        let before = if self.api == Api::Images { self.claim } else { TokenClaim::None };
+        self.claim = before.plus(claim_of(self.api, usage));
+        // What it says of one picture is not true of several.
+        self.usage = (is_first || self.api != Api::Images).then(|| on_one_line(usage).into_owned());
     }
 
-    /// OpenAI's client wants `created_at`, OpenRouter's wants `created`.
-    fn missing(&self, text: &str, view: &EventView) -> String {
-        let ours = self.created_s.to_string();
-        let known = view.created.clone().or(view.created_at.clone()).map_or(&*ours, |span| &text[span]);
-        let names = [("created", &view.created), ("created_at", &view.created_at)];
-        let missing = names.iter().filter(|(_, span)| span.is_none());
-        missing.map(|(name, _)| format!(",\"{name}\":{known}")).collect::<Vec<_>>().concat()
+    /// What an event holds that a usage goes into.
+    fn members(&self, kind: &str, text: &str, view: &EventView) -> Members {
+        let mut members = Members::with_capacity(text.len() + 64);
+        each_member(text, |key, value| {
+            let is_time = matches!(key, "created" | "created_at");
+            if key != "usage" && !(kind == COMPLETED && is_time && !is_whole_number(value)) {
+                members.push(key, value);
+            }
+        });
+        if kind == COMPLETED {
+            // OpenAI's client wants `created_at`, OpenRouter's wants `created`.
+            let ours = self.created_s.to_string();
+            let known = view.created.clone().or(view.created_at.clone()).map_or(&*ours, |span| &text[span]);
+            for (name, span) in [("created", &view.created), ("created_at", &view.created_at)] {
+                if span.is_none() {
+                    members.push(name, known);
+                }
+            }
+        }
+        members
     }
 
     fn usage_of(&self, billed: &Billed<'_>) -> Vec<u8> {
         let mut usage = Vec::with_capacity(256);
         push_usage((self.api, UsageIn::Event), billed, self.units.claimed, &mut usage);
         usage
+    }
+
+    /// The usage of a picture that is not the last one.
+    fn no_usage(&self) -> Vec<u8> {
+        let (usage, charge) = (Usage::default(), Charge::ZERO);
+        self.usage_of(&Billed { usage: &usage, charge: &charge, claim: None, raw: None, is_byok: false })
     }
 }
 
@@ -167,44 +199,27 @@ struct Counted {
     is_last: bool,
 }
 
-impl Held {
-    /// Appends the event, with that usage where there is one. `more` is raw text of further members with a leading comma.
-    fn push(&self, usage: Option<&[u8]>, more: &[u8], out: &mut Vec<u8>) {
-        let text = self.text.trim_ascii_end();
-        let end = text.len().saturating_sub(1);
-        let bytes = &text.as_bytes()[..end];
-        push_start(&self.kind, out);
-        match (&self.usage, usage) {
-            (Some(span), Some(usage)) => {
-                out.extend_from_slice(&bytes[..span.start]);
-                out.extend_from_slice(usage);
-                out.extend_from_slice(&bytes[span.end..]);
-            }
-            (None, Some(usage)) => {
-                out.extend_from_slice(bytes);
-                out.extend_from_slice(b",\"usage\":");
-                out.extend_from_slice(usage);
-            }
-            (_, None) => out.extend_from_slice(bytes),
-        }
-        out.extend_from_slice(self.missing.as_bytes());
-        out.extend_from_slice(more);
-        out.extend_from_slice(b"}\n\n");
+impl Last {
+    /// Appends the event with that usage. `more` is raw text of further members with a leading comma.
+    fn push(&self, usage: &[u8], more: &[u8], out: &mut Vec<u8>) {
+        let more = [b",\"usage\":", usage, more].concat();
+        push_event(&self.kind, &self.members, &more, out);
     }
 }
 
 impl Passage for MediaPassage {
     fn event(&mut self, event: &Event, sink: &mut dyn Sink) -> Result<Seen, SellerError> {
         let Some(bytes) = event.data() else {
-            sink.push(event.raw.clone());
+            sink.push(event.sign_of_life());
             return Ok(Seen::default());
         };
         if event.is_done() {
             // Fewer pictures than were asked for are an answer if the seller says that there are no more.
-            let is_whole = self.held.is_some();
+            let is_whole = self.pictures > 0;
+            self.units.counted = if is_whole { Some(self.pictures) } else { self.units.counted };
             let (finishes, finish) = (u32::from(is_whole), is_whole.then_some(Finish::Stop));
             let news = StreamNews { usage: None, is_last: true };
-            return Ok(Seen { finishes, finish, news, ..Seen::default() });
+            return Ok(Seen { finishes, finish, news, units: Some(self.units), ..Seen::default() });
         }
         let cut = || SellerError::cut("the stream was cut inside an event");
         let text = std::str::from_utf8(bytes).map_err(|_| cut())?;
@@ -214,18 +229,24 @@ impl Passage for MediaPassage {
             return Err(front::dialect(self.api.shape()).read_error(200, bytes));
         }
         let Counted { bytes, is_whole, is_last } = self.count(kind, &view)?;
-        let mut news = StreamNews { usage: None, is_last };
         if let Some(span) = &view.usage {
-            let raw = &text[span.clone()];
-            self.usage = Some(on_one_line(raw).into_owned());
-            news.usage = match claim_of(self.api, raw) {
-                TokenClaim::None => None,
-                TokenClaim::Unreadable => Some(None),
-                TokenClaim::Tokens(tokens) => Some(Some(tokens)),
-            };
+            self.hear(&text[span.clone()]);
         }
+        let usage = match self.claim {
+            TokenClaim::None => None,
+            TokenClaim::Unreadable => Some(None),
+            TokenClaim::Tokens(tokens) => Some(Some(tokens)),
+        };
+        let news = StreamNews { usage, is_last };
         if is_whole {
-            self.hold(kind, text, &view, sink);
+            let last = Last { kind: kind.to_owned(), members: self.members(kind, text, &view) };
+            if is_last {
+                self.held = Some(last);
+            } else {
+                let mut out = Vec::with_capacity(last.members.len() + 512);
+                last.push(&self.no_usage(), b"", &mut out);
+                sink.push(Bytes::from(out));
+            }
         } else {
             sink.push(event.raw.clone());
         }
@@ -242,9 +263,11 @@ impl Passage for MediaPassage {
     }
 
     fn end(&mut self, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>) {
-        if let Some(held) = self.held.take() {
-            held.push(Some(&self.usage_of(billed)), more, out);
-        }
+        let last = self
+            .held
+            .take()
+            .unwrap_or_else(|| Last { kind: FEWER.to_owned(), members: Members::of_type(FEWER) });
+        last.push(&self.usage_of(billed), more, out);
         out.extend_from_slice(DONE_EVENT);
     }
 
@@ -302,128 +325,4 @@ impl EventView {
 
 fn is_whole_number(raw: &str) -> bool {
     raw.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// An answer in one piece as the stream that it would have been.
-pub fn events_of(job: &Job, head: &Head, answer: &PassedAnswer) -> Bytes {
-    let body = answer.bytes();
-    let mut out = Vec::with_capacity(body.len() * 4 / 3 + 512);
-    match (job.api, std::str::from_utf8(body)) {
-        (Api::Images, Ok(text)) => push_pictures(text, head, &mut out),
-        (Api::Transcription, Ok(text)) => push_transcript(text, &mut out),
-        _ => push_sound(body, &mut out),
-    }
-    out.extend_from_slice(DONE_EVENT);
-    Bytes::from(out)
-}
-
-/// One event for each picture, with what the answer says about all of them.
-fn push_pictures(text: &str, head: &Head, out: &mut Vec<u8>) {
-    let (mut about, mut list, mut usage) = (Vec::new(), "[]", None);
-    let mut missing = vec![
-        ("created_at", head.created_s.to_string()),
-        ("background", "\"auto\"".to_owned()),
-        ("output_format", "\"png\"".to_owned()),
-        ("quality", "\"auto\"".to_owned()),
-        ("size", "\"auto\"".to_owned()),
-    ];
-    each_member(text, |key, value| match key {
-        "data" => list = value,
-        "usage" => usage = Some(value),
-        "created" => value.clone_into(&mut missing[0].1),
-        _ => {
-            missing.retain(|(name, _)| *name != key);
-            push_member(key, value, &mut about);
-        }
-    });
-    for (name, value) in &missing {
-        push_member(name, value, &mut about);
-    }
-    let mut pictures = Vec::new();
-    // It was read before: it is a list.
-    let _ = Walk::new(list).items::<JsonError>(|walk| {
-        let item = walk.value()?;
-        pictures.push(walk.text(item));
-        Ok(())
-    });
-    let pictures: Vec<_> = pictures.into_iter().filter(|item| super::answer::is_picture(item)).collect();
-    for (n, picture) in pictures.iter().enumerate() {
-        push_start(COMPLETED, out);
-        push_type(COMPLETED, out);
-        each_member(picture, |key, value| push_member(key, value, out));
-        out.extend_from_slice(&about);
-        if let Some(usage) = usage.filter(|_| n + 1 == pictures.len()) {
-            push_member("usage", usage, out);
-        }
-        close(out);
-    }
-}
-
-fn push_transcript(text: &str, out: &mut Vec<u8>) {
-    let mut said = "\"\"";
-    each_member(text, |key, value| {
-        if key == "text" {
-            said = value;
-        }
-    });
-    if said.len() > 2 {
-        push_start("transcript.text.delta", out);
-        push_type("transcript.text.delta", out);
-        push_member("delta", said, out);
-        close(out);
-    }
-    push_start("transcript.text.done", out);
-    push_type("transcript.text.done", out);
-    each_member(text, |key, value| push_member(key, value, out));
-    close(out);
-}
-
-fn push_sound(sound: &[u8], out: &mut Vec<u8>) {
-    for piece in sound.chunks(SOUND_BYTES_PER_EVENT) {
-        push_start("speech.audio.delta", out);
-        push_type("speech.audio.delta", out);
-        out.extend_from_slice(b",\"audio\":\"");
-        out.extend_from_slice(STANDARD.encode(piece).as_bytes());
-        out.extend_from_slice(b"\"}\n\n");
-    }
-    push_start("speech.audio.done", out);
-    push_type("speech.audio.done", out);
-    out.extend_from_slice(b"}\n\n");
-}
-
-/// Calls for each member of an object, but for its own `type`.
-fn each_member<'a>(text: &'a str, mut each: impl FnMut(&'a str, &'a str)) {
-    // It was read before: it is an object.
-    let _ = Walk::new(text).members::<JsonError>(|walk, key| {
-        let value = walk.value()?;
-        let (key, value) = (walk.text(key), walk.text(value));
-        if key != "type" && value != "null" {
-            each(key, value);
-        }
-        Ok(())
-    });
-}
-
-fn push_start(kind: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"event: ");
-    // The seller's word: no line of its own must come of it.
-    out.extend(kind.bytes().filter(|byte| !byte.is_ascii_control()));
-    out.extend_from_slice(b"\ndata: ");
-}
-
-fn push_type(kind: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"type\":");
-    push_string(out, kind);
-}
-
-/// `key` is as it was written.
-fn push_member(key: &str, value: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":");
-    out.extend_from_slice(on_one_line(value).as_bytes());
-}
-
-fn close(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"}\n\n");
 }

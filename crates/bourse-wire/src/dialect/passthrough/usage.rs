@@ -43,6 +43,23 @@ pub enum TokenClaim {
     Tokens(SellerUsage),
 }
 
+impl TokenClaim {
+    /// This and another part of the same answer. What is too much to count cannot be read.
+    pub(super) fn plus(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, one) | (one, Self::None) => one,
+            (Self::Tokens(a), Self::Tokens(b)) => {
+                let prompt = a.prompt.checked_add(b.prompt);
+                let sum = prompt.zip(a.completion.checked_add(b.completion));
+                sum.map_or(Self::Unreadable, |(prompt, completion)| {
+                    Self::Tokens(SellerUsage { prompt, completion, ..a })
+                })
+            }
+            _ => Self::Unreadable,
+        }
+    }
+}
+
 /// The count of tokens of a usage object.
 pub(super) fn claim_of(api: Api, raw: &str) -> TokenClaim {
     let mut counts = false;

@@ -111,7 +111,7 @@ impl Passage for OwnPassage {
             return Ok(Seen::default());
         }
         let Some(data) = event.data() else {
-            sink.push(event.raw.clone());
+            sink.push(event.sign_of_life());
             return Ok(Seen::default());
         };
         if event.is_done() {

@@ -172,3 +172,14 @@ fn claims_are_read_under_all_names() {
     assert_eq!(usage(Api::Images, r#"{"input_tokens":3,"output_tokens":5,"total_tokens":8}"#), Some((3, 5)));
     assert_eq!(usage(Api::Rerank, r#"{"search_units":1}"#), None);
 }
+
+#[test]
+fn what_the_seller_says_nothing_in_is_written_once() {
+    let embedding = r#"{"data":[{"embedding":[]}],"model":null,"usage":null,"x":1}"#;
+    let usage = format!(r#"{{"prompt_tokens":3,"total_tokens":8,{COST}}}"#);
+    let want = format!(r#"{{"data":[{{"embedding":[]}}],"model":"a/b","usage":{usage},"x":1}}"#);
+    assert_eq!(
+        written(&job(Api::Embeddings, r#"{"model":"a/b","input":"x"}"#).unwrap(), embedding, (3, 5)),
+        want
+    );
+}

@@ -54,19 +54,90 @@ fn relayed(api: Api, text: &str, fails: bool) -> Vec<u8> {
     sent.0
 }
 
+/// The data of the events before `[DONE]`.
+fn data(sent: &[u8]) -> Vec<serde_json::Value> {
+    let text = std::str::from_utf8(sent).unwrap();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    lines.filter(|line| *line != "[DONE]").map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 #[test]
 fn the_last_event_keeps_what_it_says_and_gets_the_price() {
     let text = "data: {\"type\":\"image_generation.completed\",\"b64_json\":\"eA==\",\"usage\":{\"x\":1},\"created_at\":5}\n\n";
     let sent = String::from_utf8(relayed(Api::Images, &text.repeat(2), false)).unwrap();
     let mut events = sent.split_terminator("\n\n");
-    let first = r#"{"type":"image_generation.completed","b64_json":"eA==","usage":{"x":1},"created_at":5,"created":5}"#;
-    assert_eq!(events.next().unwrap(), format!("event: image_generation.completed\ndata: {first}"));
-    let last = events.next().unwrap();
-    assert!(
-        last.contains(r#""cost":0"#) && last.ends_with(r#","created_at":5,"created":5,"more":1}"#),
-        "{last}"
+    let whole = concat!(
+        "event: image_generation.completed\n",
+        r#"data: {"type":"image_generation.completed","b64_json":"eA==","created_at":5,"created":5,"usage":{"#
     );
+    let first = events.next().unwrap();
+    assert!(first.starts_with(whole) && first.ends_with(r#""rounding":0}}}"#), "{first}");
+    let last = events.next().unwrap();
+    assert!(last.starts_with(whole) && last.ends_with(r#""rounding":0}},"more":1}"#), "{last}");
     assert_eq!((events.next(), events.next()), (Some("data: [DONE]"), None));
+}
+
+#[test]
+fn a_member_is_written_once_though_the_seller_says_nothing_in_it() {
+    let text = "data: {\"type\":\"image_generation.completed\",\"b64_json\":\"eA==\",\"usage\":null,\"created\":null,\"created_at\":\"x\"}\n\n";
+    let sent = String::from_utf8(relayed(Api::Images, &text.repeat(2), false)).unwrap();
+    for name in ["\"usage\":", "\"created\":7", "\"created_at\":7"] {
+        assert_eq!(sent.matches(name).count(), 2, "{name} {sent}");
+    }
+}
+
+#[test]
+fn fewer_pictures_end_with_the_bill_alone() {
+    let text = "data: {\"type\":\"image_generation.completed\",\"b64_json\":\"eA==\"}\n\ndata: [DONE]\n\n";
+    let sent = data(&relayed(Api::Images, text, false));
+    assert_eq!((sent.len(), &sent[1]["type"]), (2, &"image_generation.usage".into()));
+    assert_eq!((&sent[1]["usage"]["cost"], &sent[1]["more"]), (&0.into(), &1.into()));
+}
+
+#[test]
+fn claims_of_several_pictures_are_added_up() {
+    let picture = |usage: &str| {
+        format!(
+            "data: {{\"type\":\"image_generation.completed\",\"b64_json\":\"eA==\",\"usage\":{usage}}}\n\n"
+        )
+    };
+    let claims = |usages: [&str; 2]| {
+        let mut passage = MediaPassage::new(&streamed(Api::Images), &Head::default());
+        let mut scanner = SseScanner::default();
+        scanner.push(Bytes::from(usages.map(picture).concat()));
+        let mut last = None;
+        while let Some(event) = scanner.next_event().unwrap() {
+            last = passage.event(&event, &mut Sent::default()).unwrap().news.usage.or(last);
+        }
+        last.map(|tokens| tokens.map(|tokens| (tokens.prompt, tokens.completion)))
+    };
+    let some = r#"{"input_tokens":3,"output_tokens":70}"#;
+    assert_eq!(claims([some, some]), Some(Some((6, 140))));
+    assert_eq!(claims(["null", some]), Some(Some((3, 70))));
+    assert_eq!(claims([some, r#"{"input_tokens":-1}"#]), Some(None), "an unknown count is not zero");
+    assert_eq!(claims([some, r#"{"input_tokens":18446744073709551615}"#]), Some(None));
+    assert_eq!(claims(["null", "{}"]), None);
+}
+
+/// What a seller's answer in one piece becomes.
+fn in_events(body: &str) -> Vec<serde_json::Value> {
+    let job = streamed(Api::Images);
+    let answer =
+        read_answer(&job, Some("application/json"), Bytes::copy_from_slice(body.as_bytes())).unwrap();
+    data(&MediaPassage::of_answer(&job, &Head { created_s: 7, ..Head::default() }, &answer).1)
+}
+
+#[test]
+fn an_answer_in_one_piece_says_each_thing_once() {
+    let all = r#"{"created_at":1,"background":"opaque","output_format":"webp","quality":"low","size":"1x1","created":9,"data":[{"b64_json":"eA==","size":"2x2"}]}"#;
+    let event = &in_events(all)[0];
+    let said = ["size", "background", "output_format"].map(|name| event[name].as_str().unwrap());
+    assert_eq!(said, ["2x2", "opaque", "webp"]);
+    assert_eq!((&event["created"], &event["created_at"]), (&9.into(), &1.into()));
+    let none = r#"{"created":"now","data":[{"b64_json":"/9j/AA=="}],"background":null}"#;
+    let event = &in_events(none)[0];
+    assert_eq!((&event["created_at"], &event["background"]), (&7.into(), &"auto".into()));
+    assert_eq!(event["output_format"], "jpeg");
 }
 
 proptest! {
