@@ -273,7 +273,7 @@ fn list_faults(shapes: &[Shape], out: &mut impl Write) -> io::Result<()> {
     for fault in Fault::ALL {
         writeln!(out, "{:24}{}", fault.name(), fault.description().trim())?;
         for shape in shapes {
-            for mode in Mode::ALL.into_iter().filter(|mode| *mode == Mode::Plain || shape.streams()) {
+            for mode in Mode::ALL.into_iter().filter(|mode| *mode == Mode::Plain || shape.has_events()) {
                 let outcome = fault.expectation_in(*shape, mode);
                 let text = outcome.map_or_else(|| "no meaning".to_owned(), |outcome| format!("{outcome:?}"));
                 writeln!(out, "{:24}  {shape} {mode:?}: {text}", "")?;
@@ -319,11 +319,12 @@ mod tests {
         assert!(Fault::ALL.iter().all(|fault| text.contains(fault.name())));
         assert!(text.contains("chat Stream: BreaksOff") && !text.contains("gemini"));
         let mut out = Vec::new();
-        let args = Args::try_parse_from(["sim", "--list-faults", "--shape", "gemini", "--shape", "speech"]);
-        run(args.unwrap(), &mut out).await.unwrap();
+        let line = ["sim", "--list-faults", "--shape", "gemini", "--shape", "speech", "--shape", "rerank"];
+        run(Args::try_parse_from(line).unwrap(), &mut out).await.unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("gemini Stream: no meaning") && text.contains("speech Plain: no meaning"));
-        assert!(!text.contains("speech Stream"), "speech is not streamed");
+        assert!(text.contains("speech Stream: BreaksOff"), "speech can be told in events");
+        assert!(!text.contains("rerank Stream"), "a rank is not streamed");
     }
 
     #[tokio::test]

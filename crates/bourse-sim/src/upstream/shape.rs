@@ -134,6 +134,11 @@ impl Shape {
         )
     }
 
+    /// True when its answer can come in events, be it no text.
+    pub const fn has_events(self) -> bool {
+        self.streams() || matches!(self, Self::Images | Self::Speech | Self::Transcriptions)
+    }
+
     /// True when its answers can call tools.
     pub const fn has_tools(self) -> bool {
         self.streams() && !matches!(self, Self::Completions)

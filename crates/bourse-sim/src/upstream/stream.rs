@@ -82,17 +82,19 @@ fn steps(grammar: &dyn Grammar, told: &Told<'_>, events: &[Event]) -> Vec<Step> 
     let per_token =
         if fault == Some(Fault::LateBytes) { timing.drip.max(speed.per_token) } else { speed.per_token };
     let total: u64 = told.answer.usage.completion;
-    let (mut steps, mut sent, mut first, mut gap_due) =
-        (Vec::new(), 0u64, true, fault == Some(Fault::IdleGap));
+    let pieces = events.iter().filter(|event| event.part == Part::Content).count();
+    let (mut steps, mut sent, mut said, mut gap_due) =
+        (Vec::new(), 0u64, 0usize, fault == Some(Fault::IdleGap));
     for event in events {
-        if event.part == Part::Content {
-            let wait = if first { speed.first_token } else { per_token };
+        // A picture without previews is its end at once, and takes its time all the same.
+        let opens = said == 0 && matches!(event.part, Part::Content | Part::Finish);
+        if opens || event.part == Part::Content {
+            let wait = if opens { speed.first_token } else { per_token };
             if wait > Duration::ZERO {
                 steps.push(Step::Wait(wait));
             }
-            first = false;
         }
-        if fault == Some(Fault::KeepAliveComments) && sent == 0 && event.part == Part::Content {
+        if fault == Some(Fault::KeepAliveComments) && opens {
             for _ in 0..KEEP_ALIVES {
                 steps.extend([Step::send(grammar.keep_alive()), Step::Wait(timing.drip)]);
             }
@@ -100,7 +102,10 @@ fn steps(grammar: &dyn Grammar, told: &Told<'_>, events: &[Event]) -> Vec<Step> 
         let bytes = render(grammar.framing(), fault, event);
         steps.push(Step::Send { bytes, tokens: event.tokens, missing: 0 });
         sent += event.tokens;
-        if gap_due && sent > 0 && sent * 2 >= total.max(1) {
+        said += usize::from(event.part == Part::Content);
+        // Pictures and sound count no tokens: their half is of the pieces.
+        let half = if total > 0 { sent > 0 && sent * 2 >= total } else { said > 0 && said * 2 >= pieces };
+        if gap_due && half {
             steps.push(Step::Wait(timing.gap));
             gap_due = false;
         }

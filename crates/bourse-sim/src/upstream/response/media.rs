@@ -27,8 +27,12 @@ impl Grammar for Media {
         }
     }
 
-    fn late(&self, _: &Told<'_>, text: &str) -> Event {
-        event(Part::Content, "transcript.text.delta", json!({"delta": text}))
+    fn late(&self, told: &Told<'_>, text: &str) -> Event {
+        match &told.call.media {
+            Some(request::Media::Images { previews, .. }) => preview(told, *previews),
+            Some(request::Media::Speech { .. }) => piece(text.as_bytes()),
+            _ => event(Part::Content, "transcript.text.delta", json!({"delta": text})),
+        }
     }
 }
 
@@ -37,30 +41,37 @@ fn event(part: Part, kind: &'static str, mut data: Value) -> Event {
     Event::new(part, kind, data)
 }
 
+/// A picture, whole or not.
+fn picture(told: &Told<'_>) -> Value {
+    json!({
+        "b64_json": PIXEL_BASE64, "background": "auto", "created_at": told.answer.created_s,
+        "output_format": "png", "quality": "auto", "size": "1024x1024",
+    })
+}
+
+fn preview(told: &Told<'_>, index: usize) -> Event {
+    let mut data = picture(told);
+    data["partial_image_index"] = json!(index);
+    event(Part::Content, "image_generation.partial_image", data)
+}
+
 fn images(told: &Told<'_>, count: usize, previews: usize) -> Vec<Event> {
-    let about = || {
-        json!({
-            "b64_json": PIXEL_BASE64, "background": "auto", "created_at": told.answer.created_s,
-            "output_format": "png", "quality": "auto", "size": "1024x1024",
-        })
-    };
-    let preview = |index: usize| {
-        let mut data = about();
-        data["partial_image_index"] = json!(index);
-        event(Part::Content, "image_generation.partial_image", data)
-    };
     let whole = |index: usize| {
-        let mut data = about();
-        // The last one tells for all of them.
-        let usage = images_usage(told, count).filter(|_| index + 1 == count);
-        data["usage"] = usage.unwrap_or_default();
-        event(Part::Finish, "image_generation.completed", data)
+        let mut data = picture(told);
+        // The last one ends the answer and tells for all of them.
+        let is_last = index + 1 == count;
+        data["usage"] = images_usage(told, count).filter(|_| is_last).unwrap_or_default();
+        let part = if is_last { Part::Finish } else { Part::Content };
+        event(part, "image_generation.completed", data)
     };
-    (0..previews).map(preview).chain((0..count).map(whole)).collect()
+    (0..previews).map(|index| preview(told, index)).chain((0..count).map(whole)).collect()
+}
+
+fn piece(sound: &[u8]) -> Event {
+    event(Part::Content, "speech.audio.delta", json!({"audio": to_base64(sound)}))
 }
 
 fn speech(told: &Told<'_>, sound: &[u8]) -> Vec<Event> {
-    let piece = |bytes: &[u8]| event(Part::Content, "speech.audio.delta", json!({"audio": to_base64(bytes)}));
     let mut done = json!({});
     if let Some(usage) = told.usage() {
         let (input, output) = (usage.prompt, sound.len() as u64 / 100);
