@@ -77,6 +77,15 @@ check("an image is streamed with its previews", async () => {
   assert.equal(await charged(response, "image"), events.at(-1).usage.cost);
 });
 
+check("the usages of several streamed images add up", async () => {
+  const body = { model: sold.images, prompt: "a ship", stream: true, n: 2 };
+  const { data, response } = await client.images.generate(body).withResponse();
+  const usages = [];
+  for await (const event of data) usages.push(event.usage);
+  assert.equal(usages.length, 2);
+  assert.equal(await charged(response, "image"), usages[0].cost + usages[1].cost);
+});
+
 check("a transcript is streamed", async () => {
   const file = await toFile(Buffer.alloc(800, 0x80), "ahoy.wav", { type: "audio/wav" });
   const body = { model: sold.transcriptions, file, stream: true };

@@ -147,11 +147,12 @@ check("images are typed", async () => {
 });
 
 check("images are streamed in events", async () => {
-  const imageGenerationRequest = { model: sold.images, prompt: "a ship", stream: true };
+  const imageGenerationRequest = { model: sold.images, prompt: "a ship", stream: true, n: 2 };
   const events = [];
   for await (const event of await client.images.generate({ imageGenerationRequest })) events.push(known(event));
-  assert.deepEqual(events.map((event) => event.type), ["image_generation.completed"]);
-  assert.ok(Buffer.from(events[0].b64Json, "base64").length > 0 && events[0].usage.cost > 0, JSON.stringify(events));
+  assert.deepEqual(events.map((event) => event.type), ["image_generation.completed", "image_generation.completed"]);
+  for (const event of events) assert.ok(Buffer.from(event.b64Json, "base64").length > 0);
+  assert.deepEqual(events.map((event) => event.usage.cost > 0), [false, true], JSON.stringify(events));
 });
 
 check("speech is sound", async () => {

@@ -148,6 +148,19 @@ def an_image_is_streamed_with_its_previews():
 
 
 @check
+def the_usages_of_several_streamed_images_add_up():
+    before = balance()
+    raw = client.images.with_raw_response.generate(model=IMAGES, prompt="a ship", stream=True, partial_images=1, n=2)
+    events = list(raw.parse())
+    kinds = [event.type for event in events]
+    assert kinds == ["image_generation.partial_image"] + ["image_generation.completed"] * 2, kinds
+    cost, record = charged(before, raw.headers["x-generation-id"])
+    usages = [event.usage for event in events[1:]]
+    assert sum(exact(usage.cost) for usage in usages) == cost, (usages, record)
+    assert sum(usage.output_tokens for usage in usages) == record["tokens_completion"], (usages, record)
+
+
+@check
 def a_transcript_is_streamed():
     before = balance()
     raw = client.audio.transcriptions.with_raw_response.create(

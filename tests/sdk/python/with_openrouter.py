@@ -212,8 +212,9 @@ def images_are_typed():
 def images_are_streamed_in_events():
     before = balance()
     events = [known(event) for event in client.images.generate(
-        model=SOLD["images"], prompt="a ship", stream=True)]
-    assert [event.type for event in events] == ["image_generation.completed"], events
+        model=SOLD["images"], prompt="a ship", stream=True, n=2)]
+    assert [event.type for event in events] == ["image_generation.completed"] * 2, events
+    assert exact(events[0].usage.cost) == 0, "the last one bears the bill"
     assert base64.b64decode(events[-1].b64_json, validate=True) and events[-1].created > 0, events
     charged(before, events[-1].usage)
 

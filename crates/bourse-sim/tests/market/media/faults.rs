@@ -1,4 +1,5 @@
-//! Every fault that has a meaning in a shape that does not stream, alone and beside an honest seller.
+//! Every fault that has a meaning in a shape that is no conversation, in one piece and in events, alone and beside an
+//! honest seller.
 
 use super::{SHAPES, ask, assert_cost, open_selling};
 use crate::faults::side_by_side;
@@ -9,26 +10,58 @@ use bourse_sim::upstream::{
 };
 use bourse_types::{NanoUsd, SellerName};
 use bourse_wire::receipt::{Finish, Receipt};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Every fault with a meaning, and what should come of it.
-fn cases() -> impl Iterator<Item = (Fault, Shape, Expectation)> {
-    let of = |fault: &Fault| {
-        let fault = *fault;
-        SHAPES.map(|shape| Some((fault, shape, fault.expectation_in(shape, Mode::Plain)?)))
-    };
-    Fault::ALL.iter().flat_map(of).flatten()
+/// A fault with a meaning, and what should come of it.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    fault: Fault,
+    shape: Shape,
+    mode: Mode,
+    expectation: Expectation,
 }
 
-fn model(shape: Shape, group: &str, fault: Fault) -> String {
-    format!("{shape}/{group}/{fault}")
+impl Case {
+    fn all() -> impl Iterator<Item = Self> {
+        let places = Mode::ALL.into_iter().flat_map(|mode| SHAPES.map(|shape| (mode, shape)));
+        places.flat_map(|(mode, shape)| {
+            let of = move |fault: &Fault| {
+                let expectation = fault.expectation_in(shape, mode)?;
+                Some(Self { fault: *fault, shape, mode, expectation })
+            };
+            Fault::ALL.iter().filter_map(of)
+        })
+    }
+
+    /// One for each case: a seller that asked for a pause is not asked again.
+    fn model(self, group: &str) -> String {
+        format!("{}/{group}/{:?}/{}", self.shape, self.mode, self.fault)
+    }
+
+    fn ask(self, group: &str) -> Ask {
+        let ask = Ask::new(self.shape, Mode::Plain, &self.model(group));
+        match (self.mode, self.shape) {
+            (Mode::Plain, _) => ask,
+            (Mode::Stream, Shape::Images) => ask.with(&json!({"stream": true, "partial_images": 2, "n": 2})),
+            (Mode::Stream, Shape::Speech) => ask.with(&json!({"stream_format": "sse"})),
+            (Mode::Stream, _) => ask.with_part("stream", "true"),
+        }
+    }
+
+    fn label(self, response: &Response) -> String {
+        format!("{self:?}: {} {:.1000}", response.status, response.text())
+    }
+
+    fn is_timeout(self) -> bool {
+        self.fault.is_timeout()
+    }
 }
 
 fn faulty(fault: Fault) -> SellerConfig {
     let timing = FaultTiming { drip: Duration::from_millis(1), gap: timeouts().idle * 3 };
-    let listings =
-        SHAPES.iter().flat_map(|shape| ["alone", "pair"].map(|g| Listing::new(model(*shape, g, fault))));
+    let cases = Case::all().filter(|case| case.fault == fault);
+    let listings = cases.flat_map(|case| ["alone", "pair"].map(|group| Listing::new(case.model(group))));
     let config = SellerConfig {
         timing,
         listings: listings.collect(),
@@ -38,12 +71,13 @@ fn faulty(fault: Fault) -> SellerConfig {
 }
 
 fn honest() -> SellerConfig {
-    let listings = cases().map(|(fault, shape, _)| Listing::new(model(shape, "pair", fault))).collect();
+    let listings = Case::all().map(|case| Listing::new(case.model("pair"))).collect();
     SellerConfig { listings, ..SellerConfig::new("honest", "").with_shapes(SHAPES) }
 }
 
 async fn open() -> House {
-    let mut sellers: Vec<_> = Fault::ALL.iter().copied().map(faulty).collect();
+    let has_meaning = |fault: &Fault| Case::all().any(|case| case.fault == *fault);
+    let mut sellers: Vec<_> = Fault::ALL.iter().copied().filter(has_meaning).map(faulty).collect();
     sellers.push(honest());
     open_selling(sellers, "50").await
 }
@@ -59,7 +93,7 @@ fn assert_usage(rule: UsageRule, shape: Shape, receipt: &Receipt, seen: &Seen, l
         UsageRule::Claimed if matches!(shape, Shape::Embeddings | Shape::Images) => {
             assert_eq!(prompt, seen.truth.prompt, "{label}");
         }
-        UsageRule::Recounted if shape != Shape::Rerank => {
+        UsageRule::Recounted if !matches!(shape, Shape::Rerank | Shape::Speech) => {
             assert!((1..=seen.truth.prompt).contains(&prompt), "{label}: {billed:?}");
         }
         UsageRule::Bounded => assert!(prompt < seen.truth.prompt * 20, "{label}: {billed:?}"),
@@ -78,54 +112,101 @@ fn check_whole(shape: Shape, response: &Response, label: &str) {
     assert!(is_there, "{label}");
 }
 
+/// The events before the one `[DONE]`.
+fn events(response: &Response, label: &str) -> Vec<Value> {
+    assert!(response.status == 200 && response.whole, "{label}");
+    let mut data = response.events();
+    assert_eq!(data.pop().as_deref(), Some("[DONE]"), "{label}");
+    let read = |data: &String| serde_json::from_str(data).unwrap_or_else(|_| panic!("{label}: {data}"));
+    data.iter().map(read).collect()
+}
+
+/// A whole stream: its pieces, its ends and the cost of them, once.
+fn check_stream(case: Case, response: &Response, receipt: &Receipt, label: &str) {
+    let events = events(response, label);
+    let count = |ends: &[&str]| {
+        let kind = |event: &Value| event["type"].as_str().unwrap_or_default().to_owned();
+        events.iter().filter(|event| ends.iter().any(|end| kind(event).ends_with(end))).count()
+    };
+    let ends = if case.shape == Shape::Images { 2 } else { 1 };
+    assert_eq!(count(&[".completed", ".done"]), ends, "{label}");
+    assert!(count(&["delta", "partial_image"]) > 1, "{label}");
+    let costs = events.iter().filter_map(|event| event["usage"]["cost"].as_f64());
+    let (told, cost) = (costs.sum::<f64>(), receipt.charge.total.0 as f64 / 1e9);
+    assert!((told - cost).abs() < 5e-10, "{label}: {told} {cost}");
+}
+
+/// A stream that broke off: some pieces, an error as the last event, and nothing to pay.
+fn check_broken(response: &Response, receipt: &Receipt, label: &str) {
+    let events = events(response, label);
+    let (error, pieces) = events.split_last().expect(label);
+    assert!(!pieces.is_empty() && pieces.iter().all(|event| event["error"].is_null()), "{label}");
+    assert!(error["type"] == "error" && error["error"]["message"].is_string(), "{label}");
+    assert_eq!((receipt.charge.total, receipt.finish), (NanoUsd::ZERO, Finish::SellerError), "{label}");
+}
+
 /// One fault alone: the right status, one receipt, the right charge.
-async fn check_alone(house: &House, (fault, shape, expectation): (Fault, Shape, Expectation)) {
-    let response = ask(house, Ask::new(shape, Mode::Plain, &model(shape, "alone", fault))).await;
-    let label = format!("{fault} {shape} {expectation:?}: {} {:.1000}", response.status, response.text());
+async fn check_alone(house: &House, case: Case) {
+    let Case { fault, shape, mode, expectation } = case;
+    let response = ask(house, case.ask("alone")).await;
+    let label = case.label(&response);
+    let receipt = house.receipt_of(&response).unwrap_or_else(|| panic!("{label}: no receipt"));
     match expectation {
         Expectation::FailsOver { status } => {
             assert_eq!(response.status, status, "{label}");
-            let receipt = house.receipt_of(&response).unwrap_or_else(|| panic!("{label}: no receipt"));
             let message = response.json()["error"]["message"].to_string();
             assert!(message.contains(&format!("at-{fault}")), "{label}: says who failed");
             assert_eq!((receipt.charge.total, receipt.finish), (NanoUsd::ZERO, Finish::NoSeller), "{label}");
         }
         Expectation::Answers { usage } => {
-            check_whole(shape, &response, &label);
-            let receipt = assert_cost(house, &response, &label);
             assert_eq!(receipt.finish, Finish::Stop, "{label}");
+            if mode == Mode::Stream {
+                check_stream(case, &response, &receipt, &label);
+            } else {
+                check_whole(shape, &response, &label);
+                assert_cost(house, &response, &label);
+            }
             let name = format!("at-{fault}");
             let seller = house.sellers.iter().find(|seller| seller.config().name == name).expect(&label);
             let log = seller.log();
-            let seen = log.iter().rfind(|seen| seen.shape == shape).expect("the seller was asked");
-            assert_usage(usage, shape, &receipt, seen, &label);
+            let is_streamed = mode == Mode::Stream;
+            let seen = log.iter().rfind(|seen| seen.shape == shape && seen.stream == is_streamed);
+            assert_usage(usage, shape, &receipt, seen.expect("the seller was asked"), &label);
         }
-        Expectation::BreaksOff => panic!("{label}: nothing here is streamed"),
+        Expectation::BreaksOff => check_broken(&response, &receipt, &label),
     }
 }
 
 #[tokio::test]
 async fn every_fault_alone() {
     let house = open().await;
-    let all: Vec<_> = cases().collect();
-    assert!(all.len() > 150);
-    side_by_side(&all, |(fault, ..)| fault.is_timeout(), |case| check_alone(&house, case)).await;
+    let all: Vec<_> = Case::all().collect();
+    assert!(all.len() > 260);
+    side_by_side(&all, |case| case.is_timeout(), |case| check_alone(&house, case)).await;
     house.close(all.len() as u64).await;
 }
 
 /// Beside an honest seller a fault is never seen.
-async fn check_pair(house: &House, (fault, shape, _): (Fault, Shape, Expectation)) {
-    let name = format!("at-{fault}");
-    let mut call = Ask::new(shape, Mode::Plain, &model(shape, "pair", fault));
-    if shape == Shape::Transcriptions {
-        call = call.with_part("provider", &json!({"order": [name, "honest"]}).to_string());
-    } else {
-        call = call.with(&json!({"provider": {"order": [name, "honest"]}}));
+async fn check_pair(house: &House, case: Case) {
+    let order = json!({"order": [format!("at-{}", case.fault), "honest"]});
+    let call = case.ask("pair");
+    let response = ask(
+        house,
+        match case.shape {
+            Shape::Transcriptions => call.with_part("provider", &order.to_string()),
+            _ => call.with(&json!({"provider": order})),
+        },
+    )
+    .await;
+    let label = case.label(&response);
+    let receipt = house.receipt_of(&response).unwrap_or_else(|| panic!("{label}: no receipt"));
+    match case.mode {
+        Mode::Plain => {
+            check_whole(case.shape, &response, &label);
+            assert_cost(house, &response, &label);
+        }
+        Mode::Stream => check_stream(case, &response, &receipt, &label),
     }
-    let response = ask(house, call).await;
-    let label = format!("{fault} {shape}: {} {:.1000}", response.status, response.text());
-    check_whole(shape, &response, &label);
-    let receipt = assert_cost(house, &response, &label);
     assert_eq!(receipt.seller.as_ref().map(SellerName::as_str), Some("honest"), "{label}");
     assert_eq!(receipt.attempts.len(), 2, "{label}");
 }
@@ -134,11 +215,10 @@ async fn check_pair(house: &House, (fault, shape, _): (Fault, Shape, Expectation
 async fn every_fault_fails_over_in_silence() {
     let house = open().await;
     // White space for ever is alive as far as anybody can tell, and takes the whole deadline with it.
-    let fails = |(fault, _, expectation): &(Fault, Shape, Expectation)| {
-        matches!(expectation, Expectation::FailsOver { .. }) && *fault != Fault::CommentsForever
-    };
-    let early: Vec<_> = cases().filter(fails).collect();
-    assert!(early.len() > 80);
-    side_by_side(&early, |(fault, ..)| fault.is_timeout(), |case| check_pair(&house, case)).await;
+    let is_alive = |case: &Case| case.fault == Fault::CommentsForever && case.mode == Mode::Plain;
+    let fails = |case: &Case| matches!(case.expectation, Expectation::FailsOver { .. });
+    let early: Vec<_> = Case::all().filter(|case| fails(case) && !is_alive(case)).collect();
+    assert!(early.len() > 130);
+    side_by_side(&early, |case| case.is_timeout(), |case| check_pair(&house, case)).await;
     house.close(early.len() as u64).await;
 }
