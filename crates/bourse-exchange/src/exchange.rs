@@ -52,7 +52,7 @@ pub(crate) struct Shared {
     /// Dropped after the index: the writer must be the last to leave the database, as only it can tidy up.
     journal: Mutex<Box<dyn Journal>>,
     pub(crate) signer: Signer,
-    entropy: Mutex<Entropy>,
+    pub(crate) entropy: Mutex<Entropy>,
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) config: ExchangeConfig,
     closing: Mutex<bool>,

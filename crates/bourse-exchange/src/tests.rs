@@ -13,6 +13,7 @@ mod funds;
 mod laws;
 mod limits;
 mod records;
+mod simulation;
 mod threads;
 
 use crate::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, hash_key};

@@ -1,0 +1,342 @@
+//! The exchange under a plan, and the model beside it.
+//!
+//! What is waited for is kept by group: when the store has a group, the model of that moment is the truth after a crash.
+
+use super::Tally;
+use super::model::{Expected, Model, Window, window_of};
+use super::plan::{Asked, CUSTOMERS, KEYS_PER_CUSTOMER, Plan, Step};
+use super::store::{Store, StoreFault};
+use crate::data_dir::Entropy;
+use crate::exchange::Parts;
+use crate::index::MemoryIndex;
+use crate::names::{CLEARING, FEE, ROUNDING};
+use crate::tests::support::{START, charge, hold, settlement};
+use crate::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, hash_key};
+use bourse_ledger::{AccountKind, Balance, Journal as _, Limits};
+use bourse_proof::sign::Signer;
+use bourse_types::{AccountId, Digest32, NanoUsd, UnixMs};
+use bourse_wire::funds::{
+    CommitTicket, Funds as _, FundsError, HoldExtension, HoldRequest, KeyGrant, Records as _,
+};
+use std::collections::BTreeMap;
+
+/// Beyond every expiry of a plan.
+const LATE_MS: u64 = 10_000_000_000;
+
+/// The step at which a run broke, and how.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) step: usize,
+    pub(super) what: String,
+}
+
+pub(super) struct World<'a> {
+    plan: &'a Plan,
+    store: Store,
+    exchange: Option<Exchange>,
+    keys: Vec<KeyGrant>,
+    model: Model,
+    /// The model as it was when the group of that number was closed.
+    at_group: BTreeMap<u64, Model>,
+    /// Settlements that were answered and are not yet durable.
+    answered: Vec<(CommitTicket, usize, u64)>,
+    /// Those that were waited for.
+    acknowledged: BTreeMap<usize, u64>,
+    now: UnixMs,
+    tally: Tally,
+}
+
+type Checked = Result<(), String>;
+
+impl<'a> World<'a> {
+    pub(super) fn new(plan: &'a Plan) -> Self {
+        let mut world = Self {
+            plan,
+            store: Store::default(),
+            exchange: None,
+            keys: Vec::new(),
+            model: Model::new(plan.limit),
+            at_group: BTreeMap::new(),
+            answered: Vec::new(),
+            acknowledged: BTreeMap::new(),
+            now: START,
+            tally: Tally { requests: plan.requests.len() as u64, ..Tally::default() },
+        };
+        let entropy = Entropy::Seed { seed: [plan.seed as u8; 32], drawn: 0 };
+        world.open(entropy, START);
+        for key in 0..CUSTOMERS * KEYS_PER_CUSTOMER {
+            world.make_key(key);
+        }
+        for customer in 0..CUSTOMERS {
+            world.credit(customer, plan.credit, START, None).expect("a new market takes money");
+        }
+        world
+    }
+
+    pub(super) fn take(&mut self, step: &Step) -> Checked {
+        match *step {
+            Step::Hold { n, now } => self.hold(n, now)?,
+            Step::Raise { n, step, now } => self.raise(n, step, now)?,
+            Step::Settle { n, other, now } => self.settle(n, other, now)?,
+            Step::Credit { customer, amount, now, fault } => self.credit(customer, amount, now, fault)?,
+            Step::Tick { now } => self.tick(now)?,
+            Step::Flush { fault } => self.flush(fault)?,
+            Step::Kill { now } => self.restart(now)?,
+        }
+        self.compare()
+    }
+
+    /// The end: everything is flushed, every hold is over, and the audit finds what the model says.
+    pub(super) fn close(mut self) -> Result<Tally, String> {
+        self.flush(None)?;
+        self.tick(UnixMs(self.now.0 + LATE_MS))?;
+        self.compare()?;
+        self.flush(None)?;
+        let exchange = self.exchange();
+        same("phantom holds", exchange.open_holds(), 0)?;
+        let report = exchange.check(self.now).map_err(|error| error.to_string())?;
+        let damage = "the snapshot cannot be read";
+        let is_seen = report.problems.iter().any(|problem| problem == damage);
+        same("the damage that the audit sees", is_seen, self.store.is_damaged())?;
+        if !is_seen {
+            same("problems of the audit", report.problems.join("; "), String::new())?;
+        }
+        let facts = report.facts.ok_or("no facts")?;
+        same("state after replay", facts.state_digest, exchange.digest().to_string())?;
+        same("receipts", facts.receipts, self.model.settled.len() as u64)?;
+        for (n, charge) in &self.acknowledged {
+            let asked = &self.plan.requests[*n];
+            let found = exchange.generation(asked.id).map_err(|error| error.to_string())?;
+            let found = found.ok_or_else(|| format!("request {n} was acknowledged and is lost"))?;
+            same("an acknowledged charge", found.receipt.charge.total.0, *charge)?;
+        }
+        self.tally.acknowledged = self.acknowledged.len() as u64;
+        self.tally.store_faults = self.store.faults_met();
+        self.tally.snapshots_used = self.store.snapshots_read();
+        Ok(self.tally)
+    }
+
+    pub(super) fn digest(&self) -> Digest32 {
+        self.exchange().digest()
+    }
+
+    fn exchange(&self) -> &Exchange {
+        self.exchange.as_ref().expect("it is open between steps")
+    }
+
+    fn open(&mut self, entropy: Entropy, now: UnixMs) {
+        let config = ExchangeConfig {
+            starting_credit: NanoUsd::ZERO,
+            snapshot_events: self.plan.snapshot_events,
+            limits: Limits { known_ids_max: self.plan.known_ids_max, ..Limits::default() },
+            ..ExchangeConfig::default()
+        };
+        self.store.arm(None);
+        let parts = Parts {
+            journal: Box::new(self.store.clone()),
+            reader: Box::new(self.store.clone()),
+            index: Box::new(MemoryIndex::default()),
+            signer: Signer::from_bytes(&[7; 32]),
+            entropy,
+        };
+        self.exchange = Some(Exchange::assemble(parts, config, now).expect("a whole journal opens"));
+        self.at_group = BTreeMap::from([(self.store.last().seq, self.model.clone())]);
+    }
+
+    fn make_key(&mut self, key: usize) {
+        let (limit, reset) = match window_of(key) {
+            Window::None => (None, "none"),
+            Window::Day => (Some(self.plan.limit), "daily"),
+            Window::Ever => (Some(self.plan.limit), "none"),
+        };
+        let create = AdminRequest::CreateKey(NewKey {
+            label: format!("key {key}"),
+            account: Some(customer(key / KEYS_PER_CUSTOMER)),
+            limit_usd: limit.map(|limit| NanoUsd(limit).to_usd_string()),
+            reset: Some(reset.to_owned()),
+            ..NewKey::default()
+        });
+        let AdminReply::KeyCreated { secret, .. } = self.exchange().admin(create, START).expect("a key")
+        else {
+            unreachable!("a key was asked for")
+        };
+        let grant = self.exchange().authenticate(&hash_key(&secret.0), START).expect("the key is there");
+        self.keys.push(grant);
+        self.at_group = BTreeMap::from([(self.store.last().seq, self.model.clone())]);
+    }
+
+    fn asked(&self, n: usize) -> &'a Asked {
+        &self.plan.requests[n]
+    }
+
+    /// The books' own time, where it is later than the caller's.
+    fn time(&self, now: UnixMs) -> UnixMs {
+        self.exchange().shared.core.lock().now().max(now)
+    }
+
+    fn hold(&mut self, n: usize, now: UnixMs) -> Checked {
+        let asked = self.asked(n);
+        let grant = self.keys[asked.key];
+        let request = HoldRequest { expires: asked.expires, ..hold(asked.id, grant, asked.amount, now) };
+        let answer = self.exchange().hold(&request);
+        let time = self.time(now);
+        self.judge("hold", answer.as_ref().err(), |model| model.hold(n, asked, time))
+    }
+
+    fn raise(&mut self, n: usize, step: u16, now: UnixMs) -> Checked {
+        let asked = self.asked(n);
+        let more = asked.raises[step as usize - 1];
+        let (request, amount) = (asked.id, NanoUsd(more));
+        let answer =
+            self.exchange().extend(&HoldExtension { request, step, amount, byok: NanoUsd::ZERO, now });
+        let time = self.time(now);
+        self.judge("raise", answer.as_ref().err(), |model| model.raise(n, step, more, time))
+    }
+
+    fn settle(&mut self, n: usize, other: u64, now: UnixMs) -> Checked {
+        let asked = self.asked(n);
+        let total = asked.charge + other;
+        let mut ended = settlement(asked.id, self.keys[asked.key], total, now);
+        ended.receipt.charge = charge(total);
+        let answer = self.exchange().settle(ended);
+        // Repeating a settlement that is done moves no time.
+        let time = self.exchange().shared.core.lock().now();
+        if let Ok(settled) = &answer {
+            same("the cost told", settled.cost.0, total)?;
+            self.answered.push((settled.ticket, n, total));
+        }
+        let wrong_by = self.plan.is_wrong_by;
+        self.judge("settle", answer.as_ref().err(), |model| model.settle(n, total, time, wrong_by))
+    }
+
+    fn tick(&mut self, now: UnixMs) -> Checked {
+        let released = self.exchange().tick(now).map_err(|error| error.to_string())?;
+        let (before, allowances) = self.model.holds_open();
+        let expired = self.model.expire(now);
+        let (after, left) = self.model.holds_open();
+        same("holds given back", released, before + allowances - after - left)?;
+        self.tally.expired += expired as u64;
+        Ok(())
+    }
+
+    fn credit(&mut self, who: usize, amount: u64, now: UnixMs, fault: Option<StoreFault>) -> Checked {
+        let before = self.model.clone();
+        self.model.credited[who] += amount;
+        let credit =
+            AdminRequest::Credit { account: customer(who), amount_usd: NanoUsd(amount).to_usd_string() };
+        let answer =
+            self.write(fault, |exchange| exchange.admin(credit, now).map(drop).map_err(|e| e.to_string()));
+        if answer.is_err() {
+            self.model = before;
+            return self.restart(now);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, fault: Option<StoreFault>) -> Checked {
+        let written = self.write(fault, |exchange| exchange.flush().map(drop).map_err(|e| e.to_string()));
+        if written.is_err() { self.restart(self.now) } else { Ok(()) }
+    }
+
+    /// Has something written. Who waited for it hears of it only when all went well.
+    fn write(
+        &mut self,
+        fault: Option<StoreFault>,
+        write: impl FnOnce(&Exchange) -> Result<(), String>,
+    ) -> Result<(), String> {
+        self.at_group.insert(self.store.last().seq + 1, self.model.clone());
+        self.store.arm(fault);
+        let written = write(self.exchange());
+        self.store.arm(None);
+        let durable = self.exchange().shared.progress.borrow().durable;
+        let (told, waiting) = self.answered.drain(..).partition(|(ticket, ..)| ticket.0 <= durable);
+        self.answered = waiting;
+        let told: Vec<_> = told;
+        self.acknowledged.extend(told.into_iter().map(|(_, n, charge)| (n, charge)));
+        written
+    }
+
+    /// The exchange dies; the next one opens what the store has.
+    fn restart(&mut self, now: UnixMs) -> Checked {
+        let old = self.exchange.take().expect("it is open between steps");
+        old.shared.core.lock().stop(FundsError::Closing);
+        let entropy = old.shared.entropy.lock().clone();
+        drop(old);
+        let seq = self.store.last().seq;
+        let known = self.at_group.remove(&seq);
+        self.model = known.ok_or_else(|| format!("nobody knows of group {seq}"))?;
+        self.model.restart();
+        self.answered.clear();
+        self.open(entropy, now);
+        self.tally.restarts += 1;
+        Ok(())
+    }
+
+    /// Whether the answer is what the model expects. A bound may turn anything away, and then nothing has changed.
+    fn judge(
+        &mut self,
+        what: &str,
+        error: Option<&FundsError>,
+        model: impl FnOnce(&mut Model) -> Expected,
+    ) -> Checked {
+        self.now = self.time(self.now);
+        if matches!(error, Some(FundsError::TooMany(_))) {
+            self.tally.refused += 1;
+            return Ok(());
+        }
+        let expected = model(&mut self.model);
+        let is_as_expected = match error {
+            None => matches!(expected, Expected::Done | Expected::Again),
+            Some(FundsError::InsufficientFunds { .. }) => expected == Expected::NoMoney,
+            Some(FundsError::KeyLimit { .. }) => expected == Expected::OverLimit,
+            Some(FundsError::ExceedsHold { .. }) => expected == Expected::OverHold,
+            Some(FundsError::Conflict) => expected == Expected::Conflict,
+            // What the ledger has forgotten was never there.
+            Some(FundsError::NoHold) => {
+                matches!(expected, Expected::NoHold | Expected::Conflict | Expected::Again)
+            }
+            Some(_) => false,
+        };
+        self.tally.refused += u64::from(error.is_some());
+        self.tally.repeated += u64::from(expected == Expected::Again);
+        if is_as_expected {
+            Ok(())
+        } else {
+            Err(format!("{what}: {error:?}, and the model says {expected:?}"))
+        }
+    }
+
+    /// Every account against the model, and every hold.
+    fn compare(&self) -> Checked {
+        let core = self.exchange().shared.core.lock();
+        let balance = |id: AccountId| core.state.account(id).map(|(_, balance)| balance).unwrap_or_default();
+        for who in 0..CUSTOMERS {
+            let account = core.names.account(&customer(who)).ok_or("a customer is gone")?;
+            let Balance { debits_posted, debits_pending, credits_posted, .. } = balance(account);
+            same("credit", credits_posted, u128::from(self.model.credited[who]))?;
+            same("spending", debits_posted, u128::from(self.model.spent[who]))?;
+            same("money held", debits_pending, u128::from(self.model.held(who)))?;
+            if debits_posted + debits_pending > credits_posted {
+                return Err(format!("customer {who} is overdrawn"));
+            }
+        }
+        let sellers = core.state.accounts().filter(|(account, _)| account.kind == AccountKind::SellerPayable);
+        let sellers: u128 = sellers.map(|(_, balance)| balance.credits_posted).sum();
+        same("what sellers are owed", sellers, u128::from(self.model.sellers))?;
+        same("fees", balance(FEE).credits_posted, u128::from(self.model.fees))?;
+        same("rounding", balance(ROUNDING).credits_posted, u128::from(self.model.rounding))?;
+        same("clearing", balance(CLEARING).net_posted(), 0)?;
+        let (money, allowances) = self.model.holds_open();
+        same("open holds", core.state.pendings_count(), money + allowances)?;
+        core.state.check_books().map(drop).map_err(|error| error.to_string())
+    }
+}
+
+fn customer(n: usize) -> String {
+    format!("customer-{n}")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "numbers, nearly all")]
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: T, should: T) -> Checked {
+    if is == should { Ok(()) } else { Err(format!("{what}: {is:?}, and the model says {should:?}")) }
+}
