@@ -1,13 +1,14 @@
 //! The house's own tasks, run as `cargo xtask TASK`.
 //!
 //! A task here is what a person or a machine types to know whether the repository is in order: `tidy` (house
-//! rules as checks), `lint`, `test` (sets up every outside part inside the target folder), `bench`, `sim` and
-//! `deps`. The crate depends on no crate of ours on purpose: it must build and judge the house while the house
+//! rules as checks), `lint`, `test` (sets up every outside part inside the target folder), `mutants` (planted bugs that tests
+//! must find), `bench`, `sim` and `deps`. The crate depends on no crate of ours on purpose: it must build and judge the house while the house
 //! does not compile. Everything it makes lies under cargo's target folder; nothing is installed elsewhere.
 
 mod bench;
 mod deps;
 mod lint;
+mod mutants;
 mod sdk;
 mod setup;
 mod suite;
@@ -36,6 +37,8 @@ enum Task {
     Lint,
     /// Every test: tidy, the workspace's own, the documentation's, and stock SDKs against a real market.
     Test(suite::Args),
+    /// Plant bugs, one at a time, each of which a named test must find.
+    Mutants(mutants::Args),
     /// Measure and write the figures to bench/results.
     Bench(bench::Args),
     /// Run the upstream simulator as a program; arguments go to it.
@@ -57,6 +60,7 @@ fn run(task: Task) -> Result<()> {
         Task::Tidy => tidy::run(&workspace),
         Task::Lint => lint::run(&workspace),
         Task::Test(args) => suite::run(&workspace, &args),
+        Task::Mutants(args) => mutants::run(&workspace, &args),
         Task::Bench(args) => bench::run(&workspace, &args),
         Task::Sim { args } => sdk::simulator(&workspace, &args),
         Task::Deps { check } => deps::run(&workspace, check),

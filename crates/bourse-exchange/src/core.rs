@@ -265,6 +265,12 @@ impl Core {
         CommitTicket(if self.group.bytes.is_empty() { self.seq - 1 } else { self.seq })
     }
 
+    /// Requests between hold and settlement.
+    #[cfg(test)]
+    pub(crate) fn requests_open(&self) -> usize {
+        self.open.len()
+    }
+
     pub(crate) fn group_bytes(&self) -> usize {
         self.group.bytes.len()
     }

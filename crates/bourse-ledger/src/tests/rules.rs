@@ -131,9 +131,9 @@ fn due_lists_overdue_holds_oldest_first_until_they_are_released() {
 #[test]
 fn time_never_goes_back() {
     check(
-        "@100\n h1 fund>till 5 until 150\n @10\n h2 fund>till 5 until 150\n @149\n expire h2",
-        "done done early",
-        "fund 0-10",
+        "@100\n h1 fund>till 5 until 150\n @160\n h2 fund>till 5 until 150\n @10\n expire h1",
+        "done done done",
+        "fund 0-5",
     );
 }
 

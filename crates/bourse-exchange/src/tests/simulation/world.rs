@@ -327,6 +327,7 @@ impl<'a> World<'a> {
         same("rounding", balance(ROUNDING).credits_posted, u128::from(self.model.rounding))?;
         same("clearing", balance(CLEARING).net_posted(), 0)?;
         let (money, allowances) = self.model.holds_open();
+        same("open requests", core.requests_open(), money)?;
         same("open holds", core.state.pendings_count(), money + allowances)?;
         core.state.check_books().map(drop).map_err(|error| error.to_string())
     }
