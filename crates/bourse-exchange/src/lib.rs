@@ -24,6 +24,7 @@ mod exchange;
 mod export;
 mod funds;
 mod index;
+mod invoice;
 mod keys;
 mod memory;
 mod migrate;
@@ -50,6 +51,9 @@ pub use core::WAITING_BYTES_MAX;
 pub use data_dir::DataDirError;
 pub use exchange::Exchange;
 pub use export::{ExportError, ExportFormat, export};
+pub use invoice::{
+    INVOICE_CREDITS_MAX, INVOICE_LINES_MAX, Invoice, InvoiceCredit, InvoiceError, InvoiceLine, invoice,
+};
 pub use keys::{KEY_PREFIX, KEYS_MAX, KEYS_PER_ACCOUNT_MAX, LABEL_BYTES_MAX, hash_key, key_id};
 pub use migrate::{MigrateError, migrate};
 pub use names::{

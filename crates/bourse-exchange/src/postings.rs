@@ -71,28 +71,57 @@ impl Chart {
     }
 }
 
+/// What the journal tells of money.
+#[derive(Debug)]
+pub(crate) enum Told<'a> {
+    Entry(&'a Entry<'a>),
+    /// A receipt and its note as they are written, behind the entry that settled it.
+    Receipt {
+        at: UnixMs,
+        receipt: &'a [u8],
+        note: &'a [u8],
+    },
+}
+
 /// Hands out every entry, oldest first, and gives back the whole chart.
 pub(crate) fn walk<E: From<OpenError>>(
     journal: &dyn Journal,
     mut each: impl FnMut(&Chart, &Entry<'_>) -> Result<(), E>,
 ) -> Result<Chart, E> {
+    walk_all(journal, |chart, told| match told {
+        Told::Entry(entry) => each(chart, entry),
+        Told::Receipt { .. } => Ok(()),
+    })
+}
+
+/// The same with the receipts.
+pub(crate) fn walk_all<E: From<OpenError>>(
+    journal: &dyn Journal,
+    mut each: impl FnMut(&Chart, Told<'_>) -> Result<(), E>,
+) -> Result<Chart, E> {
     let mut walk = Walk {
         chart: Chart { names: Names::new(), accounts: HashMap::new() },
         holds: HashMap::new(),
         postings: Vec::new(),
+        at: UnixMs(0),
     };
     let mut at = Position::default();
     loop {
         let groups = journal.read(at, REPLAY_GROUPS).map_err(OpenError::from)?;
         for group in &groups {
-            for record in Records::new(&group.bytes) {
-                let what = |error: bourse_ledger::CodecError| OpenError::Replay {
-                    last_good: at.seq,
-                    what: error.to_string(),
-                };
+            let what = |error: bourse_ledger::CodecError| OpenError::Replay {
+                last_good: at.seq,
+                what: error.to_string(),
+            };
+            let mut records = Records::new(&group.bytes);
+            while let Some(record) = records.next() {
                 match record.map_err(what)? {
                     Record::Events(batch) => walk.batch(&batch, &mut each)?,
                     Record::Name { account, name } => walk.chart.names.add(account, name),
+                    Record::Receipt { bytes: receipt, .. } => {
+                        let note = records.take_note().map_err(what)?;
+                        each(&walk.chart, Told::Receipt { at: walk.at, receipt, note })?;
+                    }
                     _ => {}
                 }
             }
@@ -108,14 +137,17 @@ struct Walk {
     chart: Chart,
     holds: HashMap<TransferId, (AccountId, AccountId)>,
     postings: Vec<Posting>,
+    /// Of the last batch.
+    at: UnixMs,
 }
 
 impl Walk {
     fn batch<E>(
         &mut self,
         batch: &Batch,
-        each: &mut impl FnMut(&Chart, &Entry<'_>) -> Result<(), E>,
+        each: &mut impl FnMut(&Chart, Told<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.at = batch.at;
         // The request of a chain is the first hold that the chain settles.
         let mut request = None;
         for event in &batch.events {
@@ -128,7 +160,8 @@ impl Walk {
                 continue;
             }
             if !self.postings.is_empty() {
-                each(&self.chart, &Entry { at: batch.at, request, postings: &self.postings })?;
+                let entry = Entry { at: batch.at, request, postings: &self.postings };
+                each(&self.chart, Told::Entry(&entry))?;
                 self.postings.clear();
             }
             request = None;

@@ -10,6 +10,7 @@ mod byok;
 mod damage;
 mod export;
 mod funds;
+mod invoice;
 mod laws;
 mod limits;
 mod records;

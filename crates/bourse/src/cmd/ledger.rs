@@ -3,6 +3,8 @@
 //! Balance, statement and check only read the journal; a running market is not disturbed. `check` replays
 //! everything from the beginning and exits with 0 only when nothing is wrong.
 
+mod invoice;
+
 use crate::cli::Place;
 use crate::config::Environment;
 use crate::data_dir::DataDir;
@@ -53,6 +55,8 @@ enum Action {
         #[command(flatten)]
         span: Span,
     },
+    /// Print what one account used and paid, by day, model and seller; or write it as PDF.
+    Invoice(invoice::Args),
     /// Replay everything and say whether the books are clean.
     Check,
     /// Give an account credit from the subsidy account.
@@ -125,6 +129,7 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
             let format = if args.json { ExportFormat::Json } else { (*format).into() };
             export(&data_dir, format, *span)
         }
+        Action::Invoice(asked) => invoice::run(args.json, &data_dir, asked),
         Action::Check => check(args.json, &data_dir),
         Action::Credit { account, usd } => {
             let request = AdminRequest::Credit { account: account.clone(), amount_usd: usd.clone() };

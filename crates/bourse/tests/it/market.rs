@@ -181,6 +181,16 @@ fn the_books_can_be_read_while_the_market_sells() {
     let statement = run(dir.path(), &["ledger", "statement"]).success();
     assert!(statement.contains("-$0.00013") && statement.contains("gen-"), "{statement}");
     assert!(run(dir.path(), &["ledger", "check"]).success().starts_with("the books are clean\n"));
+    let invoice = run(dir.path(), &["ledger", "invoice", "--json"]).json();
+    let left = run(dir.path(), &["ledger", "balance", "--json"]).json();
+    let left = left.as_array().and_then(|all| all.iter().find(|line| line["name"] == "operator")).cloned();
+    assert_eq!(Some(&invoice["closing_usd"]), left.as_ref().map(|line| &line["balance_usd"]), "{invoice}");
+    let page = dir.path().join("invoice.pdf");
+    let to_file = ["ledger", "invoice", "--format", "pdf", "--out", page.to_str().expect("a path")];
+    assert_eq!(run(dir.path(), &to_file).success(), "");
+    assert!(std::fs::read(&page).expect("it is written").starts_with(b"%PDF-"));
+    let said = run(dir.path(), &["ledger", "invoice", "nobody"]).failure();
+    assert!(said.contains("no account is called `nobody`") && said.contains("ledger balance"), "{said}");
     let said = run(dir.path(), &["ledger", "statement", "nobody"]).failure();
     assert!(said.starts_with("error: no account is called `nobody`\n  hint: "), "{said}");
     let credited = run(dir.path(), &["ledger", "credit", "operator", "2"]).success();

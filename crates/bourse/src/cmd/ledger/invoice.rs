@@ -1,0 +1,123 @@
+//! `bourse ledger invoice`: what an account used and paid in a day, a month or any period.
+
+use super::Span;
+use crate::admin;
+use crate::data_dir::DataDir;
+use crate::report::{Failure, Plain};
+use bourse_exchange::{Invoice, InvoiceError, OPERATOR_NAME, Period};
+use bourse_types::UtcDay;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What can be typed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Whose.
+    #[arg(default_value = OPERATOR_NAME)]
+    account: String,
+    /// Of this month, such as 2026-11 (UTC).
+    #[arg(long, value_name = "MONTH", value_parser = month, conflicts_with_all = ["day", "from", "until"])]
+    month: Option<Period>,
+    /// Of this day, such as 2026-11-01 (UTC).
+    #[arg(long, value_name = "DAY", value_parser = day, conflicts_with_all = ["from", "until"])]
+    day: Option<Period>,
+    #[command(flatten)]
+    span: Span,
+    /// How.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Into this file instead of the terminal.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// How an invoice is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// Lines.
+    Text,
+    /// One object.
+    Json,
+    /// Rows with commas.
+    Csv,
+    /// Sheets of A4.
+    Pdf,
+}
+
+fn day(text: &str) -> Result<Period, String> {
+    let day = UtcDay::parse(text).ok_or("give a day such as 2026-11-01")?;
+    Ok(Period { from: Some(day.start()), until: Some(day.plus(1).start()) })
+}
+
+fn month(text: &str) -> Result<Period, String> {
+    let first = UtcDay::parse(&format!("{text}-01")).ok_or("give a month such as 2026-11")?;
+    Ok(Period { from: Some(first.start()), until: Some(first.plus(31).month_start().start()) })
+}
+
+pub(super) fn run(json: bool, data_dir: &DataDir, args: &Args) -> Result<ExitCode, Failure> {
+    let period = args.month.or(args.day).unwrap_or_else(|| args.span.into());
+    let format = if json { Format::Json } else { args.format };
+    if format == Format::Pdf && args.out.is_none() && std::io::stdout().is_terminal() {
+        return Err(Plain::new("a PDF is nothing for a terminal").hint("add `--out invoice.pdf`").boxed());
+    }
+    let invoice = bourse_exchange::invoice(data_dir.root(), &args.account, period)
+        .map_err(|error| refused(data_dir, error))?;
+    let bytes = written(&invoice, format)?;
+    match &args.out {
+        Some(path) => write_file(path, &bytes)?,
+        None => crate::cmd::written(std::io::stdout().lock().write_all(&bytes))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn written(invoice: &Invoice, format: Format) -> Result<Vec<u8>, Failure> {
+    Ok(match format {
+        Format::Text => format!("{}\n", invoice.text().join("\n")).into_bytes(),
+        Format::Json => format!("{}\n", crate::cmd::json(invoice)?).into_bytes(),
+        Format::Csv => invoice.csv().into_bytes(),
+        Format::Pdf => invoice.pdf(),
+    })
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, bytes).map_err(|error| {
+        Plain::new(format!("{} cannot be written: {error}", path.display()))
+            .hint("name a file in a folder that is there")
+            .boxed()
+    })
+}
+
+fn refused(data_dir: &DataDir, error: InvoiceError) -> Failure {
+    let hint = match &error {
+        InvoiceError::NoAccount(_) => "`bourse ledger balance` shows them all",
+        InvoiceError::TooLong { .. } => "`--day 2026-11-01` is the shortest",
+        InvoiceError::Contradiction { .. } => "`bourse ledger check` says what is wrong with the books",
+        InvoiceError::Open(_) => "",
+    };
+    match error {
+        InvoiceError::Open(error) => admin::cannot_open(data_dir, error).into(),
+        other => Plain::new(other.to_string()).hint(hint).boxed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bourse_types::UnixMs;
+
+    #[test]
+    fn months_and_days_begin_and_end_where_the_calendar_says() {
+        let shown = |period: Result<Period, String>| {
+            let Period { from, until } = period.expect("a period");
+            [from, until].map(|at: Option<UnixMs>| at.expect("a bound").to_iso_string()[..10].to_owned())
+        };
+        assert_eq!(shown(month("2026-12")), ["2026-12-01", "2027-01-01"]);
+        assert_eq!(shown(month("2028-02")), ["2028-02-01", "2028-03-01"]);
+        assert_eq!(shown(day("2026-12-31")), ["2026-12-31", "2027-01-01"]);
+        for wrong in ["2026-13", "2026", "2026-1", "x", ""] {
+            assert!(month(wrong).is_err(), "{wrong}");
+        }
+        assert!(day("2026-02-29").is_err());
+    }
+}
