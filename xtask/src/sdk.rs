@@ -115,10 +115,15 @@ fn in_home(
     let mut check = Command::new(bourse);
     check.args(["ledger", "check", "--data-dir"]).arg(&data);
     tally.note("the books are clean", output(&mut check).map(drop));
-    let mut accountant = Command::new("python3");
-    accountant.arg("-s").arg(scripts.join("python/with_beancount.py")).arg(bourse).arg(&data);
-    accountant.env("PYTHONPATH", &clients.python).env("PYTHONDONTWRITEBYTECODE", "1");
-    tally.note("beancount comes to the same balances", output(&mut accountant).map(drop));
+    for (what, script) in [
+        ("beancount comes to the same balances", "python/with_beancount.py"),
+        ("pypdf finds in an invoice what the books say", "python/with_pypdf.py"),
+    ] {
+        let mut accountant = Command::new("python3");
+        accountant.arg("-s").arg(scripts.join(script)).arg(bourse).arg(&data);
+        accountant.env("PYTHONPATH", &clients.python).env("PYTHONDONTWRITEBYTECODE", "1");
+        tally.note(what, output(&mut accountant).map(drop));
+    }
     Ok(tally)
 }
 
