@@ -33,6 +33,7 @@ mod open;
 mod policies;
 mod postings;
 mod record;
+mod replay;
 mod spend;
 mod store;
 
@@ -63,5 +64,6 @@ pub use names::{
 pub use open::OpenError;
 pub use policies::POLICIES_MAX;
 pub use postings::Period;
+pub use replay::{ReplayReport, replay};
 pub use store::SqliteJournal;
 pub use store::{LEASE_TTL, PostgresJournal};

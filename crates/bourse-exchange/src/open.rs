@@ -28,6 +28,14 @@ pub enum OpenError {
         /// What is wrong with the next.
         what: String,
     },
+    /// A group was asked for that is not there.
+    #[error("the journal has groups 1 to {last}; {asked} is none of them")]
+    NoGroup {
+        /// The group.
+        asked: u64,
+        /// The last one that is there.
+        last: u64,
+    },
     /// The journal was written under another key.
     #[error("the journal belongs to exchange {journal}, the key file to {key}")]
     WrongKey {
@@ -56,9 +64,9 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// The market's, always.
+    /// The market's, unless something was asked for that is not there.
     pub fn fault(&self) -> Fault {
-        Fault::Bourse
+        if matches!(self, Self::NoGroup { .. }) { Fault::Buyer } else { Fault::Bourse }
     }
 }
 
@@ -163,6 +171,6 @@ pub(crate) fn replay_from(
     }
 }
 
-fn failed(last_good: u64, why: &ReplayFailure) -> OpenError {
+pub(crate) fn failed(last_good: u64, why: &ReplayFailure) -> OpenError {
     OpenError::Replay { last_good, what: why.to_string() }
 }

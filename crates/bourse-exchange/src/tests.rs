@@ -14,6 +14,7 @@ mod invoice;
 mod laws;
 mod limits;
 mod records;
+mod replay;
 mod simulation;
 mod threads;
 

@@ -108,6 +108,9 @@ pub fn cannot_open(data_dir: &DataDir, error: OpenError) -> Plain {
                 "it is on another machine or in a copy of this folder; when it ends, its lease does within seconds",
             )
         }
+        error @ OpenError::NoGroup { .. } => {
+            Plain::new(error.to_string()).hint("`bourse ledger check` says how many there are")
+        }
         error @ OpenError::Replay { .. } => Plain::new(format!("the books in {root} are damaged"))
             .because(error)
             .hint("nothing was changed; `bourse ledger check` says more; restore the folder from a copy"),

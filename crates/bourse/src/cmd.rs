@@ -27,6 +27,13 @@ fn tell(text: &str) -> Result<(), Failure> {
 }
 
 /// What came of writing to stdout. A reader that has left has had enough.
+/// The progress of a walk through the journal.
+fn groups_bar() -> indicatif::ProgressBar {
+    use indicatif::{ProgressBar, ProgressStyle};
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} groups");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 fn written(result: std::io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -59,6 +59,12 @@ enum Action {
     Invoice(invoice::Args),
     /// Replay everything and say whether the books are clean.
     Check,
+    /// Replay up to a group and print the books as they were after it, with the digest that copies are compared by.
+    Replay {
+        /// The number of the group; the last one when absent.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        group: Option<u64>,
+    },
     /// Give an account credit from the subsidy account.
     Credit {
         /// Whose.
@@ -131,6 +137,7 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
         }
         Action::Invoice(asked) => invoice::run(args.json, &data_dir, asked),
         Action::Check => check(args.json, &data_dir),
+        Action::Replay { group } => replay(args.json, &data_dir, *group),
         Action::Credit { account, usd } => {
             let request = AdminRequest::Credit { account: account.clone(), amount_usd: usd.clone() };
             match admin::ask(&data_dir, environment, request)? {
@@ -144,15 +151,47 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
 fn print_balances(json: bool, accounts: &[AccountLine]) -> Result<ExitCode, Failure> {
     if json {
         super::tell_line(&super::json(accounts)?)?;
-        return Ok(ExitCode::SUCCESS);
+    } else {
+        super::tell(&balance_rows(accounts))?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn balance_rows(accounts: &[AccountLine]) -> String {
     let mut rows = vec![["ACCOUNT", "KIND", "BALANCE", "HELD", "AVAILABLE"].map(str::to_owned)];
     rows.extend(accounts.iter().map(|line| {
         let amounts = [&line.balance_usd, &line.held_usd, &line.available_usd].map(|usd| super::dollars(usd));
         let [balance, held, available] = amounts;
         [line.name.clone(), line.kind.clone(), balance, held, available]
     }));
-    super::tell(&super::columns(&rows))?;
+    super::columns(&rows)
+}
+
+fn replay(json: bool, data_dir: &DataDir, group: Option<u64>) -> Result<ExitCode, Failure> {
+    let bar = super::groups_bar();
+    let replayed = bourse_exchange::replay(data_dir.root(), group, |at, all| {
+        bar.set_length(all);
+        bar.set_position(at);
+    });
+    bar.finish_and_clear();
+    let report = replayed.map_err(|error| admin::cannot_open(data_dir, error))?;
+    if json {
+        super::tell_line(&super::json(&report)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    super::tell(&format!(
+        "the books after group {}, {}\n  {} events, {} receipts, {} open holds\n  state {}\n  chain {}\n  \
+         receipts root {}\n\n{}",
+        report.group,
+        super::utc(report.at_ms),
+        report.events,
+        report.receipts,
+        report.holds_open,
+        report.state_digest,
+        report.chain,
+        report.receipts_root,
+        balance_rows(&report.accounts)
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,7 +6,6 @@ use crate::config::Environment;
 use crate::report::{Failure, Plain};
 use bourse_exchange::{MigrateError, migrate};
 use clap::builder::NonEmptyStringValueParser;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::process::ExitCode;
 
 /// What can be typed.
@@ -33,8 +32,7 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
         (None, None) => return Err(Plain::new("no database is named").hint("--to URL names one").boxed()),
     };
     data_dir.create()?;
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} groups");
-    let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = super::groups_bar();
     let moved = migrate(data_dir.root(), &url, |at, all| {
         bar.set_length(all);
         bar.set_position(at);

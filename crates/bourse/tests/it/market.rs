@@ -191,6 +191,13 @@ fn the_books_can_be_read_while_the_market_sells() {
     assert!(std::fs::read(&page).expect("it is written").starts_with(b"%PDF-"));
     let said = run(dir.path(), &["ledger", "invoice", "nobody"]).failure();
     assert!(said.contains("no account is called `nobody`") && said.contains("ledger balance"), "{said}");
+    let whole = run(dir.path(), &["ledger", "replay", "--json"]).json();
+    let checked = run(dir.path(), &["ledger", "check", "--json"]).json();
+    assert_eq!((&whole["state_digest"], &whole["group"]), (&checked["state_digest"], &checked["groups"]));
+    let first = run(dir.path(), &["ledger", "replay", "--group", "1"]).success();
+    assert!(first.starts_with("the books after group 1,") && first.contains("$10"), "{first}");
+    let said = run(dir.path(), &["ledger", "replay", "--group", "9999"]).failure();
+    assert!(said.contains("9999 is none of them"), "{said}");
     let said = run(dir.path(), &["ledger", "statement", "nobody"]).failure();
     assert!(said.starts_with("error: no account is called `nobody`\n  hint: "), "{said}");
     let credited = run(dir.path(), &["ledger", "credit", "operator", "2"]).success();
