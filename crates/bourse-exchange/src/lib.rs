@@ -4,10 +4,10 @@
 //! [`Funds`](bourse_wire::funds::Funds): authenticate, hold, extend, settle. Whoever asks about the past
 //! uses [`Records`](bourse_wire::funds::Records), whoever administers keys
 //! [`Accounts`](bourse_wire::funds::Accounts). Operators use [`Exchange::admin`]; [`check`],
-//! [`balances`] and [`statement`] read a data directory whether its market runs or not.
+//! [`balances`], [`statement`] and [`prove`] read a data directory whether its market runs or not.
 //!
 //! The journal is the only truth: one row per commit group, each group a list of records (ledger events,
-//! account names, keys, policies, receipts and their notes, checkpoints) bound by a hash chain. Memory,
+//! account names, keys, policies, receipts and their notes, checkpoints, epochs) bound by a hash chain. Memory,
 //! snapshots and the receipts index with its sums of activity follow from it and can be made again.
 //!
 //! Files in the data directory: `exchange.db` (journal and snapshot), `exchange.tail` (where it ends),
@@ -20,6 +20,7 @@ mod check;
 mod config;
 mod core;
 mod data_dir;
+mod epoch;
 mod exchange;
 mod export;
 mod funds;
@@ -31,6 +32,7 @@ mod names;
 mod open;
 mod policies;
 mod postings;
+mod prove;
 mod record;
 mod spend;
 mod store;
@@ -46,8 +48,9 @@ pub use config::{
     BYOK_FEE_BPS, ByokTerms, COMMIT_WINDOW, EARLY_COMMIT_BYTES, ExchangeConfig, FEE_BPS, LAZY_COMMIT_WINDOW,
     SNAPSHOT_EVENTS, STARTING_CREDIT,
 };
-pub use core::WAITING_BYTES_MAX;
+pub use core::{CloseError, WAITING_BYTES_MAX};
 pub use data_dir::DataDirError;
+pub use epoch::{EPOCH_PERIOD, EpochError};
 pub use exchange::Exchange;
 pub use export::{ExportError, ExportFormat, export};
 pub use keys::{KEY_PREFIX, KEYS_MAX, KEYS_PER_ACCOUNT_MAX, LABEL_BYTES_MAX, hash_key, key_id};
@@ -59,5 +62,6 @@ pub use names::{
 pub use open::OpenError;
 pub use policies::POLICIES_MAX;
 pub use postings::Period;
+pub use prove::{ProveError, prove};
 pub use store::SqliteJournal;
 pub use store::{LEASE_TTL, PostgresJournal};

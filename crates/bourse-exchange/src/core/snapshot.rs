@@ -1,19 +1,21 @@
 //! Snapshots: the whole core as bytes.
 //!
-//! Equal bytes mean equal behaviour, so every table is written in one order. A snapshot of another version is
-//! not used: the journal is replayed from its beginning instead.
+//! Equal bytes mean equal behaviour, so every table is written in one order. A snapshot of version 2 is read as one
+//! before the first epoch; one of another version is not used: the journal is replayed from its beginning instead.
 
-use super::Core;
+use super::{Core, LastEpoch};
 use crate::names::ACCOUNT_NAME_BYTES_MAX;
 use crate::record;
 use crate::spend::{ByokMonth, Spent};
 use bourse_ledger::{CodecError, HashKey, Position, Reader, SnapshotError, State};
 use bourse_proof::log::MerkleLog;
-use bourse_types::{AccountId, Digest32};
+use bourse_types::{AccountId, Digest32, UnixMs};
 use bourse_wire::funds::{POLICY_BYTES_MAX, PolicyId, PolicyText};
 
-/// 2: keys in full, policies, windows of spending.
-const SNAPSHOT_VERSION: u8 = 2;
+/// 2: keys in full, policies, windows of spending. 3: the last epoch.
+const SNAPSHOT_VERSION: u8 = 3;
+/// The version before there were epochs.
+const BEFORE_EPOCHS: u8 = 2;
 
 /// Why a snapshot cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +31,7 @@ impl Core {
     pub(crate) fn encode_snapshot(&self) -> Vec<u8> {
         let mut out = vec![SNAPSHOT_VERSION];
         out.extend_from_slice(&self.exchange.0);
+        put_epoch(&mut out, &self.epoch);
         let log = self.log.to_state_bytes();
         put_count(&mut out, log.len());
         out.extend_from_slice(&log);
@@ -71,15 +74,19 @@ impl Core {
         snapshot_every: u64,
     ) -> Result<Self, SnapshotFailure> {
         let mut r = Reader::new(bytes);
-        match r.u8()? {
-            SNAPSHOT_VERSION => {}
-            other => return Err(CodecError::Version(other).into()),
+        let version = r.u8()?;
+        if ![BEFORE_EPOCHS, SNAPSHOT_VERSION].contains(&version) {
+            return Err(CodecError::Version(version).into());
         }
         let exchange = Digest32(r.array()?);
         // The ledger's state comes last and everything else is built around it.
         let mut core =
             Self::new(State::new(bourse_ledger::Limits::default(), key), exchange, snapshot_every, key);
         core.seq = at.seq + 1;
+        if version > BEFORE_EPOCHS {
+            core.epoch = read_epoch(&mut r)?;
+        }
+        core.epochs_at_snapshot = core.epoch.number;
         let log_bytes = r.u32()? as usize;
         core.log = MerkleLog::from_state_bytes(r.take(log_bytes)?)
             .map_err(|_| CodecError::Inconsistent("the state of the receipts log is malformed"))?;
@@ -126,4 +133,20 @@ impl Core {
 
 fn put_count(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&(count as u32).to_le_bytes());
+}
+
+fn put_epoch(out: &mut Vec<u8>, epoch: &LastEpoch) {
+    out.extend_from_slice(&epoch.number.to_le_bytes());
+    out.extend_from_slice(&epoch.digest.0);
+    out.extend_from_slice(&epoch.closed_at.0.to_le_bytes());
+    out.extend_from_slice(&epoch.events.to_le_bytes());
+}
+
+fn read_epoch(r: &mut Reader<'_>) -> Result<LastEpoch, CodecError> {
+    Ok(LastEpoch {
+        number: r.u64()?,
+        digest: Digest32(r.array()?),
+        closed_at: UnixMs(r.u64()?),
+        events: r.u64()?,
+    })
 }
