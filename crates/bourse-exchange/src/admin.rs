@@ -7,6 +7,7 @@
 use crate::accounts::Asked;
 use crate::books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances_of, signed, statement_of, usd};
 use crate::core::Core;
+use crate::epoch::EpochError;
 use crate::exchange::Exchange;
 use crate::keys::{Key, LABEL_BYTES_MAX};
 use crate::names::{ACCOUNT_NAME_BYTES_MAX, OPERATOR_NAME};
@@ -17,6 +18,7 @@ use bourse_types::{AccountId, Fault, KeyHash, MoneyError, NanoUsd, UnixMs};
 use bourse_wire::funds::{
     AccountsError, Change, FundsError, KeyDraft, KeyPatch, KeyRole, LimitReset, PolicyError, PolicyText,
 };
+use bourse_wire::liability::Epoch;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -77,6 +79,8 @@ pub enum AdminRequest {
         /// How much.
         amount_usd: String,
     },
+    /// Ends the epoch now.
+    CloseEpoch {},
     /// Balances of all accounts.
     Balances {},
     /// The last movements of an account.
@@ -144,6 +148,11 @@ pub enum AdminReply {
         /// The keys.
         keys: Vec<KeyInfo>,
     },
+    /// The epoch has ended, or nothing had happened since the last one.
+    Epoch {
+        /// The one that has just ended.
+        closed: Option<EpochLine>,
+    },
     /// Balances of all accounts, in the order of opening.
     Balances {
         /// One line each.
@@ -154,6 +163,33 @@ pub enum AdminReply {
         /// One line each.
         lines: Vec<StatementLine>,
     },
+}
+
+/// What the market owes at the end of an epoch, as it was signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochLine {
+    /// Counted from 1.
+    pub number: u64,
+    /// When it ended, in Unix milliseconds.
+    pub closed_at_ms: u64,
+    /// Root of the tree of liabilities.
+    pub root: String,
+    /// What is owed in all, in nano-USD.
+    pub total_nano_usd: String,
+    /// To how many accounts.
+    pub count: u64,
+}
+
+impl From<&Epoch> for EpochLine {
+    fn from(epoch: &Epoch) -> Self {
+        Self {
+            number: epoch.number,
+            closed_at_ms: epoch.closed_at.0,
+            root: epoch.root.to_string(),
+            total_nano_usd: epoch.total_nano_usd.to_string(),
+            count: epoch.count,
+        }
+    }
 }
 
 /// A text that `Debug` does not show.
@@ -252,6 +288,9 @@ pub enum AdminError {
     /// The exchange refused.
     #[error(transparent)]
     Funds(#[from] FundsError),
+    /// The epoch did not end.
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
     /// The journal could not be read.
     #[error(transparent)]
     Read(#[from] OpenError),
@@ -263,7 +302,7 @@ impl AdminError {
         match self {
             Self::Funds(error) => error.fault(),
             Self::Key(error) => error.fault(),
-            Self::Read(_) => Fault::Bourse,
+            Self::Read(_) | Self::Epoch(_) => Fault::Bourse,
             _ => Fault::Buyer,
         }
     }
@@ -310,6 +349,10 @@ impl Exchange {
                 Ok(AdminReply::Policy { id: id.map(|id| id.to_string()) })
             }
             AdminRequest::Credit { account, amount_usd } => self.credit(&account, &amount_usd, now),
+            AdminRequest::CloseEpoch {} => {
+                let closed = self.close_epoch(now)?;
+                Ok(AdminReply::Epoch { closed: closed.map(|signed| EpochLine::from(&signed.epoch)) })
+            }
             AdminRequest::Balances {} => Ok(self.balances()),
             AdminRequest::Statement { account, lines_max } => {
                 self.flush()?;

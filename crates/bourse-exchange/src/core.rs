@@ -32,6 +32,8 @@ mod replay;
 mod settle;
 mod snapshot;
 pub use epoch::CloseError;
+#[cfg(test)]
+pub(crate) use epoch::is_liability;
 pub(crate) use epoch::{EpochFailure, LastEpoch, SNAPSHOT_EPOCHS};
 pub(crate) use keys::KeyCreation;
 pub(crate) use replay::{ReplayFailure, Verify};

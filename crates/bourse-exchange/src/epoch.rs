@@ -19,7 +19,7 @@ use bourse_wire::liability::SignedEpoch;
 use std::time::Duration;
 
 /// How long an epoch is.
-pub const EPOCH_PERIOD: Duration = Duration::from_secs(60);
+pub const EPOCH_PERIOD: Duration = Duration::from_mins(1);
 
 /// Why an epoch did not end.
 #[derive(Debug, thiserror::Error)]

@@ -40,7 +40,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use admin::{AdminError, AdminReply, AdminRequest, KeyInfo, NewKey, SecretText};
+pub use admin::{AdminError, AdminReply, AdminRequest, EpochLine, KeyInfo, NewKey, SecretText};
 pub use books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances, statement};
 pub use bourse_ledger::JournalError;
 pub use check::{BooksFacts, CheckReport, RELEASE_GRACE, check};
