@@ -7,7 +7,7 @@
 use crate::accounts::Asked;
 use crate::books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances_of, signed, statement_of, usd};
 use crate::core::Core;
-use crate::epoch::EpochError;
+use crate::epoch::{EpochError, EpochLine};
 use crate::exchange::Exchange;
 use crate::keys::{Key, LABEL_BYTES_MAX};
 use crate::names::{ACCOUNT_NAME_BYTES_MAX, OPERATOR_NAME};
@@ -18,7 +18,6 @@ use bourse_types::{AccountId, Fault, KeyHash, MoneyError, NanoUsd, UnixMs};
 use bourse_wire::funds::{
     AccountsError, Change, FundsError, KeyDraft, KeyPatch, KeyRole, LimitReset, PolicyError, PolicyText,
 };
-use bourse_wire::liability::Epoch;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -163,33 +162,6 @@ pub enum AdminReply {
         /// One line each.
         lines: Vec<StatementLine>,
     },
-}
-
-/// What the market owes at the end of an epoch, as it was signed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EpochLine {
-    /// Counted from 1.
-    pub number: u64,
-    /// When it ended, in Unix milliseconds.
-    pub closed_at_ms: u64,
-    /// Root of the tree of liabilities.
-    pub root: String,
-    /// What is owed in all, in nano-USD.
-    pub total_nano_usd: String,
-    /// To how many accounts.
-    pub count: u64,
-}
-
-impl From<&Epoch> for EpochLine {
-    fn from(epoch: &Epoch) -> Self {
-        Self {
-            number: epoch.number,
-            closed_at_ms: epoch.closed_at.0,
-            root: epoch.root.to_string(),
-            total_nano_usd: epoch.total_nano_usd.to_string(),
-            count: epoch.count,
-        }
-    }
 }
 
 /// A text that `Debug` does not show.

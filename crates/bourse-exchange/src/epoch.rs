@@ -6,7 +6,7 @@
 //! stands exactly where its sums hold, no request waits for hashing but those that wait for the disk at that
 //! moment, and nothing is written when nothing happened.
 //!
-//! A tree of 10,000 accounts takes some milliseconds, the largest about a second. The salts' seed is derived
+//! A tree takes about a microsecond an account: 10 ms for 10,000, a second for the largest. The salts' seed is derived
 //! from the exchange's key and stands in the journal, which only its operator reads: replay makes every root
 //! again without the key (decision 0011).
 
@@ -15,7 +15,8 @@ use crate::exchange::{Exchange, Shared};
 use crate::record::put_epoch;
 use bourse_types::UnixMs;
 use bourse_wire::funds::FundsError;
-use bourse_wire::liability::SignedEpoch;
+use bourse_wire::liability::{Epoch, SignedEpoch};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How long an epoch is.
@@ -30,6 +31,33 @@ pub enum EpochError {
     /// The exchange takes nothing any more, or the journal failed.
     #[error(transparent)]
     Funds(#[from] FundsError),
+}
+
+/// What the market owes at the end of an epoch, as it was signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochLine {
+    /// Counted from 1.
+    pub number: u64,
+    /// When it ended, in Unix milliseconds.
+    pub closed_at_ms: u64,
+    /// Root of the tree of liabilities.
+    pub root: String,
+    /// What is owed in all, in nano-USD.
+    pub total_nano_usd: String,
+    /// To how many accounts.
+    pub count: u64,
+}
+
+impl From<&Epoch> for EpochLine {
+    fn from(epoch: &Epoch) -> Self {
+        Self {
+            number: epoch.number,
+            closed_at_ms: epoch.closed_at.0,
+            root: epoch.root.to_string(),
+            total_nano_usd: epoch.total_nano_usd.to_string(),
+            count: epoch.count,
+        }
+    }
 }
 
 impl Exchange {

@@ -40,7 +40,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use admin::{AdminError, AdminReply, AdminRequest, EpochLine, KeyInfo, NewKey, SecretText};
+pub use admin::{AdminError, AdminReply, AdminRequest, KeyInfo, NewKey, SecretText};
 pub use books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances, statement};
 pub use bourse_ledger::JournalError;
 pub use check::{BooksFacts, CheckReport, RELEASE_GRACE, check};
@@ -50,7 +50,7 @@ pub use config::{
 };
 pub use core::{CloseError, WAITING_BYTES_MAX};
 pub use data_dir::DataDirError;
-pub use epoch::{EPOCH_PERIOD, EpochError};
+pub use epoch::{EPOCH_PERIOD, EpochError, EpochLine};
 pub use exchange::Exchange;
 pub use export::{ExportError, ExportFormat, export};
 pub use keys::{KEY_PREFIX, KEYS_MAX, KEYS_PER_ACCOUNT_MAX, LABEL_BYTES_MAX, hash_key, key_id};

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// Ends the epoch and prints its head.
-pub fn close(json: bool, data_dir: &DataDir, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(super) fn close(json: bool, data_dir: &DataDir, environment: &Environment) -> Result<ExitCode, Failure> {
     let AdminReply::Epoch { closed } = admin::ask(data_dir, environment, AdminRequest::CloseEpoch {})? else {
         return Err(Plain::new("the market answered another question").boxed());
     };
@@ -37,7 +37,7 @@ fn head(epoch: &EpochLine) -> String {
 }
 
 /// Writes the proof of one account.
-pub fn prove(
+pub(super) fn prove(
     data_dir: &DataDir,
     account: &str,
     epoch: Option<u64>,

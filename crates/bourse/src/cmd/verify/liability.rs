@@ -5,9 +5,9 @@ use crate::cmd;
 use crate::report::{Failure, Plain};
 use bourse_proof::liabilities::{ProofPolicy, verify_liability_proof};
 use bourse_proof::receipt::Check;
-use bourse_types::UnixMs;
 use bourse_wire::liability::LiabilityProof;
 use bourse_wire::liability_json::liability_proof_from_json;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ const NOT_PROVED: [&str; 3] = [
 ];
 
 /// Checks and prints.
-pub fn run(path: &Path, bytes: &[u8], policy: &ProofPolicy, json: bool) -> Result<ExitCode, Failure> {
+pub(super) fn run(path: &Path, bytes: &[u8], policy: &ProofPolicy, json: bool) -> Result<ExitCode, Failure> {
     let proof = liability_proof_from_json(bytes).map_err(|error| {
         Plain::new(format!("{} is not a liability proof", path.display()))
             .because(error)
@@ -47,21 +47,23 @@ fn text(proof: &LiabilityProof, checks: &[Check], holds: bool) -> String {
     let mut text = format!(
         "epoch {}, ended {}: {} nano-USD owed to account {}\n",
         epoch.number,
-        UnixMs(epoch.closed_at.0).to_iso_string(),
+        epoch.closed_at.to_iso_string(),
         proof.leaf.amount_nano_usd,
         proof.leaf.account_digest
     );
-    text += &lines(checks);
+    text.push_str(&lines(checks));
     if !holds {
-        return text + "the proof does NOT hold\n";
+        text.push_str("the proof does NOT hold\n");
+        return text;
     }
-    text += &format!(
+    let _ = writeln!(
+        text,
         "the proof holds: the amount is a part of the {} nano-USD that the market signed to owe {} accounts\n\
-         not proved:\n",
+         not proved:",
         epoch.total_nano_usd, epoch.count
     );
     for what in NOT_PROVED {
-        text += &format!("  {what}\n");
+        let _ = writeln!(text, "  {what}");
     }
     text
 }
