@@ -325,8 +325,12 @@ fn a_crash_leaves_no_more_epochs_to_replay_than_lie_between_snapshots() {
         one_more();
         assert_eq!(epoch_of_snapshot(), None);
     }
+    for _ in 0..SNAPSHOT_EPOCHS {
+        one_more();
+        assert_eq!(epoch_of_snapshot(), Some(SNAPSHOT_EPOCHS));
+    }
     one_more();
-    assert_eq!(epoch_of_snapshot(), Some(SNAPSHOT_EPOCHS));
+    assert_eq!(epoch_of_snapshot(), Some(2 * SNAPSHOT_EPOCHS));
     check_clean(&exchange);
 }
 

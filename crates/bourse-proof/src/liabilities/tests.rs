@@ -96,30 +96,28 @@ proptest! {
     }
 }
 
+/// Two customers are owed 10 each, and the prover signs for 10. Where a node hashes its total and its children's
+/// hashes only, `h(10 ‖ left ‖ right)` serves both: each is shown the other as one who is owed nothing.
 #[test]
-fn the_classic_attack_on_sums_fails() {
-    // Four customers of 10 each. The broken scheme hashes h(left sum + right sum ‖ left ‖ right), which stays
-    // the same when the sums of two siblings are shifted: each customer is shown a sibling of 0.
-    let liabilities = of(&[10, 10, 10, 10]);
-    let honest = Shown::of(&liabilities, 1);
-    assert_eq!(honest.path.len(), 2);
-    // A root that claims 20: the sibling subtree is shown as owing nothing.
-    let mut shown = honest.clone();
-    shown.path[1].sum_nano_usd = 0;
-    shown.root.sum_nano_usd = 20;
-    assert_eq!(shown.check(), Err(InclusionError::Root));
-    // A prover that makes its tree of such lies binds itself: the other half then cannot prove its own.
-    let [left, right] = [1, 0].map(|at| honest.path[at]);
-    let half = SumNode { hash: right.hash, sum_nano_usd: 0 };
-    let lying = join(&left, &half).unwrap();
-    assert_ne!(lying.hash, honest.root.hash);
-    // With sums bound, two trees that differ in any sum have different roots, although hashes and total agree.
-    let [a, b] = [(30, 10), (10, 30)].map(|(l, r)| {
-        let node = |hash, sum_nano_usd| SumNode { hash, sum_nano_usd };
-        join(&node(left.hash, l), &node(right.hash, r)).unwrap()
-    });
-    assert_eq!(a.sum_nano_usd, b.sum_nano_usd);
-    assert_ne!(a.hash, b.hash);
+fn the_classic_attack_on_sums_convinces_one_of_two_at_most() {
+    let honest = of(&[10, 10]);
+    let shown = [1, 2].map(|account| Shown::of(&honest, account));
+    let owing_nothing = |node: SumNode| SumNode { sum_nano_usd: 0, ..node };
+    let believes = |victim: &Shown, root: SumNode| {
+        let path = vec![owing_nothing(victim.path[0])];
+        Shown { path, root, ..victim.clone() }.check()
+    };
+    for truth in &shown {
+        // The root that this one believes.
+        let (own, other) = (leaf_node(&truth.leaf), owing_nothing(truth.path[0]));
+        let root = if truth.index == 0 { join(&own, &other) } else { join(&other, &own) };
+        let root = root.expect("a small sum");
+        assert_eq!(root.sum_nano_usd, 10);
+        let convinced = shown.iter().filter(|victim| believes(victim, root).is_ok());
+        assert_eq!(convinced.map(|victim| victim.index).collect::<Vec<_>>(), [truth.index]);
+    }
+    // What both believe is what both are owed.
+    assert!(shown.iter().all(|shown| shown.check().is_ok() && shown.root.sum_nano_usd == 20));
 }
 
 #[test]
@@ -152,6 +150,13 @@ fn a_leaf_is_no_node_and_no_leaf_of_the_receipts_log() {
     let bytes: Vec<u8> =
         [&leaf.salt.0[..], &leaf.account_digest.0, &leaf.amount_nano_usd.to_le_bytes()].concat();
     assert_ne!(leaf_node(leaf).hash, crate::merkle::leaf_hash(&bytes));
+}
+
+/// Made again from the words at the head of the module by another program (Python's hashlib).
+#[test]
+fn hashes_are_as_they_are_written_down() {
+    let root = of(&[4, 5, 6]).tree(&SEED).root();
+    assert_eq!(root.to_string(), "bc6ddc243b3db49c48b4499a2e1a2ee6f8ed1b836a571e9fa350d4d4b5985db4");
 }
 
 #[test]
@@ -191,7 +196,8 @@ fn the_largest_tree_proves_and_one_leaf_more_is_refused() {
     let root = SumNode { hash: tree.root(), sum_nano_usd: LEAVES_MAX as u128 };
     let count = LEAVES_MAX as u64;
     assert_eq!(verify_inclusion(&leaf, index, &path, count, &root), Ok(()));
-    assert!(verify_inclusion(&leaf, index, &path, count + 1, &root).is_err());
+    let one_more = verify_inclusion(&leaf, index, &path, count + 1, &root);
+    assert_eq!(one_more, Err(InclusionError::OutOfRange { index, count: count + 1 }));
     assert_eq!(Liabilities::new(amounts(LEAVES_MAX + 1)), Err(LiabilitiesError::TooMany(LEAVES_MAX + 1)));
 }
 
