@@ -7,6 +7,7 @@
 use crate::accounts::Asked;
 use crate::books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances_of, signed, statement_of, usd};
 use crate::core::Core;
+use crate::epoch::{EpochError, EpochLine};
 use crate::exchange::Exchange;
 use crate::keys::{Key, LABEL_BYTES_MAX};
 use crate::names::{ACCOUNT_NAME_BYTES_MAX, OPERATOR_NAME};
@@ -77,6 +78,8 @@ pub enum AdminRequest {
         /// How much.
         amount_usd: String,
     },
+    /// Ends the epoch now.
+    CloseEpoch {},
     /// Balances of all accounts.
     Balances {},
     /// The last movements of an account.
@@ -143,6 +146,11 @@ pub enum AdminReply {
     Keys {
         /// The keys.
         keys: Vec<KeyInfo>,
+    },
+    /// The epoch has ended, or nothing had happened since the last one.
+    Epoch {
+        /// The one that has just ended.
+        closed: Option<EpochLine>,
     },
     /// Balances of all accounts, in the order of opening.
     Balances {
@@ -252,6 +260,9 @@ pub enum AdminError {
     /// The exchange refused.
     #[error(transparent)]
     Funds(#[from] FundsError),
+    /// The epoch did not end.
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
     /// The journal could not be read.
     #[error(transparent)]
     Read(#[from] OpenError),
@@ -263,7 +274,7 @@ impl AdminError {
         match self {
             Self::Funds(error) => error.fault(),
             Self::Key(error) => error.fault(),
-            Self::Read(_) => Fault::Bourse,
+            Self::Read(_) | Self::Epoch(_) => Fault::Bourse,
             _ => Fault::Buyer,
         }
     }
@@ -310,6 +321,10 @@ impl Exchange {
                 Ok(AdminReply::Policy { id: id.map(|id| id.to_string()) })
             }
             AdminRequest::Credit { account, amount_usd } => self.credit(&account, &amount_usd, now),
+            AdminRequest::CloseEpoch {} => {
+                let closed = self.close_epoch(now)?;
+                Ok(AdminReply::Epoch { closed: closed.map(|signed| EpochLine::from(&signed.epoch)) })
+            }
             AdminRequest::Balances {} => Ok(self.balances()),
             AdminRequest::Statement { account, lines_max } => {
                 self.flush()?;

@@ -37,6 +37,8 @@ pub struct BooksFacts {
     pub events: u64,
     /// Receipts in the log.
     pub receipts: u64,
+    /// Epochs that ended.
+    pub epochs: u64,
     /// Accounts.
     pub accounts: usize,
     /// Open holds of requests in flight, in a live market.
@@ -194,6 +196,7 @@ fn report(core: &Core, at: Position, market: Market, now: UnixMs) -> CheckReport
         groups: at.seq,
         events: core.state.events_applied(),
         receipts: core.log.size(),
+        epochs: core.epoch.number,
         accounts: core.state.accounts().len(),
         holds_open,
         holds_orphaned,

@@ -26,10 +26,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 mod admin;
+mod epoch;
 mod keys;
 mod replay;
 mod settle;
 mod snapshot;
+pub use epoch::CloseError;
+#[cfg(test)]
+pub(crate) use epoch::is_liability;
+pub(crate) use epoch::{EpochFailure, LastEpoch, SNAPSHOT_EPOCHS};
 pub(crate) use keys::KeyCreation;
 pub(crate) use replay::{ReplayFailure, Verify};
 pub(crate) use settle::{PreparedSettlement, ReceiptMark, Split};
@@ -125,6 +130,7 @@ pub(crate) struct Core {
     pub(crate) policies: Policies,
     pub(crate) log: MerkleLog,
     pub(crate) exchange: Digest32,
+    pub(crate) epoch: LastEpoch,
     open: HashMap<RequestId, OpenRequest, HashKey>,
     /// Keys that got their limit while requests without one were open.
     mixed: HashSet<KeyHash>,
@@ -135,6 +141,7 @@ pub(crate) struct Core {
     seq: u64,
     spare: Vec<u8>,
     events_at_snapshot: u64,
+    epochs_at_snapshot: u64,
     snapshot_every: u64,
     /// Why nothing is accepted any more.
     stopped: Option<FundsError>,
@@ -151,6 +158,8 @@ impl Core {
             policies: Policies::default(),
             log: MerkleLog::default(),
             exchange,
+            epoch: LastEpoch::default(),
+            epochs_at_snapshot: 0,
             open: HashMap::with_hasher(key),
             mixed: HashSet::new(),
             group: OpenGroup::default(),
@@ -183,7 +192,7 @@ impl Core {
         if self.group.bytes.len() >= WAITING_BYTES_MAX {
             return Err(FundsError::TooMany("bytes wait for the disk"));
         }
-        let limit = self.limit_of(&asked.grant, asked.now.max(self.state.now()))?;
+        let limit = self.limit_of(&asked.grant, asked.now.max(self.now()))?;
         let expires_at = asked.expires;
         let pending = |role: Role, debit, credit, amount: NanoUsd, linked| {
             let amount = amount.into();
@@ -228,7 +237,7 @@ impl Core {
         if let Some(allowance) = &mut open.allowance {
             let more = counted(asked.amount, asked.byok, allowance.includes_byok)?;
             allowance.held = allowance.held.checked_add(more).map_err(too_many)?;
-            self.renew_allowance(&open.key, asked.now.max(self.state.now()))?;
+            self.renew_allowance(&open.key, asked.now.max(self.now()))?;
         }
         let raise = |role: Role, n: u16, to: NanoUsd, linked| {
             let (pending, to) = (role.of(asked.request), to.into());
@@ -306,6 +315,23 @@ impl Core {
         if self.group.bytes.is_empty() {
             return None;
         }
+        let mut group = self.take();
+        let events = self.state.events_applied() - self.events_at_snapshot;
+        if events >= self.snapshot_every || self.epoch.number - self.epochs_at_snapshot >= SNAPSHOT_EPOCHS {
+            self.events_at_snapshot = self.state.events_applied();
+            self.epochs_at_snapshot = self.epoch.number;
+            group.snapshot = Some(self.encode_snapshot());
+        }
+        Some(group)
+    }
+
+    /// The same for a group that an epoch ends, even an empty one. Without a snapshot: the epoch is not signed
+    /// yet, and the next group will do.
+    pub(crate) fn take_group_with_epoch(&mut self) -> TakenGroup {
+        self.take()
+    }
+
+    fn take(&mut self) -> TakenGroup {
         let bytes = std::mem::replace(&mut self.group.bytes, std::mem::take(&mut self.spare));
         let head_changed = std::mem::take(&mut self.group.head_changed);
         self.group.is_due = false;
@@ -313,13 +339,8 @@ impl Core {
         self.committing = Arc::new(std::mem::take(&mut self.group.receipts));
         let seq = self.seq;
         self.seq += 1;
-        let snapshot_due = self.state.events_applied() - self.events_at_snapshot >= self.snapshot_every;
-        let snapshot = snapshot_due.then(|| {
-            self.events_at_snapshot = self.state.events_applied();
-            self.encode_snapshot()
-        });
         let head = head_changed.then(|| (self.log.size(), self.log.root(), self.state.now()));
-        Some(TakenGroup { seq, bytes, receipts: self.committing.clone(), head, snapshot })
+        TakenGroup { seq, bytes, receipts: self.committing.clone(), head, snapshot: None }
     }
 
     /// Takes back the buffer of a committed group.
@@ -357,7 +378,7 @@ impl Core {
     /// Applies `self.chain` and writes it down when it changed something.
     fn apply(&mut self, now: UnixMs) -> Result<Applied, FundsError> {
         self.room_for(0)?;
-        match self.state.apply_chain(now, &self.chain) {
+        match self.state.apply_chain(now.max(self.epoch.closed_at), &self.chain) {
             Ok(Applied::Done) => {
                 record::put_events(&mut self.group.bytes, self.state.now(), &self.chain);
                 Ok(Applied::Done)

@@ -4,7 +4,7 @@
 //! group. The *writer* commits groups that are due: it waits at most [`COMMIT_WINDOW`](crate::COMMIT_WINDOW)
 //! for company, or [`LAZY_COMMIT_WINDOW`](crate::LAZY_COMMIT_WINDOW) where nobody waits for it, signs the checkpoint of a group with receipts, appends, and tells those who wait. While one
 //! group is on its way to the disk, the next one fills. The *keeper* releases overdue holds and projects
-//! receipts into their index once a second.
+//! receipts into their index once a second, and ends the [epoch](crate::EPOCH_PERIOD) once a minute.
 //!
 //! Without threads ([`Exchange::in_memory`]) the same code is deterministic: nothing is durable until
 //! [`Exchange::flush`] is called, and all time comes in.
@@ -13,8 +13,9 @@
 
 use crate::check::{CheckReport, Market, check_journal};
 use crate::config::{EARLY_COMMIT_BYTES, ExchangeConfig};
-use crate::core::Core;
+use crate::core::{Core, TakenGroup};
 use crate::data_dir::{DataDirError, DirLock, Entropy, load_signer, lock_dir};
+use crate::epoch::{EPOCH_PERIOD, EpochError};
 use crate::index::{Inbox, Index, IndexError, IndexStore, MemoryIndex, SqliteIndex, Step};
 use crate::memory::SharedJournal;
 use crate::open::{OpenError, recover};
@@ -50,7 +51,7 @@ pub(crate) struct Shared {
     pub(crate) index: Mutex<AnyIndex>,
     inbox: Mutex<Inbox>,
     /// Dropped after the index: the writer must be the last to leave the database, as only it can tidy up.
-    journal: Mutex<Box<dyn Journal>>,
+    pub(crate) journal: Mutex<Box<dyn Journal>>,
     pub(crate) signer: Signer,
     pub(crate) entropy: Mutex<Entropy>,
     pub(crate) progress: watch::Sender<Progress>,
@@ -290,7 +291,14 @@ impl Shared {
                 Err(error) => return Err(error),
             }
         };
-        let Some(mut group) = taken else { return Ok(journal.last().seq) };
+        match taken {
+            Some(group) => self.commit(&mut **journal, group),
+            None => Ok(journal.last().seq),
+        }
+    }
+
+    /// Appends a group that was taken under the journal's lock, with its checkpoint.
+    pub(crate) fn commit(&self, journal: &mut dyn Journal, mut group: TakenGroup) -> Result<u64, FundsError> {
         let checkpoint = group.head.map(|(size, root, time)| self.signer.sign_checkpoint(size, root, time));
         if let Some(checkpoint) = &checkpoint {
             put_checkpoint(&mut group.bytes, checkpoint);
@@ -374,6 +382,7 @@ impl Shared {
     }
 
     fn keep(&self) {
+        let mut epoch_ends = Instant::now() + EPOCH_PERIOD;
         let mut closing = self.closing.lock();
         while !*closing {
             self.wake_keeper.wait_for(&mut closing, KEEPER_PERIOD);
@@ -384,12 +393,25 @@ impl Shared {
             if let Err(error) = self.tick(wall_clock()) {
                 tracing::warn!(%error, "overdue holds were not released");
             }
+            if Instant::now() >= epoch_ends {
+                epoch_ends = Instant::now() + EPOCH_PERIOD;
+                self.end_epoch();
+            }
             // A failure has been logged and has stopped the market.
             let _ = self.flush();
             if let Err(error) = self.caught_up_index().map(drop) {
                 tracing::warn!(%error, "the receipts index did not catch up");
             }
             closing = self.closing.lock();
+        }
+    }
+
+    fn end_epoch(&self) {
+        match self.close_epoch(wall_clock()) {
+            Ok(Some(signed)) => tracing::debug!(epoch = signed.epoch.number, "the epoch has ended"),
+            Ok(None) => {}
+            Err(error @ EpochError::Close(_)) => tracing::error!(%error, "the epoch could not end"),
+            Err(error) => tracing::warn!(%error, "the epoch did not end"),
         }
     }
 

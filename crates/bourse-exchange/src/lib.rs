@@ -4,10 +4,10 @@
 //! [`Funds`](bourse_wire::funds::Funds): authenticate, hold, extend, settle. Whoever asks about the past
 //! uses [`Records`](bourse_wire::funds::Records), whoever administers keys
 //! [`Accounts`](bourse_wire::funds::Accounts). Operators use [`Exchange::admin`]; [`check`],
-//! [`balances`] and [`statement`] read a data directory whether its market runs or not.
+//! [`balances`], [`statement`] and [`prove`] read a data directory whether its market runs or not.
 //!
 //! The journal is the only truth: one row per commit group, each group a list of records (ledger events,
-//! account names, keys, policies, receipts and their notes, checkpoints) bound by a hash chain. Memory,
+//! account names, keys, policies, receipts and their notes, checkpoints, epochs) bound by a hash chain. Memory,
 //! snapshots and the receipts index with its sums of activity follow from it and can be made again.
 //!
 //! Files in the data directory: `exchange.db` (journal and snapshot), `exchange.tail` (where it ends),
@@ -20,6 +20,7 @@ mod check;
 mod config;
 mod core;
 mod data_dir;
+mod epoch;
 mod exchange;
 mod export;
 mod funds;
@@ -32,6 +33,7 @@ mod names;
 mod open;
 mod policies;
 mod postings;
+mod prove;
 mod record;
 mod replay;
 mod spend;
@@ -48,8 +50,9 @@ pub use config::{
     BYOK_FEE_BPS, ByokTerms, COMMIT_WINDOW, EARLY_COMMIT_BYTES, ExchangeConfig, FEE_BPS, LAZY_COMMIT_WINDOW,
     SNAPSHOT_EVENTS, STARTING_CREDIT,
 };
-pub use core::WAITING_BYTES_MAX;
+pub use core::{CloseError, WAITING_BYTES_MAX};
 pub use data_dir::DataDirError;
+pub use epoch::{EPOCH_PERIOD, EpochError, EpochLine};
 pub use exchange::Exchange;
 pub use export::{ExportError, ExportFormat, export};
 pub use invoice::{
@@ -64,6 +67,7 @@ pub use names::{
 pub use open::OpenError;
 pub use policies::POLICIES_MAX;
 pub use postings::Period;
+pub use prove::{ProveError, prove};
 pub use replay::{ReplayReport, replay};
 pub use store::SqliteJournal;
 pub use store::{LEASE_TTL, PostgresJournal};

@@ -2,12 +2,13 @@
 //!
 //! A group is a sequence of records, each a tag (u8), a length (u32) and that many bytes, so that a
 //! reader can skip what it does not need. The records hold everything that replay needs; nothing else
-//! is the truth about the past. A group that adds receipts ends with the checkpoint that covers them; the
-//! note of a receipt follows it at once, or there is none.
+//! is the truth about the past. A group that adds receipts ends with the checkpoint that covers them; an epoch
+//! ends its group but for that; the note of a receipt follows it at once, or there is none.
 
 use bourse_ledger::{Batch, CodecError, Event, Limits, Reader, batch_time, decode_batch, encode_batch};
 use bourse_types::{AccountId, Digest32, KeyHash, NanoUsd, UnixMs};
 use bourse_wire::funds::{KeyRole, LimitReset, POLICY_BYTES_MAX, PolicyId, PolicyText};
+use bourse_wire::liability::{Epoch, SignedEpoch};
 use bourse_wire::receipt::Checkpoint;
 
 use crate::keys::{KeyRow, LABEL_BYTES_MAX};
@@ -22,6 +23,7 @@ const TAG_CHECKPOINT: u8 = 6;
 const TAG_NOTE: u8 = 7;
 const TAG_POLICY: u8 = 8;
 const TAG_ACCOUNT_POLICY: u8 = 9;
+const TAG_EPOCH: u8 = 10;
 
 /// Bytes of a record's tag and length.
 const HEADER_BYTES: usize = 5;
@@ -41,10 +43,26 @@ pub(crate) enum Record<'a> {
     Receipt { offset: usize, bytes: &'a [u8] },
     /// The signed head of the receipts log after everything before.
     Checkpoint(Checkpoint),
+    /// What is owed after everything before, signed.
+    Epoch(EpochRecord),
     /// A policy that somebody is about to have.
     Policy(PolicyText),
     /// The policy of an account from now on.
     AccountPolicy { account: AccountId, policy: Option<PolicyId> },
+}
+
+/// An epoch with what its proofs are made from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EpochRecord {
+    pub(crate) signed: SignedEpoch,
+    /// The salts follow from it: who has it can try out whose a leaf is.
+    pub(crate) seed: [u8; 32],
+}
+
+impl std::fmt::Debug for EpochRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EpochRecord").field("signed", &self.signed).finish_non_exhaustive()
+    }
 }
 
 /// Iterates over the records of a group.
@@ -159,6 +177,7 @@ fn decode(tag: u8, offset: usize, bytes: &[u8]) -> Result<Record<'_>, CodecError
             let policy = read_option(&mut r, Reader::array)?.map(|id| PolicyId(Digest32(id)));
             Record::AccountPolicy { account, policy }
         }
+        TAG_EPOCH => Record::Epoch(read_epoch(&mut r)?),
         TAG_NOTE => return Err(CodecError::Inconsistent("a note without its receipt")),
         TAG_CHECKPOINT => Record::Checkpoint(Checkpoint {
             size: r.u64()?,
@@ -234,6 +253,34 @@ pub(crate) fn put_checkpoint(out: &mut Vec<u8>, checkpoint: &Checkpoint) {
         out.extend_from_slice(&checkpoint.exchange.0);
         out.extend_from_slice(&checkpoint.signature);
     });
+}
+
+pub(crate) fn put_epoch(out: &mut Vec<u8>, record: &EpochRecord) {
+    let SignedEpoch { epoch, exchange, signature } = &record.signed;
+    framed(out, TAG_EPOCH, |out| {
+        out.extend_from_slice(&epoch.number.to_le_bytes());
+        out.extend_from_slice(&epoch.closed_at.0.to_le_bytes());
+        out.extend_from_slice(&epoch.root.0);
+        out.extend_from_slice(&epoch.total_nano_usd.to_le_bytes());
+        out.extend_from_slice(&epoch.count.to_le_bytes());
+        out.extend_from_slice(&epoch.previous.0);
+        out.extend_from_slice(&exchange.0);
+        out.extend_from_slice(signature);
+        out.extend_from_slice(&record.seed);
+    });
+}
+
+fn read_epoch(r: &mut Reader<'_>) -> Result<EpochRecord, CodecError> {
+    let epoch = Epoch {
+        number: r.u64()?,
+        closed_at: UnixMs(r.u64()?),
+        root: Digest32(r.array()?),
+        total_nano_usd: r.u128()?,
+        count: r.u64()?,
+        previous: Digest32(r.array()?),
+    };
+    let signed = SignedEpoch { epoch, exchange: Digest32(r.array()?), signature: r.array()? };
+    Ok(EpochRecord { signed, seed: r.array()? })
 }
 
 pub(crate) fn write_key(out: &mut Vec<u8>, key: &KeyRow) {

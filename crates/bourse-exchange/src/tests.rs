@@ -8,6 +8,7 @@ mod activity;
 mod admin;
 mod byok;
 mod damage;
+mod epochs;
 mod export;
 mod funds;
 mod invoice;

@@ -96,14 +96,14 @@ pub fn verify_document(document: &ReceiptDocument, policy: &VerifyPolicy) -> Ver
     Verdict { checks }
 }
 
-fn of<E: std::fmt::Display>(name: &'static str, result: Result<(), E>, held: &str) -> Check {
+pub(crate) fn of<E: std::fmt::Display>(name: &'static str, result: Result<(), E>, held: &str) -> Check {
     match result {
         Ok(()) => Check { name, outcome: Outcome::Passed, words: held.to_owned() },
         Err(why) => Check { name, outcome: Outcome::Failed, words: why.to_string() },
     }
 }
 
-fn ensure(holds: bool, otherwise: &'static str) -> Result<(), &'static str> {
+pub(crate) fn ensure(holds: bool, otherwise: &'static str) -> Result<(), &'static str> {
     if holds { Ok(()) } else { Err(otherwise) }
 }
 

@@ -6,6 +6,7 @@
 //! must not verify under a key that fits everything.
 
 use bourse_types::{Digest32, NodeId, UnixMs};
+use bourse_wire::liability::{Epoch, SignedEpoch};
 use bourse_wire::receipt::{Checkpoint, NodeStatement, Receipt, SignedNodeStatement};
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use std::fmt;
@@ -59,6 +60,19 @@ impl Signer {
         Checkpoint { size, root, time, exchange: self.public(), signature }
     }
 
+    /// Signs what is owed at the end of an epoch.
+    pub fn sign_epoch(&self, epoch: Epoch) -> SignedEpoch {
+        SignedEpoch { epoch, exchange: self.public(), signature: self.sign(&epoch.signed_bytes()) }
+    }
+
+    /// Another secret of the same owner, for one purpose and number. Shows nothing of the key.
+    pub fn derive(&self, purpose: &'static str, number: u64) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key(purpose);
+        hasher.update(&self.0.to_bytes());
+        hasher.update(&number.to_le_bytes());
+        *hasher.finalize().as_bytes()
+    }
+
     /// Signs a receipt.
     pub fn sign_receipt(&self, receipt: &Receipt) -> [u8; 64] {
         self.sign(&receipt.canonical_bytes())
@@ -81,6 +95,11 @@ pub fn verify(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> Result
 pub fn verify_checkpoint(checkpoint: &Checkpoint) -> Result<(), SignatureError> {
     let message = Checkpoint::signed_bytes(checkpoint.size, &checkpoint.root, checkpoint.time);
     verify(&checkpoint.exchange.0, &message, &checkpoint.signature)
+}
+
+/// Checks an epoch's signature under the key that it names.
+pub fn verify_epoch(signed: &SignedEpoch) -> Result<(), SignatureError> {
+    verify(&signed.exchange.0, &signed.epoch.signed_bytes(), &signed.signature)
 }
 
 /// Checks a statement's signature under the key of the node that it names.
@@ -133,5 +152,35 @@ mod tests {
         ] {
             assert!(verify_checkpoint(&changed).is_err());
         }
+    }
+
+    #[test]
+    fn an_epoch_binds_what_it_says_and_no_other_document() {
+        let signer = Signer::from_bytes(&[7; 32]);
+        let digest = Digest32([1; 32]);
+        let epoch = Epoch {
+            number: 1,
+            closed_at: UnixMs(9),
+            root: digest,
+            total_nano_usd: 5,
+            count: 2,
+            previous: digest,
+        };
+        let signed = signer.sign_epoch(epoch);
+        assert_eq!(verify_epoch(&signed), Ok(()));
+        let less = SignedEpoch { epoch: Epoch { total_nano_usd: 4, ..epoch }, ..signed };
+        assert!(verify_epoch(&less).is_err());
+        let signature = signer.sign_checkpoint(1, digest, UnixMs(9)).signature;
+        assert!(verify_epoch(&SignedEpoch { signature, ..signed }).is_err());
+    }
+
+    #[test]
+    fn secrets_of_other_purposes_and_numbers_differ() {
+        let signer = Signer::from_bytes(&[7; 32]);
+        let one = signer.derive("a", 1);
+        assert_eq!(signer.derive("a", 1), one);
+        assert_ne!(signer.derive("a", 2), one);
+        assert_ne!(signer.derive("b", 1), one);
+        assert_ne!(Signer::from_bytes(&[8; 32]).derive("a", 1), one);
     }
 }

@@ -382,17 +382,21 @@ fn digest(name: &'static str, text: &str) -> Result<Digest32, ReceiptJsonError> 
 }
 
 fn signature(name: &'static str, text: &str) -> Result<[u8; 64], ReceiptJsonError> {
-    let malformed = || field(name, &"a signature has 128 hex digits");
-    let (first, second) = text.split_at_checked(64).ok_or_else(malformed)?;
-    let halves = [first, second].map(Digest32::parse_hex);
-    let [Ok(first), Ok(second)] = halves else { return Err(malformed()) };
+    parse_signature(text).ok_or_else(|| field(name, &"a signature has 128 hex digits"))
+}
+
+/// A signature from its 128 hex digits.
+pub(crate) fn parse_signature(text: &str) -> Option<[u8; 64]> {
+    let (first, second) = text.split_at_checked(64)?;
+    let [Ok(first), Ok(second)] = [first, second].map(Digest32::parse_hex) else { return None };
     let mut bytes = [0; 64];
     bytes[..32].copy_from_slice(&first.0);
     bytes[32..].copy_from_slice(&second.0);
-    Ok(bytes)
+    Some(bytes)
 }
 
-fn hex(signature: &[u8; 64]) -> String {
+/// A signature's 128 hex digits.
+pub(crate) fn hex(signature: &[u8; 64]) -> String {
     use std::fmt::Write as _;
     signature.iter().fold(String::with_capacity(128), |mut text, byte| {
         // Writing into a string cannot fail.

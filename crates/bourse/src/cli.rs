@@ -32,7 +32,7 @@ enum Command {
     Models(cmd::models::Args),
     /// Run a node: a model on this machine that sells through a market.
     Node(cmd::node::Args),
-    /// Check a receipt, offline or against the market's log.
+    /// Check a receipt or a liability proof offline, a receipt also against the market's log.
     Verify(cmd::verify::Args),
     /// Fetch and keep a receipt with its proofs.
     Receipt(cmd::receipt::Args),

@@ -154,7 +154,7 @@ impl Core {
             )?,
         };
         row.allowance = Some(allowance);
-        let now = now.max(self.state.now());
+        let now = now.max(self.now());
         row.window = row.reset.window_start(now);
         let key = self.keys.get(&row.hash);
         let spent = key.map_or(0, |key| key.spent.in_window(row.reset, row.includes_byok, now));

@@ -4,7 +4,7 @@
 //! none, or a checkpoint that does not match the log means that the journal is not what this exchange
 //! wrote, and it stops there.
 
-use super::Core;
+use super::{Core, EpochFailure};
 use crate::record::{self, Record, Records};
 use bourse_ledger::{CodecError, Group, HashKey, Limits, ReplayError, State};
 use bourse_proof::merkle::leaf_hash;
@@ -31,6 +31,8 @@ pub(crate) enum ReplayFailure {
     Checkpoint { said_size: u64, said: Digest32, size: u64, root: Digest32 },
     #[error("the signature of a checkpoint is not the exchange's")]
     Signature,
+    #[error("{0}")]
+    Epoch(#[from] EpochFailure),
     #[error("receipts without a checkpoint at the end of their group")]
     Uncovered,
 }
@@ -65,7 +67,10 @@ impl Core {
             match record? {
                 Record::Genesis { .. } if group.position.seq == 1 => {}
                 Record::Genesis { .. } => return Err(ReplayFailure::SecondGenesis),
-                Record::Events(batch) => self.state.replay(batch.at, &batch.events)?,
+                Record::Events(batch) => {
+                    self.check_event_time(batch.at)?;
+                    self.state.replay(batch.at, &batch.events)?;
+                }
                 Record::Name { account, name } => self.names.add(account, name),
                 Record::Key(row) => self.take_key(row)?,
                 Record::Policy(text) => self.policies.put(text),
@@ -74,6 +79,7 @@ impl Core {
                     self.replay_receipt(bytes, records.take_note()?)?;
                     covered = false;
                 }
+                Record::Epoch(epoch) => self.replay_epoch(&epoch, verify)?,
                 Record::Checkpoint(checkpoint) => {
                     self.check_checkpoint(&checkpoint, verify)?;
                     covered = true;
@@ -104,9 +110,9 @@ impl Core {
         if signed { Ok(()) } else { Err(ReplayFailure::Signature) }
     }
 
-    /// The latest time at which something happened.
+    /// The latest time at which something happened; nothing happens before it any more.
     pub(crate) fn now(&self) -> UnixMs {
-        self.state.now()
+        self.state.now().max(self.epoch.closed_at)
     }
 }
 

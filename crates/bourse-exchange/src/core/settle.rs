@@ -78,7 +78,7 @@ impl Core {
         terms: &ByokTerms,
         now: UnixMs,
     ) -> Result<NanoUsd, MoneyError> {
-        let now = now.max(self.state.now());
+        let now = now.max(self.now());
         let key = self.keys.by_digest(key_digest).and_then(|hash| self.keys.get(hash));
         let used = key.map_or(0, |key| self.keys.byok_month(key.row.account, now));
         let free = u128::from(terms.free_per_month.0).saturating_sub(used);

@@ -4,16 +4,16 @@
 //! before: no store that Bourse uses checks its pages, and one flipped bit in a balance is money that nobody paid. A
 //! snapshot of another version, or one that is damaged, is not used: the journal is replayed from its beginning instead.
 
-use super::Core;
+use super::{Core, LastEpoch};
 use crate::names::ACCOUNT_NAME_BYTES_MAX;
 use crate::record;
 use crate::spend::{ByokMonth, Spent};
 use bourse_ledger::{CodecError, HashKey, Position, Reader, SnapshotError, State};
 use bourse_proof::log::MerkleLog;
-use bourse_types::{AccountId, Digest32};
+use bourse_types::{AccountId, Digest32, UnixMs};
 use bourse_wire::funds::{POLICY_BYTES_MAX, PolicyId, PolicyText};
 
-/// 2: keys in full, policies, windows of spending. 3: the hash at the end.
+/// 2: keys in full, policies, windows of spending. 3: the last epoch, and the hash at the end.
 const SNAPSHOT_VERSION: u8 = 3;
 const HASH_BYTES: usize = 32;
 
@@ -31,6 +31,7 @@ impl Core {
     pub(crate) fn encode_snapshot(&self) -> Vec<u8> {
         let mut out = vec![SNAPSHOT_VERSION];
         out.extend_from_slice(&self.exchange.0);
+        put_epoch(&mut out, &self.epoch);
         let log = self.log.to_state_bytes();
         put_count(&mut out, log.len());
         out.extend_from_slice(&log);
@@ -81,6 +82,8 @@ impl Core {
         let mut core =
             Self::new(State::new(bourse_ledger::Limits::default(), key), exchange, snapshot_every, key);
         core.seq = at.seq + 1;
+        core.epoch = read_epoch(&mut r)?;
+        core.epochs_at_snapshot = core.epoch.number;
         let log_bytes = r.u32()? as usize;
         core.log = MerkleLog::from_state_bytes(r.take(log_bytes)?)
             .map_err(|_| CodecError::Inconsistent("the state of the receipts log is malformed"))?;
@@ -142,4 +145,20 @@ fn whole(bytes: &[u8]) -> Result<&[u8], CodecError> {
 
 fn put_count(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&(count as u32).to_le_bytes());
+}
+
+fn put_epoch(out: &mut Vec<u8>, epoch: &LastEpoch) {
+    out.extend_from_slice(&epoch.number.to_le_bytes());
+    out.extend_from_slice(&epoch.digest.0);
+    out.extend_from_slice(&epoch.closed_at.0.to_le_bytes());
+    out.extend_from_slice(&epoch.events.to_le_bytes());
+}
+
+fn read_epoch(r: &mut Reader<'_>) -> Result<LastEpoch, CodecError> {
+    Ok(LastEpoch {
+        number: r.u64()?,
+        digest: Digest32(r.array()?),
+        closed_at: UnixMs(r.u64()?),
+        events: r.u64()?,
+    })
 }

@@ -1,10 +1,11 @@
-//! A seeded month: invoice, its PDF and CSV, the statement, the activity and the balance say the same.
+//! A seeded month: invoice, its PDF and CSV, the statement, the activity, the Merkle leaf and the balance say the same.
 
 use super::support::{charge, hold, request, settlement};
 use super::{ask, market};
 use crate::books::{statement_of, usd};
 use crate::invoice::{Invoice, InvoiceError, invoice_of};
 use crate::postings::Period;
+use crate::prove::prove_of;
 use crate::{AdminReply, AdminRequest, Exchange, hash_key};
 use bourse_types::{ModelSlug, NanoUsd, SellerName, UnixMs};
 use bourse_wire::funds::{ActivityQuery, Billing, Funds as _, KeyGrant, Records as _};
@@ -64,7 +65,9 @@ fn month() -> Exchange {
     use_for(&exchange, alice, 10_000, at(FROM), at("2027-02-14"));
     use_for(&exchange, bob, 20_000, at("2027-02-14"), at("2027-02-15"));
     credit(&exchange, "alice", 300_000_001, at("2027-02-15"));
-    use_for(&exchange, alice, 30_000, at("2027-02-15"), at(NOW));
+    use_for(&exchange, alice, 30_000, at("2027-02-15"), at(UNTIL));
+    exchange.close_epoch(at(UNTIL)).expect("the books are right").expect("something happened");
+    use_for(&exchange, alice, 40_000, at(UNTIL), at(NOW));
     exchange.flush().expect("it is written");
     exchange
 }
@@ -114,6 +117,12 @@ fn everything_that_tells_a_month_tells_the_same() {
     let ours = invoice.usage.iter().cloned();
     let ours: Vec<_> = ours.map(|l| (l.day, l.model, l.seller, l.requests, l.cost_usd)).collect();
     assert_eq!(ours, rows);
+
+    // The leaf of the epoch that ended with the month.
+    let proof =
+        exchange.shared.index.lock().with_journal(|journal| prove_of(journal, "alice", Some(1))).unwrap();
+    assert_eq!(proof.signed.epoch.closed_at, at(UNTIL));
+    assert_eq!(usd(proof.leaf.amount_nano_usd as i128), invoice.closing_usd);
 
     // The page and the rows.
     let pdf = String::from_utf8_lossy(&invoice.pdf()).into_owned();

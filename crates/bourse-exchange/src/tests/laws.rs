@@ -17,6 +17,7 @@ enum Call {
     Settle(u64, u64),
     Tick,
     Flush,
+    Close,
     /// Of the buyer's own key, at this list price.
     SettleByok(u64, u64),
     Limit(Option<u64>, LimitReset),
@@ -32,6 +33,7 @@ fn call() -> impl Strategy<Value = Call> {
         1 => (n, 0u64..9_000).prop_map(|(n, list)| Call::SettleByok(n, list)),
         1 => Just(Call::Tick),
         1 => Just(Call::Flush),
+        1 => Just(Call::Close),
         1 => (proptest::option::of(0u64..3_000), reset()).prop_map(|(limit, reset)| Call::Limit(limit, reset)),
         1 => proptest::option::of(0u8..3).prop_map(Call::Policy),
     ]
@@ -60,6 +62,10 @@ fn make(exchange: &Exchange, grant: KeyGrant, now: UnixMs, call: &Call) {
         }
         Call::Tick => exchange.tick(now).map(drop),
         Call::Flush => exchange.flush().map(drop),
+        Call::Close => {
+            exchange.close_epoch(now).unwrap();
+            Ok(())
+        }
         Call::SettleByok(n, list) => {
             let mut ended = settlement(request(*n, START), grant, *list, now);
             ended.billing = Billing::Byok;

@@ -44,6 +44,10 @@ fn race(limit: Option<u64>, credit: u64) {
             });
         }
         while calling.load(Ordering::Relaxed) > 0 {
+            if let Some(signed) = exchange.close_epoch(START).unwrap() {
+                let proof = crate::prove(dir.path(), "operator", None).unwrap();
+                assert_eq!(proof.signed, signed, "a leaf of a busy market");
+            }
             let live = check(dir.path(), START).unwrap();
             assert!(live.is_clean(), "an audit beside a busy market: {live:?}");
         }

@@ -1,8 +1,9 @@
 //! `bourse ledger`: the books, as anyone may read them, whether the market runs or not.
 //!
-//! Balance, statement and check only read the journal; a running market is not disturbed. `check` replays
+//! Balance, statement, check and prove only read the journal; a running market is not disturbed. `check` replays
 //! everything from the beginning and exits with 0 only when nothing is wrong.
 
+mod epoch;
 mod invoice;
 
 use crate::cli::Place;
@@ -18,6 +19,7 @@ use bourse_gateway::{Clock as _, SystemClock};
 use bourse_types::{UnixMs, UtcDay};
 use clap::Subcommand;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What can be typed.
@@ -65,6 +67,20 @@ enum Action {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         group: Option<u64>,
     },
+    /// Write the proof that an account is counted in what the market signed to owe, for `bourse verify`.
+    Prove {
+        /// Whose.
+        #[arg(long, value_name = "NAME")]
+        account: String,
+        /// At the end of this epoch [default: the last one].
+        #[arg(long, value_name = "N")]
+        epoch: Option<u64>,
+        /// Where to keep it [default: print it].
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// End the epoch now instead of at the end of its minute: sign what the market owes.
+    Close,
     /// Give an account credit from the subsidy account.
     Credit {
         /// Whose.
@@ -138,6 +154,8 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
         Action::Invoice(asked) => invoice::run(args.json, &data_dir, asked),
         Action::Check => check(args.json, &data_dir),
         Action::Replay { group } => replay(args.json, &data_dir, *group),
+        Action::Prove { account, epoch, out } => epoch::prove(&data_dir, account, *epoch, out.as_deref()),
+        Action::Close => epoch::close(args.json, &data_dir, environment),
         Action::Credit { account, usd } => {
             let request = AdminRequest::Credit { account: account.clone(), amount_usd: usd.clone() };
             match admin::ask(&data_dir, environment, request)? {
@@ -265,11 +283,12 @@ fn findings(report: &CheckReport) -> String {
     };
     let _ = writeln!(
         text,
-        "  {} groups, {} events, {} receipts, {} accounts\n  {} open holds of requests in flight, {} left by a crash\n  \
+        "  {} groups, {} events, {} receipts, {} epochs, {} accounts\n  {} open holds of requests in flight, {} left by a crash\n  \
          debits {}, credits {} (nano-USD)\n  state {}\n  receipts root {}",
         facts.groups,
         facts.events,
         facts.receipts,
+        facts.epochs,
         facts.accounts,
         facts.holds_open,
         facts.holds_orphaned,

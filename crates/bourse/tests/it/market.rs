@@ -206,6 +206,50 @@ fn the_books_can_be_read_while_the_market_sells() {
 }
 
 #[test]
+fn a_customer_checks_offline_that_it_is_counted_in_what_the_market_owes() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let market = up(dir.path(), &resale(&seller.base_url), &["--no-node"], &[]);
+    let early = run(dir.path(), &["ledger", "prove", "--account", "operator"]).failure();
+    assert!(early.contains("no epoch has ended yet") && early.contains("`bourse ledger close`"), "{early}");
+    let receipt =
+        run(dir.path(), &["chat", "hello", "--json"]).json()["receipt"].as_str().unwrap().to_owned();
+    let receipt = run(dir.path(), &["receipt", &receipt, "-o", "-"]).json();
+    let epoch = run(dir.path(), &["ledger", "close", "--json"]).json();
+    assert_eq!((&epoch["number"], &epoch["count"]), (&json!(1), &json!(2)), "{epoch}");
+    let nothing = run(dir.path(), &["ledger", "close"]).success();
+    assert_eq!(nothing, "nothing has happened since the last epoch\n");
+    run(dir.path(), &["chat", "hello"]).success();
+
+    let file = dir.path().join("leaf.json");
+    let path = file.to_str().unwrap();
+    let ended = run(dir.path(), &["ledger", "prove", "--account", "operator", "--epoch", "1", "--out", path]);
+    assert!(ended.code == 0 && ended.stderr.contains("bourse verify"), "{}", ended.stderr);
+    let proof: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(proof["leaf"]["amount_nano_usd"], "9999870000", "as the balance was: $9.99987");
+    assert_eq!(proof["epoch"]["root"], epoch["root"]);
+    let until = bourse_types::UnixMs(epoch["closed_at_ms"].as_u64().unwrap()).to_iso_string();
+    let lines = run(dir.path(), &["ledger", "statement", "--until", &until, "--json"]).json();
+    assert_eq!(lines.as_array().unwrap().last().unwrap()["balance_usd"], "9.999870000", "{lines}");
+    market.stop();
+
+    // On another machine: no data directory, no market.
+    let nowhere = tempfile::tempdir().unwrap();
+    let account = receipt["receipt"]["account_digest"].as_str().unwrap();
+    let exchange = receipt["log"]["checkpoint"]["exchange"].as_str().unwrap();
+    let verify = ["verify", path, "--exchange", exchange, "--account", account];
+    let said = run(nowhere.path(), &verify).success();
+    assert!(said.contains("the proof holds") && said.contains("not proved:"), "{said}");
+    assert!(said.contains("not what it owns") && !said.contains("skipped"), "{said}");
+    let lie = std::fs::read_to_string(&file).unwrap().replace("\"9999870000\"", "\"9999870001\"");
+    std::fs::write(&file, lie).unwrap();
+    let ended = run(nowhere.path(), &verify);
+    assert!(ended.code != 0 && ended.stdout.contains("the proof does NOT hold"), "{}", ended.stdout);
+    let checked = run(dir.path(), &["ledger", "check"]).success();
+    assert!(checked.starts_with("the books are clean\n") && checked.contains("1 epochs"), "{checked}");
+}
+
+#[test]
 fn a_receipt_is_verified_and_a_changed_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let seller = seller::start();

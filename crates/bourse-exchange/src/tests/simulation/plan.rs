@@ -59,6 +59,11 @@ pub(super) enum Step {
     Flush {
         fault: Option<StoreFault>,
     },
+    /// The exchange signs what it owes.
+    Epoch {
+        now: UnixMs,
+        fault: Option<StoreFault>,
+    },
     /// `kill -9` of the exchange, and the next one opens the journal.
     Kill {
         now: UnixMs,
@@ -227,6 +232,7 @@ impl Planner {
                 0..9 => Step::Flush { fault: self.fault() },
                 9..16 => Step::Tick { now },
                 16 => Step::Kill { now },
+                17 => Step::Epoch { now, fault: self.fault() },
                 _ => {
                     let customer = self.random.below(CUSTOMERS as u64) as usize;
                     let amount = 1 + self.random.below(9_000);

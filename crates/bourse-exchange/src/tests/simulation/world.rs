@@ -81,6 +81,7 @@ impl<'a> World<'a> {
             Step::Credit { customer, amount, now, fault } => self.credit(customer, amount, now, fault)?,
             Step::Tick { now } => self.tick(now)?,
             Step::Flush { fault } => self.flush(fault)?,
+            Step::Epoch { now, fault } => self.epoch(now, fault)?,
             Step::Kill { now } => self.restart(now)?,
         }
         self.compare()
@@ -236,6 +237,22 @@ impl<'a> World<'a> {
     fn flush(&mut self, fault: Option<StoreFault>) -> Checked {
         let written = self.write(fault, |exchange| exchange.flush().map(drop).map_err(|e| e.to_string()));
         if written.is_err() { self.restart(self.now) } else { Ok(()) }
+    }
+
+    /// What is signed is what the model owes.
+    fn epoch(&mut self, now: UnixMs, fault: Option<StoreFault>) -> Checked {
+        let mut signed = None;
+        let written = self.write(fault, |exchange| {
+            signed = exchange.close_epoch(now).map_err(|error| error.to_string())?;
+            Ok(())
+        });
+        if written.is_err() {
+            return self.restart(now);
+        }
+        let Some(signed) = signed else { return Ok(()) };
+        let customers = (0..CUSTOMERS).map(|who| self.model.credited[who] - self.model.spent[who]);
+        let owed = u128::from(customers.sum::<u64>() + self.model.sellers);
+        same("what is signed to be owed", signed.epoch.total_nano_usd, owed)
     }
 
     /// Has something written. Who waited for it hears of it only when all went well.
