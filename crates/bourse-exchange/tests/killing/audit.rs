@@ -9,7 +9,7 @@
 
 use super::load::{CALLERS, Plan, config, number};
 use super::place::{LIMIT, Place};
-use super::victim::Seen;
+use super::victim::{Order, Seen};
 use bourse_exchange::{
     Exchange, ExportFormat, OPERATOR, OPERATOR_NAME, Period, SqliteJournal, check, export,
 };
@@ -50,13 +50,10 @@ impl Audit {
         }
     }
 
-    pub(crate) fn keys(&self) -> &[String] {
-        &self.keys
-    }
-
-    /// The requests of the dead that the next process makes again.
-    pub(crate) fn to_repeat(&self) -> Vec<u64> {
-        self.again.clone()
+    /// What the process of a round is told to do: the last requests of the dead once more, and new ones.
+    pub(crate) fn order(&self, place: &Place, round: u64) -> Order {
+        let (keys, again) = (self.keys.clone(), self.again.clone());
+        Order { keys, round, again, ..Order::new(place.dir()) }
     }
 
     /// Notes what a process said. True when it began with the bits that were expected.

@@ -58,6 +58,8 @@ enum Phase {
 struct Met {
     kills: BTreeMap<Phase, u64>,
     leases_waited_for: u64,
+    /// Writers that were stopped, lost their lease, and went on.
+    taken_for_dead: u64,
     acknowledged: u64,
     orphans: u64,
     /// Settlements that a later process made again and that were in the books, came late, or had no hold.
@@ -86,7 +88,7 @@ impl Met {
         }
         let least = [self.acknowledged, self.orphans, self.found, self.without_hold, self.replays_equal];
         assert!(least.iter().all(|count| *count > 0), "{self:?}");
-        assert!(!has_server || self.leases_waited_for > 0, "{self:?}");
+        assert!(!has_server || self.leases_waited_for.min(self.taken_for_dead) > 0, "{self:?}");
     }
 }
 
@@ -151,7 +153,12 @@ impl Trial {
         let mut round = 0;
         while self.met.kills() < last {
             round += 1;
-            self.round(place, &mut audit, round);
+            if place.has_server() && round % 10 == 0 {
+                self.fail_over(place, &mut audit, round);
+                round += 1;
+            } else {
+                self.round(place, &mut audit, round);
+            }
         }
         place.end_lease();
         audit.close(place, load::begins(round + 1));
@@ -164,7 +171,6 @@ impl Trial {
             place.end_lease();
         }
         let (order, aim, of_server) = self.plan(place, audit, round);
-        let since = Instant::now();
         let victim = Victim::start(&order);
         let seen = if of_server {
             victim.watch(aim, |_| place.kill_server())
@@ -176,28 +182,65 @@ impl Trial {
         if of_server {
             place.restart_server();
         }
-        place.wait_for_the_end_of_writers();
+        println!("round {round}: {:?}, {} acknowledged", seen.phase(), seen.acknowledged.len());
         self.met.replays_equal += u64::from(audit.take(&seen, round));
+        self.audit_books(place, audit, round);
+    }
+
+    /// A writer is taken for dead, another machine takes over, and the first one goes on: nobody may hear of it. Takes two
+    /// rounds, as two processes make requests.
+    fn fail_over(&mut self, place: &Place, audit: &mut Audit, round: u64) {
+        place.end_lease();
+        let (order, elsewhere) = (audit.order(place, round), place.folder_elsewhere());
+        let mut stopped = Victim::start(&Order { server_may_die: true, ..order.clone() });
+        let mut first = Seen::default();
+        stopped.listen(&mut first, self.while_serving());
+        stopped.signal("STOP");
+        let lease = place.lease();
+        place.end_lease();
+        let mut next = Victim::start(&Order { dir: elsewhere.path().to_owned(), round: round + 1, ..order });
+        place.wait_for_the_next_lease(lease.as_deref());
+        let mut second = Seen::default();
+        next.listen(&mut second, self.while_opening());
+        stopped.signal("CONT");
+        stopped.hear_out(&mut first);
+        assert!(!first.was_killed, "who lost the lease ends by itself");
+        next.listen(&mut second, self.while_serving());
+        next.kill();
+        next.hear_out(&mut second);
+        println!("round {round}: taken for dead, {} acknowledged", first.acknowledged.len());
+        for (seen, round) in [(first, round), (second, round + 1)] {
+            assert!(seen.wrong.is_empty(), "round {round}: {:#?}", seen.wrong);
+            self.learn(&seen, false, false);
+            self.met.replays_equal += u64::from(audit.take(&seen, round));
+        }
+        self.met.taken_for_dead += 1;
+        self.audit_books(place, audit, round + 1);
+    }
+
+    fn audit_books(&mut self, place: &Place, audit: &mut Audit, round: u64) {
+        place.wait_for_the_end_of_writers();
         self.met.orphans += audit.after_kill(place, load::begins(round + 1));
-        let took = since.elapsed();
-        println!("round {round}: {:?} {} acknowledged, {took:.1?}", seen.phase(), seen.acknowledged.len());
     }
 
     /// What the process of a round is told to do, when it is killed, and whether the server is in its place.
     fn plan(&mut self, place: &Place, audit: &Audit, round: u64) -> (Order, Aim, bool) {
-        let mut order =
-            Order { keys: audit.keys().to_vec(), round, again: audit.to_repeat(), ..Order::new(place.dir()) };
-        let serving = Aim::Acknowledged { count: 1, after: self.random.time_below(SERVING_MAX) };
+        let (order, serving) = (audit.order(place, round), self.while_serving());
         match round % 10 {
             1 | 6 => (order, self.while_opening(), false),
             3 | 9 => {
-                order.closes_after = Some(1 + self.random.draw() % CLOSES_AFTER_MAX);
-                (order, Aim::Closing { after: self.random.time_below(CLOSING_MAX) }, false)
+                let closes_after = Some(1 + self.random.draw() % CLOSES_AFTER_MAX);
+                let aim = Aim::Closing { after: self.random.time_below(CLOSING_MAX) };
+                (Order { closes_after, ..order }, aim, false)
             }
             2 | 8 => (Order { snapshot_events: SNAPSHOT_EVENTS_FEW, ..order }, serving, false),
             7 if place.has_server() => (Order { server_may_die: true, ..order }, serving, true),
             _ => (order, serving, false),
         }
+    }
+
+    fn while_serving(&mut self) -> Aim {
+        Aim::Acknowledged { count: 1, after: self.random.time_below(SERVING_MAX) }
     }
 
     fn while_opening(&mut self) -> Aim {

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 pub(crate) const LIMIT: NanoUsd = NanoUsd::from_usd(900);
 /// How long the connections of a dead process may live on.
 const GOES_WITHIN: Duration = Duration::from_secs(30);
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) struct Place {
     dir: TempDir,
@@ -90,6 +91,28 @@ impl Place {
         if let Some(server) = &self.server {
             server.sql("UPDATE bourse.lease SET expires_at = clock_timestamp()");
         }
+    }
+
+    /// Waits until a writer has the lease that this one had.
+    pub(crate) fn wait_for_the_next_lease(&self, before: Option<&str>) {
+        let until = Instant::now() + TAKEN_WITHIN;
+        while self.lease().as_deref() == before {
+            assert!(Instant::now() < until, "nobody takes the lease");
+        }
+    }
+
+    /// The token of the lease.
+    pub(crate) fn lease(&self) -> Option<String> {
+        self.server.as_ref()?.sql("SELECT token FROM bourse.lease")
+    }
+
+    /// What another machine has to have to take over the market.
+    pub(crate) fn folder_elsewhere(&self) -> TempDir {
+        let folder = new_dir();
+        for name in ["exchange.key", "exchange.journal"] {
+            std::fs::copy(self.dir().join(name), folder.path().join(name)).expect("a copy");
+        }
+        folder
     }
 
     pub(crate) fn kill_server(&mut self) {

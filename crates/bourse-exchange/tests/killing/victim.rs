@@ -157,28 +157,39 @@ impl Victim {
     /// Listens until the aim is met or the process has ended, kills, and listens to what it had said by then.
     pub(crate) fn watch(mut self, aim: Aim, kill: impl FnOnce(&mut Self)) -> Seen {
         let mut seen = Seen::default();
-        let mut kill_at = None;
-        let has_ended = loop {
-            kill_at = kill_at.or_else(|| Some(Instant::now() + seen.meets(aim)?));
-            let patience = kill_at.map_or(STUCK_AFTER, |at| at.saturating_duration_since(Instant::now()));
-            if patience.is_zero() {
-                break false;
-            }
-            match self.lines.recv_timeout(patience) {
-                Ok(line) => seen.take(&line, self.since),
-                Err(RecvTimeoutError::Timeout) => break false,
-                Err(RecvTimeoutError::Disconnected) => break true,
-            }
-        };
-        assert!(kill_at.is_some() || has_ended, "it is stuck: {seen:?}");
-        if !has_ended {
+        if self.listen(&mut seen, aim) {
             kill(&mut self);
         }
         self.hear_out(&mut seen);
         seen
     }
 
-    fn hear_out(&mut self, seen: &mut Seen) {
+    /// Listens until the aim is met; false when the process has ended before.
+    pub(crate) fn listen(&self, seen: &mut Seen, aim: Aim) -> bool {
+        let mut until = None;
+        loop {
+            until = until.or_else(|| Some(Instant::now() + seen.meets(aim)?));
+            let patience = until.map_or(STUCK_AFTER, |at| at.saturating_duration_since(Instant::now()));
+            if patience.is_zero() {
+                return true;
+            }
+            match self.lines.recv_timeout(patience) {
+                Ok(line) => seen.take(&line, self.since),
+                Err(RecvTimeoutError::Timeout) => assert!(until.is_some(), "it is stuck: {seen:?}"),
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+
+    /// Stops the process where it is, as a machine that swaps or a virtual one that is moved does, or lets it go on.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.process.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
+        assert!(sent.success(), "{kill}");
+    }
+
+    /// Listens to what is left until the process has ended.
+    pub(crate) fn hear_out(&mut self, seen: &mut Seen) {
         loop {
             match self.lines.recv_timeout(STUCK_AFTER) {
                 Ok(line) => seen.take(&line, self.since),
