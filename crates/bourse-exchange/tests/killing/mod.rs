@@ -29,7 +29,7 @@ const KILLS: &str = "BOURSE_KILLS";
 const SEED: &str = "BOURSE_KILLS_SEED";
 const KILLS_PER_MARKET: u64 = 20;
 /// Processes that are killed while their market begins.
-const BIRTHS: u64 = 2;
+const BIRTHS: u32 = 2;
 const SNAPSHOT_EVENTS: u64 = 200;
 /// So few that a good part of the time goes into snapshots.
 const SNAPSHOT_EVENTS_FEW: u64 = 10;
@@ -99,14 +99,16 @@ pub(crate) fn trial(mut place: Place, normal: u64) {
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").subsec_nanos();
     let seed = number(SEED).unwrap_or_else(|| u64::from(clock()));
     println!("{kills} kills with {SEED}={seed}");
+    let since = Instant::now();
     let mut trial = Trial {
         random: Random(seed),
         met: Met::default(),
         opening: OPENING_GUESS,
         beginning: OPENING_GUESS,
+        died: since,
+        started: since,
         kills,
     };
-    let since = Instant::now();
     while trial.met.kills() < kills {
         place.renew();
         trial.market(&mut place);
@@ -131,6 +133,9 @@ struct Trial {
     opening: Duration,
     /// What the last process took to begin a market.
     beginning: Duration,
+    /// When the last process ended, and when the present one was started.
+    died: Instant,
+    started: Instant,
     kills: u64,
 }
 
@@ -138,8 +143,8 @@ impl Trial {
     /// One market, from its first process to its end in order.
     fn market(&mut self, place: &mut Place) {
         let last = self.kills.min(self.met.kills() + KILLS_PER_MARKET);
-        for _ in 0..BIRTHS {
-            let aim = Aim::Started { after: self.random.time_below(self.beginning) };
+        for birth in 1..=BIRTHS {
+            let aim = Aim::Started { after: self.random.time_below(self.beginning * birth / BIRTHS) };
             let seen = Victim::start(&Order::new(place.dir())).watch(aim, Victim::kill);
             assert!(seen.wrong.is_empty(), "{:#?}", seen.wrong);
             if seen.was_killed && seen.phase() == Phase::Opening {
@@ -171,6 +176,7 @@ impl Trial {
             place.end_lease();
         }
         let (order, aim, of_server) = self.plan(place, audit, round);
+        self.started = Instant::now();
         let victim = Victim::start(&order);
         let seen = if of_server {
             victim.watch(aim, |_| place.kill_server())
@@ -179,6 +185,7 @@ impl Trial {
         };
         assert!(seen.wrong.is_empty(), "round {round}: {:#?}", seen.wrong);
         self.learn(&seen, of_server, waits && place.has_server());
+        self.died = Instant::now();
         if of_server {
             place.restart_server();
         }
@@ -230,7 +237,9 @@ impl Trial {
             1 | 6 => (order, self.while_opening(), false),
             3 | 9 => {
                 let closes_after = Some(1 + self.random.draw() % CLOSES_AFTER_MAX);
-                let aim = Aim::Closing { after: self.random.time_below(CLOSING_MAX) };
+                // The end is quick: one half of them is meant to be hit for sure.
+                let bound = if round % 10 == 3 { CLOSING_MAX } else { CLOSING_MAX / 5 };
+                let aim = Aim::Closing { after: self.random.time_below(bound) };
                 (Order { closes_after, ..order }, aim, false)
             }
             2 | 8 => (Order { snapshot_events: SNAPSHOT_EVENTS_FEW, ..order }, serving, false),
@@ -256,8 +265,9 @@ impl Trial {
         }
         match seen.opening {
             Some(opening) if waited => {
-                // It was renewed a second before the death at the latest, and the audit took some time.
-                assert!(opening > LEASE_TTL / 6, "nobody waited for the lease of the dead: {opening:?}");
+                // The dead one had renewed it with its last group, a moment before its end.
+                let lease = self.started - self.died + opening;
+                assert!(lease > LEASE_TTL / 2, "nobody waited for the lease of the dead: {lease:?}");
                 self.met.leases_waited_for += 1;
             }
             Some(opening) => self.opening = opening,
