@@ -104,8 +104,14 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
+    /// Killed, it would leave its shared memory behind.
     fn drop(&mut self) {
-        self.kill();
+        let Some(mut server) = self.server.take() else { return };
+        let quit = Command::new("sh").args(["-c", &format!("kill -QUIT {}", server.id())]).status();
+        if !quit.is_ok_and(|quit| quit.success()) {
+            let _ = server.kill();
+        }
+        let _ = server.wait();
     }
 }
 
