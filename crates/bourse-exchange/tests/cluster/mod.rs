@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 /// The database's own superuser.
 const USER: &str = "bourse";
 
@@ -78,11 +79,18 @@ impl Cluster {
         (Some(server), said)
     }
 
-    /// Kills the server, as the system does when memory runs out; its other processes end when they notice.
+    /// Kills the server, as the system does when memory runs out. Its other processes end when they notice, and may end
+    /// what they are at before; when this returns they are gone.
     pub(crate) fn kill(&mut self) {
         let Some(mut server) = self.server.take() else { return };
+        let children = children_of(server.id());
         server.kill().expect("it can be killed");
         server.wait().expect("it has ended");
+        let until = Instant::now() + ENDS_WITHIN;
+        while children.iter().any(|child| is_running(child)) {
+            assert!(Instant::now() < until, "a process of the dead server lives on");
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn sql(&self, text: &str) -> Option<String> {
@@ -96,9 +104,27 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
+    /// Killed, it would leave its shared memory behind.
     fn drop(&mut self) {
-        self.kill();
+        let Some(mut server) = self.server.take() else { return };
+        let quit = Command::new("sh").args(["-c", &format!("kill -QUIT {}", server.id())]).status();
+        if !quit.is_ok_and(|quit| quit.success()) {
+            let _ = server.kill();
+        }
+        let _ = server.wait();
     }
+}
+
+fn children_of(process: u32) -> Vec<String> {
+    let listed = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    listed.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+}
+
+/// Whether it is there, and more than a dead one that nobody has asked about.
+fn is_running(process: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
 }
 
 /// One of PostgreSQL's programs, run as a user that it accepts: it refuses root.

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::Duration;
 
 /// The time at which tests begin.
 pub const START: UnixMs = UnixMs(1_800_000_000_000);
@@ -92,5 +93,22 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
             Poll::Ready(value) => return value,
             Poll::Pending => std::thread::park(),
         }
+    }
+}
+
+/// Random numbers from a seed: splitmix64, Steele and others, 2014.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A time from zero to `bound`, to the microsecond.
+    pub fn time_below(&mut self, bound: Duration) -> Duration {
+        Duration::from_micros(self.draw() % (bound.as_micros() as u64).max(1))
     }
 }
