@@ -211,7 +211,8 @@ impl Core {
             let open = OpenRequest { key: asked.grant.key, held: asked.amount, step: 0, allowance };
             self.open.insert(asked.request, open);
         }
-        Ok(())
+        // Repeated when its hold is gone, settled or released: whoever went on would serve for nothing.
+        if self.open.contains_key(&asked.request) { Ok(()) } else { Err(FundsError::NoHold) }
     }
 
     pub(crate) fn extend(&mut self, asked: &HoldExtension) -> Result<(), FundsError> {

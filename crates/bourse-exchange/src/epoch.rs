@@ -6,9 +6,9 @@
 //! stands exactly where its sums hold, no request waits for hashing but those that wait for the disk at that
 //! moment, and nothing is written when nothing happened.
 //!
-//! A tree takes about a microsecond an account: 10 ms for 10,000, a second for the largest. The salts' seed is derived
-//! from the exchange's key and stands in the journal, which only its operator reads: replay makes every root
-//! again without the key (decision 0011).
+//! A tree takes about a microsecond an account: 10 ms for 10,000, a second for the largest. The salts' seed is
+//! derived from the exchange's key and stands in the journal, which only its operator reads: replay makes every
+//! root again without the key (decision 0011).
 
 use crate::core::CloseError;
 use crate::exchange::{Exchange, Shared};

@@ -264,7 +264,8 @@ impl FundsError {
 pub trait Funds: Send + Sync + 'static {
     /// Looks a key up. Unknown, revoked, disabled and expired ones are told apart.
     fn authenticate(&self, key: &KeyHash, now: UnixMs) -> Result<KeyGrant, FundsError>;
-    /// Reserves the first bound. Repeating it with equal content succeeds without effect.
+    /// Reserves the first bound. Repeating it with equal content succeeds without effect while the hold is open; once it
+    /// is settled or released, nothing is held and the answer is [`FundsError::NoHold`].
     fn hold(&self, request: &HoldRequest) -> Result<(), FundsError>;
     /// Adds to the hold.
     fn extend(&self, extension: &HoldExtension) -> Result<(), FundsError>;

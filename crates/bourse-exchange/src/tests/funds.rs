@@ -73,7 +73,7 @@ fn a_charge_never_exceeds_its_hold() {
 fn repeating_a_call_repeats_its_outcome() {
     let spent = "subsidy -1000, fee 3, rounding 2, clearing 0, operator 900, seller 95";
     let script = "hold 600\n hold 600\n settle 100\n settle 100\n hold 600";
-    check(1_000, None, script, "ok ok ok ok ok", spent);
+    check(1_000, None, script, "ok ok ok ok nohold", spent);
     check(1_000, None, "hold 600\n hold 601", "ok conflict", "subsidy -1000, operator 1000-600");
     check(1_000, None, "hold 600\n settle 100\n settle 101", "ok ok conflict", spent);
     check(1_000, None, "settle 0\n extend 1 5", "nohold nohold", "subsidy -1000, operator 1000");
@@ -115,7 +115,7 @@ fn an_abandoned_hold_gives_itself_back() {
     check(1_000, None, "hold 600\n tick 59999\n settle 0", "ok ok ok", free);
     check(1_000, None, "hold 600\n tick 60000\n settle 0", "ok ok nohold", free);
     let limited = "subsidy -1000, allowances -700, operator 1000, allowance 700";
-    check(1_000, Some(700), "hold 600\n tick 60000\n hold 600", "ok ok ok", limited);
+    check(1_000, Some(700), "hold 600\n tick 60000\n hold 600", "ok ok nohold", limited);
 }
 
 #[test]

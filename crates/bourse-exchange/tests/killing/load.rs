@@ -174,7 +174,11 @@ impl Load<'_> {
             asked.expires = UnixMs(now.0 + HOLD_SHORT_MS);
         }
         for _ in 0..twice {
-            self.exchange.hold(&asked)?;
+            match self.exchange.hold(&asked) {
+                // Settled, or released as nobody's.
+                Err(FundsError::NoHold) if turn == Turn::Again => {}
+                held => held?,
+            }
         }
         match plan.kind {
             Kind::Abandoned => return Ok(()),

@@ -1,7 +1,8 @@
 //! `bourse verify`: what a receipt or a liability proof shows, check by check, without asking anybody.
 //!
-//! The document says what it is. With `--log` the market is asked for one thing more: that its log, as it is signed now, still contains
-//! the log that the receipt was proven in. A market that rewrote its past cannot answer that.
+//! The document says what it is. With `--log` the market is asked for one thing more: that its log, as it is
+//! signed now, still contains the log that the receipt was proven in. A market that rewrote its past cannot
+//! answer that.
 
 use crate::client::Client;
 use crate::report::{Failure, Plain};

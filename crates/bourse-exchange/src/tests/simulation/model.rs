@@ -79,7 +79,7 @@ impl Model {
 
     pub(super) fn hold(&mut self, n: usize, asked: &Asked, now: UnixMs) -> Expected {
         if self.seen.contains(&n) {
-            return Expected::Again;
+            return if self.holds.contains_key(&n) { Expected::Again } else { Expected::NoHold };
         }
         let expected = self.afford(asked.key, asked.amount, now);
         if expected == Expected::Done {
