@@ -10,6 +10,7 @@ mod provider;
 pub(crate) use node::{NodeSource, Verdict, check_statement, finish_of, on_claim, on_started};
 pub(crate) use provider::{ProviderSource, claim_of, units_of};
 
+use crate::config::Timeouts;
 use crate::failure::Failure;
 use crate::quality::Watch;
 use crate::resume::Resume;
@@ -22,6 +23,7 @@ use bourse_wire::node::Done;
 use bourse_wire::receipt::Finish;
 use bytes::{Bytes, BytesMut};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Bytes for the buyer that one poll has made. One piece is passed on as it came; more are joined.
 #[derive(Debug, Default)]
@@ -147,6 +149,22 @@ impl Source {
         let Self::Provider(source) = self else { return None };
         let (writer, said) = (source.writer.clone()?, source.passage.said()?.to_owned());
         Some(Resume { writer, said, generated: meter.delivered_least(), weights: None })
+    }
+
+    /// How long it may say nothing. A picture takes as long as an answer in one piece, the second one, too.
+    pub(crate) fn idle(&self, timeouts: &Timeouts) -> Duration {
+        match self {
+            Self::Provider(source) if source.is_media => timeouts.idle.max(timeouts.plain_answer),
+            _ => timeouts.idle,
+        }
+    }
+
+    /// Content that goes out with the end.
+    pub(crate) fn kept(&self) -> Option<&[u8]> {
+        match self {
+            Self::Provider(source) => source.passage.kept(),
+            Self::Node(_) => None,
+        }
     }
 
     /// The seller's id of the answer.

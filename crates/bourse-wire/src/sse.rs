@@ -131,6 +131,8 @@ pub struct SseScanner {
     rest: Bytes,
     /// How much of `rest` is known to hold whole lines of an event that is not whole.
     scanned: usize,
+    /// Up to where the end of the line behind them was looked for in vain.
+    searched: usize,
     begun: bool,
 }
 
@@ -143,7 +145,7 @@ impl Default for SseScanner {
 impl SseScanner {
     /// A scanner for events of at most so many bytes.
     pub fn with_limit(event_bytes_max: usize) -> Self {
-        Self { event_bytes_max, rest: Bytes::new(), scanned: 0, begun: false }
+        Self { event_bytes_max, rest: Bytes::new(), scanned: 0, searched: 0, begun: false }
     }
 
     /// Takes what was read.
@@ -167,12 +169,12 @@ impl SseScanner {
         if !self.begun && !self.skip_mark() {
             return Ok(None);
         }
-        while let Some(line) = next_line(&self.rest, self.scanned) {
+        while let Some(line) = self.line() {
             let blank = line.text.is_empty();
-            self.scanned = line.next;
+            (self.scanned, self.searched) = (line.next, line.next);
             if blank {
                 let raw = self.rest.split_to(line.next);
-                self.scanned = 0;
+                (self.scanned, self.searched) = (0, 0);
                 return Ok(Some(event(raw)));
             }
             if self.scanned > self.event_bytes_max {
@@ -183,11 +185,23 @@ impl SseScanner {
         if is_too_large { Err(EventTooLarge(self.event_bytes_max)) } else { Ok(None) }
     }
 
-    /// What is left when the stream has ended: an event whose blank line is missing, or part of one.
+    /// The next line of the event that is not whole. No byte is looked at twice, however small the reads.
+    fn line(&mut self) -> Option<Line> {
+        let line = next_line(&self.rest, self.scanned, self.searched);
+        if line.is_none() {
+            // A CR at the very end is looked at again.
+            self.searched = self.rest.len() - usize::from(self.rest.ends_with(b"\r"));
+        }
+        line
+    }
+
+    /// What is left when the stream has ended: an event whose blank line is missing, or part of one. It gets its blank
+    /// line, so that what is written after it is another event.
     pub fn finish(&mut self) -> Option<Event> {
-        self.scanned = 0;
+        (self.scanned, self.searched) = (0, 0);
         let raw = std::mem::take(&mut self.rest);
-        (!raw.trim_ascii().is_empty()).then(|| event(raw))
+        let missing: &[u8] = if raw.ends_with(b"\n") { b"\n" } else { b"\n\n" };
+        (!raw.trim_ascii().is_empty()).then(|| event(Bytes::from([&raw[..], missing].concat())))
     }
 
     /// Bytes of an event that is not whole yet.
@@ -195,13 +209,17 @@ impl SseScanner {
         self.rest.len()
     }
 
-    /// Skips a byte-order mark. False while the first three bytes are not there.
+    /// Skips byte-order marks. False while the first three bytes are not there.
     fn skip_mark(&mut self) -> bool {
         const MARK: &[u8] = b"\xef\xbb\xbf";
-        if self.rest.len() < MARK.len() && MARK.starts_with(&self.rest) {
-            return false;
-        }
-        if self.rest.starts_with(MARK) {
+        // More than one is none, but what a reader makes of the second is not for a seller to choose.
+        loop {
+            if self.rest.len() < MARK.len() && MARK.starts_with(&self.rest) {
+                return false;
+            }
+            if !self.rest.starts_with(MARK) {
+                break;
+            }
             drop(self.rest.split_to(MARK.len()));
         }
         self.begun = true;
@@ -216,9 +234,11 @@ struct Line {
     next: usize,
 }
 
-/// The line that starts at `at`, if its end is there. A CR at the very end may be half a CRLF: not yet.
-fn next_line(bytes: &[u8], at: usize) -> Option<Line> {
-    let end = at + memchr::memchr2(b'\n', b'\r', &bytes[at..])?;
+/// The line that starts at `at`, if its end is there, which is not before `from`. A CR at the very end may be half a
+/// CRLF: not yet.
+fn next_line(bytes: &[u8], at: usize, from: usize) -> Option<Line> {
+    let from = at.max(from);
+    let end = from + memchr::memchr2(b'\n', b'\r', &bytes[from..])?;
     let width = match (bytes[end], bytes.get(end + 1)) {
         (b'\n', _) => 1,
         (_, Some(b'\n')) => 2,
@@ -234,7 +254,7 @@ fn event(raw: Bytes) -> Event {
     let mut named_error = false;
     let mut at = 0;
     while at < raw.len() {
-        let line = next_line(&raw, at).unwrap_or_else(|| {
+        let line = next_line(&raw, at, at).unwrap_or_else(|| {
             let end = raw.len() - usize::from(raw.ends_with(b"\r"));
             Line { text: at..end.max(at), next: raw.len() }
         });
@@ -304,9 +324,40 @@ mod tests {
         assert_eq!(payloads("data: a\r\rdata: b\r\r"), ["a", "b"]);
         assert_eq!(payloads("data: a\ndata: b\n\n"), ["a\nb"]);
         assert_eq!(payloads("\u{feff}data: a\n\n"), ["a"]);
+        assert_eq!(payloads("\u{feff}\u{feff}data: a\ndata: b\n\n"), ["a\nb"]);
         assert_eq!(payloads(": wait\n\nid: 1\nretry: 2\n\ndata\n\n"), [""; 0]);
         assert_eq!(payloads("data: [DONE]"), ["[DONE]"]);
         assert_eq!(payloads("data:\r"), [""; 0]);
+    }
+
+    #[test]
+    fn no_byte_is_looked_at_twice_however_small_the_reads() {
+        let mut scanner = SseScanner::default();
+        for n in 1..=64 {
+            scanner.push(Bytes::from_static(b"x"));
+            assert_eq!((scanner.next_event(), scanner.searched), (Ok(None), n));
+        }
+        scanner.push(Bytes::from_static(b"\r"));
+        assert_eq!((scanner.next_event(), scanner.searched), (Ok(None), 64), "half a line end");
+        scanner.push(Bytes::from_static(b"\n\r\n"));
+        assert_eq!(scanner.next_event().unwrap().unwrap().raw.len(), 68);
+        assert_eq!((scanner.scanned, scanner.searched), (0, 0));
+    }
+
+    #[test]
+    fn what_is_left_at_the_end_is_a_whole_event() {
+        for left in ["data: a", "data: a\n", "data: a\r", "data: a\r\n", "data: a\nid: 1"] {
+            let mut scanner = SseScanner::default();
+            scanner.push(Bytes::from_static(left.as_bytes()));
+            assert_eq!(scanner.next_event(), Ok(None), "{left:?}");
+            let event = scanner.finish().unwrap();
+            assert_eq!(event.data(), Some(b"a".as_slice()), "{left:?}");
+            let mut again = SseScanner::default();
+            again.push(Bytes::from([&event.raw[..], b"data: b\n\n"].concat()));
+            let read = || again.next_event().unwrap().and_then(|event| event.data().map(<[u8]>::to_vec));
+            let payloads: Vec<_> = std::iter::from_fn(read).collect();
+            assert_eq!(payloads, [b"a".to_vec(), b"b".to_vec()], "{left:?}");
+        }
     }
 
     #[test]
@@ -379,7 +430,9 @@ mod tests {
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|w| &bytes[w[0]..w[1]]).collect();
             prop_assert_eq!(&scan(&pieces), &whole);
             let rejoined: Vec<u8> = whole.into_iter().flat_map(|(raw, _, _)| raw).collect();
-            prop_assert!(bytes.starts_with(&rejoined));
+            // An event that lacks its blank line gets one.
+            let (came, added) = rejoined.split_at(rejoined.len().min(bytes.len()));
+            prop_assert!(bytes.starts_with(came) && added.iter().all(|byte| *byte == b'\n'));
         }
     }
 }

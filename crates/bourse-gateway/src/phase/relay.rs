@@ -215,7 +215,7 @@ impl Relay {
     }
 
     fn watch_clock(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        let idle = self.open.shared.config.timeouts.idle;
+        let idle = self.source.idle(&self.open.shared.config.timeouts);
         let tick = TICK_MAX.min(idle / 4).max(Duration::from_millis(1));
         let is_set = self.watcher.as_ref().is_some_and(|watcher| watcher.will_wake(cx.waker()));
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + tick)));
@@ -272,6 +272,9 @@ impl Relay {
             self.open.give_back(Finish::Bourse);
             return ended(self.failed_books());
         };
+        if let Some(kept) = self.source.kept().filter(|_| error.is_none()) {
+            self.open.sent(kept);
+        }
         let Ok(settled) = self.open.settle(&bill, finish) else { return ended(self.failed_books()) };
         // Only now is it known what the market takes where the buyer's own key served.
         let bill = if self.open.is_byok() { charged(&bill, settled.cost) } else { bill };

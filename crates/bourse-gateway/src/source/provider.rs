@@ -37,6 +37,8 @@ pub(crate) struct ProviderSource {
     /// Whether the buyer's own key serves.
     pub(super) is_byok: bool,
     has_ended: bool,
+    /// Whether it is a stream of pictures, sound or a transcript.
+    pub(super) is_media: bool,
 }
 
 impl Sink for Out {
@@ -63,6 +65,7 @@ impl ProviderSource {
             claim: None,
             is_byok: false,
             has_ended: false,
+            is_media: false,
         }
     }
 
@@ -74,7 +77,11 @@ impl ProviderSource {
             scanner = SseScanner::with_limit(said.len().max(MEDIA_EVENT_BYTES_MAX));
             scanner.push(said);
         }
-        Self { scanner: Scanner::Sse(scanner), ..Self::new(exchange, Framing::Sse, passage, 1) }
+        Self {
+            scanner: Scanner::Sse(scanner),
+            is_media: true,
+            ..Self::new(exchange, Framing::Sse, passage, 1)
+        }
     }
 
     pub(super) fn has_finished_choice(&self) -> bool {

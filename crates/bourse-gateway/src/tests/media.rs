@@ -1,7 +1,9 @@
 //! Streams of pictures, transcripts and speech: metered, settled, one terminal.
 
+mod hostile;
+
 use super::fakes::{Act, House, KEY, Reply, events, json_answer, prices, stream_end, stream_head};
-use crate::ProviderModel;
+use crate::{GatewayConfig, ProviderModel};
 use bourse_market::{Operations, Unit};
 use bourse_types::{ModelSlug, PicoUsdPerUnit, PriceSchedule};
 use bourse_wire::receipt::Finish;
@@ -27,25 +29,27 @@ fn market() -> House {
 }
 
 fn market_with(available: u64) -> House {
-    House::build(&["a", "b"], available, |config| {
-        for (n, seller) in config.providers.iter_mut().enumerate() {
-            let unit_price = PicoUsdPerUnit(UNIT * 1_000 * (1 + n as u64));
-            let mut sells = |slug: &str, operations, unit| {
-                seller.models.push(ProviderModel {
-                    operations,
-                    unit: Some(unit),
-                    ..ProviderModel::new(
-                        ModelSlug::parse(slug).unwrap(),
-                        "up",
-                        PriceSchedule { unit: unit_price, ..prices(0) },
-                    )
-                });
-            };
-            sells("other/draw", Operations::IMAGES, Unit::Image);
-            sells("other/speak", Operations::SPEECH, Unit::Character);
-            sells("other/hear", Operations::TRANSCRIPTION, Unit::Second);
-        }
-    })
+    House::build(&["a", "b"], available, offers)
+}
+
+fn offers(config: &mut GatewayConfig) {
+    for (n, seller) in config.providers.iter_mut().enumerate() {
+        let unit_price = PicoUsdPerUnit(UNIT * 1_000 * (1 + n as u64));
+        let mut sells = |slug: &str, operations, unit| {
+            seller.models.push(ProviderModel {
+                operations,
+                unit: Some(unit),
+                ..ProviderModel::new(
+                    ModelSlug::parse(slug).unwrap(),
+                    "up",
+                    PriceSchedule { unit: unit_price, ..prices(0) },
+                )
+            });
+        };
+        sells("other/draw", Operations::IMAGES, Unit::Image);
+        sells("other/speak", Operations::SPEECH, Unit::Character);
+        sells("other/hear", Operations::TRANSCRIPTION, Unit::Second);
+    }
 }
 
 async fn ask(house: &House, path: &str, body: &str) -> Reply {

@@ -193,6 +193,10 @@ pub trait Passage: Send {
     fn raw_usage(&self) -> Option<&str> {
         None
     }
+    /// Content that goes out with the end, as it stands there: the answer's hash covers it, too.
+    fn kept(&self) -> Option<&[u8]> {
+        None
+    }
     /// The seller's id of the answer, where it has told one.
     fn upstream_id(&self) -> Option<&str> {
         None

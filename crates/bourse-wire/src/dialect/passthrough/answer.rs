@@ -56,6 +56,8 @@ pub(super) struct PassedView {
     has_model: bool,
     /// Seconds of sound, where the answer says so, rounded up.
     seconds: Option<u64>,
+    /// Whether a name is written with escapes: others would read it as one that we write ourselves.
+    has_escaped_name: bool,
     /// Where further members are put: before the closing brace.
     end: usize,
 }
@@ -131,6 +133,9 @@ fn json(job: &Job, body: Bytes) -> Result<PassedAnswer, SellerError> {
     let text =
         std::str::from_utf8(&body).map_err(|_| SellerError::cut("sent an answer that is not UTF-8"))?;
     let view = view(job.api, text).map_err(|_| SellerError::cut("sent an answer that is not JSON"))?;
+    if view.has_escaped_name {
+        return Err(SellerError::cut("sent an answer with escapes in the names of its members"));
+    }
     if view.error.is_some() {
         // The status said that all is well; only the body can say what is not.
         return Err(front::dialect(job.api.shape()).read_error(200, &body));
@@ -172,6 +177,7 @@ pub(super) fn view(api: Api, body: &str) -> Result<PassedView, JsonError> {
     let mut walk = Walk::new(body);
     walk.members::<JsonError>(|walk, key| {
         let name = walk.text(key);
+        view.has_escaped_name |= name.contains('\\');
         if name == list && walk.peek() == b'[' {
             let start = walk.at();
             let mut entries = 0;

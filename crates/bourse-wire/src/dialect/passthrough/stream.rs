@@ -9,7 +9,8 @@
 //! Events pass as they came, those of unknown types too. The last one is held back until the books are written, and then
 //! says what was billed. Of several pictures all but the last say a usage of nothing: whoever adds them up has the bill, and
 //! OpenAI's client takes no picture without usage. Where a seller ends with fewer pictures than were asked for, they have
-//! all gone out, and `image_generation.usage` is the event that says what was billed. A seller that answers in one piece
+//! all gone out, and `image_generation.usage` is the event that says what was billed. What the seller says of its own usage and
+//! prices goes into the books, and not to the buyer. A seller that answers in one piece
 //! where a stream was asked for (as `whisper-1` does) is heard all the same: [`MediaPassage::of_answer`] says its answer in
 //! events.
 //!
@@ -35,6 +36,8 @@ use std::ops::Range;
 const COMPLETED: &str = "image_generation.completed";
 /// What tells the bill where fewer pictures came than were asked for.
 const FEWER: &str = "image_generation.usage";
+/// Members that are ours to write: the seller's own bill, and what we add to a last event.
+const BILL: [&str; 5] = ["usage", "cost", "cost_details", "bourse", "continued_by"];
 
 /// One stream.
 pub struct MediaPassage {
@@ -59,6 +62,8 @@ pub struct MediaPassage {
 struct Last {
     kind: String,
     members: Members,
+    /// Where the picture or the text stands in them.
+    content: Option<Range<usize>>,
 }
 
 /// What was found in an event. Spans point into its payload.
@@ -68,11 +73,17 @@ struct EventView {
     kind: Range<usize>,
     /// Unless it is null.
     usage: Option<Range<usize>>,
+    /// Whether it says something about usage or money.
+    has_bill: bool,
     has_error: bool,
-    /// Bytes of the picture, the sound or the text.
-    content_bytes: u64,
-    /// Whether it is there, be it empty.
-    has_content: bool,
+    /// Whether a name is written with escapes: others would read it as one that we write ourselves.
+    has_escaped_name: bool,
+    /// Bytes of each, where it is there.
+    base64: Option<u64>,
+    url: Option<u64>,
+    sound: Option<u64>,
+    delta: Option<u64>,
+    text: Option<u64>,
     seconds: Option<u64>,
     /// When the picture was made, by its two names.
     created: Option<Range<usize>>,
@@ -107,37 +118,35 @@ impl MediaPassage {
 
     /// Counts what an event brings; whether it is the last one.
     fn count(&mut self, kind: &str, view: &EventView) -> Result<Counted, SellerError> {
-        let piece = Counted { bytes: view.content_bytes, ..Counted::default() };
-        let whole = Counted { is_whole: true, ..piece };
+        let piece = |bytes: Option<u64>| Counted { bytes: bytes.unwrap_or(0), ..Counted::default() };
+        let last = |bytes: u64| Counted { bytes, is_whole: true, is_last: true };
         let counted = match (self.api, kind) {
-            (Api::Images, "image_generation.partial_image") if piece.bytes > 0 => {
+            (Api::Images, "image_generation.partial_image") if view.picture() > Some(0) => {
                 self.units.counted = Some(self.pictures + 1);
-                piece
+                piece(view.picture())
             }
-            (Api::Images, COMPLETED) if piece.bytes == 0 => return Err(SellerError::cut("sent no image")),
             (Api::Images, COMPLETED) => {
+                let bytes = view.picture().filter(|bytes| *bytes > 0);
+                let bytes = bytes.ok_or_else(|| SellerError::cut("sent no image"))?;
                 self.pictures += 1;
                 self.units.counted = Some(self.pictures);
-                Counted { is_last: self.pictures >= self.units_max, ..whole }
+                Counted { is_last: self.pictures >= self.units_max, ..last(bytes) }
             }
-            (Api::Transcription, "transcript.text.delta") => piece,
-            (Api::Transcription, "transcript.text.done") if !view.has_content => {
-                return Err(SellerError::cut("sent no transcript"));
-            }
+            (Api::Transcription, "transcript.text.delta") => piece(view.delta),
             (Api::Transcription, "transcript.text.done") => {
+                let bytes = view.text.ok_or_else(|| SellerError::cut("sent no transcript"))?;
                 self.units.claimed = view.seconds;
                 // Silence has a transcript, too.
-                let bytes = if self.content_bytes == 0 { piece.bytes.max(1) } else { 0 };
-                Counted { is_last: true, bytes, ..whole }
+                last(if self.content_bytes == 0 { bytes.max(1) } else { 0 })
             }
-            (Api::Speech, "speech.audio.delta") if piece.bytes > 0 => {
+            (Api::Speech, "speech.audio.delta") if view.sound > Some(0) => {
                 self.units.counted = Some(self.units_max);
-                piece
+                piece(view.sound)
             }
             (Api::Speech, "speech.audio.done") if self.content_bytes == 0 => {
                 return Err(SellerError::cut("sent no sound"));
             }
-            (Api::Speech, "speech.audio.done") => Counted { is_last: true, bytes: 0, ..whole },
+            (Api::Speech, "speech.audio.done") => last(0),
             _ => Counted::default(),
         };
         self.content_bytes = self.content_bytes.saturating_add(counted.bytes);
@@ -156,26 +165,33 @@ impl MediaPassage {
         self.usage = (is_first || self.api != Api::Images).then(|| on_one_line(usage).into_owned());
     }
 
-    /// What an event holds that a usage goes into.
-    fn members(&self, kind: &str, text: &str, view: &EventView) -> Members {
-        let mut members = Members::with_capacity(text.len() + 64);
+    /// An event without what the seller says of usage and money.
+    fn stripped(&self, kind: &str, text: &str, view: &EventView) -> Last {
+        let (mut members, mut content) = (Members::with_capacity(text.len() + 128), None);
+        let mut said = Vec::new();
         each_member(text, |key, value| {
             let is_time = matches!(key, "created" | "created_at");
-            if key != "usage" && !(kind == COMPLETED && is_time && !is_whole_number(value)) {
-                members.push(key, value);
+            let is_nothing = value == "null" || is_time && !is_whole_number(value);
+            if BILL.contains(&key) || kind == COMPLETED && is_nothing {
+                return;
+            }
+            let span = members.push(key, value);
+            said.push((key, value));
+            if matches!(key, "b64_json" | "url" | "text") && value.starts_with('"') {
+                content = Some(span);
             }
         });
         if kind == COMPLETED {
             // OpenAI's client wants `created_at`, OpenRouter's wants `created`.
             let ours = self.created_s.to_string();
             let known = view.created.clone().or(view.created_at.clone()).map_or(&*ours, |span| &text[span]);
-            for (name, span) in [("created", &view.created), ("created_at", &view.created_at)] {
-                if span.is_none() {
-                    members.push(name, known);
+            for (name, value) in pieces::assumed(known, &said) {
+                if said.iter().all(|(key, _)| *key != name) {
+                    members.push(name, value);
                 }
             }
         }
-        members
+        Last { kind: kind.to_owned(), members, content }
     }
 
     fn usage_of(&self, billed: &Billed<'_>) -> Vec<u8> {
@@ -213,7 +229,7 @@ impl Passage for MediaPassage {
             sink.push(event.sign_of_life());
             return Ok(Seen::default());
         };
-        if event.is_done() {
+        if event.is_done() && !event.named_error {
             // Fewer pictures than were asked for are an answer if the seller says that there are no more.
             let is_whole = self.pictures > 0;
             self.units.counted = if is_whole { Some(self.pictures) } else { self.units.counted };
@@ -225,11 +241,16 @@ impl Passage for MediaPassage {
         let text = std::str::from_utf8(bytes).map_err(|_| cut())?;
         let view = EventView::of(text).map_err(|_| cut())?;
         let kind = &text[view.kind.clone()];
+        if view.has_escaped_name || kind.contains('\\') {
+            return Err(SellerError::cut("sent an event with escapes in the names of its members"));
+        }
         if view.has_error || event.named_error || kind == "error" {
             return Err(front::dialect(self.api.shape()).read_error(200, bytes));
         }
         let Counted { bytes, is_whole, is_last } = self.count(kind, &view)?;
-        if let Some(span) = &view.usage {
+        // A seller that is such a market itself tells its bill in an event of its own; ours comes in its place.
+        let is_bill = self.api == Api::Images && kind == FEWER;
+        if let Some(span) = view.usage.as_ref().filter(|_| is_whole || is_bill) {
             self.hear(&text[span.clone()]);
         }
         let usage = match self.claim {
@@ -238,16 +259,19 @@ impl Passage for MediaPassage {
             TokenClaim::Tokens(tokens) => Some(Some(tokens)),
         };
         let news = StreamNews { usage, is_last };
-        if is_whole {
-            let last = Last { kind: kind.to_owned(), members: self.members(kind, text, &view) };
-            if is_last {
-                self.held = Some(last);
-            } else {
-                let mut out = Vec::with_capacity(last.members.len() + 512);
-                last.push(&self.no_usage(), b"", &mut out);
-                sink.push(Bytes::from(out));
-            }
-        } else {
+        if is_last {
+            self.held = Some(self.stripped(kind, text, &view));
+        } else if is_whole {
+            let whole = self.stripped(kind, text, &view);
+            let mut out = Vec::with_capacity(whole.members.len() + 512);
+            whole.push(&self.no_usage(), b"", &mut out);
+            sink.push(Bytes::from(out));
+        } else if view.has_bill && !is_bill {
+            let rest = self.stripped(kind, text, &view);
+            let mut out = Vec::with_capacity(rest.members.len() + 128);
+            push_event(kind, &rest.members, b"", &mut out);
+            sink.push(Bytes::from(out));
+        } else if !is_bill {
             sink.push(event.raw.clone());
         }
         let finish = is_last.then_some(Finish::Stop);
@@ -263,10 +287,11 @@ impl Passage for MediaPassage {
     }
 
     fn end(&mut self, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>) {
-        let last = self
-            .held
-            .take()
-            .unwrap_or_else(|| Last { kind: FEWER.to_owned(), members: Members::of_type(FEWER) });
+        let last = self.held.take().unwrap_or_else(|| Last {
+            kind: FEWER.to_owned(),
+            members: Members::of_type(FEWER),
+            content: None,
+        });
         last.push(&self.usage_of(billed), more, out);
         out.extend_from_slice(DONE_EVENT);
     }
@@ -290,9 +315,18 @@ impl Passage for MediaPassage {
     fn raw_usage(&self) -> Option<&str> {
         self.usage.as_deref()
     }
+
+    fn kept(&self) -> Option<&[u8]> {
+        let last = self.held.as_ref()?;
+        last.content.clone().map(|span| last.members.at(span))
+    }
 }
 
 impl EventView {
+    fn picture(&self) -> Option<u64> {
+        self.base64.filter(|bytes| *bytes > 0).or(self.url).or(self.base64)
+    }
+
     fn of(text: &str) -> Result<Self, JsonError> {
         let mut view = Self::default();
         let mut walk = Walk::new(text);
@@ -300,14 +334,19 @@ impl EventView {
             let name = walk.text(key);
             let value = walk.value()?;
             let raw = walk.text(value.clone());
+            view.has_escaped_name |= name.contains('\\');
+            view.has_bill |= BILL.contains(&name);
+            let bytes = raw.starts_with('"').then(|| value.len() as u64 - 2);
             match name {
-                "type" if raw.starts_with('"') => view.kind = value.start + 1..value.end - 1,
+                "type" if bytes.is_some() => view.kind = value.start + 1..value.end - 1,
+                "type" => view.kind = 0..0,
                 "usage" => view.usage = (raw != "null").then_some(value),
                 "error" => view.has_error = raw != "null",
-                "delta" | "text" | "audio" | "b64_json" | "url" if raw.starts_with('"') => {
-                    view.has_content = true;
-                    view.content_bytes = view.content_bytes.max(value.len() as u64 - 2);
-                }
+                "b64_json" => view.base64 = bytes,
+                "url" => view.url = bytes,
+                "audio" => view.sound = bytes,
+                "delta" => view.delta = bytes,
+                "text" => view.text = bytes,
                 "created" if is_whole_number(raw) => view.created = Some(value),
                 "created_at" if is_whole_number(raw) => view.created_at = Some(value),
                 "duration" => view.seconds = whole_seconds(raw),

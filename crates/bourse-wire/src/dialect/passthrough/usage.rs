@@ -157,26 +157,35 @@ pub(super) fn push_usage(
     }
     let is_as_claimed =
         billed.claim.is_some_and(|claim| (claim.prompt, claim.completion) == (prompt, completion));
-    let has_details = is_as_claimed && billed.raw.is_some_and(|raw| push_details(raw, out));
+    let has_details = is_as_claimed && billed.raw.is_some_and(|raw| push_details(api, raw, out));
     if api == Api::Images && !has_details {
         out.extend_from_slice(b"\"input_tokens_details\":{\"image_tokens\":0,\"text_tokens\":");
         push_u64(out, prompt);
         out.extend_from_slice(b"},");
     }
     push_cost_members(out, billed.charge);
-    out.push(b'}');
+    out.extend_from_slice(if billed.is_byok { b",\"is_byok\":true}" } else { b"}" });
 }
 
+/// Details of counts that buyers may see. What the seller's own seller takes is not among them.
+const DETAILS: [&str; 4] =
+    ["input_tokens_details", "output_tokens_details", "prompt_tokens_details", "completion_tokens_details"];
+
 /// Copies the seller's details of its counts, each with a comma behind. True when those of the input were among them.
-fn push_details(raw: &str, out: &mut Vec<u8>) -> bool {
+fn push_details(api: Api, raw: &str, out: &mut Vec<u8>) -> bool {
     let start = out.len();
-    let mut found = false;
+    let (mut found, mut seen) = (false, Vec::new());
     let walked = Walk::new(raw).members::<JsonError>(|walk, key| {
         let value = walk.value()?;
-        let name = walk.text(key.clone());
-        let is_details = name.ends_with("_details") && !name.contains("cost") && !name.contains('\\');
-        if is_details && walk.text(value.clone()).starts_with('{') {
-            found |= name == "input_tokens_details";
+        let (name, details) = (walk.text(key.clone()), walk.text(value.clone()));
+        let is_of_input = name == "input_tokens_details";
+        // OpenAI's client wants both of a picture's.
+        let is_whole = !(is_of_input && api == Api::Images)
+            || ["\"image_tokens\"", "\"text_tokens\""].iter().all(|part| details.contains(part));
+        let is_known = DETAILS.contains(&name) && !seen.contains(&name) && !details.contains("cost");
+        if is_known && is_whole && details.starts_with('{') {
+            seen.push(name);
+            found |= is_of_input;
             out.extend_from_slice(walk.text(key.start - 1..value.end).as_bytes());
             out.push(b',');
         }

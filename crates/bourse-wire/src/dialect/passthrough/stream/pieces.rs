@@ -9,6 +9,7 @@ use crate::json::{JsonError, Walk};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use std::ops::Range;
 
 /// Bytes of sound in one event.
 const SOUND_BYTES_PER_EVENT: usize = 48 * 1024;
@@ -18,7 +19,10 @@ pub(super) fn of(job: &Job, head: &Head, answer: &PassedAnswer) -> Bytes {
     let body = answer.bytes();
     let mut out = Vec::with_capacity(body.len() * 4 / 3 + 512);
     match (job.api, std::str::from_utf8(body)) {
-        (Api::Images, Ok(text)) => push_pictures(text, head, &mut out),
+        (Api::Images, Ok(text)) => {
+            let most = job.passed.as_ref().map_or(0, |passed| passed.units_max);
+            push_pictures(text, head, usize::try_from(most).unwrap_or(usize::MAX), &mut out);
+        }
         (Api::Transcription, Ok(text)) => push_transcript(text, &mut out),
         _ => push_sound(body, &mut out),
     }
@@ -26,8 +30,8 @@ pub(super) fn of(job: &Job, head: &Head, answer: &PassedAnswer) -> Bytes {
     Bytes::from(out)
 }
 
-/// One event for each picture, with what the answer says about all of them.
-fn push_pictures(text: &str, head: &Head, out: &mut Vec<u8>) {
+/// One event for each picture that was asked for, with what the answer says about all of them.
+fn push_pictures(text: &str, head: &Head, most: usize, out: &mut Vec<u8>) {
     let (mut about, mut pictures, mut usage) = (Vec::new(), Vec::new(), None);
     each_said(text, |key, value| match key {
         "data" => pictures = pictures_of(value),
@@ -35,19 +39,13 @@ fn push_pictures(text: &str, head: &Head, out: &mut Vec<u8>) {
         "created" | "created_at" if !is_whole_number(value) => {}
         _ => about.push((key, value)),
     });
+    pictures.truncate(most);
     let created = about.iter().find(|(key, _)| *key == "created").map(|(_, value)| (*value).to_owned());
     let created = created.unwrap_or_else(|| head.created_s.to_string());
     for (n, picture) in pictures.iter().enumerate() {
         let mut said = Vec::new();
         each_said(picture, |key, value| said.push((key, value)));
-        // Members that OpenAI's client insists on.
-        let assumed = [
-            ("created_at", &*created),
-            ("background", "\"auto\""),
-            ("output_format", format_of(&said)),
-            ("quality", "\"auto\""),
-            ("size", "\"auto\""),
-        ];
+        let assumed = assumed(&created, &said);
         for (key, value) in about.iter().chain(&assumed) {
             if said.iter().all(|(name, _)| name != key) {
                 said.push((key, value));
@@ -72,6 +70,18 @@ fn pictures_of(list: &str) -> Vec<&str> {
     });
     pictures.retain(|item| is_picture(item));
     pictures
+}
+
+/// Members that stock clients insist on, and what they are where nobody says.
+pub(super) fn assumed<'a>(created: &'a str, said: &[(&str, &str)]) -> [(&'static str, &'a str); 6] {
+    [
+        ("created", created),
+        ("created_at", created),
+        ("background", "\"auto\""),
+        ("output_format", format_of(said)),
+        ("quality", "\"auto\""),
+        ("size", "\"auto\""),
+    ]
 }
 
 /// The format of a picture in base64, by its first bytes.
@@ -125,12 +135,18 @@ impl Members {
         members
     }
 
-    /// Both are as they were written; `key` without its quotes.
-    pub(super) fn push(&mut self, key: &str, value: &str) {
+    /// Both are as they were written; `key` without its quotes. Where the value stands.
+    pub(super) fn push(&mut self, key: &str, value: &str) -> Range<usize> {
         self.0.extend_from_slice(if self.0.is_empty() { b"\"" } else { b",\"" });
         self.0.extend_from_slice(key.as_bytes());
         self.0.extend_from_slice(b"\":");
+        let start = self.0.len();
         self.0.extend_from_slice(on_one_line(value).as_bytes());
+        start..self.0.len()
+    }
+
+    pub(super) fn at(&self, span: Range<usize>) -> &[u8] {
+        &self.0[span]
     }
 
     pub(super) fn len(&self) -> usize {
@@ -158,10 +174,13 @@ fn each_said<'a>(text: &'a str, mut each: impl FnMut(&'a str, &'a str)) {
 }
 
 pub(super) fn push_start(kind: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"event: ");
-    // The seller's word: no line of its own must come of it.
-    out.extend(kind.bytes().filter(|byte| !byte.is_ascii_control()));
-    out.extend_from_slice(b"\ndata: ");
+    if !kind.is_empty() {
+        out.extend_from_slice(b"event: ");
+        // The seller's word: no line of its own must come of it.
+        out.extend(kind.bytes().filter(|byte| !byte.is_ascii_control()));
+        out.push(b'\n');
+    }
+    out.extend_from_slice(b"data: ");
 }
 
 /// Appends an event. `more` is raw text of further members with a leading comma.

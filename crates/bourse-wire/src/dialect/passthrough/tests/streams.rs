@@ -68,7 +68,7 @@ fn the_last_event_keeps_what_it_says_and_gets_the_price() {
     let mut events = sent.split_terminator("\n\n");
     let whole = concat!(
         "event: image_generation.completed\n",
-        r#"data: {"type":"image_generation.completed","b64_json":"eA==","created_at":5,"created":5,"usage":{"#
+        r#"data: {"type":"image_generation.completed","b64_json":"eA==","created_at":5,"created":5,"background":"auto","output_format":"png","quality":"auto","size":"auto","usage":{"#
     );
     let first = events.next().unwrap();
     assert!(first.starts_with(whole) && first.ends_with(r#""rounding":0}}}"#), "{first}");
