@@ -2,13 +2,14 @@
 //!
 //! A task here is what a person or a machine types to know whether the repository is in order: `tidy` (house
 //! rules as checks), `lint`, `test` (sets up every outside part inside the target folder), `mutants` (planted bugs that tests
-//! must find), `bench`, `sim` and `deps`. The crate depends on no crate of ours on purpose: it must build and judge the house while the house
+//! must find), `nightly`, `bench`, `sim` and `deps`. The crate depends on no crate of ours on purpose: it must build and judge the house while the house
 //! does not compile. Everything it makes lies under cargo's target folder; nothing is installed elsewhere.
 
 mod bench;
 mod deps;
 mod lint;
 mod mutants;
+mod nightly;
 mod sdk;
 mod setup;
 mod suite;
@@ -37,6 +38,8 @@ enum Task {
     Lint,
     /// Every test: tidy, the workspace's own, the documentation's, and stock SDKs against a real market.
     Test(suite::Args),
+    /// What takes too long for every change: 10,000 seeds, a thousand kills in each store, every planted bug.
+    Nightly,
     /// Plant bugs, one at a time, each of which a named test must find.
     Mutants(mutants::Args),
     /// Measure and write the figures to bench/results.
@@ -60,6 +63,7 @@ fn run(task: Task) -> Result<()> {
         Task::Tidy => tidy::run(&workspace),
         Task::Lint => lint::run(&workspace),
         Task::Test(args) => suite::run(&workspace, &args),
+        Task::Nightly => nightly::run(&workspace),
         Task::Mutants(args) => mutants::run(&workspace, &args),
         Task::Bench(args) => bench::run(&workspace, &args),
         Task::Sim { args } => sdk::simulator(&workspace, &args),

@@ -16,8 +16,8 @@ use crate::workspace::{Workspace, output};
 
 const LIST: &str = "xtask/mutants.txt";
 
-/// Which bugs.
-#[derive(clap::Args)]
+/// Which bugs; all, unless told.
+#[derive(Default, clap::Args)]
 pub(crate) struct Args {
     /// Only those with this in their name.
     #[arg(long)]
