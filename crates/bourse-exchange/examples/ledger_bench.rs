@@ -4,7 +4,7 @@
 //! pairs in batches, each batch one durable commit; `funds` is the whole exchange as a gateway uses it
 //! (receipt, Merkle log, fee and rounding, index, threads; a caller waits for the disk every
 //! hundred requests, so that groups stay as small as they are in a market); `single` is 64 callers who each wait until
-//! their own hold is durable; `postgres` is `journal` in PostgreSQL. Beside them the same pairs as rows of a database, in
+//! their own hold is durable; `replay` is a market of ten million events replayed and opened; `postgres` is `journal` in PostgreSQL. Beside them the same pairs as rows of a database, in
 //! batches of [`ROW_BATCH_PAIRS`], each batch one durable commit: `sqlite_rows` and `postgres_rows`, whose tables keep
 //! balances and refuse what is not covered, as an application would write them. CPU is that of the whole process, from
 //! `/proc/self/stat`; `null` elsewhere. The server's own is not in it.
@@ -19,6 +19,7 @@ mod support;
 
 use bourse_exchange::{
     AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, PostgresJournal, SqliteJournal, hash_key,
+    replay,
 };
 use bourse_ledger::{
     Account, AccountKind, Applied, BalanceLimit, Event, HashKey, Journal, Limits, State, Transfer,
@@ -37,6 +38,8 @@ const BATCH_PAIRS: u64 = 4_000;
 pub(crate) const ROW_BATCH_PAIRS: u64 = 1_000;
 const ROW_PAIRS: u64 = 60_000;
 const FUNDS_PAIRS: u64 = 400_000;
+/// Five events each: ten million.
+const REPLAY_REQUESTS: u64 = 2_000_000;
 const FUNDS_THREADS: u64 = 8;
 const FUNDS_UNACKNOWLEDGED: u64 = 100;
 const SINGLE_CALLERS: u64 = 64;
@@ -59,8 +62,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         parts.push(format!("\"journal\":{journal},\"journal_batch_pairs\":{BATCH_PAIRS}"));
     }
     if wanted("funds") {
-        let funds = measure(FUNDS_PAIRS, || funds_pairs(&dir.path().join("funds")))?;
+        let funds = measure(FUNDS_PAIRS, || funds_pairs(&dir.path().join("funds"), FUNDS_PAIRS))?;
         parts.push(format!("\"funds\":{funds},\"funds_threads\":{FUNDS_THREADS}"));
+    }
+    if wanted("replay") {
+        parts.push(format!("\"replay\":{}", replays(&dir.path().join("replay"))?));
     }
     if wanted("single") {
         parts.push(format!("\"single\":{}", single_holds(&dir.path().join("single"))?));
@@ -196,16 +202,16 @@ fn open_market(dir: &Path) -> Result<(Exchange, KeyGrant), Box<dyn std::error::E
 }
 
 /// The port under load: some callers, none waits for its own commit; the end waits for the last.
-fn funds_pairs(dir: &Path) -> Outcome {
+fn funds_pairs(dir: &Path, pairs: u64) -> Outcome {
     let (exchange, grant) = open_market(dir)?;
     std::thread::scope(|scope| {
         let callers: Vec<_> = (0..FUNDS_THREADS)
             .map(|caller| {
                 let exchange = &exchange;
                 scope.spawn(move || {
-                    for n in 0..FUNDS_PAIRS / FUNDS_THREADS {
+                    for n in 0..pairs / FUNDS_THREADS {
                         let now = UnixMs(START.0 + n / 100);
-                        let served = serve(exchange, caller * FUNDS_PAIRS + n, grant, now);
+                        let served = serve(exchange, caller * pairs + n, grant, now);
                         if n % FUNDS_UNACKNOWLEDGED == 0 {
                             served.and_then(|ticket| block_on(exchange.durable(ticket)))?;
                         }
@@ -219,6 +225,25 @@ fn funds_pairs(dir: &Path) -> Outcome {
     block_on(exchange.durable(exchange.ticket()))?;
     exchange.close()?;
     Ok(())
+}
+
+/// A market of [`REPLAY_REQUESTS`] replayed from its beginning, receipts, epochs and signatures checked; and opened again
+/// from its snapshot.
+fn replays(dir: &Path) -> Result<String, Box<dyn std::error::Error>> {
+    funds_pairs(dir, REPLAY_REQUESTS)?;
+    let start = Instant::now();
+    let report = replay(dir, None, |_, _| {})?;
+    let seconds = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    let exchange = Exchange::open(dir, ExchangeConfig::default(), START)?;
+    let open_ms = start.elapsed().as_secs_f64() * 1_000.0;
+    exchange.close()?;
+    let (events, receipts) = (report.events, report.receipts);
+    let rate = events as f64 / seconds;
+    Ok(format!(
+        "{{\"events\":{events},\"receipts\":{receipts},\"seconds\":{seconds:.2},\"events_per_s\":{rate:.0},\
+         \"open_from_snapshot_ms\":{open_ms:.0}}}"
+    ))
 }
 
 /// 64 callers, each waiting until its own hold is on disk.
