@@ -64,7 +64,7 @@ pub use names::{
     ACCOUNT_NAME_BYTES_MAX, ALLOWANCES, CLEARING, FEE, OPERATOR, OPERATOR_NAME, ROUNDING, SUBSIDY,
     seller_account_name,
 };
-pub use open::OpenError;
+pub use open::{OpenError, are_in_a_database};
 pub use policies::POLICIES_MAX;
 pub use postings::Period;
 pub use prove::{ProveError, prove};

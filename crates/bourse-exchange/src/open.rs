@@ -4,9 +4,11 @@ use crate::config::ExchangeConfig;
 use crate::core::{Core, ReplayFailure, Verify};
 use crate::data_dir::{DataDirError, Entropy};
 use crate::index::IndexError;
+use crate::store::place;
 use bourse_ledger::{HashKey, Journal, JournalError, Position, State};
 use bourse_types::{Digest32, Fault, RequestId, UnixMs};
 use bourse_wire::funds::FundsError;
+use std::path::Path;
 
 /// Groups read at a time while replaying.
 pub(crate) const REPLAY_GROUPS: usize = 256;
@@ -74,6 +76,11 @@ impl From<IndexError> for OpenError {
     fn from(error: IndexError) -> Self {
         Self::Index(error.to_string())
     }
+}
+
+/// Whether the books of a data directory lie in a database.
+pub fn are_in_a_database(dir: &Path) -> Result<bool, OpenError> {
+    Ok(place(dir)?.is_some())
 }
 
 /// Replays a journal, or begins one, and releases what nobody holds any more.

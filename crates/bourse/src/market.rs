@@ -44,6 +44,8 @@ pub struct MarketConfig {
     pub environment: Environment,
     /// The node to run, if any.
     pub node: Option<NodeLaunch>,
+    /// Its books, where they are open already.
+    pub exchange: Option<Exchange>,
 }
 
 /// The node to run beside the market.
@@ -124,7 +126,7 @@ pub struct RunningMarket {
 impl Market {
     /// Starts everything; the node may still be on its way ([`RunningMarket::node_ready`]).
     pub async fn start(config: MarketConfig) -> Result<RunningMarket, StartError> {
-        let MarketConfig { data_dir, config, environment, node } = config;
+        let MarketConfig { data_dir, config, environment, node, exchange } = config;
         let mut gateway_config = wiring::gateway(&config, &environment)?;
         let exchange_config = wiring::exchange(&config)?;
         let listener = listen(config.gateway.listen).await?;
@@ -132,8 +134,11 @@ impl Market {
         let nodes_listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         let nodes_address = local(&nodes_listener, config.gateway.listen)?;
         data_dir.create()?;
-        let exchange = Exchange::open(data_dir.root(), exchange_config, SystemClock.now())
-            .map_err(|error| cannot_open(&data_dir, error))?;
+        let exchange = match exchange {
+            Some(open) => open,
+            None => Exchange::open(data_dir.root(), exchange_config, SystemClock.now())
+                .map_err(|error| cannot_open(&data_dir, error))?,
+        };
         let exchange = Arc::new(exchange);
         let key = operator_key(&data_dir, &exchange)?;
         gateway_config.byok = wiring::byok(&config, &environment, |name| exchange.account(name))?;

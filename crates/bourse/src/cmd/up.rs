@@ -4,6 +4,8 @@
 //! `--json` it is one line for a script. The first Ctrl-C drains, a second ends the streams that are
 //! still open, and a third the process.
 
+mod standby;
+
 use crate::cli::Place;
 use crate::client::Client;
 use crate::config::{Config, Environment, Flag};
@@ -40,6 +42,9 @@ pub struct Args {
     /// Sell only what the configured providers offer.
     #[arg(long)]
     no_node: bool,
+    /// Wait until no other exchange writes to the database of these books, and go on where it ended.
+    #[arg(long)]
+    standby: bool,
 }
 
 impl Args {
@@ -111,7 +116,7 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
     // Before a model is fetched for a market that cannot open.
     market::probe(listen)?;
     let node = if config.node.enabled { Some(launch(&data_dir, &config)?) } else { None };
-    let config = MarketConfig { data_dir, config, environment: environment.clone(), node };
+    let config = MarketConfig { data_dir, config, environment: environment.clone(), node, exchange: None };
     runtime::reactor()?.block_on(serve(args, config))
 }
 
@@ -126,9 +131,15 @@ fn launch(data_dir: &DataDir, config: &Config) -> Result<NodeLaunch, Failure> {
     Ok(NodeLaunch { program, model, node: signer.node_id() })
 }
 
-async fn serve(args: &Args, config: MarketConfig) -> Result<ExitCode, Failure> {
+async fn serve(args: &Args, mut config: MarketConfig) -> Result<ExitCode, Failure> {
     // Before anything is started, so that an early Ctrl-C closes the books too.
     let mut stop = Stop::new()?;
+    if args.standby {
+        config.exchange = tokio::select! {
+            books = standby::books(&config) => Some(books?),
+            () = stop.asked() => return Ok(ExitCode::SUCCESS),
+        };
+    }
     let local = config.config.node.model.clone();
     let mut market = Market::start(config).await?;
     let ready = tokio::select! {

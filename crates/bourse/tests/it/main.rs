@@ -3,10 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod cli;
+#[expect(dead_code, reason = "tests of the exchange ask it for more")]
+#[path = "../../../bourse-exchange/tests/cluster/mod.rs"]
+mod cluster;
 mod market;
 mod program;
 mod real_model;
 mod seller;
+mod standby;
 
 /// Price of the seller's model in USD per token: a cent per thousand either way, easy to read in a bill.
 const PRICE: &str = "0.00001";

@@ -501,6 +501,7 @@ fn a_whole_market_starts_in_a_process_of_another() {
             config: config.clone(),
             environment: environment.clone(),
             node: None,
+            exchange: None,
         };
         let market = Market::start(start()).await.unwrap();
         assert_eq!(market.node_ready().await.unwrap(), None);

@@ -1,0 +1,38 @@
+//! Standing by: the books lie in a database, another exchange writes them, and this one takes over when it is gone.
+//!
+//! The lease decides who writes; it ends by itself some seconds after its owner said nothing more, and a fencing token keeps
+//! an owner that was only slow from writing on. Until then nothing listens here, so that whoever spreads buyers over both
+//! sees at once which of them serves. Holds of the one that died are given back at the start, as after any crash.
+
+use crate::admin::cannot_open;
+use crate::market::MarketConfig;
+use crate::report::{Failure, Plain};
+use crate::wiring;
+use bourse_exchange::{Exchange, JournalError, OpenError, are_in_a_database};
+use bourse_gateway::{Clock as _, SystemClock};
+
+/// Opens the books as soon as nobody else writes them.
+pub(super) async fn books(config: &MarketConfig) -> Result<Exchange, Failure> {
+    let data_dir = &config.data_dir;
+    let is_shared = are_in_a_database(data_dir.root()).map_err(|error| cannot_open(data_dir, error))?;
+    if !is_shared {
+        return Err(Plain::new("--standby needs books in a database that two exchanges can reach")
+            .hint("`bourse migrate --to URL` moves them; the standby's folder has the same exchange.key and exchange.journal")
+            .boxed());
+    }
+    eprintln!("standing by: another exchange may be writing these books");
+    loop {
+        let exchange_config = wiring::exchange(&config.config)?;
+        let root = data_dir.root().to_owned();
+        let open = tokio::task::spawn_blocking(move || {
+            // The time of the take-over, not of the wait.
+            Exchange::open(&root, exchange_config, SystemClock.now())
+        });
+        match open.await {
+            Ok(Ok(exchange)) => return Ok(exchange),
+            Ok(Err(OpenError::Journal(JournalError::InUse))) => {}
+            Ok(Err(error)) => return Err(cannot_open(data_dir, error).into()),
+            Err(error) => return Err(Plain::new("the books were not opened").because(error).boxed()),
+        }
+    }
+}

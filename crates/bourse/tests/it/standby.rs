@@ -1,0 +1,55 @@
+//! Two markets over one database: the second serves when the first is killed, with everything that was acknowledged.
+
+use crate::cluster::Cluster;
+use crate::program::{command, run, up};
+use crate::{resale, seller};
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// The lease ends three seconds after its owner's last word. What a slow machine adds is not the point here.
+const TAKES_OVER_WITHIN: Duration = Duration::from_secs(15);
+
+#[test]
+fn a_standby_takes_over_when_the_active_market_is_killed() {
+    let (cluster, seller) = (Cluster::start(), seller::start());
+    let [active, waiting] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let alone = run(active.path(), &["up", "--no-node", "--standby", "--listen", "127.0.0.1:0"]).failure();
+    assert!(alone.contains("needs books in a database") && alone.contains("bourse migrate"), "{alone}");
+    run(active.path(), &["migrate", "--to", &cluster.url()]).success();
+    let config = resale(&seller.base_url);
+    let market = up(active.path(), &config, &["--no-node"], &[]);
+    run(active.path(), &["ledger", "credit", "operator", "2"]).success();
+    for file in ["exchange.key", "exchange.journal"] {
+        std::fs::copy(active.path().join(file), waiting.path().join(file)).unwrap();
+    }
+
+    let config_file = waiting.path().join("test.toml");
+    std::fs::write(&config_file, &config).unwrap();
+    let mut standby =
+        command(waiting.path(), &["up", "--json", "--no-node", "--standby", "--listen", "127.0.0.1:0"]);
+    standby.arg("--config").arg(&config_file).stdin(Stdio::null());
+    let mut standby = standby.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(standby.stderr.take().unwrap());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    assert!(line.starts_with("standing by"), "{line}");
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+
+    let died = Instant::now();
+    drop(market);
+    let mut ready = String::new();
+    BufReader::new(standby.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let took = died.elapsed();
+    println!("taken over after {took:?}");
+    assert!(ready.contains("base_url") && took < TAKES_OVER_WITHIN, "{took:?}: {ready}");
+    let balances = run(waiting.path(), &["ledger", "balance", "--json"]).json();
+    let operator = balances.as_array().unwrap().iter().find(|line| line["name"] == "operator").unwrap();
+    assert_eq!(operator["balance_usd"], "12.000000000", "what was acknowledged is there");
+    let credited = run(waiting.path(), &["ledger", "credit", "operator", "1"]).success();
+    assert!(credited.contains("$13"), "the new one writes: {credited}");
+    standby.kill().unwrap();
+    standby.wait().unwrap();
+    let checked = run(waiting.path(), &["ledger", "check"]).success();
+    assert!(checked.starts_with("the books are clean"), "{checked}");
+}
