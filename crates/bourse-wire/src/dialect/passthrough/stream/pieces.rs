@@ -44,7 +44,8 @@ fn push_pictures(text: &str, head: &Head, most: usize, out: &mut Vec<u8>) {
     let created = created.unwrap_or_else(|| head.created_s.to_string());
     for (n, picture) in pictures.iter().enumerate() {
         let mut said = Vec::new();
-        each_said(picture, |key, value| said.push((key, value)));
+        // The answer's usage is of all of them; added to theirs it would count twice.
+        each_said(picture, |key, value| said.extend((key != "usage").then_some((key, value))));
         let assumed = assumed(&created, &said);
         for (key, value) in about.iter().chain(&assumed) {
             if said.iter().all(|(name, _)| name != key) {

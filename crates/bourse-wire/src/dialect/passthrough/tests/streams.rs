@@ -134,6 +134,10 @@ fn an_answer_in_one_piece_says_each_thing_once() {
     let said = ["size", "background", "output_format"].map(|name| event[name].as_str().unwrap());
     assert_eq!(said, ["2x2", "opaque", "webp"]);
     assert_eq!((&event["created"], &event["created_at"]), (&9.into(), &1.into()));
+    let twice = r#"{"data":[{"b64_json":"eA==","usage":{"input_tokens":3}}],"usage":{"input_tokens":3}}"#;
+    assert_eq!(in_events(twice)[0]["usage"]["input_tokens"], 3);
+    let none_of_all = r#"{"data":[{"b64_json":"eA==","usage":{"input_tokens":3}}]}"#;
+    assert!(in_events(none_of_all)[0]["usage"].is_null(), "as in an answer that is not streamed");
     let none = r#"{"created":"now","data":[{"b64_json":"/9j/AA=="}],"background":null}"#;
     let event = &in_events(none)[0];
     assert_eq!((&event["created_at"], &event["background"]), (&7.into(), &"auto".into()));
