@@ -1,9 +1,9 @@
 //! The house's own tasks, run as `cargo xtask TASK`.
 //!
 //! A task here is what a person or a machine types to know whether the repository is in order: `tidy` (house
-//! rules as checks), `lint`, `test` (sets up every outside part inside the target folder), `mutants` (planted bugs that tests
-//! must find), `nightly`, `bench`, `sim` and `deps`. The crate depends on no crate of ours on purpose: it must build and judge the house while the house
-//! does not compile. Everything it makes lies under cargo's target folder; nothing is installed elsewhere.
+//! rules as checks), `lint`, `test` (sets up every outside part inside the target folder), `mutants` (planted bugs that
+//! tests must find), `nightly`, `bench`, `sim` and `deps`. The crate depends on no crate of ours on purpose: it must build
+//! and judge the house while the house does not compile. Everything it makes lies under cargo's target folder; nothing is installed elsewhere.
 
 mod bench;
 mod deps;

@@ -6,7 +6,7 @@
 
 use crate::core::{Core, Verify};
 use crate::data_dir::is_live;
-use crate::open::{OpenError, from_genesis, from_snapshot, replay_from};
+use crate::open::{OpenError, from_genesis, from_snapshot, replay_from, replay_until};
 use crate::store::{SqliteJournal, place, reader};
 use bourse_ledger::{Balance, HashKey, Journal, JournalError, Position};
 use bourse_types::{DurationMs, UnixMs};
@@ -134,8 +134,9 @@ fn replay_twice(journal: &dyn Journal) -> Result<(Core, Position, Vec<String>), 
     match from_snapshot(journal, key, u64::MAX) {
         Ok(Some((core, at))) => {
             // A live market goes on writing; the second replay ends where the first one did.
-            let resumed = replay_until(journal, core, at, end)?;
-            if resumed.is_some_and(|resumed| resumed.digest() != whole.digest()) {
+            let (resumed, at) = replay_until(journal, (core, at), end.seq, Verify::Roots, |_, _| Ok(()))?;
+            // A snapshot may be younger than that.
+            if at == end && resumed.digest() != whole.digest() {
                 problems.push("replays from the beginning and from the snapshot differ".to_owned());
             }
         }
@@ -152,24 +153,6 @@ fn is_same(core: &Core, snapshot: &[u8], at: Position) -> bool {
     replayed == snapshot
         || Core::from_snapshot(snapshot, at, HashKey::default(), u64::MAX)
             .is_ok_and(|read| read.encode_snapshot() == replayed)
-}
-
-/// Replays up to `end`; `None` when the snapshot is younger than that.
-fn replay_until(
-    journal: &dyn Journal,
-    mut core: Core,
-    mut at: Position,
-    end: Position,
-) -> Result<Option<Core>, OpenError> {
-    while at.seq < end.seq {
-        let count = usize::try_from(end.seq - at.seq).unwrap_or(usize::MAX);
-        for group in journal.read(at, count.min(crate::open::REPLAY_GROUPS))? {
-            let replayed = core.replay_group(&group, Verify::Roots);
-            replayed.map_err(|why| OpenError::Replay { last_good: at.seq, what: why.to_string() })?;
-            at = group.position;
-        }
-    }
-    Ok((at == end).then_some(core))
 }
 
 fn report(core: &Core, at: Position, market: Market, now: UnixMs) -> CheckReport {

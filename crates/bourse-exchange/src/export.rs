@@ -11,6 +11,7 @@
 //! other units than dollars are named as commodities of their own.
 //! Amounts are exact. A page is as long as the books: it is written as it is read.
 
+use crate::csv;
 use crate::names::ACCOUNT_NAME_BYTES_MAX;
 use crate::open::OpenError;
 use crate::postings::{self, Chart, Entry, Period, Posting};
@@ -179,17 +180,7 @@ impl Export<'_> {
             row.amount,
             row.unit,
         ];
-        for (n, cell) in cells.into_iter().enumerate() {
-            if n > 0 {
-                self.out.write_all(b",")?;
-            }
-            if cell.contains(['"', ',', '\r', '\n']) {
-                write!(self.out, "\"{}\"", cell.replace('"', "\"\""))?;
-            } else {
-                self.out.write_all(cell.as_bytes())?;
-            }
-        }
-        self.out.write_all(b"\r\n")
+        self.out.write_all(csv::row(&cells).as_bytes())
     }
 
     /// Writes what the period finds, once, before its first entry.

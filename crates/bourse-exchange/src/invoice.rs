@@ -9,6 +9,7 @@
 mod page;
 
 use crate::books::usd;
+use crate::csv;
 use crate::open::OpenError;
 use crate::postings::{self, Entry, Period, Told};
 use crate::store::reader;
@@ -281,14 +282,7 @@ impl Invoice {
     /// The lines of use and the totals as rows (RFC 4180).
     pub fn csv(&self) -> String {
         let mut out = "what,day,model,seller,requests,prompt_tokens,completion_tokens,usd\r\n".to_owned();
-        let mut push = |cells: [&str; 8]| {
-            let quoted = cells.map(|cell| {
-                let is_plain = !cell.contains(['"', ',', '\r', '\n']);
-                if is_plain { cell.to_owned() } else { format!("\"{}\"", cell.replace('"', "\"\"")) }
-            });
-            out.push_str(&quoted.join(","));
-            out.push_str("\r\n");
-        };
+        let mut push = |cells: [&str; 8]| out.push_str(&csv::row(&cells));
         push(["balance before", "", "", "", "", "", "", &self.opening_usd]);
         for credit in &self.credits {
             let at = UnixMs(credit.at_ms).to_iso_string();

@@ -19,6 +19,7 @@ mod books;
 mod check;
 mod config;
 mod core;
+mod csv;
 mod data_dir;
 mod epoch;
 mod exchange;

@@ -160,24 +160,37 @@ pub(crate) fn from_snapshot(
 /// Applies every group after `at`; `seen` is called after each.
 pub(crate) fn replay_from(
     journal: &dyn Journal,
-    mut core: Core,
-    mut at: Position,
+    core: Core,
+    at: Position,
+    verify: Verify,
+    seen: impl FnMut(&Core, Position) -> Result<(), OpenError>,
+) -> Result<Core, OpenError> {
+    replay_until(journal, (core, at), u64::MAX, verify, seen).map(|(core, _)| core)
+}
+
+/// The same up to the group `end`, or to the last one that is there.
+pub(crate) fn replay_until(
+    journal: &dyn Journal,
+    (mut core, mut at): (Core, Position),
+    end: u64,
     verify: Verify,
     mut seen: impl FnMut(&Core, Position) -> Result<(), OpenError>,
-) -> Result<Core, OpenError> {
-    loop {
-        let groups = journal.read(at, REPLAY_GROUPS)?;
+) -> Result<(Core, Position), OpenError> {
+    while at.seq < end {
+        let count = usize::try_from(end - at.seq).unwrap_or(usize::MAX).min(REPLAY_GROUPS);
+        let groups = journal.read(at, count)?;
         for group in &groups {
             core.replay_group(group, verify).map_err(|why| failed(at.seq, &why))?;
             at = group.position;
             seen(&core, at)?;
         }
-        if groups.len() < REPLAY_GROUPS {
-            return Ok(core);
+        if groups.len() < count {
+            break;
         }
     }
+    Ok((core, at))
 }
 
-pub(crate) fn failed(last_good: u64, why: &ReplayFailure) -> OpenError {
+fn failed(last_good: u64, why: &ReplayFailure) -> OpenError {
     OpenError::Replay { last_good, what: why.to_string() }
 }

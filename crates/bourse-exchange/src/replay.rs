@@ -5,7 +5,7 @@
 
 use crate::books::{AccountLine, balances_of};
 use crate::core::Verify;
-use crate::open::{OpenError, REPLAY_GROUPS, failed, from_genesis};
+use crate::open::{OpenError, from_genesis, replay_until};
 use crate::store::reader;
 use bourse_ledger::{HashKey, Journal, Position};
 use serde::{Deserialize, Serialize};
@@ -50,16 +50,12 @@ pub(crate) fn replay_of(
     if end == 0 || end > last {
         return Err(OpenError::NoGroup { asked: end, last });
     }
-    let mut core = from_genesis(journal, HashKey::default(), u64::MAX)?;
-    let mut at = Position::default();
-    while at.seq < end {
-        let count = usize::try_from(end - at.seq).unwrap_or(usize::MAX);
-        for group in journal.read(at, count.min(REPLAY_GROUPS))? {
-            core.replay_group(&group, Verify::Signatures).map_err(|why| failed(at.seq, &why))?;
-            at = group.position;
-        }
+    let genesis = from_genesis(journal, HashKey::default(), u64::MAX)?;
+    let start = (genesis, Position::default());
+    let (core, at) = replay_until(journal, start, end, Verify::Signatures, |_, at| {
         seen(at.seq, end);
-    }
+        Ok(())
+    })?;
     Ok(ReplayReport {
         group: at.seq,
         chain: at.chain.to_string(),

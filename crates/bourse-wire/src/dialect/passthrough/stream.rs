@@ -9,10 +9,9 @@
 //! Events pass as they came, those of unknown types too. The last one is held back until the books are written, and then
 //! says what was billed. Of several pictures all but the last say a usage of nothing: whoever adds them up has the bill, and
 //! OpenAI's client takes no picture without usage. Where a seller ends with fewer pictures than were asked for, they have
-//! all gone out, and `image_generation.usage` is the event that says what was billed. What the seller says of its own usage and
-//! prices goes into the books, and not to the buyer. A seller that answers in one piece
-//! where a stream was asked for (as `whisper-1` does) is heard all the same: [`MediaPassage::of_answer`] says its answer in
-//! events.
+//! all gone out, and `image_generation.usage` is the event that says what was billed. What the seller says of its own
+//! usage and prices goes into the books, and not to the buyer. A seller that answers in one piece where a stream was asked
+//! for (as `whisper-1` does) is heard all the same: [`MediaPassage::of_answer`] says its answer in events.
 //!
 //! Source: OpenAI's API reference, "Streaming events" of images and audio; OpenRouter's client for its `error` event.
 
@@ -36,8 +35,8 @@ use std::ops::Range;
 const COMPLETED: &str = "image_generation.completed";
 /// What tells the bill where fewer pictures came than were asked for.
 const FEWER: &str = "image_generation.usage";
-/// Members that are ours to write: the seller's own bill, and what we add to a last event.
-const BILL: [&str; 5] = ["usage", "cost", "cost_details", "bourse", "continued_by"];
+/// Members that are ours to write: the bill, and what we add to a last event.
+const OURS: [&str; 5] = ["usage", "cost", "cost_details", "bourse", "continued_by"];
 
 /// One stream.
 pub struct MediaPassage {
@@ -51,15 +50,15 @@ pub struct MediaPassage {
     pictures: u64,
     content_bytes: u64,
     /// The last event: it goes out with the price.
-    held: Option<Last>,
+    held: Option<Unbilled>,
     /// The seller's count of tokens, of all its events.
     claim: TokenClaim,
     /// The only usage object, on one line.
     usage: Option<String>,
 }
 
-/// An event that a usage is put into: its members without one.
-struct Last {
+/// An event without what its seller says of usage and money; ours may be put into it.
+struct Unbilled {
     kind: String,
     members: Members,
     /// Where the picture or the text stands in them.
@@ -73,8 +72,8 @@ struct EventView {
     kind: Range<usize>,
     /// Unless it is null.
     usage: Option<Range<usize>>,
-    /// Whether it says something about usage or money.
-    has_bill: bool,
+    /// Whether it has members that are ours to write.
+    has_ours: bool,
     has_error: bool,
     /// Whether a name is written with escapes: others would read it as one that we write ourselves.
     has_escaped_name: bool,
@@ -166,13 +165,13 @@ impl MediaPassage {
     }
 
     /// An event without what the seller says of usage and money.
-    fn stripped(&self, kind: &str, text: &str, view: &EventView) -> Last {
+    fn unbilled(&self, kind: &str, text: &str, view: &EventView) -> Unbilled {
         let (mut members, mut content) = (Members::with_capacity(text.len() + 128), None);
         let mut said = Vec::new();
         each_member(text, |key, value| {
             let is_time = matches!(key, "created" | "created_at");
             let is_nothing = value == "null" || is_time && !is_whole_number(value);
-            if BILL.contains(&key) || kind == COMPLETED && is_nothing {
+            if OURS.contains(&key) || kind == COMPLETED && is_nothing {
                 return;
             }
             let span = members.push(key, value);
@@ -191,7 +190,7 @@ impl MediaPassage {
                 }
             }
         }
-        Last { kind: kind.to_owned(), members, content }
+        Unbilled { kind: kind.to_owned(), members, content }
     }
 
     fn usage_of(&self, billed: &Billed<'_>) -> Vec<u8> {
@@ -215,7 +214,7 @@ struct Counted {
     is_last: bool,
 }
 
-impl Last {
+impl Unbilled {
     /// Appends the event with that usage. `more` is raw text of further members with a leading comma.
     fn push(&self, usage: &[u8], more: &[u8], out: &mut Vec<u8>) {
         let more = [b",\"usage\":", usage, more].concat();
@@ -260,14 +259,14 @@ impl Passage for MediaPassage {
         };
         let news = StreamNews { usage, is_last };
         if is_last {
-            self.held = Some(self.stripped(kind, text, &view));
+            self.held = Some(self.unbilled(kind, text, &view));
         } else if is_whole {
-            let whole = self.stripped(kind, text, &view);
+            let whole = self.unbilled(kind, text, &view);
             let mut out = Vec::with_capacity(whole.members.len() + 512);
             whole.push(&self.no_usage(), b"", &mut out);
             sink.push(Bytes::from(out));
-        } else if view.has_bill && !is_bill {
-            let rest = self.stripped(kind, text, &view);
+        } else if view.has_ours && !is_bill {
+            let rest = self.unbilled(kind, text, &view);
             let mut out = Vec::with_capacity(rest.members.len() + 128);
             push_event(kind, &rest.members, b"", &mut out);
             sink.push(Bytes::from(out));
@@ -287,7 +286,7 @@ impl Passage for MediaPassage {
     }
 
     fn end(&mut self, billed: &Billed<'_>, more: &[u8], out: &mut Vec<u8>) {
-        let last = self.held.take().unwrap_or_else(|| Last {
+        let last = self.held.take().unwrap_or_else(|| Unbilled {
             kind: FEWER.to_owned(),
             members: Members::of_type(FEWER),
             content: None,
@@ -335,7 +334,7 @@ impl EventView {
             let value = walk.value()?;
             let raw = walk.text(value.clone());
             view.has_escaped_name |= name.contains('\\');
-            view.has_bill |= BILL.contains(&name);
+            view.has_ours |= OURS.contains(&name);
             let bytes = raw.starts_with('"').then(|| value.len() as u64 - 2);
             match name {
                 "type" if bytes.is_some() => view.kind = value.start + 1..value.end - 1,
