@@ -36,6 +36,16 @@ impl Default for ByokTerms {
     }
 }
 
+/// What becomes of holds when their exchange ends and another opens the same books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Holds {
+    /// They are given back: the gateway is in the same process and died with it, so nobody would settle them.
+    #[default]
+    EndWithExchange,
+    /// They stay until they expire: gateways on other machines stream on and settle later. See [`FundsServer`](crate::FundsServer).
+    OutliveExchange,
+}
+
 /// Settings of an exchange. [`Default`] is what the binary uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExchangeConfig {
@@ -49,6 +59,8 @@ pub struct ExchangeConfig {
     pub commit_window: Duration,
     /// See [`LAZY_COMMIT_WINDOW`].
     pub lazy_commit_window: Duration,
+    /// See [`Holds`].
+    pub holds: Holds,
     /// See [`SNAPSHOT_EVENTS`].
     pub snapshot_events: u64,
     /// Bounds of the ledger; used once, when the market begins, then read from the journal.
@@ -63,6 +75,7 @@ impl Default for ExchangeConfig {
             starting_credit: STARTING_CREDIT,
             commit_window: COMMIT_WINDOW,
             lazy_commit_window: LAZY_COMMIT_WINDOW,
+            holds: Holds::default(),
             snapshot_events: SNAPSHOT_EVENTS,
             limits: Limits::default(),
         }

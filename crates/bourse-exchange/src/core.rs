@@ -26,6 +26,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 mod admin;
+mod adopt;
 mod epoch;
 mod keys;
 mod replay;
@@ -69,7 +70,8 @@ impl Role {
     }
 }
 
-/// A request between hold and settlement. Lives in memory only: after a restart nobody would settle it.
+/// A request between hold and settlement. Lives in memory only: after a restart nobody would settle it, unless its
+/// gateway is elsewhere and lives on; see [`Core::adopt`].
 #[derive(Debug, Clone, Copy)]
 struct OpenRequest {
     key: KeyHash,
@@ -189,6 +191,9 @@ impl Core {
 
     pub(crate) fn hold(&mut self, asked: &HoldRequest) -> Result<(), FundsError> {
         self.running()?;
+        if self.adopt(asked)? {
+            return Ok(());
+        }
         if self.group.bytes.len() >= WAITING_BYTES_MAX {
             return Err(FundsError::TooMany("bytes wait for the disk"));
         }

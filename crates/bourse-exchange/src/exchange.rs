@@ -12,7 +12,7 @@
 //! Locks are taken in the order index, journal, core or inbox, and none is held across an await.
 
 use crate::check::{CheckReport, Market, check_journal};
-use crate::config::{EARLY_COMMIT_BYTES, ExchangeConfig};
+use crate::config::{EARLY_COMMIT_BYTES, ExchangeConfig, Holds};
 use crate::core::{Core, TakenGroup};
 use crate::data_dir::{DataDirError, DirLock, Entropy, load_signer, lock_dir};
 use crate::epoch::{EPOCH_PERIOD, EpochError};
@@ -204,13 +204,16 @@ impl Exchange {
         self.shared.core.lock().state.pendings_count()
     }
 
-    /// Closes the books: releases what is still held, commits, takes a snapshot, ends the threads. Every
+    /// Closes the books: releases what is still held (unless [`Holds`] outlive it), commits, takes a snapshot, ends the threads. Every
     /// later call fails with [`FundsError::Closing`]. Closing twice is fine.
     pub fn close(&self) -> Result<(), FundsError> {
         let released = {
             let mut core = self.shared.core.lock();
             let now = core.now();
-            let released = core.running().and_then(|()| core.release_all(now));
+            let released = core.running().and_then(|()| match self.shared.config.holds {
+                Holds::EndWithExchange => core.release_all(now),
+                Holds::OutliveExchange => Ok(0),
+            });
             core.stop(FundsError::Closing);
             released
         };

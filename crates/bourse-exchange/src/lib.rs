@@ -37,6 +37,7 @@ mod postings;
 mod prove;
 mod record;
 mod replay;
+mod serve;
 mod spend;
 mod store;
 
@@ -48,8 +49,8 @@ pub use books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances, state
 pub use bourse_ledger::JournalError;
 pub use check::{BooksFacts, CheckReport, RELEASE_GRACE, check};
 pub use config::{
-    BYOK_FEE_BPS, ByokTerms, COMMIT_WINDOW, EARLY_COMMIT_BYTES, ExchangeConfig, FEE_BPS, LAZY_COMMIT_WINDOW,
-    SNAPSHOT_EVENTS, STARTING_CREDIT,
+    BYOK_FEE_BPS, ByokTerms, COMMIT_WINDOW, EARLY_COMMIT_BYTES, ExchangeConfig, FEE_BPS, Holds,
+    LAZY_COMMIT_WINDOW, SNAPSHOT_EVENTS, STARTING_CREDIT,
 };
 pub use core::{CloseError, WAITING_BYTES_MAX};
 pub use data_dir::DataDirError;
@@ -70,5 +71,6 @@ pub use policies::POLICIES_MAX;
 pub use postings::Period;
 pub use prove::{ProveError, prove};
 pub use replay::{ReplayReport, replay};
+pub use serve::{FundsServer, GATEWAYS_MAX};
 pub use store::SqliteJournal;
 pub use store::{LEASE_TTL, PostgresJournal};

@@ -1,6 +1,6 @@
 //! Opening: from a journal to a core.
 
-use crate::config::ExchangeConfig;
+use crate::config::{ExchangeConfig, Holds};
 use crate::core::{Core, ReplayFailure, Verify};
 use crate::data_dir::{DataDirError, Entropy};
 use crate::index::IndexError;
@@ -108,7 +108,12 @@ pub(crate) fn recover(
     if core.exchange != *exchange {
         return Err(OpenError::WrongKey { journal: core.exchange, key: *exchange });
     }
-    let released = core.release_all(now).map_err(OpenError::FirstCommit)?;
+    let released = match config.holds {
+        Holds::EndWithExchange => core.release_all(now),
+        // The keeper takes the rest within its second.
+        Holds::OutliveExchange => core.expire(now),
+    };
+    let released = released.map_err(OpenError::FirstCommit)?;
     if released > 0 {
         tracing::info!(released, "released holds that the last run left open");
     }

@@ -253,7 +253,7 @@ fn books_stand_still(shared: &Shared) -> bool {
     let nobody = KeyHash([0; 32]);
     matches!(
         shared.ports.funds.authenticate(&nobody, shared.ports.clock.now()),
-        Err(FundsError::Journal(_) | FundsError::Closing)
+        Err(FundsError::Journal(_) | FundsError::Closing | FundsError::Away)
     )
 }
 

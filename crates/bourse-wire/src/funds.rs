@@ -20,6 +20,7 @@ mod accounts;
 mod activity;
 mod note;
 mod policy;
+pub mod port;
 pub use accounts::{
     Accounts, AccountsError, Change, KEY_NAME_BYTES_MAX, KEYS_PAGE_MAX, KeyDraft, KeyPage, KeyPatch,
     KeyRecord, KeyRole, KeySecret, LimitReset, SpendWindows,
@@ -232,6 +233,10 @@ pub enum FundsError {
     /// The exchange is closing.
     #[error("the exchange is closing")]
     Closing,
+    /// The exchange is on another machine and did not answer in time. Whether the call took effect is not known; it is
+    /// repeated under the same id without harm.
+    #[error("the exchange does not answer")]
+    Away,
 }
 
 impl FundsError {
@@ -254,7 +259,7 @@ impl FundsError {
     /// Whether the same call can succeed later.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::TooMany(_) | Self::Closing => Retry::AfterMs(1_000),
+            Self::TooMany(_) | Self::Closing | Self::Away => Retry::AfterMs(1_000),
             _ => Retry::Never,
         }
     }

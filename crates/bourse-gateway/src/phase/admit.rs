@@ -83,7 +83,7 @@ pub(crate) fn refusal(error: &FundsError) -> ApiError {
         ),
         FundsError::Conflict => (ErrorType::Conflict, ""),
         // The market's own bounds, not the buyer's.
-        FundsError::TooMany(_) | FundsError::Closing => {
+        FundsError::TooMany(_) | FundsError::Closing | FundsError::Away => {
             (ErrorType::ProviderOverloaded, ": try again in a moment")
         }
         FundsError::ExceedsHold { .. }

@@ -203,9 +203,9 @@ impl Relay {
         let ports = &shared.ports;
         hold::extend(held, &mut self.window, &*ports.funds, meter.generated(), || ports.clock.now()).map_err(
             |error| match error {
-                HoldError::Funds(FundsError::Closing | FundsError::Journal(_) | FundsError::NoHold) => {
-                    Ending::Closing
-                }
+                HoldError::Funds(
+                    FundsError::Closing | FundsError::Away | FundsError::Journal(_) | FundsError::NoHold,
+                ) => Ending::Closing,
                 HoldError::Funds(
                     error @ (FundsError::UnknownKey | FundsError::RevokedKey | FundsError::DisabledKey),
                 ) => Ending::Key(error),

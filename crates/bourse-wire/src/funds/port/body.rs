@@ -1,0 +1,276 @@
+//! The bodies of the frames.
+
+use super::{ERROR_TEXT_BYTES_MAX, Message, Reply, Request};
+use crate::canonical::{CanonicalError, Reader, Writer};
+use crate::funds::{
+    Billing, CommitTicket, FundsError, GenerationNote, HoldExtension, HoldRequest, KeyGrant, KeyRole,
+    NOTE_BYTES_MAX, PolicyId, Settled, Settlement,
+};
+use crate::receipt::Receipt;
+use bourse_types::{AccountId, Digest32, KeyHash, NanoUsd, RequestId, UnixMs};
+
+/// Of what there can be too many. Another word becomes the last of these.
+pub(super) const TOO_MANY: [&str; 10] = [
+    "bytes wait for the disk",
+    "open holds",
+    "requests since this one arrived",
+    "accounts",
+    "extensions of one hold",
+    "nano-USD in one hold",
+    "keys",
+    "keys of one account",
+    "policies",
+    "things at the exchange",
+];
+
+impl Message for Request {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Hello { .. } => 1,
+            Self::Authenticate { .. } => 2,
+            Self::Hold(_) => 3,
+            Self::Extend(_) => 4,
+            Self::ByokFee { .. } => 5,
+            Self::Settle(_) => 6,
+            Self::Durable(_) => 7,
+        }
+    }
+
+    fn put(&self, w: &mut Writer) {
+        match self {
+            Self::Hello { version, nonce, proof } => {
+                w.u8(*version);
+                w.fixed(nonce);
+                w.fixed(proof);
+            }
+            Self::Authenticate { key, now } => {
+                w.fixed(&key.0);
+                w.u64(now.0);
+            }
+            Self::Hold(hold) => {
+                w.u128(hold.request.0);
+                put_grant(w, &hold.grant);
+                [hold.amount.0, hold.byok.0, hold.expires.0, hold.now.0].into_iter().for_each(|n| w.u64(n));
+            }
+            Self::Extend(more) => {
+                w.u128(more.request.0);
+                w.u32(u32::from(more.step));
+                [more.amount.0, more.byok.0, more.now.0].into_iter().for_each(|n| w.u64(n));
+            }
+            Self::ByokFee { grant, list, now } => {
+                put_grant(w, grant);
+                w.u64(list.0);
+                w.u64(now.0);
+            }
+            Self::Settle(settlement) => put_settlement(w, settlement),
+            Self::Durable(ticket) => w.u64(ticket.0),
+        }
+    }
+
+    fn read(kind: u8, r: &mut Reader<'_>) -> Result<Self, CanonicalError> {
+        Ok(match kind {
+            1 => Self::Hello { version: r.u8()?, nonce: r.array()?, proof: r.array()? },
+            2 => Self::Authenticate { key: KeyHash(r.array()?), now: UnixMs(r.u64()?) },
+            3 => Self::Hold(HoldRequest {
+                request: RequestId(r.u128()?),
+                grant: read_grant(r)?,
+                amount: NanoUsd(r.u64()?),
+                byok: NanoUsd(r.u64()?),
+                expires: UnixMs(r.u64()?),
+                now: UnixMs(r.u64()?),
+            }),
+            4 => Self::Extend(HoldExtension {
+                request: RequestId(r.u128()?),
+                step: u16::try_from(r.u32()?).map_err(|_| CanonicalError::Value("step"))?,
+                amount: NanoUsd(r.u64()?),
+                byok: NanoUsd(r.u64()?),
+                now: UnixMs(r.u64()?),
+            }),
+            5 => Self::ByokFee { grant: read_grant(r)?, list: NanoUsd(r.u64()?), now: UnixMs(r.u64()?) },
+            6 => Self::Settle(Box::new(read_settlement(r)?)),
+            7 => Self::Durable(CommitTicket(r.u64()?)),
+            _ => return Err(CanonicalError::Value("kind")),
+        })
+    }
+}
+
+impl Message for Reply {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Challenge(_) => 1,
+            Self::Welcome { .. } => 2,
+            Self::Granted(_) => 3,
+            Self::Done => 4,
+            Self::Fee(_) => 5,
+            Self::Settled(_) => 6,
+            Self::Durable(_) => 7,
+            Self::Refused(_) => 8,
+        }
+    }
+
+    fn put(&self, w: &mut Writer) {
+        match self {
+            Self::Challenge(challenge) => w.fixed(challenge),
+            Self::Welcome { incarnation, proof } => {
+                w.u128(*incarnation);
+                w.fixed(proof);
+            }
+            Self::Granted(grant) => put_grant(w, grant),
+            Self::Done => {}
+            Self::Fee(fee) => w.option(*fee, |w, fee| w.u64(fee.0)),
+            Self::Settled(settled) => {
+                w.u64(settled.cost.0);
+                w.u64(settled.ticket.0);
+            }
+            Self::Durable(ticket) => w.u64(ticket.0),
+            Self::Refused(error) => put_error(w, error),
+        }
+    }
+
+    fn read(kind: u8, r: &mut Reader<'_>) -> Result<Self, CanonicalError> {
+        Ok(match kind {
+            1 => Self::Challenge(r.array()?),
+            2 => Self::Welcome { incarnation: r.u128()?, proof: r.array()? },
+            3 => Self::Granted(read_grant(r)?),
+            4 => Self::Done,
+            5 => Self::Fee(r.option(Reader::u64)?.map(NanoUsd)),
+            6 => Self::Settled(Settled { cost: NanoUsd(r.u64()?), ticket: CommitTicket(r.u64()?) }),
+            7 => Self::Durable(CommitTicket(r.u64()?)),
+            8 => Self::Refused(read_error(r)?),
+            _ => return Err(CanonicalError::Value("kind")),
+        })
+    }
+}
+
+fn put_grant(w: &mut Writer, grant: &KeyGrant) {
+    w.fixed(&grant.key.0);
+    w.u64(grant.account.0);
+    w.fixed(&grant.key_digest.0);
+    w.fixed(&grant.account_digest.0);
+    w.u8(match grant.role {
+        KeyRole::Inference => 0,
+        KeyRole::Management => 1,
+    });
+    for policy in [grant.account_policy, grant.key_policy] {
+        w.option(policy, |w, id| w.fixed(&id.0.0));
+    }
+}
+
+fn read_grant(r: &mut Reader<'_>) -> Result<KeyGrant, CanonicalError> {
+    let policy = |r: &mut Reader<'_>| r.option(|r| r.array().map(|id| PolicyId(Digest32(id))));
+    Ok(KeyGrant {
+        key: KeyHash(r.array()?),
+        account: AccountId(r.u64()?),
+        key_digest: Digest32(r.array()?),
+        account_digest: Digest32(r.array()?),
+        role: match r.u8()? {
+            0 => KeyRole::Inference,
+            1 => KeyRole::Management,
+            _ => return Err(CanonicalError::Value("role")),
+        },
+        account_policy: policy(r)?,
+        key_policy: policy(r)?,
+    })
+}
+
+fn put_settlement(w: &mut Writer, settlement: &Settlement) {
+    w.u8(match settlement.billing {
+        Billing::Credits => 0,
+        Billing::Byok => 1,
+    });
+    w.u64(settlement.now.0);
+    let receipt = settlement.receipt.canonical_bytes();
+    w.u32(receipt.len() as u32);
+    w.fixed(&receipt);
+    let mut note = Vec::new();
+    settlement.note.write(&mut note);
+    w.u32(note.len() as u32);
+    w.fixed(&note);
+}
+
+fn read_settlement(r: &mut Reader<'_>) -> Result<Settlement, CanonicalError> {
+    let billing = match r.u8()? {
+        0 => Billing::Credits,
+        1 => Billing::Byok,
+        _ => return Err(CanonicalError::Value("billing")),
+    };
+    let now = UnixMs(r.u64()?);
+    // Within a frame, which is bounded.
+    let len = r.u32()? as usize;
+    let receipt = Receipt::from_canonical_bytes(r.fixed(len)?)?;
+    let len = r.u32()? as usize;
+    if len > NOTE_BYTES_MAX {
+        return Err(CanonicalError::Long(len));
+    }
+    let note = GenerationNote::read(r.fixed(len)?)?;
+    Ok(Settlement { receipt, note, billing, now })
+}
+
+fn put_error(w: &mut Writer, error: &FundsError) {
+    let mut pair = |kind: u8, a: NanoUsd, b: NanoUsd| {
+        w.u8(kind);
+        w.u64(a.0);
+        w.u64(b.0);
+    };
+    match error {
+        FundsError::InsufficientFunds { available, needed } => pair(7, *available, *needed),
+        FundsError::KeyLimit { available, needed } => pair(8, *available, *needed),
+        FundsError::ExceedsHold { charge, held } => pair(9, *charge, *held),
+        FundsError::UnknownKey => w.u8(1),
+        FundsError::RevokedKey => w.u8(2),
+        FundsError::DisabledKey => w.u8(3),
+        FundsError::ExpiredKey => w.u8(4),
+        FundsError::ManagementKey => w.u8(5),
+        FundsError::NotManagement => w.u8(6),
+        FundsError::NoHold => w.u8(10),
+        FundsError::Conflict => w.u8(11),
+        FundsError::TooMany(what) => {
+            let place = TOO_MANY.iter().position(|known| known == what).unwrap_or(TOO_MANY.len() - 1);
+            w.u8(12);
+            w.u8(place as u8);
+        }
+        FundsError::Journal(why) => put_text(w, 13, why),
+        FundsError::NoRandomness(why) => put_text(w, 14, why),
+        FundsError::Closing => w.u8(15),
+        FundsError::Away => w.u8(16),
+    }
+}
+
+fn put_text(w: &mut Writer, kind: u8, text: &str) {
+    w.u8(kind);
+    w.text(&text[..text.floor_char_boundary(ERROR_TEXT_BYTES_MAX.min(text.len()))]);
+}
+
+fn read_error(r: &mut Reader<'_>) -> Result<FundsError, CanonicalError> {
+    let amount = |r: &mut Reader<'_>| r.u64().map(NanoUsd);
+    Ok(match r.u8()? {
+        1 => FundsError::UnknownKey,
+        2 => FundsError::RevokedKey,
+        3 => FundsError::DisabledKey,
+        4 => FundsError::ExpiredKey,
+        5 => FundsError::ManagementKey,
+        6 => FundsError::NotManagement,
+        7 => FundsError::InsufficientFunds { available: amount(r)?, needed: amount(r)? },
+        8 => FundsError::KeyLimit { available: amount(r)?, needed: amount(r)? },
+        9 => FundsError::ExceedsHold { charge: amount(r)?, held: amount(r)? },
+        10 => FundsError::NoHold,
+        11 => FundsError::Conflict,
+        12 => {
+            let what = TOO_MANY.get(usize::from(r.u8()?));
+            FundsError::TooMany(what.ok_or(CanonicalError::Value("too many"))?)
+        }
+        13 => FundsError::Journal(read_text(r)?),
+        14 => FundsError::NoRandomness(read_text(r)?),
+        15 => FundsError::Closing,
+        16 => FundsError::Away,
+        _ => return Err(CanonicalError::Value("error")),
+    })
+}
+
+fn read_text(r: &mut Reader<'_>) -> Result<String, CanonicalError> {
+    let text = r.text()?;
+    if text.len() > ERROR_TEXT_BYTES_MAX {
+        return Err(CanonicalError::Long(text.len()));
+    }
+    Ok(text.to_owned())
+}
