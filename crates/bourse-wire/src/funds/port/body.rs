@@ -10,7 +10,7 @@ use crate::receipt::Receipt;
 use bourse_types::{AccountId, Digest32, KeyHash, NanoUsd, RequestId, UnixMs};
 
 /// Of what there can be too many. Another word becomes the last of these.
-pub(super) const TOO_MANY: [&str; 10] = [
+pub(super) const TOO_MANY: [&str; 11] = [
     "bytes wait for the disk",
     "open holds",
     "requests since this one arrived",
@@ -20,6 +20,7 @@ pub(super) const TOO_MANY: [&str; 10] = [
     "keys",
     "keys of one account",
     "policies",
+    "bytes in one frame",
     "things at the exchange",
 ];
 

@@ -1,0 +1,118 @@
+//! Gateways on other machines: two clients of one exchange over connections that are cut at random, and over an active
+//! and a standby exchange of which the active one is killed.
+
+#![expect(clippy::unwrap_used, reason = "a test binary, helpers included")]
+
+mod cluster;
+mod gateways;
+mod support;
+
+use bourse_exchange::{Exchange, FundsServer, Holds, check};
+use bourse_types::NanoUsd;
+use bourse_wire::funds::Records as _;
+use cluster::Cluster;
+use gateways::{Proxy, begin, client, clock, config, load, process, secret};
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What is killed: a no-op in an ordinary test run.
+#[test]
+fn exchange_process() {
+    process::run();
+}
+
+#[test]
+fn connections_that_are_cut_lose_nothing_and_charge_nothing_twice() {
+    const REQUESTS: u64 = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let keys = begin(dir.path());
+    let exchange = Arc::new(Exchange::open(dir.path(), config(Holds::OutliveExchange), clock()).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = FundsServer::start(Arc::clone(&exchange), listener, secret()).unwrap();
+    let proxies = [1, 2].map(|seed| Proxy::start(server.address(), seed));
+    let clients = [0, 1].map(|n: usize| client(&[proxies[n].address()]));
+    let acknowledged = load::run(&clients, &keys, |done| done >= REQUESTS);
+    let cuts: u64 = proxies.iter().map(Proxy::cuts).sum();
+    println!("{} acknowledged over {cuts} cuts", acknowledged.len());
+    assert!(cuts > 20, "{cuts} cuts");
+    assert_eq!(clients.each_ref().map(|client| client.kept()), [0, 0], "all of it is known to be durable");
+    drop((clients, proxies, server));
+
+    let mut spent = 0;
+    for ack in &acknowledged {
+        let found = exchange.generation(ack.request).unwrap().expect("a receipt");
+        assert_eq!(found.receipt.charge.total, NanoUsd(ack.charge));
+        spent += ack.charge;
+    }
+    let status = exchange.key_status(&keys[0], clock()).unwrap();
+    assert_eq!((status.account_spent, status.held), (NanoUsd(spent), NanoUsd::ZERO));
+    assert_eq!(exchange.open_holds(), 0);
+    exchange.close().unwrap();
+    drop(exchange);
+    let report = check(dir.path(), clock()).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.facts.unwrap().receipts, acknowledged.len() as u64, "each of them once");
+}
+
+/// The lease of the dead one ends three seconds after its last word; what a slow machine adds is not the point here.
+const RESUMES_WITHIN: Duration = Duration::from_secs(10);
+
+#[test]
+fn killing_the_active_exchange_under_load_loses_nothing_and_service_resumes() {
+    const AFTER: u64 = 400;
+    let cluster = Cluster::start();
+    let [active, standby] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    bourse_exchange::migrate(active.path(), &cluster.url(), |_, _| {}).unwrap();
+    let keys = begin(active.path());
+    for file in ["exchange.key", "exchange.journal"] {
+        std::fs::copy(active.path().join(file), standby.path().join(file)).unwrap();
+    }
+    let mut first = process::Server::start(active.path());
+    first.wait_until_it_serves();
+    let mut second = process::Server::start(standby.path());
+    let addresses = [first.address, second.address];
+    let clients = [client(&addresses), client(&addresses)];
+    let mut killed = None;
+    let acknowledged = load::run(&clients, &keys, |done| {
+        if killed.is_none() && done >= AFTER {
+            first.kill();
+            killed = Some((Instant::now(), done));
+        }
+        killed.is_some_and(|(_, at)| done >= at + AFTER)
+    });
+    let (killed, _) = killed.unwrap();
+    second.wait_until_it_serves();
+    let before = acknowledged.iter().filter(|ack| ack.at < killed).count();
+    let resumed = acknowledged.iter().filter(|ack| ack.at > killed).map(|ack| ack.at - killed);
+    // Answers that the dead one had sent are read for a moment more.
+    let resumed = resumed.filter(|after| *after > Duration::from_millis(300)).min().unwrap();
+    println!(
+        "{before} acknowledged before the kill, {} in all; service resumed after {resumed:?}",
+        acknowledged.len()
+    );
+    assert!(resumed < RESUMES_WITHIN, "{resumed:?}");
+    assert_eq!(clients.each_ref().map(|client| client.kept()), [0, 0]);
+    drop(clients);
+    second.close();
+
+    let exchange = Exchange::open(standby.path(), config(Holds::EndWithExchange), clock()).unwrap();
+    let mut once = BTreeMap::new();
+    for ack in &acknowledged {
+        let found = exchange.generation(ack.request).unwrap().expect("what was acknowledged is there");
+        assert_eq!(found.receipt.charge.total, NanoUsd(ack.charge));
+        assert_eq!(once.insert(ack.request, ack.charge), None);
+    }
+    let status = exchange.key_status(&keys[0], clock()).unwrap();
+    let spent = once.values().sum();
+    assert_eq!(
+        (status.account_spent, status.held),
+        (NanoUsd(spent), NanoUsd::ZERO),
+        "nobody is charged twice"
+    );
+    drop(exchange);
+    let report = check(standby.path(), clock()).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.facts.unwrap().receipts, once.len() as u64);
+}

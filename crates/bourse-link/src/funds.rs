@@ -1,0 +1,233 @@
+//! The funds port from afar: a gateway's end of the connection to an exchange on another machine.
+//!
+//! [`RemoteFunds`] is [`Funds`] over one connection that a thread of its own keeps. A call is written into the
+//! thread's next write and its caller blocks for the answer; calls of all callers share writes and reads. Every call
+//! has an id of the request that it is about, so repeating it is harmless, and that is the whole answer to connections
+//! that break: what has no answer yet is sent again. Several addresses are tried in turn, the active exchange's and its
+//! standby's; one that cannot write the books listens to nobody.
+//!
+//! **A new incarnation.** A hold is answered before it is on disk, and so is a settlement. When the exchange dies, its
+//! successor knows of the last moments what the journal got. So this end keeps each hold with its extensions until its
+//! request is settled, and each settlement until it is known to be durable. To an incarnation that has not heard of
+//! them it says all of it again, under the same ids, before anything new: for each settlement its hold, its extensions
+//! and itself, then the holds that are still open, then the calls without an answer. What was in the journal is
+//! recognised, what was not is made; see `core/adopt.rs` of the exchange. A settlement whose hold is gone by then (its
+//! time was over, or somebody else used the money first) is *lost*: whoever waits for it is told the exchange's reason,
+//! and nothing is charged.
+//!
+//! **Tickets** of this port are numbers of its own, one for each settlement, because a group number of one incarnation
+//! means nothing to the next. A ticket is durable once the incarnation that answered it *last* says that the group it
+//! named then is on disk. They become durable in order, but a lost one is passed over: only its own ticket tells of it.
+//!
+//! **Giving up.** A call without an answer within the caller's patience fails with [`FundsError::Away`]. A hold or an
+//! extension may have taken effect then: it covers nothing here, the hold gives itself back when it expires, and the
+//! request is not extended any more. A settlement stays owed and is made as soon as an exchange answers.
+//!
+//! Limits: [`CALLS_MAX`] calls without an answer, then callers wait for room; [`OPEN_MAX`] open holds, then
+//! [`FundsError::TooMany`]; [`KEPT_MAX`] settlements that are not known to be durable (and at most [`CALLS_MAX`] more
+//! under way), then callers wait; the reasons of the last [`LOST_MAX`] that were lost. All of it is memory: a gateway
+//! that dies leaves holds that expire. A caller on a reactor's thread blocks it for a round trip; beyond
+//! [`ON_REACTOR`] a reactor with several threads is told so and gives its other work to another one. The connection is
+//! not encrypted, see [`port`].
+
+use crate::funds::dial::keep;
+use crate::funds::state::{About, State, Told};
+use bourse_types::{KeyHash, NanoUsd, UnixMs};
+use bourse_wire::funds::port::{self, PortSecret, Request};
+use bourse_wire::funds::{
+    BoxFuture, CommitTicket, Funds, FundsError, HoldExtension, HoldRequest, KeyGrant, Settled, Settlement,
+};
+use parking_lot::{Condvar, Mutex};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Notify;
+
+mod dial;
+mod state;
+
+pub use state::{CALLS_MAX, KEPT_MAX, LOST_MAX, OPEN_MAX};
+
+/// Addresses of exchanges, at most.
+pub const ADDRESSES_MAX: usize = 8;
+/// How long a caller waits for an answer: twice what a standby takes.
+pub const CALL_WITHIN: Duration = Duration::from_secs(10);
+/// How long a call may block a thread of a reactor before the reactor is told.
+const ON_REACTOR: Duration = Duration::from_micros(500);
+
+/// Where the exchange is and how it is spoken to.
+#[derive(Debug, Clone)]
+pub struct RemoteFundsConfig {
+    /// The active exchange and those that stand by, in any order; at most [`ADDRESSES_MAX`] are used.
+    pub addresses: Vec<SocketAddr>,
+    /// What both ends know.
+    pub secret: PortSecret,
+    /// See [`CALL_WITHIN`].
+    pub call_within: Duration,
+}
+
+/// The exchange, elsewhere. Dropping it ends the connection; what is not durable by then is not waited for.
+pub struct RemoteFunds {
+    shared: Arc<Shared>,
+    call_within: Duration,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What callers and the connection's thread share.
+struct Shared {
+    state: Mutex<State>,
+    /// There is something to write.
+    wake: Notify,
+    /// There is room for calls.
+    room: Condvar,
+    close: Notify,
+}
+
+impl RemoteFunds {
+    /// Begins to connect, and returns at once: calls wait until there is an answer.
+    pub fn start(config: RemoteFundsConfig) -> io::Result<Self> {
+        let RemoteFundsConfig { mut addresses, secret, call_within } = config;
+        addresses.truncate(ADDRESSES_MAX);
+        if addresses.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address of an exchange"));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::default()),
+            wake: Notify::new(),
+            room: Condvar::new(),
+            close: Notify::new(),
+        });
+        let keeper = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("bourse-exchange-link".to_owned());
+        let thread = thread.spawn(move || runtime.block_on(keep(&keeper, &addresses, &secret)))?;
+        Ok(Self { shared, call_within, thread: Some(thread) })
+    }
+
+    /// Settlements that are not known to be durable yet.
+    pub fn kept(&self) -> usize {
+        self.shared.state.lock().kept()
+    }
+
+    fn call(&self, request: &Request, about: About) -> Result<Told, FundsError> {
+        let deadline = Instant::now() + self.call_within;
+        let mut frame = Vec::new();
+        let encoded = port::encode(port::NO_CALL, request, &mut frame);
+        encoded.map_err(|_| FundsError::TooMany("bytes in one frame"))?;
+        let (told, answer) = sync_channel(1);
+        let number = {
+            let mut state = self.shared.state.lock();
+            while !state.has_room(&about) {
+                if self.shared.room.wait_until(&mut state, deadline).timed_out() {
+                    return Err(FundsError::Away);
+                }
+            }
+            state.begin(frame, about, told, Instant::now())?
+        };
+        self.shared.wake.notify_one();
+        match wait(&answer, deadline) {
+            Ok(told) => told,
+            Err(RecvTimeoutError::Disconnected) => Err(FundsError::Closing),
+            Err(RecvTimeoutError::Timeout) => {
+                self.shared.state.lock().give_up(number);
+                self.shared.room.notify_all();
+                // It may have come in the last moment; given up, it does not any more.
+                answer.try_recv().unwrap_or(Err(FundsError::Away))
+            }
+        }
+    }
+}
+
+impl Drop for RemoteFunds {
+    fn drop(&mut self) {
+        self.shared.close.notify_one();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of the exchange's connection had panicked");
+        }
+        self.shared.state.lock().close();
+    }
+}
+
+impl Funds for RemoteFunds {
+    fn authenticate(&self, key: &KeyHash, now: UnixMs) -> Result<KeyGrant, FundsError> {
+        match self.call(&Request::Authenticate { key: *key, now }, About::Question)? {
+            Told::Grant(grant) => Ok(grant),
+            _ => Err(FundsError::Away),
+        }
+    }
+
+    fn hold(&self, request: &HoldRequest) -> Result<(), FundsError> {
+        self.call(&Request::Hold(*request), About::Hold(*request)).map(drop)
+    }
+
+    fn extend(&self, extension: &HoldExtension) -> Result<(), FundsError> {
+        self.call(&Request::Extend(*extension), About::Extend(*extension)).map(drop)
+    }
+
+    fn byok_fee(&self, grant: &KeyGrant, list: NanoUsd, now: UnixMs) -> Option<NanoUsd> {
+        match self.call(&Request::ByokFee { grant: *grant, list, now }, About::Question) {
+            Ok(Told::Fee(fee)) => fee,
+            _ => None,
+        }
+    }
+
+    fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError> {
+        let about = About::Settle(settlement.receipt.request);
+        match self.call(&Request::Settle(Box::new(settlement)), about)? {
+            Told::Settled(settled) => Ok(settled),
+            _ => Err(FundsError::Away),
+        }
+    }
+
+    fn durable(&self, ticket: CommitTicket) -> BoxFuture<'static, Result<(), FundsError>> {
+        let until = Instant::now() + self.call_within;
+        Box::pin(Durable { shared: Arc::clone(&self.shared), ticket, until })
+    }
+}
+
+/// Completes when a ticket is durable or lost.
+struct Durable {
+    shared: Arc<Shared>,
+    ticket: CommitTicket,
+    until: Instant,
+}
+
+impl Future for Durable {
+    type Output = Result<(), FundsError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.shared.state.lock();
+        if let Some(known) = state.durable(self.ticket) {
+            return Poll::Ready(known);
+        }
+        if Instant::now() >= self.until {
+            return Poll::Ready(Err(FundsError::Away));
+        }
+        if state.wait_for(self.ticket, self.until, cx.waker()) {
+            self.shared.wake.notify_one();
+        }
+        Poll::Pending
+    }
+}
+
+type Answer = Result<Told, FundsError>;
+
+/// Waits for an answer. A reactor that has other threads is told when it takes longer.
+fn wait(answer: &Receiver<Answer>, deadline: Instant) -> Result<Answer, RecvTimeoutError> {
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let is_shared = Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if !is_shared {
+        return answer.recv_timeout(left());
+    }
+    match answer.recv_timeout(ON_REACTOR.min(left())) {
+        Err(RecvTimeoutError::Timeout) => tokio::task::block_in_place(|| answer.recv_timeout(left())),
+        came => came,
+    }
+}
