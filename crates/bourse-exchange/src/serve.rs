@@ -40,7 +40,7 @@ use tokio::time::{sleep, timeout};
 /// Gateways that are connected, at most.
 pub const GATEWAYS_MAX: usize = 64;
 /// Connections that have not proven the secret, at most.
-const STRANGERS_MAX: usize = 64;
+pub(crate) const STRANGERS_MAX: usize = 64;
 /// How long a stranger has for its hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(2);
 /// How long a gateway may leave its answers unread.
@@ -48,7 +48,7 @@ const WRITE_WITHIN: Duration = Duration::from_secs(5);
 /// Taken of one connection before the others have their turn.
 const TURN_BYTES: usize = FRAME_BYTES_MAX + port::LENGTH_BYTES;
 /// Calls of one connection that wait for the disk, at most.
-const DURABLE_CALLS_MAX: usize = 256;
+pub(crate) const DURABLE_CALLS_MAX: usize = 256;
 /// How far ahead of this machine's a gateway's clock may be.
 const CLOCK_AHEAD_MAX: DurationMs = DurationMs(2_000);
 /// Between two tries when the system has no room for a connection.

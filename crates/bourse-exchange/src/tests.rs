@@ -6,6 +6,7 @@ mod support;
 mod accounts;
 mod activity;
 mod admin;
+mod adopt;
 mod byok;
 mod damage;
 mod epochs;
@@ -16,6 +17,7 @@ mod laws;
 mod limits;
 mod records;
 mod replay;
+mod serve;
 mod simulation;
 mod threads;
 

@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test binary, helpers included")]
 
+#[expect(dead_code, reason = "this test kills exchanges and no database")]
 mod cluster;
 mod gateways;
 mod support;
 
 use bourse_exchange::{Exchange, FundsServer, Holds, check};
+use bourse_link::RemoteFunds;
 use bourse_types::NanoUsd;
 use bourse_wire::funds::Records as _;
 use cluster::Cluster;
@@ -25,7 +27,7 @@ fn exchange_process() {
 
 #[test]
 fn connections_that_are_cut_lose_nothing_and_charge_nothing_twice() {
-    const REQUESTS: u64 = 300;
+    const REQUESTS: u64 = 1_500;
     let dir = tempfile::tempdir().unwrap();
     let keys = begin(dir.path());
     let exchange = Arc::new(Exchange::open(dir.path(), config(Holds::OutliveExchange), clock()).unwrap());
@@ -37,7 +39,7 @@ fn connections_that_are_cut_lose_nothing_and_charge_nothing_twice() {
     let cuts: u64 = proxies.iter().map(Proxy::cuts).sum();
     println!("{} acknowledged over {cuts} cuts", acknowledged.len());
     assert!(cuts > 20, "{cuts} cuts");
-    assert_eq!(clients.each_ref().map(|client| client.kept()), [0, 0], "all of it is known to be durable");
+    assert_eq!(clients.each_ref().map(RemoteFunds::kept), [0, 0], "all of it is known to be durable");
     drop((clients, proxies, server));
 
     let mut spent = 0;
@@ -59,8 +61,25 @@ fn connections_that_are_cut_lose_nothing_and_charge_nothing_twice() {
 /// The lease of the dead one ends three seconds after its last word; what a slow machine adds is not the point here.
 const RESUMES_WITHIN: Duration = Duration::from_secs(10);
 
+/// How the active exchange goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Killed,
+    /// It stands still, as on a machine that swaps, is taken for dead, and goes on.
+    Stopped,
+}
+
 #[test]
 fn killing_the_active_exchange_under_load_loses_nothing_and_service_resumes() {
+    take_over(End::Killed);
+}
+
+#[test]
+fn an_active_exchange_that_stood_still_and_goes_on_harms_nobody() {
+    take_over(End::Stopped);
+}
+
+fn take_over(end: End) {
     const AFTER: u64 = 400;
     let cluster = Cluster::start();
     let [active, standby] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
@@ -75,15 +94,27 @@ fn killing_the_active_exchange_under_load_loses_nothing_and_service_resumes() {
     let addresses = [first.address, second.address];
     let clients = [client(&addresses), client(&addresses)];
     let mut killed = None;
-    let acknowledged = load::run(&clients, &keys, |done| {
+    let mut acknowledged = load::run(&clients, &keys, |done| {
         if killed.is_none() && done >= AFTER {
-            first.kill();
+            match end {
+                End::Killed => first.kill(),
+                End::Stopped => first.signal("STOP"),
+            }
             killed = Some((Instant::now(), done));
         }
         killed.is_some_and(|(_, at)| done >= at + AFTER)
     });
     let (killed, _) = killed.unwrap();
     second.wait_until_it_serves();
+    if end == End::Stopped {
+        first.signal("CONT");
+        // Gateways find out by themselves which of the two has the books.
+        let others = [client(&addresses), client(&[addresses[1], addresses[0]])];
+        let until = acknowledged.len() as u64 + AFTER;
+        let more = load::run(&others, &keys, |done| acknowledged.len() as u64 + done >= until);
+        acknowledged.extend(more);
+        assert_eq!(others.each_ref().map(RemoteFunds::kept), [0, 0]);
+    }
     let before = acknowledged.iter().filter(|ack| ack.at < killed).count();
     let resumed = acknowledged.iter().filter(|ack| ack.at > killed).map(|ack| ack.at - killed);
     // Answers that the dead one had sent are read for a moment more.
@@ -93,7 +124,7 @@ fn killing_the_active_exchange_under_load_loses_nothing_and_service_resumes() {
         acknowledged.len()
     );
     assert!(resumed < RESUMES_WITHIN, "{resumed:?}");
-    assert_eq!(clients.each_ref().map(|client| client.kept()), [0, 0]);
+    assert_eq!(clients.each_ref().map(RemoteFunds::kept), [0, 0]);
     drop(clients);
     second.close();
 

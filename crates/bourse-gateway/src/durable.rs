@@ -75,7 +75,8 @@ impl Future for Wait {
         if this.asking.is_none() {
             let mut waiting = this.durable.0.lock();
             if waiting.reached >= this.ticket {
-                return Poll::Ready(Ok(()));
+                drop(waiting);
+                return Poll::Ready(this.funds.lost(this.ticket).map_or(Ok(()), Err));
             }
             if waiting.is_asked {
                 let round = waiting.round;

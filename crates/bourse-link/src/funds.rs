@@ -17,7 +17,7 @@
 //!
 //! **Tickets** of this port are numbers of its own, one for each settlement, because a group number of one incarnation
 //! means nothing to the next. A ticket is durable once the incarnation that answered it *last* says that the group it
-//! named then is on disk. They become durable in order, but a lost one is passed over: only its own ticket tells of it.
+//! named then is on disk. They become durable in order, but a lost one is passed over: only its own ticket, and [`Funds::lost`], tell of it.
 //!
 //! **Giving up.** A call without an answer within the caller's patience fails with [`FundsError::Away`]. A hold or an
 //! extension may have taken effect then: it covers nothing here, the hold gives itself back when it expires, and the
@@ -189,6 +189,10 @@ impl Funds for RemoteFunds {
     fn durable(&self, ticket: CommitTicket) -> BoxFuture<'static, Result<(), FundsError>> {
         let until = Instant::now() + self.call_within;
         Box::pin(Durable { shared: Arc::clone(&self.shared), ticket, until })
+    }
+
+    fn lost(&self, ticket: CommitTicket) -> Option<FundsError> {
+        self.shared.state.lock().lost(ticket)
     }
 }
 

@@ -4,7 +4,7 @@
 //! per request; a settlement of zero gives everything back. All calls are keyed by the request's id, so
 //! repeating one is harmless. The calls are synchronous and short (memory only); waiting for the disk
 //! is a separate call on the ticket that a settlement returns. In one process the exchange answers
-//! directly; between machines the same messages travel.
+//! directly; between machines the same messages travel as the frames of [`port`].
 //!
 //! Beside it stand [`Records`] for whoever asks about the past and [`Accounts`] for those who administer keys.
 //! When the buyer's own key at a seller serves (*BYOK*), the seller bills the buyer outside the books: the list
@@ -282,8 +282,15 @@ pub trait Funds: Send + Sync + 'static {
     }
     /// Posts, gives back and logs in one step. Repeating it returns the first outcome.
     fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError>;
-    /// Completes when the ticket's group is on disk.
+    /// Completes when the ticket's group is on disk. When a ticket is durable, so is every smaller one that is not
+    /// [lost](Funds::lost).
     fn durable(&self, ticket: CommitTicket) -> BoxFuture<'static, Result<(), FundsError>>;
+    /// Why a settlement that was answered did not come into the books after all. Only between machines can one be
+    /// answered by an exchange that dies, and be refused by the next.
+    fn lost(&self, ticket: CommitTicket) -> Option<FundsError> {
+        let _ = ticket;
+        None
+    }
 }
 
 /// What can be looked up about the past. Off the hot path.

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// More patience than a standby needs on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn clock() -> UnixMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");

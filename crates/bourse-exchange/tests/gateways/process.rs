@@ -45,6 +45,13 @@ impl Server {
         self.process.wait().expect("its end");
     }
 
+    /// Stops it where it is, or lets it go on.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.process.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
+        assert!(sent.success(), "{kill}");
+    }
+
     /// Ends it in order.
     pub(crate) fn close(mut self) {
         drop(self.process.stdin.take());

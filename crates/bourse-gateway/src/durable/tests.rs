@@ -16,6 +16,7 @@ struct DiskState {
     written: u64,
     has_failed: bool,
     questions: usize,
+    lost: Option<u64>,
     waiting: Vec<Waker>,
 }
 
@@ -67,6 +68,10 @@ impl Funds for OnDisk {
             state.waiting.push(cx.waker().clone());
             Poll::Pending
         }))
+    }
+
+    fn lost(&self, ticket: CommitTicket) -> Option<FundsError> {
+        (self.0.0.lock().lost == Some(ticket.0)).then_some(FundsError::NoHold)
     }
 }
 
@@ -128,6 +133,17 @@ fn a_group_is_asked_for_once() {
     assert_eq!(table.poll(&mut waits[3]), Poll::Ready(Ok(())));
     assert_eq!(table.poll(&mut table.wait(2)), Poll::Ready(Ok(())));
     assert_eq!(table.disk.questions(), 2, "what is known is not asked for");
+}
+
+#[test]
+fn one_that_was_lost_is_not_told_that_later_ones_are_written() {
+    let table = Table::new();
+    let mut waits: Vec<Wait> = [3, 1, 2].into_iter().map(|ticket| table.wait(ticket)).collect();
+    assert!(waits.iter_mut().all(|wait| table.poll(wait).is_pending()));
+    table.disk.change(|disk| (disk.written, disk.lost) = (3, Some(1)));
+    let lost = Poll::Ready(Err(FundsError::NoHold));
+    let answers: Vec<_> = waits.iter_mut().map(|wait| table.poll(wait)).collect();
+    assert_eq!(answers, [Poll::Ready(Ok(())), lost, Poll::Ready(Ok(()))]);
 }
 
 #[test]

@@ -390,10 +390,15 @@ impl State {
         }
     }
 
+    /// Why a settlement was lost, if it was.
+    pub(super) fn lost(&self, ticket: CommitTicket) -> Option<FundsError> {
+        self.lost.get(&ticket.0).cloned()
+    }
+
     /// What is known of a ticket; none: it must be waited for.
     pub(super) fn durable(&self, ticket: CommitTicket) -> Option<Result<(), FundsError>> {
-        if let Some(error) = self.lost.get(&ticket.0) {
-            return Some(Err(error.clone()));
+        if let Some(error) = self.lost(ticket) {
+            return Some(Err(error));
         }
         if !self.kept.contains_key(&ticket.0) {
             let is_own = ticket.0 <= self.last_ticket;

@@ -51,12 +51,16 @@ impl Message for Request {
             Self::Hold(hold) => {
                 w.u128(hold.request.0);
                 put_grant(w, &hold.grant);
-                [hold.amount.0, hold.byok.0, hold.expires.0, hold.now.0].into_iter().for_each(|n| w.u64(n));
+                for n in [hold.amount.0, hold.byok.0, hold.expires.0, hold.now.0] {
+                    w.u64(n);
+                }
             }
             Self::Extend(more) => {
                 w.u128(more.request.0);
                 w.u32(u32::from(more.step));
-                [more.amount.0, more.byok.0, more.now.0].into_iter().for_each(|n| w.u64(n));
+                for n in [more.amount.0, more.byok.0, more.now.0] {
+                    w.u64(n);
+                }
             }
             Self::ByokFee { grant, list, now } => {
                 put_grant(w, grant);

@@ -139,7 +139,9 @@ proptest! {
             Request::Settle(Box::new(settlement)),
             Request::Durable(CommitTicket(a)),
         ];
-        requests.iter().for_each(|request| check(call, request));
+        for request in &requests {
+ check(call, request);
+ }
         let mut replies = vec![
             Reply::Challenge([n; 32]),
             Reply::Welcome { incarnation: id, proof: [n; 32] },
@@ -151,7 +153,9 @@ proptest! {
             Reply::Durable(CommitTicket(b)),
         ];
         replies.extend(errors(a, b, &text).into_iter().map(Reply::Refused));
-        replies.iter().for_each(|reply| check(call, reply));
+        for reply in &replies {
+ check(call, reply);
+ }
     }
 
     #[test]
