@@ -211,10 +211,11 @@ impl Future for Durable {
         if let Some(known) = state.durable(self.ticket) {
             return Poll::Ready(known);
         }
-        if Instant::now() >= self.until {
+        let now = Instant::now();
+        if now >= self.until {
             return Poll::Ready(Err(FundsError::Away));
         }
-        if state.wait_for(self.ticket, self.until, cx.waker()) {
+        if state.wait_for(self.ticket, self.until, now, cx.waker()) {
             self.shared.wake.notify_one();
         }
         Poll::Pending

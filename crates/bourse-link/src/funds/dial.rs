@@ -1,8 +1,10 @@
 //! The connection's thread: dials the exchanges in turn, proves itself, and carries bytes between socket and state.
 //!
 //! Reading and writing go on side by side, so that two ends that both have much to say do not wait for each other.
-//! Everything that was asked meanwhile leaves in one write. An exchange that answers nothing for [`SILENT_AFTER`] is
-//! taken for dead, as one whose machine vanished would be, and the next address is dialled.
+//! Everything that was asked meanwhile leaves in one write. An exchange that answers nothing for [`SILENT_AFTER`], not
+//! even a ping, is taken for dead, as one whose machine vanished would be; so is one that has something to write and
+//! does not for [`DISK_SILENT_AFTER`], as one that has lost its database would. Then the next address is dialled. To be
+//! taken for dead harms no exchange that is alive: when the turn comes to it again, it goes on.
 
 use super::Shared;
 use super::state::Broken;
@@ -23,6 +25,8 @@ const GREETED_WITHIN: Duration = Duration::from_secs(1);
 const DIAL_AGAIN: Duration = Duration::from_millis(50);
 /// How long an exchange may answer nothing while it is asked something.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
+/// How long an exchange may take to write what somebody waits for: longer than its lease lasts without a word.
+const DISK_SILENT_AFTER: Duration = Duration::from_secs(4);
 /// How often it is looked at who waits for too long.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Room for a read.
@@ -77,6 +81,9 @@ async fn dial(shared: &Shared, addresses: &[SocketAddr], secret: &PortSecret) {
                     shared.state.lock().link_down();
                     tracing::warn!(%address, %why, "the exchange is away");
                     sleep(DIAL_AGAIN).await;
+                    if matches!(why, Down::Silent) {
+                        break;
+                    }
                 }
                 Err(why) => {
                     tracing::debug!(%address, %why, "no exchange there");
@@ -171,9 +178,11 @@ impl Wire {
                 },
                 () = shared.wake.notified(), if sent == out.len() => {}
                 _ = looks.tick() => {
-                    if shared.state.lock().is_silent(Instant::now(), SILENT_AFTER) {
+                    let (mut state, now) = (shared.state.lock(), Instant::now());
+                    if state.is_silent(now, SILENT_AFTER, DISK_SILENT_AFTER) {
                         return Err(Down::Silent);
                     }
+                    state.ping(now);
                 }
             }
         }

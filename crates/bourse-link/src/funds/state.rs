@@ -51,12 +51,14 @@ pub(super) enum About {
     },
     /// Somebody waits for the disk.
     Durable,
+    /// Whether anybody is there.
+    Ping,
 }
 
 impl About {
     /// Made by the connection itself, for one connection.
     fn is_of_connection(self) -> bool {
-        matches!(self, Self::Again { .. } | Self::SettleAgain { .. } | Self::Durable)
+        matches!(self, Self::Again { .. } | Self::SettleAgain { .. } | Self::Durable | Self::Ping)
     }
 }
 
@@ -383,10 +385,14 @@ impl State {
             return;
         }
         self.asked = group;
+        self.ask_durable(group, About::Durable, now);
+    }
+
+    fn ask_durable(&mut self, group: u64, about: About, now: Instant) {
         let mut frame = Vec::new();
         // Of a fixed and small size.
         if encode(NO_CALL, &Request::Durable(CommitTicket(group)), &mut frame).is_ok() {
-            self.push(frame, About::Durable, None, now);
+            self.push(frame, about, None, now);
         }
     }
 
@@ -408,14 +414,20 @@ impl State {
     }
 
     /// Wakes somebody when a ticket is known or the time is over. True when there is something to write.
-    pub(super) fn wait_for(&mut self, ticket: CommitTicket, until: Instant, waker: &Waker) -> bool {
+    pub(super) fn wait_for(
+        &mut self,
+        ticket: CommitTicket,
+        until: Instant,
+        now: Instant,
+        waker: &Waker,
+    ) -> bool {
         let Some(kept) = self.kept.get_mut(&ticket.0) else { return false };
         if !kept.waiting.iter().any(|(_, other)| other.will_wake(waker)) {
             kept.waiting.push((until, waker.clone()));
         }
         if Some(kept.incarnation) == self.link {
             let group = kept.group;
-            self.hurry(group, Instant::now());
+            self.hurry(group, now);
         }
         !self.outbox.is_empty()
     }
@@ -427,10 +439,17 @@ impl State {
         }
     }
 
-    /// Whether a call has been without an answer for so long that nobody can be there.
-    pub(super) fn is_silent(&self, now: Instant, after: Duration) -> bool {
-        let mut asked = self.calls.values().filter(|call| call.about != About::Durable);
-        asked.any(|call| now.saturating_duration_since(call.sent) >= after)
+    /// Asks for what is on disk since ever, which is answered at once, unless something else is to be answered at once.
+    pub(super) fn ping(&mut self, now: Instant) {
+        if self.calls.values().all(|call| call.about == About::Durable) {
+            self.ask_durable(0, About::Ping, now);
+        }
+    }
+
+    /// Whether a call has been without an answer for so long that nobody can be there, or nobody who can write.
+    pub(super) fn is_silent(&self, now: Instant, after: Duration, disk_after: Duration) -> bool {
+        let mut waits = self.calls.values().map(|call| (call, now.saturating_duration_since(call.sent)));
+        waits.any(|(call, waited)| waited >= if call.about == About::Durable { disk_after } else { after })
     }
 
     /// Nothing is answered any more.

@@ -116,7 +116,7 @@ impl World {
 
     fn wait(&mut self, ticket: CommitTicket) {
         assert_eq!(self.state.durable(ticket), None);
-        self.state.wait_for(ticket, self.now + PATIENCE, Waker::noop());
+        self.state.wait_for(ticket, self.now + PATIENCE, self.now, Waker::noop());
     }
 }
 
@@ -278,13 +278,26 @@ fn every_list_has_its_bound() {
 #[test]
 fn answers_that_fit_no_call_and_silence_end_a_connection() {
     let mut world = World::new(Some(1));
+    let silent = |world: &World, after: u32| {
+        world.state.is_silent(world.now + after * PATIENCE, 2 * PATIENCE, 4 * PATIENCE)
+    };
     let (call, _answer) = world.begin(&Request::Hold(hold(1))).unwrap();
-    assert!(!world.state.is_silent(world.now + PATIENCE, 2 * PATIENCE));
-    assert!(world.state.is_silent(world.now + 2 * PATIENCE, 2 * PATIENCE));
+    assert_eq!([1, 2].map(|after| silent(&world, after)), [false, true]);
     assert_eq!(world.state.answered(call, settled(1), world.now), Err(Broken::Answer));
     let ticket = world.settle(1, 5);
     world.wait(ticket);
-    assert!(!world.state.is_silent(world.now + 9 * PATIENCE, 2 * PATIENCE), "the disk may take its time");
+    assert_eq!([3, 4].map(|after| silent(&world, after)), [false, true], "the disk may take its time");
+    world.written();
+    world.state.ping(world.now);
+    assert_eq!([1, 2].map(|after| silent(&world, after)), [false, true], "but not the exchange");
+    world.state.ping(world.now);
+    let pings = world.written();
+    assert_eq!(pings.len(), 1, "one at a time: {pings:?}");
+    world.answer(pings[0].0, durable(4));
+    assert_eq!(
+        ([3, 4].map(|after| silent(&world, after)), world.state.durable(ticket)),
+        ([false, true], None)
+    );
     world.state.close();
     assert_eq!(world.begin(&Request::Hold(hold(2))).unwrap_err(), FundsError::Closing);
     assert_eq!(world.state.durable(ticket), Some(Err(FundsError::Closing)));
