@@ -9,15 +9,16 @@ mod gateways;
 mod support;
 
 use bourse_exchange::{Exchange, FundsServer, Holds, check};
-use bourse_link::RemoteFunds;
-use bourse_types::NanoUsd;
-use bourse_wire::funds::Records as _;
+use bourse_link::{RemoteFunds, RemoteFundsConfig};
+use bourse_types::{KeyHash, NanoUsd, UnixMs};
+use bourse_wire::funds::{CommitTicket, Funds as _, FundsError, HoldRequest, Records as _};
 use cluster::Cluster;
 use gateways::{Proxy, begin, client, clock, config, load, process, secret};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use support::{block_on, hold, request, settlement};
 
 /// What is killed: a no-op in an ordinary test run.
 #[test]
@@ -56,6 +57,54 @@ fn connections_that_are_cut_lose_nothing_and_charge_nothing_twice() {
     let report = check(dir.path(), clock()).unwrap();
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.facts.unwrap().receipts, acknowledged.len() as u64, "each of them once");
+}
+
+#[test]
+fn a_gateway_that_dies_leaves_holds_that_expire_and_no_money_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = begin(dir.path());
+    let exchange = Arc::new(Exchange::open(dir.path(), config(Holds::OutliveExchange), clock()).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = FundsServer::start(Arc::clone(&exchange), listener, secret()).unwrap();
+    let [dies, lives] = [client(&[server.address()]), client(&[server.address()])];
+    // A hold of a minute, and one of a day whose gateway lives on.
+    let (now, grant) = (clock(), dies.authenticate(&keys[0], clock()).unwrap());
+    let [lost, kept] = [1, 2].map(|n| hold(request(n, now), grant, 700, now));
+    let kept = HoldRequest { expires: UnixMs(now.0 + 86_400_000), ..kept };
+    dies.hold(&lost).unwrap();
+    lives.hold(&kept).unwrap();
+    drop(dies);
+    let held = || exchange.key_status(&keys[0], clock()).unwrap().held;
+    assert_eq!(held(), NanoUsd(1_400));
+    exchange.tick(UnixMs(lost.expires.0 - 1)).unwrap();
+    assert_eq!(held(), NanoUsd(1_400));
+    exchange.tick(lost.expires).unwrap();
+    assert_eq!(held(), NanoUsd(700), "what the dead one held is free again");
+    let settled = lives.settle(settlement(kept.request, grant, 300, now)).unwrap();
+    block_on(lives.durable(settled.ticket)).unwrap();
+    let status = exchange.key_status(&keys[0], clock()).unwrap();
+    assert_eq!((status.account_spent, status.held), (NanoUsd(300), NanoUsd::ZERO));
+}
+
+#[test]
+fn calls_to_an_exchange_that_is_away_fail_in_their_time_on_a_reactor_too() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let within = Duration::from_millis(100);
+    let config = RemoteFundsConfig { addresses: vec![free], secret: secret(), call_within: within };
+    let away = Arc::new(RemoteFunds::start(config).unwrap());
+    let ask = || {
+        let since = Instant::now();
+        assert_eq!(away.authenticate(&KeyHash([1; 32]), clock()), Err(FundsError::Away));
+        assert!(since.elapsed() >= within);
+    };
+    ask();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { ask() });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async { ask() });
+    assert_eq!(block_on(away.durable(CommitTicket(1))), Err(FundsError::Conflict), "a ticket of nobody");
+    let nowhere = RemoteFundsConfig { addresses: Vec::new(), secret: secret(), call_within: within };
+    assert!(RemoteFunds::start(nowhere).is_err());
 }
 
 /// The lease of the dead one ends three seconds after its last word; what a slow machine adds is not the point here.
