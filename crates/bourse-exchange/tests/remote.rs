@@ -16,9 +16,10 @@ use cluster::Cluster;
 use gateways::{Proxy, begin, client, clock, config, load, process, secret};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{block_on, hold, request, settlement};
+use support::{Random, block_on, hold, request, settlement};
 
 /// What is killed: a no-op in an ordinary test run.
 #[test]
@@ -34,7 +35,7 @@ fn connections_that_are_cut_lose_nothing_and_charge_nothing_twice() {
     let exchange = Arc::new(Exchange::open(dir.path(), config(Holds::OutliveExchange), clock()).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = FundsServer::start(Arc::clone(&exchange), listener, secret()).unwrap();
-    let proxies = [1, 2].map(|seed| Proxy::start(server.address(), seed));
+    let proxies = [1, 2].map(|seed| Proxy::start(server.address(), seed, 40_000));
     let clients = [0, 1].map(|n: usize| client(&[proxies[n].address()]));
     let acknowledged = load::run(&clients, &keys, |done| done >= REQUESTS);
     let cuts: u64 = proxies.iter().map(Proxy::cuts).sum();
@@ -42,21 +43,70 @@ fn connections_that_are_cut_lose_nothing_and_charge_nothing_twice() {
     assert!(cuts > 20, "{cuts} cuts");
     assert_eq!(clients.each_ref().map(RemoteFunds::kept), [0, 0], "all of it is known to be durable");
     drop((clients, proxies, server));
-
-    let mut spent = 0;
-    for ack in &acknowledged {
-        let found = exchange.generation(ack.request).unwrap().expect("a receipt");
-        assert_eq!(found.receipt.charge.total, NanoUsd(ack.charge));
-        spent += ack.charge;
-    }
-    let status = exchange.key_status(&keys[0], clock()).unwrap();
-    assert_eq!((status.account_spent, status.held), (NanoUsd(spent), NanoUsd::ZERO));
-    assert_eq!(exchange.open_holds(), 0);
     exchange.close().unwrap();
     drop(exchange);
-    let report = check(dir.path(), clock()).unwrap();
+    audit(dir.path(), &keys, &acknowledged);
+}
+
+/// Kills in an ordinary run.
+const KILLS: u64 = 30;
+
+/// Beside cuts of its connections, the exchange is killed again and again and starts anew over the same books, each time
+/// as an incarnation that knows what the journal got. `BOURSE_KILLS=1000` makes so many kills.
+#[test]
+fn an_exchange_that_is_killed_again_and_again_loses_nothing_its_gateways_live_to_tell() {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let kills = number("BOURSE_KILLS").unwrap_or(KILLS);
+    let seed = number("BOURSE_KILLS_SEED").unwrap_or_else(|| clock().0);
+    println!("BOURSE_KILLS_SEED={seed}");
+    let mut random = Random(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let keys = begin(dir.path());
+    let mut server = process::Server::start(dir.path());
+    server.wait_until_it_serves();
+    let proxies = [1, 2].map(|n| Proxy::start(server.address, seed ^ n, 400_000));
+    let clients = [0, 1].map(|n: usize| client(&[proxies[n].address()]));
+    let (mut killed, mut next) = (0, 1);
+    let acknowledged = load::run(&clients, &keys, |done| {
+        if killed < kills && done >= next {
+            server.kill();
+            server = process::Server::start(dir.path());
+            server.wait_until_it_serves();
+            proxies.iter().for_each(|proxy| proxy.turn_to(server.address));
+            killed += 1;
+            next = done + 1 + random.draw() % 60;
+        }
+        killed == kills && done >= next
+    });
+    let cuts: u64 = proxies.iter().map(Proxy::cuts).sum();
+    println!("{} acknowledged over {killed} kills and {cuts} ends of connections", acknowledged.len());
+    assert_eq!(clients.each_ref().map(RemoteFunds::kept), [0, 0]);
+    drop((clients, proxies));
+    server.close();
+    audit(dir.path(), &keys, &acknowledged);
+}
+
+/// What was acknowledged is there, once, for its charge, and nothing else is.
+fn audit(dir: &Path, keys: &[KeyHash], acknowledged: &[load::Ack]) {
+    let exchange = Exchange::open(dir, config(Holds::OutliveExchange), clock()).unwrap();
+    let mut once = BTreeMap::new();
+    for ack in acknowledged {
+        let found = exchange.generation(ack.request).unwrap().expect("what was acknowledged is there");
+        assert_eq!(found.receipt.charge.total, NanoUsd(ack.charge));
+        assert_eq!(once.insert(ack.request, ack.charge), None);
+    }
+    let status = exchange.key_status(&keys[0], clock()).unwrap();
+    let spent = once.values().sum();
+    assert_eq!(
+        (status.account_spent, status.held),
+        (NanoUsd(spent), NanoUsd::ZERO),
+        "nobody is charged twice"
+    );
+    assert_eq!(exchange.open_holds(), 0, "every hold was settled");
+    drop(exchange);
+    let report = check(dir, clock()).unwrap();
     assert!(report.is_clean(), "{report:?}");
-    assert_eq!(report.facts.unwrap().receipts, acknowledged.len() as u64, "each of them once");
+    assert_eq!(report.facts.unwrap().receipts, once.len() as u64);
 }
 
 #[test]
@@ -176,23 +226,5 @@ fn take_over(end: End) {
     assert_eq!(clients.each_ref().map(RemoteFunds::kept), [0, 0]);
     drop(clients);
     second.close();
-
-    let exchange = Exchange::open(standby.path(), config(Holds::EndWithExchange), clock()).unwrap();
-    let mut once = BTreeMap::new();
-    for ack in &acknowledged {
-        let found = exchange.generation(ack.request).unwrap().expect("what was acknowledged is there");
-        assert_eq!(found.receipt.charge.total, NanoUsd(ack.charge));
-        assert_eq!(once.insert(ack.request, ack.charge), None);
-    }
-    let status = exchange.key_status(&keys[0], clock()).unwrap();
-    let spent = once.values().sum();
-    assert_eq!(
-        (status.account_spent, status.held),
-        (NanoUsd(spent), NanoUsd::ZERO),
-        "nobody is charged twice"
-    );
-    drop(exchange);
-    let report = check(standby.path(), clock()).unwrap();
-    assert!(report.is_clean(), "{report:?}");
-    assert_eq!(report.facts.unwrap().receipts, once.len() as u64);
+    audit(standby.path(), &keys, &acknowledged);
 }

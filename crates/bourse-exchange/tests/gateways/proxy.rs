@@ -1,24 +1,24 @@
-//! A proxy between gateway and exchange that cuts each connection after a random number of bytes.
+//! A proxy between gateway and exchange that cuts each connection after a random number of bytes, if that is wanted.
 
 use crate::support::Random;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-
-/// Most bytes of a connection, both ways together.
-const BYTES_MAX: u64 = 40_000;
 
 pub(crate) struct Proxy {
     address: SocketAddr,
+    to: Arc<Mutex<SocketAddr>>,
     cuts: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
-    pub(crate) fn start(to: SocketAddr, seed: u64) -> Self {
+    pub(crate) fn start(to: SocketAddr, seed: u64, bytes_max: u64) -> Self {
+        let to = Arc::new(Mutex::new(to));
+        let far = Arc::clone(&to);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
         let (cuts, is_over) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
@@ -29,8 +29,10 @@ impl Proxy {
                 if ends.load(Ordering::Relaxed) {
                     return;
                 }
-                let (near, far) = (near.expect("a gateway"), TcpStream::connect(to).expect("the exchange"));
-                let left = Arc::new(AtomicU64::new(random.draw() % BYTES_MAX));
+                let near = near.expect("a gateway");
+                let to = *far.lock().expect("an address");
+                let Ok(far) = TcpStream::connect(to) else { continue };
+                let left = Arc::new(AtomicU64::new(random.draw() % bytes_max));
                 let clone = |stream: &TcpStream| stream.try_clone().expect("a second handle");
                 let back = (clone(&far), clone(&near), Arc::clone(&left));
                 let back = std::thread::spawn(move || carry(back.0, back.1, &back.2));
@@ -39,11 +41,16 @@ impl Proxy {
                 count.fetch_add(1, Ordering::Relaxed);
             }
         });
-        Self { address, cuts, is_over, thread: Some(thread) }
+        Self { address, to, cuts, is_over, thread: Some(thread) }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Connections go there from now on.
+    pub(crate) fn turn_to(&self, to: SocketAddr) {
+        *self.to.lock().expect("an address") = to;
     }
 
     pub(crate) fn cuts(&self) -> u64 {
