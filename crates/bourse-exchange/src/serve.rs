@@ -227,6 +227,7 @@ impl Connection {
             self.take_turn()?;
             self.tell_progress()?;
             self.flush().await?;
+            tokio::task::yield_now().await;
             let room = TURN_BYTES.saturating_sub(self.input.len());
             tokio::select! {
                 read = self.stream.read(&mut self.chunk[..room]) => {

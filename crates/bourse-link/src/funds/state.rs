@@ -116,6 +116,9 @@ pub(super) struct State {
     /// How far its journal has come, and which group it was last asked for.
     durable: u64,
     asked: u64,
+    /// When it last said anything, and when that its journal had come further.
+    heard: Option<Instant>,
+    written: Option<Instant>,
     is_closed: bool,
 }
 
@@ -261,8 +264,12 @@ impl State {
 
     /// Takes an answer. The incarnation that gives it is the one at the other end.
     pub(super) fn answered(&mut self, number: u64, reply: Reply, now: Instant) -> Result<(), Broken> {
+        self.heard = Some(now);
         if let Reply::Durable(ticket) = reply {
             self.calls.remove(&number);
+            if ticket.0 > self.durable {
+                self.written = Some(now);
+            }
             self.progressed(ticket.0);
             return Ok(());
         }
@@ -446,10 +453,16 @@ impl State {
         }
     }
 
-    /// Whether a call has been without an answer for so long that nobody can be there, or nobody who can write.
+    /// Whether a call has been without an answer, and nothing else was heard, for so long that nobody can be there; or
+    /// nobody who can write.
     pub(super) fn is_silent(&self, now: Instant, after: Duration, disk_after: Duration) -> bool {
-        let mut waits = self.calls.values().map(|call| (call, now.saturating_duration_since(call.sent)));
-        waits.any(|(call, waited)| waited >= if call.about == About::Durable { disk_after } else { after })
+        let waits = |call: &Call| {
+            let (last, after) =
+                if call.about == About::Durable { (self.written, disk_after) } else { (self.heard, after) };
+            let since = last.map_or(call.sent, |last| last.max(call.sent));
+            now.saturating_duration_since(since) >= after
+        };
+        self.calls.values().any(waits)
     }
 
     /// Nothing is answered any more.
