@@ -72,7 +72,9 @@ fn an_exchange_that_is_killed_again_and_again_loses_nothing_its_gateways_live_to
             server.kill();
             server = process::Server::start(dir.path());
             server.wait_until_it_serves();
-            proxies.iter().for_each(|proxy| proxy.turn_to(server.address));
+            for proxy in &proxies {
+                proxy.turn_to(server.address);
+            }
             killed += 1;
             next = done + 1 + random.draw() % 60;
         }

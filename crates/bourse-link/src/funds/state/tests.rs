@@ -298,6 +298,11 @@ fn answers_that_fit_no_call_and_silence_end_a_connection() {
         ([3, 4].map(|after| silent(&world, after)), world.state.durable(ticket)),
         ([false, true], None)
     );
+    // Whoever says other things is there.
+    let (_call, _answer) = world.begin(&Request::Hold(hold(3))).unwrap();
+    world.now += PATIENCE;
+    world.answer(NO_CALL, durable(4));
+    assert_eq!([1, 2].map(|after| silent(&world, after)), [false, true]);
     world.state.close();
     assert_eq!(world.begin(&Request::Hold(hold(2))).unwrap_err(), FundsError::Closing);
     assert_eq!(world.state.durable(ticket), Some(Err(FundsError::Closing)));
