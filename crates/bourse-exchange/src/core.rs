@@ -29,6 +29,7 @@ mod admin;
 mod adopt;
 mod epoch;
 mod keys;
+mod metered;
 mod replay;
 mod settle;
 mod snapshot;
@@ -134,6 +135,7 @@ pub(crate) struct Core {
     pub(crate) exchange: Digest32,
     pub(crate) epoch: LastEpoch,
     open: HashMap<RequestId, OpenRequest, HashKey>,
+    metered: metered::MeteredRequests,
     /// Keys that got their limit while requests without one were open.
     mixed: HashSet<KeyHash>,
     group: OpenGroup,
@@ -163,6 +165,7 @@ impl Core {
             epoch: LastEpoch::default(),
             epochs_at_snapshot: 0,
             open: HashMap::with_hasher(key),
+            metered: metered::MeteredRequests::default(),
             mixed: HashSet::new(),
             group: OpenGroup::default(),
             committing: Arc::default(),
@@ -260,19 +263,28 @@ impl Core {
         Ok(())
     }
 
-    /// Releases holds whose time is over. Returns how many; call again when it is the step's maximum.
+    /// Ends holds whose time is over: settles what was [metered](metered) and releases the rest. Returns how many;
+    /// call again when it is the step's maximum.
     pub(crate) fn expire(&mut self, now: UnixMs) -> Result<usize, FundsError> {
         self.running()?;
         let due = self.state.due(now, RELEASES_PER_STEP_MAX);
+        if !due.is_empty() {
+            self.settle_overdue(now)?;
+        }
         self.release(&due, ReleaseReason::Expired, now)?;
         Ok(due.len())
     }
 
-    /// Releases every open hold, such as those that a crash left behind. Returns how many.
-    pub(crate) fn release_all(&mut self, now: UnixMs) -> Result<usize, FundsError> {
-        let all: Vec<_> = self.state.pendings().into_iter().map(|(id, _)| id).collect();
-        self.release(&all, ReleaseReason::Orphaned, now)?;
-        Ok(all.len())
+    /// All open holds, in the order of their ids.
+    pub(crate) fn holds_open(&self) -> Result<Vec<TransferId>, FundsError> {
+        self.running()?;
+        Ok(self.state.pendings().into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// Releases holds that nobody will settle, such as those that a crash left behind.
+    pub(crate) fn abandon(&mut self, holds: &[TransferId], now: UnixMs) -> Result<(), FundsError> {
+        self.running()?;
+        self.release(holds, ReleaseReason::Orphaned, now)
     }
 
     /// The group that everything done so far is in: durable when this group is.
@@ -408,9 +420,14 @@ impl Core {
         now: UnixMs,
     ) -> Result<(), FundsError> {
         for pending in holds {
+            // What was metered is settled already, with all holds of its request.
+            if self.state.pending(*pending).is_none() {
+                continue;
+            }
             self.apply_one(Event::Release { pending: *pending, reason }, now)?;
             // The first hold of a request carries the request's own id.
             self.open.remove(&RequestId(pending.0));
+            self.metered.remove(&RequestId(pending.0));
         }
         Ok(())
     }

@@ -13,7 +13,7 @@
 
 use crate::check::{CheckReport, Market, check_journal};
 use crate::config::{EARLY_COMMIT_BYTES, ExchangeConfig, Holds};
-use crate::core::{Core, TakenGroup};
+use crate::core::{Core, RELEASES_PER_STEP_MAX, TakenGroup};
 use crate::data_dir::{DataDirError, DirLock, Entropy, load_signer, lock_dir};
 use crate::epoch::{EPOCH_PERIOD, EpochError};
 use crate::index::{Inbox, Index, IndexError, IndexStore, MemoryIndex, SqliteIndex, Step};
@@ -151,7 +151,7 @@ impl Exchange {
             closing: Mutex::new(false),
             wake_keeper: Condvar::new(),
         };
-        shared.flush().map_err(OpenError::FirstCommit)?;
+        shared.flush().and_then(|_| shared.end_left_holds(now)).map_err(OpenError::FirstCommit)?;
         Ok(Self { shared: Arc::new(shared), threads: Mutex::new(Vec::new()), lock: None, memory: None })
     }
 
@@ -207,16 +207,11 @@ impl Exchange {
     /// Closes the books: releases what is still held (unless [`Holds`] outlive it), commits, takes a snapshot, ends the threads. Every
     /// later call fails with [`FundsError::Closing`]. Closing twice is fine.
     pub fn close(&self) -> Result<(), FundsError> {
-        let released = {
-            let mut core = self.shared.core.lock();
-            let now = core.now();
-            let released = core.running().and_then(|()| match self.shared.config.holds {
-                Holds::EndWithExchange => core.release_all(now),
-                Holds::OutliveExchange => Ok(0),
-            });
-            core.stop(FundsError::Closing);
-            released
+        let released = match self.shared.config.holds {
+            Holds::EndWithExchange => self.shared.end_holds(Core::now, |core| core.stop(FundsError::Closing)),
+            Holds::OutliveExchange => self.shared.core.lock().running().map(|()| 0),
         };
+        self.shared.core.lock().stop(FundsError::Closing);
         *self.shared.closing.lock() = true;
         self.shared.wake_writer.notify_all();
         self.shared.wake_keeper.notify_all();
@@ -324,6 +319,46 @@ impl Shared {
         }
     }
 
+    /// Ends what the last run left open, or of that what is overdue where holds outlive their exchange: the keeper
+    /// takes the rest within its second.
+    fn end_left_holds(&self, now: UnixMs) -> Result<(), FundsError> {
+        let ended = match self.config.holds {
+            Holds::EndWithExchange => self.end_holds(|_| now, |_| ())?,
+            Holds::OutliveExchange => self.tick(now)?,
+        };
+        if ended > 0 {
+            tracing::info!(ended, "ended holds that the last run left open");
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Ends all holds, a commit for each step; `last` happens in one with the last step. Returns how many.
+    fn end_holds(
+        &self,
+        now: impl Fn(&Core) -> UnixMs,
+        last: impl FnOnce(&mut Core),
+    ) -> Result<usize, FundsError> {
+        let mut ended = 0;
+        loop {
+            let mut core = self.core.lock();
+            let (left, now) = (core.holds_open()?, now(&core));
+            if left.is_empty() {
+                last(&mut core);
+                return Ok(ended);
+            }
+            drop(core);
+            ended += left.len();
+            while self.core.lock().settle_metered(RELEASES_PER_STEP_MAX, now)? > 0 {
+                self.flush()?;
+            }
+            for step in left.chunks(RELEASES_PER_STEP_MAX) {
+                self.core.lock().abandon(step, now)?;
+                self.flush()?;
+            }
+        }
+    }
+
     /// The journal failed: stops everything and tells those who wait.
     fn fail(&self, error: &JournalError) -> FundsError {
         tracing::error!(%error, "the journal failed: nothing more is accepted");
@@ -338,7 +373,7 @@ impl Shared {
         loop {
             let step = self.change_in_memory(|core| core.expire(now))?;
             released += step;
-            if step < crate::core::RELEASES_PER_STEP_MAX {
+            if step < RELEASES_PER_STEP_MAX {
                 return Ok(released);
             }
         }

@@ -43,6 +43,27 @@ impl Funds for Exchange {
         }
     }
 
+    fn metered(&self, mut so_far: Settlement) -> Result<(), FundsError> {
+        let split = Split::of(&so_far.receipt.charge, self.shared.config.fee_bps);
+        let split = split.ok_or(FundsError::Conflict)?;
+        match so_far.billing {
+            Billing::Credits => {
+                so_far.receipt.fee = split.fee;
+                so_far.note.byok_cost = None;
+                let written = Written::of(&so_far);
+                self.shared.change(|core| core.meter(&written.prepared(&so_far, split)))
+            }
+            Billing::Byok => self.shared.change(|core| {
+                let list = so_far.receipt.charge.total;
+                let fee =
+                    core.byok_fee(&so_far.receipt.key_digest, list, &self.shared.config.byok, so_far.now);
+                let billed = billed_fee(&so_far, fee.map_err(|_| FundsError::Conflict)?);
+                let split = Split::fee_only(billed.receipt.fee);
+                core.meter(&Written::of(&billed).prepared(&billed, split))
+            }),
+        }
+    }
+
     fn byok_fee(&self, grant: &KeyGrant, list: NanoUsd, now: UnixMs) -> Option<NanoUsd> {
         self.shared.core.lock().byok_fee(&grant.key_digest, list, &self.shared.config.byok, now).ok()
     }

@@ -1,6 +1,6 @@
 //! Opening: from a journal to a core.
 
-use crate::config::{ExchangeConfig, Holds};
+use crate::config::ExchangeConfig;
 use crate::core::{Core, ReplayFailure, Verify};
 use crate::data_dir::{DataDirError, Entropy};
 use crate::index::IndexError;
@@ -83,7 +83,7 @@ pub fn are_in_a_database(dir: &Path) -> Result<bool, OpenError> {
     Ok(place(dir)?.is_some())
 }
 
-/// Replays a journal, or begins one, and releases what nobody holds any more.
+/// Replays a journal, or begins one.
 pub(crate) fn recover(
     journal: &dyn Journal,
     exchange: &Digest32,
@@ -104,18 +104,9 @@ pub(crate) fn recover(
         core.begin(&config.limits, config.starting_credit, id, now).map_err(OpenError::FirstCommit)?;
         return Ok(core);
     }
-    let mut core = replay_all(journal, key, config.snapshot_events)?;
+    let core = replay_all(journal, key, config.snapshot_events)?;
     if core.exchange != *exchange {
         return Err(OpenError::WrongKey { journal: core.exchange, key: *exchange });
-    }
-    let released = match config.holds {
-        Holds::EndWithExchange => core.release_all(now),
-        // The keeper takes the rest within its second.
-        Holds::OutliveExchange => core.expire(now),
-    };
-    let released = released.map_err(OpenError::FirstCommit)?;
-    if released > 0 {
-        tracing::info!(released, "released holds that the last run left open");
     }
     Ok(core)
 }

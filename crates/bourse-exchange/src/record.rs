@@ -24,6 +24,7 @@ const TAG_NOTE: u8 = 7;
 const TAG_POLICY: u8 = 8;
 const TAG_ACCOUNT_POLICY: u8 = 9;
 const TAG_EPOCH: u8 = 10;
+const TAG_METERED: u8 = 16;
 
 /// Bytes of a record's tag and length.
 const HEADER_BYTES: usize = 5;
@@ -41,6 +42,9 @@ pub(crate) enum Record<'a> {
     Key(KeyRow),
     /// The canonical bytes of a receipt, and where they start in the group.
     Receipt { offset: usize, bytes: &'a [u8] },
+    /// What a request in flight settles as when nobody comes back for it: the canonical bytes of a receipt and its
+    /// note.
+    Metered { receipt: &'a [u8], note: &'a [u8] },
     /// The signed head of the receipts log after everything before.
     Checkpoint(Checkpoint),
     /// What is owed after everything before, signed.
@@ -178,6 +182,11 @@ fn decode(tag: u8, offset: usize, bytes: &[u8]) -> Result<Record<'_>, CodecError
             Record::AccountPolicy { account, policy }
         }
         TAG_EPOCH => Record::Epoch(read_epoch(&mut r)?),
+        TAG_METERED => {
+            let receipt_bytes = r.u32()? as usize;
+            let receipt = r.take(receipt_bytes)?;
+            Record::Metered { receipt, note: r.take(r.remaining())? }
+        }
         TAG_NOTE => return Err(CodecError::Inconsistent("a note without its receipt")),
         TAG_CHECKPOINT => Record::Checkpoint(Checkpoint {
             size: r.u64()?,
@@ -232,6 +241,14 @@ pub(crate) fn put_note(out: &mut Vec<u8>, bytes: &[u8]) {
     if !bytes.is_empty() {
         framed(out, TAG_NOTE, |out| out.extend_from_slice(bytes));
     }
+}
+
+pub(crate) fn put_metered(out: &mut Vec<u8>, receipt: &[u8], note: &[u8]) {
+    framed(out, TAG_METERED, |out| {
+        out.extend_from_slice(&(receipt.len() as u32).to_le_bytes());
+        out.extend_from_slice(receipt);
+        out.extend_from_slice(note);
+    });
 }
 
 pub(crate) fn put_policy(out: &mut Vec<u8>, text: &str) {

@@ -15,6 +15,7 @@ mod funds;
 mod invoice;
 mod laws;
 mod limits;
+mod metered;
 mod records;
 mod replay;
 mod serve;

@@ -6,6 +6,7 @@ pub(crate) mod fakes;
 mod faults;
 mod life;
 mod media;
+mod metered;
 mod names;
 mod nodes;
 mod reasoning;

@@ -280,6 +280,13 @@ pub trait Funds: Send + Sync + 'static {
         let _ = (grant, list, now);
         None
     }
+    /// Says what the request would settle as if it ended now; the last word counts. When nobody settles the request
+    /// before its hold's time is over, it is settled so. Goes to disk soon, but nothing waits for it: losing one costs
+    /// no more than what passed since the one before. A port without a memory of its own lets it go.
+    fn metered(&self, so_far: Settlement) -> Result<(), FundsError> {
+        let _ = so_far;
+        Ok(())
+    }
     /// Posts, gives back and logs in one step. Repeating it returns the first outcome.
     fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError>;
     /// Completes when the ticket's group is on disk. When a ticket is durable, so is every smaller one that is not

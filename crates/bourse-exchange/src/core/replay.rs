@@ -70,6 +70,7 @@ impl Core {
                 Record::Events(batch) => {
                     self.check_event_time(batch.at)?;
                     self.state.replay(batch.at, &batch.events)?;
+                    self.forget_released(&batch.events);
                 }
                 Record::Name { account, name } => self.names.add(account, name),
                 Record::Key(row) => self.take_key(row)?,
@@ -79,6 +80,7 @@ impl Core {
                     self.replay_receipt(bytes, records.take_note()?)?;
                     covered = false;
                 }
+                Record::Metered { receipt, note } => self.replay_metered(receipt, note)?,
                 Record::Epoch(epoch) => self.replay_epoch(&epoch, verify)?,
                 Record::Checkpoint(checkpoint) => {
                     self.check_checkpoint(&checkpoint, verify)?;
@@ -94,6 +96,7 @@ impl Core {
         let receipt = Receipt::from_canonical_bytes(bytes)?;
         let byok = GenerationNote::read(note)?.byok_cost.unwrap_or(NanoUsd::ZERO);
         self.log.append(leaf_hash(bytes));
+        self.metered.remove(&receipt.request);
         if let Some(hash) = self.keys.by_digest(&receipt.key_digest).copied() {
             self.keys.spend(&hash, receipt.charge.total, byok, self.state.now());
         }

@@ -4,7 +4,7 @@
 //! then moves nowhere; the charge is the market's fee on it, all of which goes to the fee account, and the
 //! list price is counted with the key: in its own sums, and in its limit when that includes it.
 
-use super::{Core, Role};
+use super::{Core, OpenRequest, Role};
 use crate::config::ByokTerms;
 use crate::index::Sale;
 use crate::names::{CLEARING, FEE, ROUNDING, seller_account_name};
@@ -12,6 +12,7 @@ use crate::record;
 use bourse_ledger::{AccountKind, Applied, BalanceLimit, Event, Refusal, Transfer, TransferKind};
 use bourse_types::{AccountId, Charge, Digest32, MoneyError, NanoUsd, RequestId, SellerName, UnixMs, UtcDay};
 use bourse_wire::funds::{FundsError, Settled};
+use bourse_wire::receipt::Receipt;
 
 /// How a charge is shared, computed before the lock is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,19 @@ impl Split {
             fee,
             rounding: charge.rounding,
         })
+    }
+
+    /// As a receipt that the exchange has filled in says it; `None` when its parts do not sum to its total.
+    pub(crate) fn as_written(receipt: &Receipt, is_byok: bool) -> Option<Self> {
+        let Charge { total, rounding, .. } = receipt.charge;
+        if receipt.charge.sum_of_parts()? != total {
+            return None;
+        }
+        if is_byok {
+            return (receipt.fee == total).then_some(Self::fee_only(total));
+        }
+        let seller = total.checked_sub(rounding).and_then(|base| base.checked_sub(receipt.fee)).ok()?;
+        Some(Self { total, seller, fee: receipt.fee, rounding })
     }
 
     /// A charge that is all fee.
@@ -92,14 +106,7 @@ impl Core {
         let Some(open) = self.open.get(&asked.request).copied() else {
             return self.settled_before(asked);
         };
-        let key = self.keys.get(&open.key).ok_or(FundsError::UnknownKey)?;
-        if (key.digest, key.account_digest) != (asked.key_digest, asked.account_digest) {
-            return Err(FundsError::Conflict);
-        }
-        if cost > open.held {
-            return Err(FundsError::ExceedsHold { charge: cost, held: open.held });
-        }
-        self.room_for(asked.receipt.len() + asked.note.len())?;
+        self.covers(&open, asked)?;
         let seller = match asked.seller {
             _ if asked.split.seller == NanoUsd::ZERO => None,
             Some(name) => Some(self.seller_account(name, asked.now)?),
@@ -111,9 +118,29 @@ impl Core {
             return Ok(Settled { cost, ticket: self.ticket() });
         }
         self.open.remove(&asked.request);
+        self.metered.remove(&asked.request);
         self.write_down(asked);
         self.keys.spend(&open.key, cost, asked.byok, self.state.now());
         Ok(Settled { cost, ticket: self.ticket() })
+    }
+
+    /// Whether an open request can be settled so: under its own key, within its hold, and with room to write it down.
+    pub(super) fn covers(
+        &self,
+        open: &OpenRequest,
+        asked: &PreparedSettlement<'_>,
+    ) -> Result<(), FundsError> {
+        let key = self.keys.get(&open.key).ok_or(FundsError::UnknownKey)?;
+        if (key.digest, key.account_digest) != (asked.key_digest, asked.account_digest) {
+            return Err(FundsError::Conflict);
+        }
+        if asked.split.seller > NanoUsd::ZERO && asked.seller.is_none() {
+            return Err(FundsError::Conflict);
+        }
+        if asked.split.total > open.held {
+            return Err(FundsError::ExceedsHold { charge: asked.split.total, held: open.held });
+        }
+        self.room_for(asked.receipt.len() + asked.note.len())
     }
 
     /// Receipt and note into the group, the leaf into the log.

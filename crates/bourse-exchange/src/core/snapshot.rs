@@ -4,6 +4,7 @@
 //! before: no store that Bourse uses checks its pages, and one flipped bit in a balance is money that nobody paid. A
 //! snapshot of another version, or one that is damaged, is not used: the journal is replayed from its beginning instead.
 
+use super::metered::MeteredRequests;
 use super::{Core, LastEpoch};
 use crate::names::ACCOUNT_NAME_BYTES_MAX;
 use crate::record;
@@ -13,8 +14,9 @@ use bourse_proof::log::MerkleLog;
 use bourse_types::{AccountId, Digest32, UnixMs};
 use bourse_wire::funds::{POLICY_BYTES_MAX, PolicyId, PolicyText};
 
-/// 2: keys in full, policies, windows of spending. 3: the last epoch, and the hash at the end.
-const SNAPSHOT_VERSION: u8 = 3;
+/// 2: keys in full, policies, windows of spending. 3: the last epoch, and the hash at the end. 4: what is
+/// metered.
+const SNAPSHOT_VERSION: u8 = 4;
 const HASH_BYTES: usize = 32;
 
 /// Why a snapshot cannot be used.
@@ -62,6 +64,7 @@ impl Core {
             out.extend_from_slice(&month.to_le_bytes());
             out.extend_from_slice(&sum.to_le_bytes());
         }
+        self.metered.write(&mut out);
         self.state.encode_snapshot(&mut out);
         let hash = blake3::hash(&out);
         out.extend_from_slice(hash.as_bytes());
@@ -102,6 +105,7 @@ impl Core {
             let (account, month) = (AccountId(r.u64()?), r.u32()?);
             core.keys.set_byok_month(account, ByokMonth::of_parts(month, r.u128()?));
         }
+        core.metered = MeteredRequests::read(&mut r)?;
         core.state = State::decode_snapshot(&mut r, key)?;
         core.events_at_snapshot = core.state.events_applied();
         if r.remaining() > 0 {
@@ -143,7 +147,7 @@ fn whole(bytes: &[u8]) -> Result<&[u8], CodecError> {
     }
 }
 
-fn put_count(out: &mut Vec<u8>, count: usize) {
+pub(super) fn put_count(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&(count as u32).to_le_bytes());
 }
 

@@ -37,6 +37,8 @@ struct Tally {
     refused: u64,
     restarts: u64,
     expired: u64,
+    /// Of the expired, how many were settled as they were metered.
+    metered: u64,
     repeated: u64,
     store_faults: u64,
     snapshots_used: u64,
@@ -49,6 +51,7 @@ impl Tally {
         self.refused += other.refused;
         self.restarts += other.restarts;
         self.expired += other.expired;
+        self.metered += other.metered;
         self.repeated += other.repeated;
         self.store_faults += other.store_faults;
         self.snapshots_used += other.snapshots_used;
@@ -117,7 +120,15 @@ fn no_seed_moves_a_nano_dollar_that_the_model_does_not() {
     }
     println!("{all:?}");
     if alone.is_none() && seeds >= SEEDS {
-        let met = [all.acknowledged, all.refused, all.restarts, all.expired, all.repeated, all.store_faults];
+        let met = [
+            all.acknowledged,
+            all.refused,
+            all.restarts,
+            all.expired,
+            all.metered,
+            all.repeated,
+            all.store_faults,
+        ];
         assert!(met.into_iter().all(|count| count > seeds), "a simulation without faults: {all:?}");
         assert!(all.snapshots_used > 0 && all.requests >= 100 * seeds, "{all:?}");
     }

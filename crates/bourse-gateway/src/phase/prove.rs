@@ -12,6 +12,7 @@ use bourse_wire::receipt::{ATTEMPTS_MAX, AttemptRecord, Finish, Receipt, SignedN
 use sha2::{Digest as _, Sha256};
 
 /// The facts of one request so far.
+#[derive(Clone)]
 pub(crate) struct Draft {
     model: ModelSlug,
     constraints_digest: Digest32,

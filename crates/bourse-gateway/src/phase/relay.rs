@@ -9,7 +9,7 @@
 use super::admit;
 use super::dispatch::Begun;
 use super::hold::{self, HoldError};
-use super::settle::{Open, charged, nothing};
+use super::settle::{LastMetered, Open, charged, nothing};
 use super::take_up::{Again, Handover, take_up, together};
 use crate::durable::Wait;
 use crate::failure::{Failure, FailureClass};
@@ -68,6 +68,7 @@ pub(crate) struct Relay {
     stage: Stage,
     /// Nothing was charged so far.
     is_free: bool,
+    metered: LastMetered,
 }
 
 enum Stage {
@@ -119,6 +120,7 @@ impl Relay {
             watcher: None,
             stage,
             is_free: true,
+            metered: LastMetered::default(),
         }
     }
 
@@ -131,6 +133,8 @@ impl Relay {
         loop {
             match &mut self.stage {
                 Stage::Streaming => {
+                    // What was read before has been taken by now.
+                    self.open.meter(&mut self.metered);
                     let ending = self.read(cx);
                     let piece = self.out.take();
                     if !piece.is_empty() {
@@ -341,6 +345,7 @@ impl Relay {
         self.asked = asked;
         self.end = end;
         self.next_leg = next_leg;
+        self.metered = LastMetered::default();
         self.last_read = Instant::now();
         Stage::Streaming
     }

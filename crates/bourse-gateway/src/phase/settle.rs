@@ -18,7 +18,14 @@ use bourse_wire::funds::{Billing, FundsError, Settled, Settlement};
 use bourse_wire::receipt::Finish;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// Completion tokens after which a stream is metered again: the most that a crash costs a seller, with what comes within
+/// [`METERED_EVERY`].
+pub(crate) const METERED_TOKENS: u64 = 64;
+/// Least time between two records of one stream.
+pub(crate) const METERED_EVERY: Duration = Duration::from_millis(50);
 
 /// A request whose money is held.
 pub(crate) struct Open {
@@ -42,6 +49,13 @@ pub(crate) struct Open {
     pub(crate) notices: Vec<Notice>,
     /// The whole request's; gone where somebody else ends it.
     pub(crate) trace: Option<RequestTrace>,
+}
+
+/// What was last [metered](Open::meter) of a stream, and when.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LastMetered {
+    tokens: u64,
+    at: Option<Instant>,
 }
 
 impl Open {
@@ -162,6 +176,35 @@ impl Open {
             self.shared.executions.push(executed);
         }
         settled
+    }
+
+    /// Tells the exchange what the request would settle as if nobody came back for it, where that is due: what was
+    /// delivered, as to a buyer that goes away.
+    pub(crate) fn meter(&self, last: &mut LastMetered) {
+        let Some((meter, prices)) = &self.counting else { return };
+        let tokens = meter.generated();
+        let is_due = tokens >= last.tokens.saturating_add(METERED_TOKENS)
+            && last.at.is_none_or(|at| at.elapsed() >= METERED_EVERY);
+        if !is_due || !self.held.is_open() {
+            return;
+        }
+        *last = LastMetered { tokens, at: Some(Instant::now()) };
+        // What has no price so far is told at the end, too.
+        let Ok(bill) = meter.settle(StreamEnd::Cancelled, prices, self.held.covered()) else { return };
+        let response_hash = self
+            .hasher
+            .as_ref()
+            .map_or_else(|| hash(b""), |so_far| Digest32(so_far.clone().finalize().into()));
+        let mut draft = self.draft.clone();
+        let (request, grant, total_ms) = (self.held.request, self.held.grant, self.elapsed_ms());
+        let receipt = draft.receipt(request, &grant, &bill, Finish::Bourse, response_hash, total_ms);
+        let billing = if self.is_byok() { Billing::Byok } else { Billing::Credits };
+        let (note, now) = (*draft.note, self.shared.ports.clock.now());
+        let so_far = Settlement { note, billing, ..Settlement::new(receipt, now) };
+        if let Err(error) = self.shared.ports.funds.metered(so_far) {
+            // The one before, or none, is what counts then; the settlement itself does not depend on it.
+            tracing::debug!(%request, %error, "what a stream has cost so far could not be noted");
+        }
     }
 
     /// Settles a request of which nothing was delivered.

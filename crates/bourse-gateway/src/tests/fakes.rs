@@ -59,6 +59,8 @@ struct FundsState {
     available: u64,
     holds: HashMap<RequestId, u64>,
     receipts: Vec<Receipt>,
+    /// What requests in flight would have settled as.
+    metered: Vec<Receipt>,
     /// List prices that buyers' own sellers billed.
     byok: Vec<NanoUsd>,
     policies: HashMap<PolicyId, Arc<str>>,
@@ -109,6 +111,11 @@ impl FakeFunds {
         self.state.lock().holds.len()
     }
 
+    /// What requests in flight would have settled as, as it was said.
+    pub(crate) fn metered(&self) -> Vec<Receipt> {
+        self.state.lock().metered.clone()
+    }
+
     pub(crate) fn receipts(&self) -> Vec<Receipt> {
         self.state.lock().receipts.clone()
     }
@@ -149,6 +156,15 @@ impl Funds for FakeFunds {
         }
         state.available -= needed.0;
         *state.holds.get_mut(&extension.request).ok_or(FundsError::NoHold)? += needed.0;
+        Ok(())
+    }
+
+    fn metered(&self, so_far: Settlement) -> Result<(), FundsError> {
+        let mut state = self.state.lock();
+        let held = state.holds.get(&so_far.receipt.request).ok_or(FundsError::NoHold)?;
+        let cost = so_far.receipt.charge.total;
+        assert!(cost.0 <= *held, "{cost} metered of {held} held");
+        state.metered.push(so_far.receipt);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! A whole market as a child process: from the first line to the last settled stream.
 
 use crate::program::{Up, command, finish, run, signal, up};
-use crate::seller::{self, HANG};
+use crate::seller::{self, AT_LENGTH, HANG, MANY};
 use crate::{MODEL, resale};
 use bourse::client::Client;
 use bourse::config::{Environment, Flag, Layers};
@@ -334,6 +334,43 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
     assert_eq!(checked["problems"], json!([]));
     assert_eq!(checked["receipts"], 1);
     assert_eq!(checked["holds_orphaned"], 0, "the start released what the crash left");
+}
+
+/// What was delivered and metered before a power cut is paid; nothing beyond it is, and nothing twice.
+#[test]
+fn a_kill_in_mid_stream_is_settled_as_it_was_last_metered() {
+    let dir = tempfile::tempdir().unwrap();
+    let seller = seller::start();
+    let config = resale(&seller.base_url);
+    let market = up(dir.path(), &config, &["--no-node"], &[]);
+    let text = format!("{HANG}, {AT_LENGTH}");
+    let asked = json!({"model": MODEL, "stream": true, "messages": [{"role": "user", "content": text}]});
+    reactor().block_on(async {
+        let client = market.client();
+        let mut lines = client.stream("/chat/completions", &asked).await.unwrap();
+        let mut words = 0;
+        while words < MANY {
+            let line = lines.next().await.unwrap().expect("it goes on");
+            words += usize::from(line.contains("\"content\""));
+        }
+    });
+    // Its end waits for the disk, and so for what was metered before.
+    let other = stream(&market, "hello");
+    assert_eq!(other.last().map(String::as_str), Some("[DONE]"));
+    market.kill();
+    let mut spent = Vec::new();
+    for _ in 0..2 {
+        let market = up(dir.path(), &config, &["--no-node"], &[]);
+        let left: f64 = balance(dir.path(), "operator").parse().unwrap();
+        spent.push(((10.0 - left) * 100_000.0).round() as usize - 13);
+        market.stop();
+    }
+    assert_eq!(spent[0], spent[1], "once");
+    // Of the prompt a token for each four bytes at least and for each byte at most.
+    let most = MANY + text.len() + 16;
+    assert!((64..=most).contains(&spent[0]), "{} tokens of {MANY} words", spent[0]);
+    let checked = run(dir.path(), &["ledger", "check", "--json"]).json();
+    assert_eq!((checked["problems"].clone(), checked["receipts"].clone()), (json!([]), json!(2)));
 }
 
 #[test]

@@ -7,6 +7,11 @@ use std::sync::mpsc::{Receiver, channel};
 /// The request text that makes the seller stop after its first words and wait.
 pub(crate) const HANG: &str = "and then stay silent";
 
+/// The request text that makes it say [`MANY`] words first.
+pub(crate) const AT_LENGTH: &str = "at length";
+/// See [`AT_LENGTH`].
+pub(crate) const MANY: usize = 200;
+
 /// A seller that lives as long as the test program.
 pub(crate) struct Seller {
     /// Its API.
@@ -41,7 +46,8 @@ fn serve(mut stream: TcpStream, tell: &std::sync::mpsc::Sender<()>) -> std::io::
         stream.write_all(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
         )?;
-        for word in ["one ", "two "] {
+        let words = if text.contains(AT_LENGTH) { MANY } else { 2 };
+        for word in ["one ", "two "].iter().cycle().take(words) {
             chunk(&mut stream, &delta(word, "null"))?;
         }
         if text.contains(HANG) {

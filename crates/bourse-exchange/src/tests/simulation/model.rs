@@ -26,6 +26,8 @@ struct Hold {
     amount: u64,
     expires: UnixMs,
     step: u16,
+    /// What it is charged when nobody comes back.
+    metered: Option<u64>,
 }
 
 /// The books. Everything is in nano-USD.
@@ -83,7 +85,8 @@ impl Model {
         }
         let expected = self.afford(asked.key, asked.amount, now);
         if expected == Expected::Done {
-            let hold = Hold { key: asked.key, amount: asked.amount, expires: asked.expires, step: 0 };
+            let hold =
+                Hold { key: asked.key, amount: asked.amount, expires: asked.expires, step: 0, metered: None };
             self.holds.insert(n, hold);
             self.seen.insert(n);
         }
@@ -129,16 +132,38 @@ impl Model {
         Expected::Done
     }
 
-    /// Gives overdue holds back. How many.
-    pub(super) fn expire(&mut self, now: UnixMs) -> usize {
-        let before = self.holds.len();
-        self.holds.retain(|_, hold| hold.expires > now);
-        before - self.holds.len()
+    pub(super) fn meter(&mut self, n: usize, charge: u64) -> Expected {
+        match self.holds.get_mut(&n) {
+            None => Expected::NoHold,
+            Some(hold) if charge > hold.amount => Expected::OverHold,
+            Some(hold) => {
+                hold.metered = Some(charge);
+                Expected::Done
+            }
+        }
+    }
+
+    /// Ends overdue holds, at a time of the books. How many, and how many of them were settled as metered.
+    pub(super) fn expire(&mut self, now: UnixMs, books: UnixMs) -> (usize, usize) {
+        self.end(books, |hold| hold.expires <= now)
     }
 
     /// Nobody would settle what a dead exchange held.
-    pub(super) fn restart(&mut self) {
-        self.holds.clear();
+    pub(super) fn restart(&mut self, books: UnixMs) {
+        self.end(books, |_| true);
+    }
+
+    fn end(&mut self, books: UnixMs, ends: impl Fn(&Hold) -> bool) -> (usize, usize) {
+        let ended: Vec<_> = self.holds.iter().filter(|(_, hold)| ends(hold)).map(|(n, _)| *n).collect();
+        let mut settled = 0;
+        for n in &ended {
+            if let Some(charge) = self.holds[n].metered {
+                self.settle(*n, charge, books, 0);
+                settled += 1;
+            }
+            self.holds.remove(n);
+        }
+        (ended.len(), settled)
     }
 
     fn afford(&self, key: usize, more: u64, now: UnixMs) -> Expected {

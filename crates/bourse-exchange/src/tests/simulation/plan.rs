@@ -41,6 +41,12 @@ pub(super) enum Step {
         step: u16,
         now: UnixMs,
     },
+    /// What it would settle as now.
+    Meter {
+        n: usize,
+        charge: u64,
+        now: UnixMs,
+    },
     /// `other` is added to the charge: a gateway that contradicts itself.
     Settle {
         n: usize,
@@ -189,6 +195,11 @@ impl Planner {
         for step in 1..=asked.raises.len() as u16 {
             at += self.random.below(2_500);
             self.send(at, gateway, |now| Step::Raise { n, step, now });
+        }
+        for _ in 0..self.random.below(3) {
+            at += self.random.below(2_500);
+            let charge = self.random.below(bound + bound / 16 + 2);
+            self.send(at, gateway, |now| Step::Meter { n, charge, now });
         }
         at += self.random.below(5_000);
         let other = if self.random.one_in(40) { 1 + self.random.below(3) } else { 0 };

@@ -16,7 +16,7 @@ use bourse_ledger::{AccountKind, Balance, Journal as _, Limits};
 use bourse_proof::sign::Signer;
 use bourse_types::{AccountId, Digest32, NanoUsd, UnixMs};
 use bourse_wire::funds::{
-    CommitTicket, Funds as _, FundsError, HoldExtension, HoldRequest, KeyGrant, Records as _,
+    CommitTicket, Funds as _, FundsError, HoldExtension, HoldRequest, KeyGrant, Records as _, Settlement,
 };
 use std::collections::BTreeMap;
 
@@ -77,6 +77,7 @@ impl<'a> World<'a> {
         match *step {
             Step::Hold { n, now } => self.hold(n, now)?,
             Step::Raise { n, step, now } => self.raise(n, step, now)?,
+            Step::Meter { n, charge, now } => self.meter(n, charge, now)?,
             Step::Settle { n, other, now } => self.settle(n, other, now)?,
             Step::Credit { customer, amount, now, fault } => self.credit(customer, amount, now, fault)?,
             Step::Tick { now } => self.tick(now)?,
@@ -140,7 +141,10 @@ impl<'a> World<'a> {
             signer: Signer::from_bytes(&[7; 32]),
             entropy,
         };
-        self.exchange = Some(Exchange::assemble(parts, config, now).expect("a whole journal opens"));
+        let exchange = Exchange::assemble(parts, config, now).expect("a whole journal opens");
+        let books = exchange.shared.core.lock().state.now();
+        self.model.restart(books);
+        self.exchange = Some(exchange);
         self.at_group = BTreeMap::from([(self.store.last().seq, self.model.clone())]);
     }
 
@@ -194,11 +198,21 @@ impl<'a> World<'a> {
         self.judge("raise", answer.as_ref().err(), |model| model.raise(n, step, more, time))
     }
 
-    fn settle(&mut self, n: usize, other: u64, now: UnixMs) -> Checked {
+    fn ended(&self, n: usize, total: u64, now: UnixMs) -> Settlement {
         let asked = self.asked(n);
-        let total = asked.charge + other;
         let mut ended = settlement(asked.id, self.keys[asked.key], total, now);
         ended.receipt.charge = charge(total);
+        ended
+    }
+
+    fn meter(&mut self, n: usize, total: u64, now: UnixMs) -> Checked {
+        let answer = self.exchange().metered(self.ended(n, total, now));
+        self.judge("meter", answer.as_ref().err(), |model| model.meter(n, total))
+    }
+
+    fn settle(&mut self, n: usize, other: u64, now: UnixMs) -> Checked {
+        let total = self.asked(n).charge + other;
+        let ended = self.ended(n, total, now);
         let answer = self.exchange().settle(ended);
         // Repeating a settlement that is done moves no time.
         let time = self.exchange().shared.core.lock().now();
@@ -213,7 +227,9 @@ impl<'a> World<'a> {
     fn tick(&mut self, now: UnixMs) -> Checked {
         let released = self.exchange().tick(now).map_err(|error| error.to_string())?;
         let (before, allowances) = self.model.holds_open();
-        let expired = self.model.expire(now);
+        let books = self.exchange().shared.core.lock().state.now();
+        let (expired, metered) = self.model.expire(now, books);
+        self.tally.metered += metered as u64;
         let (after, left) = self.model.holds_open();
         same("holds given back", released, before + allowances - after - left)?;
         self.tally.expired += expired as u64;
@@ -282,7 +298,6 @@ impl<'a> World<'a> {
         let seq = self.store.last().seq;
         let known = self.at_group.remove(&seq);
         self.model = known.ok_or_else(|| format!("nobody knows of group {seq}"))?;
-        self.model.restart();
         self.answered.clear();
         self.open(entropy, now);
         self.tally.restarts += 1;
