@@ -1,5 +1,6 @@
 //! How an exchange is set up.
 
+use crate::epoch::EPOCH_PERIOD;
 use bourse_ledger::Limits;
 use bourse_types::NanoUsd;
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub struct ExchangeConfig {
     pub holds: Holds,
     /// See [`SNAPSHOT_EVENTS`].
     pub snapshot_events: u64,
+    /// See [`EPOCH_PERIOD`](crate::EPOCH_PERIOD).
+    pub epoch_period: Duration,
     /// Bounds of the ledger; used once, when the market begins, then read from the journal.
     pub limits: Limits,
 }
@@ -77,6 +80,7 @@ impl Default for ExchangeConfig {
             lazy_commit_window: LAZY_COMMIT_WINDOW,
             holds: Holds::default(),
             snapshot_events: SNAPSHOT_EVENTS,
+            epoch_period: EPOCH_PERIOD,
             limits: Limits::default(),
         }
     }

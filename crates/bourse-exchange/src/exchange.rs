@@ -15,7 +15,7 @@ use crate::check::{CheckReport, Market, check_journal};
 use crate::config::{EARLY_COMMIT_BYTES, ExchangeConfig, Holds};
 use crate::core::{Core, RELEASES_PER_STEP_MAX, TakenGroup};
 use crate::data_dir::{DataDirError, DirLock, Entropy, load_signer, lock_dir};
-use crate::epoch::{EPOCH_PERIOD, EpochError};
+use crate::epoch::EpochError;
 use crate::index::{Inbox, Index, IndexError, IndexStore, MemoryIndex, SqliteIndex, Step};
 use crate::memory::SharedJournal;
 use crate::open::{OpenError, recover};
@@ -204,8 +204,8 @@ impl Exchange {
         self.shared.core.lock().state.pendings_count()
     }
 
-    /// Closes the books: releases what is still held (unless [`Holds`] outlive it), commits, takes a snapshot, ends the threads. Every
-    /// later call fails with [`FundsError::Closing`]. Closing twice is fine.
+    /// Closes the books: releases what is still held (unless [`Holds`] outlive it), commits, takes a
+    /// snapshot, ends the threads. Every later call fails with [`FundsError::Closing`]. Closing twice is fine.
     pub fn close(&self) -> Result<(), FundsError> {
         let released = match self.shared.config.holds {
             Holds::EndWithExchange => self.shared.end_holds(Core::now, |core| core.stop(FundsError::Closing)),
@@ -420,10 +420,11 @@ impl Shared {
     }
 
     fn keep(&self) {
-        let mut epoch_ends = Instant::now() + EPOCH_PERIOD;
+        let period = self.config.epoch_period;
+        let mut epoch_ends = Instant::now() + period;
         let mut closing = self.closing.lock();
         while !*closing {
-            self.wake_keeper.wait_for(&mut closing, KEEPER_PERIOD);
+            self.wake_keeper.wait_for(&mut closing, KEEPER_PERIOD.min(period));
             if *closing {
                 return;
             }
@@ -432,7 +433,7 @@ impl Shared {
                 tracing::warn!(%error, "overdue holds were not released");
             }
             if Instant::now() >= epoch_ends {
-                epoch_ends = Instant::now() + EPOCH_PERIOD;
+                epoch_ends = Instant::now() + period;
                 self.end_epoch();
             }
             // A failure has been logged and has stopped the market.

@@ -1,6 +1,6 @@
 //! Epochs: what is owed is signed, every account finds its leaf, and no replay believes another root.
 
-use super::support::{START, charge, hold, request, settlement};
+use super::support::{START, block_on, charge, hold, request, settlement};
 use super::{ask, check_clean, facts, market, market_in};
 use crate::check::{Market, check_journal};
 use crate::core::{Core, SNAPSHOT_EPOCHS};
@@ -8,7 +8,9 @@ use crate::epoch::EpochError;
 use crate::memory::SharedJournal;
 use crate::prove::{ProveError, prove_of};
 use crate::record::{self, EpochRecord, Record, Records};
-use crate::{AdminReply, AdminRequest, CloseError, Exchange, ExchangeConfig, NewKey, Period, hash_key};
+use crate::{
+    AdminReply, AdminRequest, CloseError, Exchange, ExchangeConfig, NewKey, Period, check, hash_key,
+};
 use bourse_ledger::{AccountKind, Event, HashKey, Journal, Position, Transfer, TransferKind};
 use bourse_proof::liabilities::{ProofPolicy, verify_liability_proof};
 use bourse_proof::sign::{Signer, verify_epoch};
@@ -16,6 +18,7 @@ use bourse_types::{AccountId, Digest32, DurationMs, NanoUsd, SellerName, UnixMs}
 use bourse_wire::funds::{ActivityQuery, Funds, KeyGrant, Records as _};
 use bourse_wire::liability::{Epoch, LiabilityProof, SignedEpoch};
 use bourse_wire::receipt::Receipt;
+use std::time::Duration;
 
 const MINUTE: DurationMs = DurationMs(60_000);
 const CUSTOMERS: [&str; 3] = ["alice", "bob", "carol"];
@@ -364,4 +367,17 @@ fn proofs_are_refused_for_books_that_cannot_be_read() {
     let exchange = Exchange::open(dir.path(), config, START).unwrap();
     exchange.close().unwrap();
     assert!(matches!(crate::prove(dir.path(), "operator", None), Err(ProveError::NoEpoch)));
+}
+
+#[test]
+fn epochs_end_by_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = ExchangeConfig { epoch_period: Duration::from_millis(1), ..ExchangeConfig::default() };
+    let exchange = Exchange::open(dir.path(), config, START).unwrap();
+    let mut progress = exchange.shared.progress.subscribe();
+    block_on(progress.wait_for(|_| exchange.shared.core.lock().epoch.number > 0)).unwrap();
+    let signed = crate::prove(dir.path(), "operator", None).unwrap().signed;
+    assert_eq!(verify_epoch(&signed), Ok(()));
+    exchange.close().unwrap();
+    assert!(check(dir.path(), START).unwrap().is_clean());
 }
