@@ -278,6 +278,10 @@ impl Connection {
                 settlement.now = in_time(settlement.now);
                 exchange.settle(*settlement).map(Reply::Settled)
             }
+            Request::Metered(mut so_far) => {
+                so_far.now = in_time(so_far.now);
+                exchange.metered(*so_far).map(|()| Reply::Done)
+            }
             Request::Durable(ticket) => {
                 if self.waiting.len() >= DURABLE_CALLS_MAX {
                     return Ok(Some(Reply::Refused(FundsError::TooMany("things at the exchange"))));

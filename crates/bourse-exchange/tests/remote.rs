@@ -125,6 +125,8 @@ fn a_gateway_that_dies_leaves_holds_that_expire_and_no_money_is_lost() {
     let kept = HoldRequest { expires: UnixMs(now.0 + 86_400_000), ..kept };
     dies.hold(&lost).unwrap();
     lives.hold(&kept).unwrap();
+    dies.metered(settlement(lost.request, grant, 250, now)).unwrap();
+    dies.authenticate(&keys[0], now).unwrap();
     drop(dies);
     let held = || exchange.key_status(&keys[0], clock()).unwrap().held;
     assert_eq!(held(), NanoUsd(1_400));
@@ -132,10 +134,12 @@ fn a_gateway_that_dies_leaves_holds_that_expire_and_no_money_is_lost() {
     assert_eq!(held(), NanoUsd(1_400));
     exchange.tick(lost.expires).unwrap();
     assert_eq!(held(), NanoUsd(700), "what the dead one held is free again");
+    let spent = exchange.key_status(&keys[0], clock()).unwrap().account_spent;
+    assert_eq!(spent, NanoUsd(250), "but for what it had delivered");
     let settled = lives.settle(settlement(kept.request, grant, 300, now)).unwrap();
     block_on(lives.durable(settled.ticket)).unwrap();
     let status = exchange.key_status(&keys[0], clock()).unwrap();
-    assert_eq!((status.account_spent, status.held), (NanoUsd(300), NanoUsd::ZERO));
+    assert_eq!((status.account_spent, status.held), (NanoUsd(550), NanoUsd::ZERO));
 }
 
 #[test]

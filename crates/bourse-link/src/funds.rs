@@ -178,6 +178,16 @@ impl Funds for RemoteFunds {
         }
     }
 
+    /// Nobody waits for the answer: what is lost on the way is made good by the next one.
+    fn metered(&self, so_far: Settlement) -> Result<(), FundsError> {
+        let mut frame = Vec::new();
+        let encoded = port::encode(port::NO_CALL, &Request::Metered(Box::new(so_far)), &mut frame);
+        encoded.map_err(|_| FundsError::TooMany("bytes in one frame"))?;
+        self.shared.state.lock().metered(frame, Instant::now());
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
     fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError> {
         let about = About::Settle(settlement.receipt.request);
         match self.call(&Request::Settle(Box::new(settlement)), about)? {

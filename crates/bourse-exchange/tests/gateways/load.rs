@@ -68,6 +68,9 @@ fn serve(funds: &RemoteFunds, n: u64, grant: KeyGrant) -> Ack {
         funds.extend(&more).expect("an extension");
     }
     let ended = settlement(id, grant, charge, now);
+    if n % 3 == 1 {
+        funds.metered(settlement(id, grant, charge / 2, now)).expect("nobody waits for it");
+    }
     let mut settled = funds.settle(ended.clone()).expect("a settlement");
     if n % 4 == 1 {
         settled = funds.settle(ended).expect("the same once more");

@@ -49,6 +49,8 @@ pub(super) enum About {
     SettleAgain {
         ticket: u64,
     },
+    /// What an open request would settle as. The next one replaces it, so one that is lost is not said again.
+    Metered,
     /// Somebody waits for the disk.
     Durable,
     /// Whether anybody is there.
@@ -58,7 +60,10 @@ pub(super) enum About {
 impl About {
     /// Made by the connection itself, for one connection.
     fn is_of_connection(self) -> bool {
-        matches!(self, Self::Again { .. } | Self::SettleAgain { .. } | Self::Durable | Self::Ping)
+        matches!(
+            self,
+            Self::Again { .. } | Self::SettleAgain { .. } | Self::Metered | Self::Durable | Self::Ping
+        )
     }
 }
 
@@ -150,6 +155,13 @@ impl State {
             _ => {}
         }
         Ok(self.push(frame, about, Some(caller), now))
+    }
+
+    /// Says what nobody waits for, while somebody is there to hear it and there is room.
+    pub(super) fn metered(&mut self, frame: Vec<u8>, now: Instant) {
+        if self.link.is_some() && !self.is_closed && self.calls.len() < CALLS_MAX {
+            self.push(frame, About::Metered, None, now);
+        }
     }
 
     fn room_for_hold(&mut self, now: UnixMs) -> Result<(), FundsError> {
@@ -279,7 +291,9 @@ impl State {
             (Reply::Refused(error), _) => Err(error),
             (Reply::Granted(grant), About::Question) => Ok(Told::Grant(grant)),
             (Reply::Fee(fee), About::Question) => Ok(Told::Fee(fee)),
-            (Reply::Done, About::Hold(_) | About::Extend(_) | About::Again { .. }) => Ok(Told::Done),
+            (Reply::Done, About::Hold(_) | About::Extend(_) | About::Again { .. } | About::Metered) => {
+                Ok(Told::Done)
+            }
             (Reply::Settled(settled), About::Settle(_) | About::SettleAgain { .. }) => {
                 Ok(Told::Settled(settled))
             }

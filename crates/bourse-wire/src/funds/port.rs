@@ -118,6 +118,8 @@ pub enum Request {
     },
     /// [`Funds::settle`](super::Funds::settle).
     Settle(Box<Settlement>),
+    /// [`Funds::metered`](super::Funds::metered).
+    Metered(Box<Settlement>),
     /// [`Funds::durable`](super::Funds::durable), of a ticket of this connection's incarnation.
     Durable(CommitTicket),
 }
@@ -136,7 +138,7 @@ pub enum Reply {
     },
     /// To an authentication.
     Granted(KeyGrant),
-    /// To a hold and to an extension.
+    /// To a hold, to an extension and to what was metered.
     Done,
     /// To a question for a fee.
     Fee(Option<NanoUsd>),

@@ -307,3 +307,30 @@ fn answers_that_fit_no_call_and_silence_end_a_connection() {
     assert_eq!(world.begin(&Request::Hold(hold(2))).unwrap_err(), FundsError::Closing);
     assert_eq!(world.state.durable(ticket), Some(Err(FundsError::Closing)));
 }
+
+#[test]
+fn what_is_metered_is_said_once_and_only_to_somebody() {
+    let frame = || {
+        let mut frame = Vec::new();
+        encode(NO_CALL, &Request::Metered(Box::new(settlement(1))), &mut frame).unwrap();
+        frame
+    };
+    let mut world = World::new(None);
+    let now = world.now;
+    world.state.metered(frame(), now);
+    world.state.link_up(1, now);
+    assert_eq!(world.requests(), [], "nobody was there");
+    for reply in [Reply::Done, Reply::Refused(FundsError::NoHold)] {
+        world.state.metered(frame(), now);
+        let (call, request) = world.written().pop().unwrap();
+        assert_eq!(request, Request::Metered(Box::new(settlement(1))));
+        world.answer(call, reply);
+    }
+    world.state.metered(frame(), now);
+    world.state.link_up(2, now);
+    assert_eq!(world.requests(), [], "the next one is newer");
+    for _ in 0..=CALLS_MAX {
+        world.state.metered(frame(), now);
+    }
+    assert_eq!(world.requests().len(), CALLS_MAX, "and there is no room for more");
+}

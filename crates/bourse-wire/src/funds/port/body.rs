@@ -34,6 +34,7 @@ impl Message for Request {
             Self::ByokFee { .. } => 5,
             Self::Settle(_) => 6,
             Self::Durable(_) => 7,
+            Self::Metered(_) => 8,
         }
     }
 
@@ -67,7 +68,7 @@ impl Message for Request {
                 w.u64(list.0);
                 w.u64(now.0);
             }
-            Self::Settle(settlement) => put_settlement(w, settlement),
+            Self::Settle(settlement) | Self::Metered(settlement) => put_settlement(w, settlement),
             Self::Durable(ticket) => w.u64(ticket.0),
         }
     }
@@ -94,6 +95,7 @@ impl Message for Request {
             5 => Self::ByokFee { grant: read_grant(r)?, list: NanoUsd(r.u64()?), now: UnixMs(r.u64()?) },
             6 => Self::Settle(Box::new(read_settlement(r)?)),
             7 => Self::Durable(CommitTicket(r.u64()?)),
+            8 => Self::Metered(Box::new(read_settlement(r)?)),
             _ => return Err(CanonicalError::Value("kind")),
         })
     }
