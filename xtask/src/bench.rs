@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: figures with the machine they were taken on.
 //!
 //! Programs are built in release first, so that no compiler runs beside a measurement. The gateway's and the
-//! engine's drivers are Python scripts under `bench/` (standard library only); the ledger's is an example of
-//! the exchange. Each run leaves a page and its raw figures in `bench/results/`, named by day.
+//! engine's drivers are Python scripts under `bench/` (standard library only); the ledger's and the holds' are examples
+//! of the exchange and of the simulator. Each run leaves a page and its raw figures in `bench/results/`, named by day.
 
 use std::fs;
 use std::path::PathBuf;
@@ -35,6 +35,8 @@ enum What {
     Engine,
     /// Durable hold and post pairs a second, CPU per pair.
     Ledger,
+    /// What is held against what is charged, over a trace of requests: `-- --trace FILE.csv`.
+    Holds,
 }
 
 /// Runs one bench.
@@ -44,6 +46,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         What::Memory => memory(workspace, &args.driver),
         What::Engine => engine(workspace, &args.driver),
         What::Ledger => ledger(workspace, &args.driver),
+        What::Holds => holds(workspace, &args.driver),
     }
 }
 
@@ -84,6 +87,13 @@ fn ledger(workspace: &Workspace, driver: &[String]) -> Result<()> {
     let printed = format!("{figures:#}\n");
     fs::write(result(workspace, "ledger", "json")?, &printed)?;
     page(workspace, "Ledger", "ledger", &printed)
+}
+
+fn holds(workspace: &Workspace, driver: &[String]) -> Result<()> {
+    let json = result(workspace, "holds", "json")?;
+    let bench = ["run", "--release", "--package", "bourse-sim", "--example", "holds_bench", "--"];
+    let printed = output(workspace.cargo(&bench).args(driver).arg("--out").arg(&json))?;
+    page(workspace, "Holds", "holds", &printed)
 }
 
 /// A file in `bench/results` for what is measured today.

@@ -13,7 +13,7 @@ pub const BYTES_PER_TOKEN_MOST: u64 = 8;
 /// Most models that one request may name.
 pub const MODELS_MAX: usize = 16;
 /// Bytes per token of ordinary text, for expectations that only weigh one offer against another.
-const BYTES_PER_TOKEN_TYPICAL: u64 = 4;
+pub(crate) const BYTES_PER_TOKEN_TYPICAL: u64 = 4;
 /// Completion tokens to expect where the buyer sets no limit.
 const COMPLETION_TOKENS_TYPICAL: u64 = 256;
 
@@ -30,6 +30,9 @@ pub struct Demand<'a> {
     pub prompt_bytes: u64,
     /// Messages of a chat; 0 for plain text.
     pub messages: u32,
+    /// Tokens of the prompt as the seller's own tokenizer and template make them, where somebody counted; none where
+    /// only its bytes are known. No plan depends on it.
+    pub prompt_tokens: Option<u64>,
     /// Tokens to generate at most for each choice, where the buyer says.
     pub max_tokens: Option<u64>,
     /// Answers wanted, at least 1.
@@ -56,6 +59,7 @@ impl<'a> Demand<'a> {
             operation: Operations::CHAT,
             prompt_bytes: 0,
             messages: 0,
+            prompt_tokens: None,
             max_tokens: None,
             choices: 1,
             units_max: 0,

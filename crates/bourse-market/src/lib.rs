@@ -52,7 +52,7 @@ pub use health::{
 pub use hedge::{ATTEMPTS_PER_HEDGE, HEDGES_SAVED_MAX, HedgeBudget};
 pub use meter::{
     Basis, Bill, CLAIM_TOKENS_MAX, ClaimedUsage, Counting, Doubts, Meter, MeterError, MeterRules, StreamEnd,
-    Units,
+    UNSECURED_TOKENS_MAX, Units,
 };
 pub use offer::{
     DataPolicy, Offer, OfferIndex, Operations, PromptBound, Quantization, ServiceTier, Supports, Unit,
@@ -66,7 +66,10 @@ pub use prefix::{
     BlockHash, LOAD_HALF_LIFE_MS, LOAD_WEIGHT, PREFIX_BLOCKS_MAX, PREFIX_SELLERS_MAX, PROMPT_BLOCKS_MAX,
     PrefixIndex, PrefixIndexFull, PrefixMatch, WARMTHS_MAX, prefix_cost,
 };
-pub use quote::{Extension, HOLD_MARGIN_TOKENS, HOLD_STEP_TOKENS, HoldWindow, QuoteError, quote};
+pub use quote::{
+    Extension, HOLD_MARGIN_TOKENS_MAX, HOLD_MARGIN_TOKENS_MIN, HOLD_STEP_PART, HOLD_STEP_TOKENS_MAX,
+    HOLD_STEP_TOKENS_MIN, HoldWindow, QuoteError, quote,
+};
 pub use rejection::{PricePart, Rejection};
 pub use snapshot::{MarketSnapshot, OFFERS_MAX, SnapshotError};
 pub use sticky::{STICKY_CONVERSATIONS_MAX, STICKY_IDLE_MS, Session, StickyKey, StickyTable, Warmth};

@@ -32,7 +32,7 @@ mod passed;
 
 pub use passed::Units;
 
-use crate::demand::{BYTES_PER_TOKEN_MOST, Demand};
+use crate::demand::{BYTES_PER_TOKEN_MOST, BYTES_PER_TOKEN_TYPICAL, Demand};
 use crate::flags::flags;
 use crate::offer::{Offer, Operations, Supports};
 use crate::quote::{completion_tokens_max, prompt_tokens_max};
@@ -42,6 +42,8 @@ use bourse_types::{Charge, MoneyError, NanoUsd, PriceSchedule, TokenCount, Usage
 pub const CLAIM_TOKENS_MAX: u64 = 1 << 32;
 /// Fewest bytes of text per token that a claim may imply, averaged over an answer.
 const BYTES_PER_TOKEN_LEAST: u64 = 2;
+/// Tokens per choice by which what passed may exceed, at most, what a hold covers while a stream goes on.
+pub const UNSECURED_TOKENS_MAX: u64 = 512;
 /// Tokens per choice that carry no text, such as the end of the turn.
 const MARKUP_TOKENS_PER_CHOICE: u64 = 2;
 /// Tokens per tool call that carry no text, such as the call's frame.
@@ -256,8 +258,19 @@ impl Meter {
         self.bytes > 0
     }
 
-    /// Most completion tokens that what passed so far can be: what a hold must cover.
+    /// Most completion tokens that what passed so far can be: what a claim is believed up to.
     pub fn generated(&self) -> u64 {
+        self.generated_at(BYTES_PER_TOKEN_LEAST)
+    }
+
+    /// Completion tokens that a hold must cover by now: what likely passed, and all but [`UNSECURED_TOKENS_MAX`] per
+    /// choice of what that can be at most. A claim above it is covered at the end, or cut.
+    pub fn to_cover(&self) -> u64 {
+        let unsecured = UNSECURED_TOKENS_MAX * u64::from(self.rules.choices);
+        self.generated_at(BYTES_PER_TOKEN_TYPICAL).max(self.generated().saturating_sub(unsecured))
+    }
+
+    fn generated_at(&self, bytes_per_token: u64) -> u64 {
         match self.rules.counting {
             Counting::Exact => self.tokens,
             counting if counting.is_passed() && self.rules.operation != Operations::TRANSCRIPTION => {
@@ -266,7 +279,7 @@ impl Meter {
             Counting::Streamed | Counting::Whole | Counting::Passed | Counting::PassedStream => {
                 let markup = (MARKUP_TOKENS_PER_CHOICE * u64::from(self.rules.choices))
                     .saturating_add(self.tool_calls.saturating_mul(MARKUP_TOKENS_PER_TOOL_CALL));
-                self.events.max(self.bytes.div_ceil(BYTES_PER_TOKEN_LEAST)).saturating_add(markup)
+                self.events.max(self.bytes.div_ceil(bytes_per_token)).saturating_add(markup)
             }
         }
     }

@@ -1,21 +1,36 @@
 //! Quotes: the most that a request can cost under an offer, so far.
 //!
 //! A hold must cover the worst case before anything is sent, but the worst case of a whole context would
-//! lock far more money than most answers cost. So the bound rolls: the prompt's upper bound and the next
-//! [`HOLD_STEP_TOKENS`] tokens per choice, extended while less than [`HOLD_MARGIN_TOKENS`] of them
-//! remain. Two cases are bounded whole from the start: an answer that comes in one piece
+//! lock far more money than most answers cost. So the bound rolls with the answer: it covers the prompt's upper bound
+//! and a step of tokens, and is extended before they are used up. A step is one [`HOLD_STEP_PART`]th of what the request has surely
+//! cost so far: what is held stays within a quarter of what will be charged, whatever a prompt and a token cost, and
+//! the number of extensions grows with the logarithm of the price. A step has at least [`HOLD_STEP_TOKENS_MIN`] tokens, so
+//! that cheap beginnings are not extended with every word.
+//!
+//! The next step is due when less is left than one look has brought at most so far: an answer that comes in large
+//! pieces is held further ahead than one that comes token by token.
+//!
+//! Two cases are bounded whole from the start: an answer that comes in one piece
 //! ([`HoldWindow::whole`]) and an offer that bills reasoning it does not show, whose progress nobody sees.
 //! A bound that cannot be computed is an error, never a smaller bound.
 
-use crate::demand::Demand;
+use crate::demand::{BYTES_PER_TOKEN_TYPICAL, Demand};
 use crate::offer::{Offer, Operations, Supports};
 use bourse_types::{MoneyError, NanoUsd, PriceSchedule, Usage};
 
-/// Completion tokens per choice that each step of a hold covers.
-pub const HOLD_STEP_TOKENS: u64 = 256;
-/// Covered tokens per choice left at which the next step is due.
-pub const HOLD_MARGIN_TOKENS: u64 = 64;
+/// A step of a hold is this part of what the request has surely cost so far.
+pub const HOLD_STEP_PART: u64 = 4;
+/// Completion tokens per choice that a step covers at least.
+pub const HOLD_STEP_TOKENS_MIN: u64 = 32;
+/// Completion tokens per choice that a step covers at most.
+pub const HOLD_STEP_TOKENS_MAX: u64 = 4_096;
+/// Covered tokens per choice left at which the next step is due, while tokens come one by one.
+pub const HOLD_MARGIN_TOKENS_MIN: u64 = 4;
+/// The same, however large the pieces are that they come in.
+pub const HOLD_MARGIN_TOKENS_MAX: u64 = 64;
 
+/// Pico-dollars of a nano-dollar.
+const PICO_PER_NANO: u128 = 1_000;
 /// Most tokens of one image that is made. The dearest that is sold takes 6,240.
 const TOKENS_PER_IMAGE_MAX: u64 = 8_192;
 /// Most prompt tokens of a second of sound. Vendors take 10 to 32.
@@ -36,7 +51,8 @@ pub enum QuoteError {
 
 /// Most prompt tokens that the request can have under the offer; saturates.
 pub(crate) fn prompt_tokens_max(offer: &Offer, demand: &Demand<'_>) -> u64 {
-    let text = offer.prompt_bound.tokens_max(demand.prompt_bytes, demand.messages);
+    let bound = || offer.prompt_bound.tokens_max(demand.prompt_bytes, demand.messages);
+    let text = demand.prompt_tokens.unwrap_or_else(bound);
     let heard = if demand.operation == Operations::TRANSCRIPTION { demand.units_max } else { 0 };
     text.saturating_add(heard.saturating_mul(HEARD_TOKENS_PER_SECOND_MAX))
 }
@@ -61,7 +77,7 @@ pub(crate) fn completion_tokens_max(offer: &Offer, demand: &Demand<'_>) -> u64 {
 /// tokens and one more step.
 pub fn quote(offer: &Offer, demand: &Demand<'_>, generated_so_far: u64) -> Result<NanoUsd, QuoteError> {
     let window = HoldWindow::uncovered(offer, demand)?;
-    window.bound(window.reach(generated_so_far))
+    window.bound(window.reach(generated_so_far)?)
 }
 
 /// A hold that grows with its stream. Pure: it says what to ask the funds port for.
@@ -69,11 +85,16 @@ pub fn quote(offer: &Offer, demand: &Demand<'_>, generated_so_far: u64) -> Resul
 pub struct HoldWindow {
     prices: PriceSchedule,
     prompt_tokens: u64,
+    /// What the prompt has more likely than its bound.
+    prompt_tokens_likely: u64,
     units: u64,
     limit_tokens: u64,
-    step_tokens: u64,
-    margin_tokens: u64,
+    choices: u32,
     covered_tokens: u64,
+    /// At the last look, and the most that one look brought.
+    seen_tokens: u64,
+    burst_tokens: u32,
+    is_used_up: bool,
     held: NanoUsd,
     steps: u16,
 }
@@ -96,7 +117,7 @@ impl HoldWindow {
         let covered = if offer.supports.contains(Supports::HIDDEN_REASONING) {
             window.limit_tokens
         } else {
-            window.reach(0)
+            window.reach(0)?
         };
         window.covering(covered)
     }
@@ -119,13 +140,16 @@ impl HoldWindow {
     }
 
     /// What to add now that `generated` completion tokens were seen; none while the margin lasts or when
-    /// the answer cannot get longer than what is covered.
-    pub fn extension(&self, generated: u64) -> Result<Option<Extension>, QuoteError> {
+    /// the answer cannot get longer than what is covered. Asking again changes nothing.
+    pub fn extension(&mut self, generated: u64) -> Result<Option<Extension>, QuoteError> {
+        let burst = generated.saturating_sub(self.seen_tokens);
+        self.burst_tokens = self.burst_tokens.max(u32::try_from(burst).unwrap_or(u32::MAX));
+        self.seen_tokens = self.seen_tokens.max(generated);
         let left = self.covered_tokens.saturating_sub(generated);
-        if self.covered_tokens >= self.limit_tokens || left >= self.margin_tokens {
+        if self.covered_tokens >= self.limit_tokens || left >= self.margin_tokens() {
             return Ok(None);
         }
-        let covers_tokens = self.reach(generated);
+        let covers_tokens = self.reach(generated)?;
         let amount = self.bound(covers_tokens)?.checked_sub(self.held).map_err(QuoteError::Bound)?;
         Ok(Some(Extension { step: self.steps.saturating_add(1), amount, covers_tokens }))
     }
@@ -133,7 +157,7 @@ impl HoldWindow {
     /// The longest extension that a hold of `most` pays for, where the next step is more; none when it pays for nothing
     /// beyond what is covered.
     pub fn extension_within(&self, generated: u64, most: NanoUsd) -> Result<Option<Extension>, QuoteError> {
-        let (mut low, mut high) = (self.covered_tokens, self.reach(generated).max(self.covered_tokens));
+        let (mut low, mut high) = (self.covered_tokens, self.reach(generated)?.max(self.covered_tokens));
         while low < high {
             let middle = low + (high - low).div_ceil(2);
             if self.bound(middle)? <= most { low = middle } else { high = middle - 1 }
@@ -147,7 +171,7 @@ impl HoldWindow {
 
     /// There is no more money: the next extension is due when what is covered is used up.
     pub fn use_up(&mut self) {
-        self.margin_tokens = 1;
+        self.is_used_up = true;
     }
 
     /// Notes that an extension was granted.
@@ -163,15 +187,19 @@ impl HoldWindow {
         // Whether the prompt is read from or written into a cache is not known yet: the dearest price
         // bounds it.
         prices.prompt = prices.dearest_prompt();
-        let choices = u64::from(demand.choices.max(1));
+        let prompt_tokens = prompt_tokens_max(offer, demand);
+        let likely = demand.prompt_tokens.unwrap_or(demand.prompt_bytes / BYTES_PER_TOKEN_TYPICAL);
         Ok(Self {
             prices,
-            prompt_tokens: prompt_tokens_max(offer, demand),
+            prompt_tokens,
+            prompt_tokens_likely: likely.min(prompt_tokens),
             units: demand.units_max,
             limit_tokens: completion_tokens_max(offer, demand),
-            step_tokens: HOLD_STEP_TOKENS * choices,
-            margin_tokens: HOLD_MARGIN_TOKENS * choices,
+            choices: demand.choices.max(1),
             covered_tokens: 0,
+            seen_tokens: 0,
+            burst_tokens: 0,
+            is_used_up: false,
             held: NanoUsd::ZERO,
             steps: 0,
         })
@@ -182,12 +210,42 @@ impl HoldWindow {
         Ok(Self { covered_tokens, held, ..self })
     }
 
-    fn reach(&self, generated: u64) -> u64 {
-        generated.saturating_add(self.step_tokens).min(self.limit_tokens)
+    fn choices(&self) -> u64 {
+        u64::from(self.choices)
+    }
+
+    fn margin_tokens(&self) -> u64 {
+        if self.is_used_up {
+            return 1;
+        }
+        let (least, most) =
+            (HOLD_MARGIN_TOKENS_MIN * self.choices(), HOLD_MARGIN_TOKENS_MAX * self.choices());
+        u64::from(self.burst_tokens).clamp(least, most)
+    }
+
+    /// Completion tokens covered after a step from here.
+    fn reach(&self, generated: u64) -> Result<u64, QuoteError> {
+        Ok(generated.saturating_add(self.step_tokens(generated)?).min(self.limit_tokens))
+    }
+
+    fn step_tokens(&self, generated: u64) -> Result<u64, QuoteError> {
+        let price = u128::from(self.prices.completion.0);
+        if price == 0 {
+            return Ok(self.limit_tokens);
+        }
+        let spent = self.price(self.prompt_tokens_likely, generated)?;
+        let part = u128::from(spent.0) * PICO_PER_NANO / u128::from(HOLD_STEP_PART) / price;
+        // Twice the margin, so that a step is never due at once again.
+        let least = (HOLD_STEP_TOKENS_MIN * self.choices()).max(2 * self.margin_tokens());
+        Ok(u64::try_from(part).unwrap_or(u64::MAX).clamp(least, HOLD_STEP_TOKENS_MAX * self.choices()))
     }
 
     fn bound(&self, completion_tokens: u64) -> Result<NanoUsd, QuoteError> {
-        let usage = Usage { units: self.units, ..Usage::of_tokens(self.prompt_tokens, 0, completion_tokens) };
+        self.price(self.prompt_tokens, completion_tokens)
+    }
+
+    fn price(&self, prompt_tokens: u64, completion_tokens: u64) -> Result<NanoUsd, QuoteError> {
+        let usage = Usage { units: self.units, ..Usage::of_tokens(prompt_tokens, 0, completion_tokens) };
         Ok(self.prices.charge(&usage).map_err(QuoteError::Bound)?.total)
     }
 }

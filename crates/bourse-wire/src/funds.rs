@@ -99,7 +99,7 @@ pub struct HoldExtension {
     pub now: UnixMs,
 }
 
-/// Most extensions of one hold. 4,096 × 256 tokens is over a million tokens.
+/// Most extensions of one hold: far more than an answer of a million tokens needs.
 pub const HOLD_EXTENSIONS_MAX: u16 = 4_096;
 
 /// Whose key at the seller served.

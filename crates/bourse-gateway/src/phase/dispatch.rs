@@ -119,7 +119,8 @@ struct Running<'a> {
     leg: &'a Leg,
     offer: &'a Offer,
     prices: PriceSchedule,
-    window: Option<HoldWindow>,
+    /// Apart, so that it does not make every request's future larger.
+    window: Option<Box<HoldWindow>>,
     guard: market::Attempt,
     /// When it was asked.
     asked: Instant,
@@ -275,12 +276,12 @@ impl<'a> Legs<'a> {
         offer: &Offer,
         demand: &Demand<'_>,
         now: UnixMs,
-    ) -> Result<(Option<HoldWindow>, Option<u32>), HoldError> {
+    ) -> Result<(Option<Box<HoldWindow>>, Option<u32>), HoldError> {
         let shared = Arc::clone(&self.open.shared);
         let funds = &*shared.ports.funds;
         let held = &mut self.open.held;
         if self.job.stream {
-            return Ok((Some(cover_stream(held, funds, offer, demand, now)?), None));
+            return Ok((Some(Box::new(cover_stream(held, funds, offer, demand, now)?)), None));
         }
         Ok((None, cover_whole(held, funds, offer, demand, now)?))
     }
@@ -386,7 +387,7 @@ impl<'a> Legs<'a> {
         content: Content,
         (asked, ttft): (Instant, DurationMs),
         tools: ToolCalls,
-        window: Option<HoldWindow>,
+        window: Option<Box<HoldWindow>>,
         guard: market::Attempt,
     ) -> Answer {
         let (content, finish) = match (content, window) {
@@ -395,7 +396,7 @@ impl<'a> Legs<'a> {
                 let attempt = guard;
                 return Answer::Stream(Box::new(Begun {
                     source,
-                    window,
+                    window: *window,
                     out,
                     attempt,
                     ttft,

@@ -3,9 +3,13 @@
 //! The hold is one amount per request. Each leg says how much it needs covered; what is held already
 //! counts, so walking to a dearer seller adds the difference and walking to a cheaper one adds nothing.
 
-use bourse_market::{Demand, Extension, HOLD_STEP_TOKENS, HoldWindow, Offer, Operations, QuoteError};
+use bourse_market::{Demand, Extension, HoldWindow, Offer, Operations, QuoteError};
 use bourse_types::{NanoUsd, RequestId, UnixMs};
 use bourse_wire::funds::{Funds, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant};
+
+/// Tokens that an answer in one piece is capped at, at least, where the money does not reach for the longest one: below
+/// that it is refused.
+const CAP_TOKENS_MIN: u64 = 256;
 
 /// What is held for one request.
 #[derive(Debug, Clone, Copy)]
@@ -153,10 +157,10 @@ pub(crate) fn cover_whole(
     let reach = NanoUsd(available.0.saturating_add(held.amount().0));
     let fits = |tokens: u64| Ok::<_, QuoteError>(whole(Some(tokens))? <= reach);
     let can_be_capped = demand.max_tokens.is_none() && Operations::GENERATES.contains(demand.operation);
-    if !can_be_capped || !fits(HOLD_STEP_TOKENS)? {
+    if !can_be_capped || !fits(CAP_TOKENS_MIN)? {
         return Err(refused.into());
     }
-    let (mut low, mut high) = (HOLD_STEP_TOKENS, u64::from(u32::MAX).min(offer.context_tokens_max));
+    let (mut low, mut high) = (CAP_TOKENS_MIN, u64::from(u32::MAX).min(offer.context_tokens_max));
     while low < high {
         let middle = low + (high - low).div_ceil(2);
         if fits(middle)? { low = middle } else { high = middle - 1 }

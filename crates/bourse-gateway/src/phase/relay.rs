@@ -205,7 +205,7 @@ impl Relay {
         let Open { counting, held, shared, .. } = &mut self.open;
         let Some((meter, _)) = counting.as_ref() else { return Ok(()) };
         let ports = &shared.ports;
-        hold::extend(held, &mut self.window, &*ports.funds, meter.generated(), || ports.clock.now()).map_err(
+        hold::extend(held, &mut self.window, &*ports.funds, meter.to_cover(), || ports.clock.now()).map_err(
             |error| match error {
                 HoldError::Funds(
                     FundsError::Closing | FundsError::Away | FundsError::Journal(_) | FundsError::NoHold,

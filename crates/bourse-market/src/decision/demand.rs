@@ -65,6 +65,7 @@ impl RecordedDemand {
             operation: self.operation,
             prompt_bytes: self.prompt_bytes,
             messages: self.messages,
+            prompt_tokens: None,
             max_tokens: self.max_tokens,
             choices: self.choices,
             units_max: self.units_max,
@@ -99,6 +100,8 @@ pub(super) fn put_demand(demand: &Demand<'_>, out: &mut Vec<u8>) {
         operation,
         prompt_bytes,
         messages,
+        // No plan depends on it.
+        prompt_tokens: _,
         max_tokens,
         choices,
         units_max,

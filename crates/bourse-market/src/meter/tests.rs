@@ -113,6 +113,24 @@ fn row_complete_with_a_valid_claim() {
 }
 
 #[test]
+fn a_hold_covers_what_is_likely_and_never_much_less_than_what_is_possible() {
+    let check = |events: u64, bytes_each: u64, to_cover: u64, most: u64| {
+        let mut meter = Meter::new(rules(Counting::Streamed));
+        (0..events).for_each(|_| meter.on_content(bytes_each));
+        assert_eq!((meter.to_cover(), meter.generated()), (to_cover, most), "{events} of {bytes_each} bytes");
+    };
+    // Markup is two tokens. English token by token, and the same text in one piece.
+    check(100, 4, 102, 202);
+    check(1, 400, 102, 202);
+    check(100, 1, 102, 102);
+    // From where the possible exceeds the likely by more than the bound, it leads.
+    let edge = UNSECURED_TOKENS_MAX * 4;
+    check(1, edge, UNSECURED_TOKENS_MAX + 2, 2 * UNSECURED_TOKENS_MAX + 2);
+    check(1, edge + 4, UNSECURED_TOKENS_MAX + 4, 2 * UNSECURED_TOKENS_MAX + 4);
+    assert_eq!(frames(7).to_cover(), 7, "what is counted is covered as it is");
+}
+
+#[test]
 fn tool_calls_leave_room_for_their_markup() {
     let mut meter = with(stream(1), &[claim(30, 0, 20)]);
     check(&meter, StreamEnd::Complete, (30, 0, 4), Basis::Claim, Doubts::CLAIM_EXCEEDS);

@@ -15,9 +15,9 @@ const PROMPT_NANO: u64 = 148_000;
 fn the_first_hold_covers_the_prompt_and_one_step() {
     let wishes = Preferences::default();
     let window = HoldWindow::first(&offer("m", "s"), &demand(&wishes, None, 1)).unwrap();
-    assert_eq!(window.held(), NanoUsd(PROMPT_NANO + HOLD_STEP_TOKENS * 2_000));
-    assert_eq!(window.covered_tokens(), HOLD_STEP_TOKENS);
-    let short = HoldWindow::first(&offer("m", "s"), &demand(&wishes, Some(10), 3)).unwrap();
+    assert_eq!(window.held(), NanoUsd(PROMPT_NANO + HOLD_STEP_TOKENS_MIN * 2_000));
+    assert_eq!(window.covered_tokens(), HOLD_STEP_TOKENS_MIN);
+    let mut short = HoldWindow::first(&offer("m", "s"), &demand(&wishes, Some(10), 3)).unwrap();
     assert_eq!(short.held(), NanoUsd(PROMPT_NANO + 30 * 2_000));
     assert_eq!(short.extension(30), Ok(None));
 }
@@ -59,10 +59,11 @@ fn what_is_no_conversation_is_bounded_by_its_kind() {
 fn the_margin_decides_when_to_extend() {
     let wishes = Preferences::default();
     let mut window = HoldWindow::first(&offer("m", "s"), &demand(&wishes, Some(1_000), 1)).unwrap();
-    assert_eq!(window.extension(HOLD_STEP_TOKENS - HOLD_MARGIN_TOKENS), Ok(None));
-    let due = HOLD_STEP_TOKENS - HOLD_MARGIN_TOKENS + 1;
+    let due = HOLD_STEP_TOKENS_MIN - HOLD_MARGIN_TOKENS_MIN + 1;
+    (1..due).for_each(|one_by_one| assert_eq!(window.extension(one_by_one), Ok(None)));
     let first = window.extension(due).unwrap().unwrap();
-    assert_eq!(first, Extension { step: 1, amount: NanoUsd(due * 2_000), covers_tokens: due + 256 });
+    let covers_tokens = due + HOLD_STEP_TOKENS_MIN;
+    assert_eq!(first, Extension { step: 1, amount: NanoUsd(due * 2_000), covers_tokens });
     assert_eq!(window.extension(due), Ok(Some(first)), "asking changes nothing");
     window.grant(&first).unwrap();
     assert_eq!(window.held(), quote(&offer("m", "s"), &demand(&wishes, Some(1_000), 1), due).unwrap());
@@ -71,6 +72,53 @@ fn the_margin_decides_when_to_extend() {
     assert_eq!((second.step, second.covers_tokens), (2, 1_000));
     window.grant(&second).unwrap();
     assert_eq!(window.extension(1_000), Ok(None));
+}
+
+#[test]
+fn who_sends_in_large_pieces_is_held_further_ahead() {
+    let wishes = Preferences::default();
+    let check = |piece: u64, choices: u32, margin: u64| {
+        let (offer, demand) = (offer("m", "s"), demand(&wishes, None, choices));
+        let mut window = HoldWindow::first(&offer, &demand).unwrap();
+        let seen = window.extension(piece).unwrap();
+        seen.iter().for_each(|seen| window.grant(seen).unwrap());
+        let covered = window.covered_tokens();
+        // Asked at once, so that the way there brings nothing larger.
+        let is_due = |left: u64| window.clone().extension(covered - left).unwrap().is_some();
+        assert!(is_due(margin - 1) && !is_due(margin), "{piece} for {choices}");
+    };
+    // Every look here is large: it leaps to where the margin is looked for.
+    check(512, 1, HOLD_MARGIN_TOKENS_MAX);
+    check(4_096, 2, 2 * HOLD_MARGIN_TOKENS_MAX);
+}
+
+#[test]
+fn a_step_is_a_part_of_what_was_surely_spent() {
+    let wishes = Preferences::default();
+    let check = |prompt: Option<u64>, price: u64, generated: u64, step: u64| {
+        let mut offer = offer("m", "s");
+        offer.prices = Some(PriceSchedule::per_token(PicoUsdPerToken(1_000_000), PicoUsdPerToken(price)));
+        let demand = Demand { prompt_tokens: prompt, ..demand(&wishes, None, 1) };
+        let window = HoldWindow::first(&offer, &demand).unwrap();
+        let limit = completion_tokens_max(&offer, &demand);
+        assert_eq!(window.reach(generated).unwrap(), (generated + step).min(limit), "{prompt:?} {price}");
+    };
+    check(Some(4_000), 1_000_000, 0, 1_000);
+    check(Some(4_000), 4_000_000, 0, 250);
+    check(Some(4_000), 4_000_000, 1_000, 500);
+    check(None, 1_000_000, 0, HOLD_STEP_TOKENS_MIN);
+    check(Some(1 << 40), 1_000_000, 0, HOLD_STEP_TOKENS_MAX);
+    check(Some(0), 1_000_000, 0, HOLD_STEP_TOKENS_MIN);
+    // Answers that cost nothing are covered to their end.
+    check(Some(10), 0, 0, u64::MAX / 2);
+}
+
+#[test]
+fn a_prompt_that_was_counted_is_held_as_it_is() {
+    let wishes = Preferences::default();
+    let counted = Demand { prompt_tokens: Some(25), ..demand(&wishes, Some(10), 1) };
+    let window = HoldWindow::first(&offer("m", "s"), &counted).unwrap();
+    assert_eq!(window.held(), NanoUsd(25_000 + 10 * 2_000));
 }
 
 #[test]
@@ -126,13 +174,41 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Token by token, with a counted prompt: what is held is within a quarter of the price so far, or one smallest step
+    /// beyond it, and extensions are few.
+    #[test]
+    fn what_is_held_stays_near_what_was_spent(
+        prompt in 0u64..20_000, price in 1u64..8, length in 1u64..4_000,
+    ) {
+        let wishes = Preferences::default();
+        let mut offer = Offer { context_tokens_max: 1 << 20, ..offer("m", "s") };
+        let prices = PriceSchedule::per_token(PicoUsdPerToken(1_000_000), PicoUsdPerToken(price * 1_000_000));
+        offer.prices = Some(prices);
+        let demand = Demand { prompt_tokens: Some(prompt), ..demand(&wishes, None, 1) };
+        let mut window = HoldWindow::first(&offer, &demand).unwrap();
+        let spent = |generated: u64| (prompt + price * generated) * 1_000;
+        for generated in 0..=length {
+            if let Some(extension) = window.extension(generated).unwrap() {
+                window.grant(&extension).unwrap();
+            }
+            let smallest = spent(generated) + HOLD_STEP_TOKENS_MIN * price * 1_000;
+            let part = spent(generated) + spent(generated) / HOLD_STEP_PART;
+            prop_assert!(window.held().0 <= smallest.max(part), "{} at {generated}", window.held());
+            prop_assert!(window.covered_tokens() > generated);
+        }
+        let doublings = (spent(length) / spent(1).max(1)).checked_ilog2().unwrap_or(0) + 1;
+        prop_assert!(u32::from(window.steps) <= 6 + 5 * doublings, "{} steps", window.steps);
+    }
+}
+
 #[test]
 fn what_is_left_of_the_money_is_used_to_the_last_token() {
     let wishes = Preferences::default();
     let offer = offer("m", "s");
     let mut window = HoldWindow::first(&offer, &demand(&wishes, Some(4_000), 1)).unwrap();
     let covered = window.covered_tokens();
-    let generated = covered - HOLD_MARGIN_TOKENS + 1;
+    let generated = covered - HOLD_MARGIN_TOKENS_MIN + 1;
     let full = window.extension(generated).unwrap().unwrap();
     let with = |nano: u64| {
         let most = NanoUsd(window.held().0 + nano);

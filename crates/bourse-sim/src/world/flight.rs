@@ -74,8 +74,8 @@ impl Flight {
 
     /// What must be added to the hold before more goes to the buyer. The window counts from what it
     /// asked for itself; what an earlier, dearer attempt left on the hold is used first.
-    pub(super) fn extension(&self) -> Result<Option<Extension>, QuoteError> {
-        let generated = self.meter.as_ref().map_or(0, Meter::generated);
+    pub(super) fn extension(&mut self) -> Result<Option<Extension>, QuoteError> {
+        let generated = self.meter.as_ref().map_or(0, Meter::to_cover);
         self.window.extension(generated)
     }
 }

@@ -75,13 +75,14 @@ fn anchor_reserved_after_aborts(holds: &[u64]) -> u64 {
 
 #[tokio::test]
 async fn pain_02_what_buyers_that_left_had_held_is_given_back() {
+    const LEAVERS: u64 = 40;
     let slow = SpeedLaw { per_token: Duration::from_millis(2), ..SpeedLaw::default() };
     let house =
         House::open(vec![SellerConfig { speed: slow, completion_words: 2_000, ..dear("slow") }], CREDIT_USD)
             .await;
     let ask = || chat(Mode::Stream).with(&json!({"max_tokens": 2_000}));
     let mut held = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..LEAVERS {
         let mut buyer = Caller::connect(house.address).await.unwrap();
         buyer.send(&ask().with_key(&house.key).bytes()).await.unwrap();
         assert!(buyer.read_until(b"\"content\":\" ").await);
@@ -95,7 +96,7 @@ async fn pain_02_what_buyers_that_left_had_held_is_given_back() {
     assert_eq!(next.status, 200, "{}", next.text());
     let phantom = anchor_reserved_after_aborts(&held);
     assert!(phantom > CREDIT && now.account_spent.0 < CREDIT / 2, "{phantom} would be held for nobody");
-    house.close(13).await;
+    house.close(LEAVERS + 1).await;
 }
 
 #[test]
