@@ -3,11 +3,11 @@
 //! Both work on a live market and on a stopped one: they only read. A statement is a walk through the
 //! whole journal ([`postings`]), off the hot path, with the last lines kept.
 
-use crate::core::Core;
-use crate::open::{OpenError, replay_all};
+use crate::core::{Core, Verify};
+use crate::open::{OpenError, from_genesis, replay_all, replay_from};
 use crate::postings::{self, Period};
 use crate::store::reader;
-use bourse_ledger::{HashKey, Journal};
+use bourse_ledger::{HashKey, Journal, Position};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -73,6 +73,19 @@ pub(crate) fn balances_of(core: &Core) -> Vec<AccountLine> {
         available_usd: usd(signed(balance.available())),
     };
     core.state.accounts().map(line).collect()
+}
+
+/// Hands the balances after every group to `seen`.
+pub(crate) fn balances_by_group(
+    journal: &dyn Journal,
+    seen: &mut dyn FnMut(u64, &[AccountLine]),
+) -> Result<(), OpenError> {
+    let genesis = from_genesis(journal, HashKey::default(), u64::MAX)?;
+    let replayed = replay_from(journal, genesis, Position::default(), Verify::Signatures, |core, at| {
+        seen(at.seq, &balances_of(core));
+        Ok(())
+    });
+    replayed.map(drop)
 }
 
 pub(crate) fn statement_of(

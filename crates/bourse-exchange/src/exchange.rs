@@ -11,6 +11,7 @@
 //!
 //! Locks are taken in the order index, journal, core or inbox, and none is held across an await.
 
+use crate::books::{AccountLine, balances_by_group};
 use crate::check::{CheckReport, Market, check_journal};
 use crate::config::{EARLY_COMMIT_BYTES, ExchangeConfig, Holds};
 use crate::core::{Core, RELEASES_PER_STEP_MAX, TakenGroup};
@@ -103,23 +104,41 @@ impl Exchange {
     /// A market in memory, without threads: same seed and same calls, same bits.
     pub fn in_memory(config: ExchangeConfig, seed: [u8; 32], now: UnixMs) -> Result<Self, OpenError> {
         let journal = SharedJournal::default();
-        let parts = Parts {
-            journal: Box::new(journal.clone()),
-            reader: Box::new(journal.clone()),
-            index: Box::new(MemoryIndex::default()),
-            signer: Signer::from_bytes(blake3::keyed_hash(&seed, b"exchange key").as_bytes()),
-            entropy: Entropy::Seed { seed, drawn: 0 },
-        };
-        let mut exchange = Self::assemble(parts, config, now)?;
+        let mut exchange = Self::over(journal.clone(), config, (seed, 0), now)?;
         exchange.memory = Some(journal);
         Ok(exchange)
+    }
+
+    /// The same over a journal of the caller's, such as one that fails when it is told to; its clones are handles on one
+    /// store. A life is one opening of it: the market's key comes from the seed alone, what is drawn from both.
+    pub fn over(
+        journal: impl Journal + Clone + 'static,
+        config: ExchangeConfig,
+        (seed, life): ([u8; 32], u64),
+        now: UnixMs,
+    ) -> Result<Self, OpenError> {
+        let drawn_from =
+            if life == 0 { seed } else { *blake3::keyed_hash(&seed, &life.to_le_bytes()).as_bytes() };
+        let parts = Parts {
+            reader: Box::new(journal.clone()),
+            journal: Box::new(journal),
+            index: Box::new(MemoryIndex::default()),
+            signer: Signer::from_bytes(blake3::keyed_hash(&seed, b"exchange key").as_bytes()),
+            entropy: Entropy::Seed { seed: drawn_from, drawn: 0 },
+        };
+        Self::assemble(parts, config, now)
+    }
+
+    /// Ends it as `kill -9` would: nothing more is committed, and every later call fails with [`FundsError::Closing`].
+    pub fn kill(&self) {
+        self.shared.core.lock().stop(FundsError::Closing);
     }
 
     /// Kills a market in memory, as `kill -9` would, and starts the next one from its journal: whatever
     /// was not committed is lost. A market on disk is killed by killing its process; here it starts empty.
     pub fn killed(self, now: UnixMs) -> Result<Self, OpenError> {
         // Closing first, so that dropping the old market commits nothing.
-        self.shared.core.lock().stop(FundsError::Closing);
+        self.kill();
         let journal = self.memory.clone().unwrap_or_default();
         let parts = Parts {
             journal: Box::new(journal.clone()),
@@ -197,6 +216,14 @@ impl Exchange {
     pub fn check(&self, now: UnixMs) -> Result<CheckReport, FundsError> {
         self.flush()?;
         Ok(self.shared.index.lock().with_journal(|journal| check_journal(journal, Market::Live, now)))
+    }
+
+    /// Commits, then replays the journal from its beginning: `seen` hears of the balances of all accounts after every
+    /// group, which is every state that a crash could have left.
+    pub fn balances_by_group(&self, mut seen: impl FnMut(u64, &[AccountLine])) -> Result<(), OpenError> {
+        self.flush().map_err(OpenError::FirstCommit)?;
+        let index = self.shared.index.lock();
+        index.with_journal(|journal| balances_by_group(journal, &mut seen))
     }
 
     /// Open holds.

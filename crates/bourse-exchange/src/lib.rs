@@ -71,6 +71,6 @@ pub use policies::POLICIES_MAX;
 pub use postings::Period;
 pub use prove::{ProveError, prove};
 pub use replay::{ReplayReport, replay};
-pub use serve::{FundsServer, GATEWAYS_MAX};
+pub use serve::{FundsServer, FundsSession, GATEWAYS_MAX, SessionEnd};
 pub use store::SqliteJournal;
 pub use store::{LEASE_TTL, PostgresJournal};

@@ -11,21 +11,23 @@
 //! starts. An exchange whose journal failed or that is closing ends its connections without an answer and welcomes
 //! nobody, because what it would say is about itself and the gateway's money is with the next one.
 //!
-//! A gateway's clock may be wrong: times that it sends are taken as at most [`CLOCK_AHEAD_MAX`] beyond this machine's.
+//! What is said on a connection, without the socket, is in [`FundsSession`].
 //!
 //! Limits: at most [`GATEWAYS_MAX`] gateways and [`STRANGERS_MAX`] connections that have proven nothing yet;
 //! [`DURABLE_CALLS_MAX`] calls of a connection wait for the disk. Gateways know one secret and trust each other in what
 //! they do with their requests' ids, which are random; TLS is a later matter, so the port belongs on a private network.
 //! A repeated settlement of a buyer's own key may read the index, which the other gateways wait for.
 
-use crate::exchange::{Exchange, Progress, wall_clock};
-use bourse_types::{DurationMs, UnixMs};
+pub(crate) mod session;
+
+pub use session::{FundsSession, SessionEnd};
+
+use crate::exchange::{Exchange, wall_clock};
 use bourse_wire::canonical::CanonicalError;
 use bourse_wire::funds::port::{
     self, Drawn, FRAME_BYTES_MAX, HELLO_BYTES_MAX, Message, NO_CALL, PORT_VERSION, PortSecret, Reply,
     Request, Side,
 };
-use bourse_wire::funds::{CommitTicket, Funds as _, FundsError};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,10 +49,6 @@ const HELLO_WITHIN: Duration = Duration::from_secs(2);
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 /// Taken of one connection before the others have their turn.
 const TURN_BYTES: usize = FRAME_BYTES_MAX + port::LENGTH_BYTES;
-/// Calls of one connection that wait for the disk, at most.
-pub(crate) const DURABLE_CALLS_MAX: usize = 256;
-/// How far ahead of this machine's a gateway's clock may be.
-const CLOCK_AHEAD_MAX: DurationMs = DurationMs(2_000);
 /// Between two tries when the system has no room for a connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -155,8 +153,8 @@ async fn serve(
 enum Cut {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("a frame could not be read or written: {0}")]
-    Frame(#[from] CanonicalError),
+    #[error(transparent)]
+    Session(#[from] SessionEnd),
     #[error("it closed in the middle of a frame")]
     Torn,
     #[error("it does not know the secret")]
@@ -165,10 +163,12 @@ enum Cut {
     Version(u8),
     #[error("it does not read its answers")]
     Deaf,
-    #[error("it sent a second hello")]
-    Hello,
-    #[error("the exchange has stopped")]
-    Stopped,
+}
+
+impl From<CanonicalError> for Cut {
+    fn from(error: CanonicalError) -> Self {
+        Self::Session(error.into())
+    }
 }
 
 struct Connection {
@@ -176,33 +176,18 @@ struct Connection {
     stream: TcpStream,
     /// Room for a read.
     chunk: Box<[u8]>,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    progress: watch::Receiver<Progress>,
-    /// How far the gateway knows the journal to be.
-    told: u64,
-    /// Calls that wait for the disk.
-    waiting: Vec<(u64, CommitTicket)>,
+    session: FundsSession,
 }
 
 impl Connection {
     /// Opens a connection: proves each side to the other.
     async fn greet(house: &Arc<House>, stream: TcpStream) -> Result<Self, Cut> {
         stream.set_nodelay(true)?;
-        let progress = house.exchange.shared.progress.subscribe();
-        let mut this = Self {
-            house: Arc::clone(house),
-            stream,
-            chunk: vec![0; TURN_BYTES].into(),
-            input: Vec::new(),
-            output: Vec::new(),
-            progress,
-            told: 0,
-            waiting: Vec::new(),
-        };
-        this.house.exchange.shared.core.lock().running().map_err(|_| Cut::Stopped)?;
+        let session = FundsSession::new(Arc::clone(&house.exchange));
+        let mut this = Self { house: Arc::clone(house), stream, chunk: vec![0; TURN_BYTES].into(), session };
+        this.house.exchange.shared.core.lock().running().map_err(|_| SessionEnd::Stopped)?;
         let challenge = draw(&this.house.exchange)?;
-        this.answer(NO_CALL, &Reply::Challenge(challenge))?;
+        this.session.answer(NO_CALL, &Reply::Challenge(challenge))?;
         this.flush().await?;
         let (nonce, proof) = match this.next(HELLO_BYTES_MAX).await? {
             Some((_, Request::Hello { version: PORT_VERSION, nonce, proof })) => (nonce, proof),
@@ -216,7 +201,7 @@ impl Connection {
         }
         let incarnation = this.house.incarnation;
         let proof = *this.house.secret.proof(Side::Exchange, &drawn, incarnation).as_bytes();
-        this.answer(NO_CALL, &Reply::Welcome { incarnation, proof })?;
+        this.session.answer(NO_CALL, &Reply::Welcome { incarnation, proof })?;
         this.flush().await?;
         Ok(this)
     }
@@ -224,136 +209,50 @@ impl Connection {
     /// Answers until the gateway goes.
     async fn run(mut self) -> Result<(), Cut> {
         loop {
-            self.take_turn()?;
-            self.tell_progress()?;
+            self.session.take_turn(wall_clock())?;
             self.flush().await?;
             tokio::task::yield_now().await;
-            let room = TURN_BYTES.saturating_sub(self.input.len());
+            let session = &mut self.session;
+            let room = TURN_BYTES.saturating_sub(session.input.len());
             tokio::select! {
                 read = self.stream.read(&mut self.chunk[..room]) => {
                     match read? {
-                        0 if self.input.is_empty() => return Ok(()),
+                        0 if session.input.is_empty() => return Ok(()),
                         0 => return Err(Cut::Torn),
-                        len => self.input.extend_from_slice(&self.chunk[..len]),
+                        len => session.input.extend_from_slice(&self.chunk[..len]),
                     }
                 }
-                changed = self.progress.changed() => changed.map_err(|_| Cut::Stopped)?,
+                changed = session.progress.changed() => changed.map_err(|_| SessionEnd::Stopped)?,
             }
         }
-    }
-
-    /// Does everything that has arrived.
-    fn take_turn(&mut self) -> Result<(), Cut> {
-        let mut done = 0;
-        while let Some(taken) = port::decode(&self.input[done..], FRAME_BYTES_MAX)? {
-            done += taken.bytes;
-            if let Some(reply) = self.serve(taken.call, taken.message)? {
-                self.answer(taken.call, &reply)?;
-            }
-        }
-        self.input.drain(..done);
-        Ok(())
-    }
-
-    /// One call. None: it is answered later.
-    fn serve(&mut self, call: u64, request: Request) -> Result<Option<Reply>, Cut> {
-        let exchange = &*self.house.exchange;
-        let result = match request {
-            Request::Hello { .. } => return Err(Cut::Hello),
-            Request::Authenticate { key, now } => {
-                exchange.authenticate(&key, in_time(now)).map(Reply::Granted)
-            }
-            Request::Hold(mut hold) => {
-                hold.now = in_time(hold.now);
-                exchange.hold(&hold).map(|()| Reply::Done)
-            }
-            Request::Extend(mut more) => {
-                more.now = in_time(more.now);
-                exchange.extend(&more).map(|()| Reply::Done)
-            }
-            Request::ByokFee { grant, list, now } => {
-                Ok(Reply::Fee(exchange.byok_fee(&grant, list, in_time(now))))
-            }
-            Request::Settle(mut settlement) => {
-                settlement.now = in_time(settlement.now);
-                exchange.settle(*settlement).map(Reply::Settled)
-            }
-            Request::Metered(mut so_far) => {
-                so_far.now = in_time(so_far.now);
-                exchange.metered(*so_far).map(|()| Reply::Done)
-            }
-            Request::Durable(ticket) => {
-                if self.waiting.len() >= DURABLE_CALLS_MAX {
-                    return Ok(Some(Reply::Refused(FundsError::TooMany("things at the exchange"))));
-                }
-                // Only to make it hurry: the answer is seen in the progress.
-                drop(exchange.durable(ticket));
-                self.waiting.push((call, ticket));
-                return Ok(None);
-            }
-        };
-        match result {
-            Ok(reply) => Ok(Some(reply)),
-            Err(FundsError::Journal(_) | FundsError::Closing) => Err(Cut::Stopped),
-            Err(refused) => Ok(Some(Reply::Refused(refused))),
-        }
-    }
-
-    /// Tells how far the journal has come, if that is news.
-    fn tell_progress(&mut self) -> Result<(), Cut> {
-        let (durable, failed) = {
-            let progress = self.progress.borrow_and_update();
-            (progress.durable, progress.failed.is_some())
-        };
-        if failed {
-            return Err(Cut::Stopped);
-        }
-        let reply = Reply::Durable(CommitTicket(durable));
-        let reached: Vec<u64> =
-            self.waiting.extract_if(.., |(_, ticket)| ticket.0 <= durable).map(|(call, _)| call).collect();
-        for call in reached {
-            self.answer(call, &reply)?;
-        }
-        if durable > self.told {
-            self.told = durable;
-            self.answer(NO_CALL, &reply)?;
-        }
-        Ok(())
-    }
-
-    fn answer(&mut self, call: u64, reply: &Reply) -> Result<(), Cut> {
-        Ok(port::encode(call, reply, &mut self.output)?)
     }
 
     async fn flush(&mut self) -> Result<(), Cut> {
-        if self.output.is_empty() {
+        let output = &mut self.session.output;
+        if output.is_empty() {
             return Ok(());
         }
-        timeout(WRITE_WITHIN, self.stream.write_all(&self.output)).await.map_err(|_| Cut::Deaf)??;
-        self.output.clear();
-        self.output.shrink_to(TURN_BYTES);
+        timeout(WRITE_WITHIN, self.stream.write_all(output)).await.map_err(|_| Cut::Deaf)??;
+        output.clear();
+        output.shrink_to(TURN_BYTES);
         Ok(())
     }
 
     /// The next frame, before the connection is open.
     async fn next<M: Message>(&mut self, frame_bytes_max: usize) -> Result<Option<(u64, M)>, Cut> {
+        let input = &mut self.session.input;
         loop {
-            if let Some(taken) = port::decode(&self.input, frame_bytes_max)? {
-                self.input.drain(..taken.bytes);
+            if let Some(taken) = port::decode(input, frame_bytes_max)? {
+                input.drain(..taken.bytes);
                 return Ok(Some((taken.call, taken.message)));
             }
-            let room = (frame_bytes_max + port::LENGTH_BYTES).saturating_sub(self.input.len());
+            let room = (frame_bytes_max + port::LENGTH_BYTES).saturating_sub(input.len());
             match self.stream.read(&mut self.chunk[..room]).await? {
                 0 => return Ok(None),
-                len => self.input.extend_from_slice(&self.chunk[..len]),
+                len => input.extend_from_slice(&self.chunk[..len]),
             }
         }
     }
-}
-
-/// A gateway's clock, as far as it is believed.
-fn in_time(now: UnixMs) -> UnixMs {
-    now.min(wall_clock().plus(CLOCK_AHEAD_MAX))
 }
 
 fn draw<const N: usize>(exchange: &Exchange) -> io::Result<[u8; N]> {

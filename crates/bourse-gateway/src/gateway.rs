@@ -19,7 +19,7 @@ use crate::phase::plan::{Route, route};
 use crate::phase::prove::Draft;
 use crate::phase::relay::Relay;
 use crate::phase::resolve::{self, Names, Resolved};
-use crate::phase::settle::Open;
+use crate::phase::settle::{Open, unsettled};
 use crate::phase::take_up::Again;
 use crate::phase::{admit, parse};
 use crate::policy::Policies;
@@ -37,7 +37,7 @@ use bourse_wire::dialect::grammar::Billed;
 use bourse_wire::dialect::neutral::Notice;
 use bourse_wire::dialect::{Api, BODY_BYTES_MAX, Job, StreamFailure, front, splice_usage};
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::funds::{CommitTicket, KeyGrant, NoteText, Settled};
+use bourse_wire::funds::{KeyGrant, NoteText, Settled};
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -308,10 +308,10 @@ impl Gateway {
         match dispatch(&mut open, &job, &route, None).instrument(span).await {
             Ok(answer) => {
                 let answer = self.answer((open, &mut *trace), job, route, answer, wanted);
-                let (response, ticket) = answer.map_err(refused)?;
-                if let Some(ticket) = ticket {
+                let (response, settled) = answer.map_err(refused)?;
+                if let Some(Settled { ticket, cost }) = settled {
                     let durable = shared.durable.wait(&shared.ports.funds, ticket).await;
-                    durable.map_err(|_| refused(books_failed()))?;
+                    durable.map_err(|error| refused(unsettled(&error, cost)))?;
                 }
                 Ok(response)
             }
@@ -376,14 +376,14 @@ impl Gateway {
         route: Route,
         answer: Answer,
         wanted: Wanted,
-    ) -> Result<(Response<Body>, Option<CommitTicket>), ApiError> {
+    ) -> Result<(Response<Body>, Option<Settled>), ApiError> {
         open.draft.first_content_ms = Some(open.elapsed_ms());
         let more = wanted.members(&open, &job, &route);
         let is_stream = job.stream;
         let request = open.held.request;
         let mut cost = None;
         let notices = std::mem::take(&mut open.notices);
-        let (content_type, body, ticket) = match answer {
+        let (content_type, body, waits_for) = match answer {
             Answer::Stream(begun) => {
                 if let Some(trace) = &mut open.trace {
                     trace.stream_begun();
@@ -407,7 +407,7 @@ impl Gateway {
                 let (bytes, settled) = settled?;
                 let is_strict = self.0.config.durability == Durability::Strict;
                 cost = HeaderValue::try_from(settled.cost.to_usd_string()).ok();
-                (content_type.unwrap_or(json), Body::whole(bytes), is_strict.then_some(settled.ticket))
+                (content_type.unwrap_or(json), Body::whole(bytes), is_strict.then_some(settled))
             }
         };
         let mut response = Response::new(body);
@@ -422,7 +422,7 @@ impl Gateway {
         }
         name_request(headers, request);
         tell_notices(headers, &notices);
-        Ok((response, ticket))
+        Ok((response, waits_for))
     }
 }
 
@@ -459,7 +459,8 @@ fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result
     };
     open.sent_whole(&bytes);
     open.served(plain.attempt, (plain.whole, plain.whole), plain.tools, &bill);
-    let settled = open.settle(&bill, plain.finish).map_err(|_| books_failed())?;
+    let settled = open.settle(&bill, plain.finish);
+    let settled = settled.map_err(|error| unsettled(&error, shown.charge.total))?;
     if is_byok && settled.cost != shown.charge.total {
         // Another request used up the allowance in between. The receipt tells the fee and the hash of these bytes.
         tracing::warn!(request = %open.held.request, "an answer tells another fee than was charged");
@@ -470,10 +471,6 @@ fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result
 /// The id of a request; the rest of what was drawn seeds its plan.
 fn request_id(now: UnixMs, random: &[u8; 32]) -> RequestId {
     RequestId::new(now, std::array::from_fn(|n| random[n]))
-}
-
-fn books_failed() -> ApiError {
-    ApiError::new(ErrorType::Server, "the books could not be written: tell the operator")
 }
 
 /// Tells what was left out of the request for the seller that answers, a field for each: nobody sees it otherwise.

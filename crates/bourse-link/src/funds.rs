@@ -30,6 +30,7 @@
 //! [`ON_REACTOR`] a reactor with several threads is told so and gives its other work to another one. The connection is
 //! not encrypted, see [`port`].
 
+use crate::funds::courier::Carried;
 use crate::funds::dial::keep;
 use crate::funds::state::{About, State, Told};
 use bourse_types::{KeyHash, NanoUsd, UnixMs};
@@ -50,9 +51,11 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 
+mod courier;
 mod dial;
 mod state;
 
+pub use courier::Courier;
 pub use state::{CALLS_MAX, KEPT_MAX, LOST_MAX, OPEN_MAX};
 
 /// Addresses of exchanges, at most.
@@ -77,10 +80,18 @@ pub struct RemoteFundsConfig {
 pub struct RemoteFunds {
     shared: Arc<Shared>,
     call_within: Duration,
-    thread: Option<JoinHandle<()>>,
+    carrier: Carrier,
+}
+
+/// Who carries the bytes.
+enum Carrier {
+    /// None once it has ended.
+    Thread(Option<JoinHandle<()>>),
+    Caller(Carried),
 }
 
 /// What callers and the connection's thread share.
+#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     /// There is something to write.
@@ -99,16 +110,26 @@ impl RemoteFunds {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address of an exchange"));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State::default()),
-            wake: Notify::new(),
-            room: Condvar::new(),
-            close: Notify::new(),
-        });
+        let shared = Arc::<Shared>::default();
         let keeper = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("bourse-exchange-link".to_owned());
         let thread = thread.spawn(move || runtime.block_on(keep(&keeper, &addresses, &secret)))?;
-        Ok(Self { shared, call_within, thread: Some(thread) })
+        Ok(Self { shared, call_within, carrier: Carrier::Thread(Some(thread)) })
+    }
+
+    /// Without a socket and a thread: a courier carries the bytes in the thread of whoever calls, so that one thread can
+    /// play gateways and exchange from one seed. See [`Courier`].
+    pub fn carried_by(courier: impl Courier) -> Self {
+        let carrier = Carrier::Caller(Carried::new(courier));
+        Self { shared: Arc::default(), call_within: CALL_WITHIN, carrier }
+    }
+
+    /// Where a courier carries: brings what is to be said and takes what is there, as a thread does all the time.
+    pub fn turn(&self) {
+        if let Carrier::Caller(carried) = &self.carrier {
+            carried.turn(&self.shared);
+            self.shared.state.lock().wake_overdue(now());
+        }
     }
 
     /// Settlements that are not known to be durable yet.
@@ -117,7 +138,7 @@ impl RemoteFunds {
     }
 
     fn call(&self, request: &Request, about: About) -> Result<Told, FundsError> {
-        let deadline = Instant::now() + self.call_within;
+        let deadline = now() + self.call_within;
         let mut frame = Vec::new();
         let encoded = port::encode(port::NO_CALL, request, &mut frame);
         encoded.map_err(|_| FundsError::TooMany("bytes in one frame"))?;
@@ -129,10 +150,16 @@ impl RemoteFunds {
                     return Err(FundsError::Away);
                 }
             }
-            state.begin(frame, about, told, Instant::now())?
+            state.begin(frame, about, told, now())?
         };
-        self.shared.wake.notify_one();
-        match wait(&answer, deadline) {
+        let answered = match &self.carrier {
+            Carrier::Thread(_) => {
+                self.shared.wake.notify_one();
+                wait(&answer, deadline)
+            }
+            Carrier::Caller(carried) => carried.call(&self.shared, &answer),
+        };
+        match answered {
             Ok(told) => told,
             Err(RecvTimeoutError::Disconnected) => Err(FundsError::Closing),
             Err(RecvTimeoutError::Timeout) => {
@@ -148,7 +175,9 @@ impl RemoteFunds {
 impl Drop for RemoteFunds {
     fn drop(&mut self) {
         self.shared.close.notify_one();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        if let Carrier::Thread(thread) = &mut self.carrier
+            && thread.take().is_some_and(|thread| thread.join().is_err())
+        {
             tracing::error!("the thread of the exchange's connection had panicked");
         }
         self.shared.state.lock().close();
@@ -197,7 +226,7 @@ impl Funds for RemoteFunds {
     }
 
     fn durable(&self, ticket: CommitTicket) -> BoxFuture<'static, Result<(), FundsError>> {
-        let until = Instant::now() + self.call_within;
+        let until = now() + self.call_within;
         Box::pin(Durable { shared: Arc::clone(&self.shared), ticket, until })
     }
 
@@ -221,7 +250,7 @@ impl Future for Durable {
         if let Some(known) = state.durable(self.ticket) {
             return Poll::Ready(known);
         }
-        let now = Instant::now();
+        let now = now();
         if now >= self.until {
             return Poll::Ready(Err(FundsError::Away));
         }
@@ -234,9 +263,14 @@ impl Future for Durable {
 
 type Answer = Result<Told, FundsError>;
 
+/// Now; in a runtime whose time is paused, its own.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Waits for an answer. A reactor that has other threads is told when it takes longer.
 fn wait(answer: &Receiver<Answer>, deadline: Instant) -> Result<Answer, RecvTimeoutError> {
-    let left = || deadline.saturating_duration_since(Instant::now());
+    let left = || deadline.saturating_duration_since(now());
     let is_shared = Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
     if !is_shared {
         return answer.recv_timeout(left());

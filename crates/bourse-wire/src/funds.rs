@@ -256,6 +256,12 @@ impl FundsError {
         }
     }
 
+    /// Whether a settlement that failed so may still come into the books, or has: nobody answers for it. What is told of
+    /// it must then say what it costs at most.
+    pub fn leaves_doubt(&self) -> bool {
+        matches!(self, Self::Away | Self::Closing | Self::Journal(_))
+    }
+
     /// Whether the same call can succeed later.
     pub fn retry(&self) -> Retry {
         match self {

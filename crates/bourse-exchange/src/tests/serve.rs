@@ -2,7 +2,8 @@
 
 use super::support::{START, hold, request};
 use super::{key, market_in};
-use crate::serve::{DURABLE_CALLS_MAX, STRANGERS_MAX};
+use crate::serve::STRANGERS_MAX;
+use crate::serve::session::DURABLE_CALLS_MAX;
 use crate::{Exchange, FundsServer, GATEWAYS_MAX};
 use bourse_types::UnixMs;
 use bourse_wire::funds::port::{

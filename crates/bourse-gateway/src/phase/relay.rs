@@ -9,7 +9,7 @@
 use super::admit;
 use super::dispatch::Begun;
 use super::hold::{self, HoldError};
-use super::settle::{LastMetered, Open, charged, nothing};
+use super::settle::{LastMetered, Open, charged, nothing, unsettled};
 use super::take_up::{Again, Handover, take_up, together};
 use crate::durable::Wait;
 use crate::failure::{Failure, FailureClass};
@@ -75,8 +75,9 @@ enum Stage {
     Streaming,
     /// Another seller is asked for the rest. With what ends the stream when there is none.
     TakingUp(Pin<Box<TakingUp>>, Ending),
-    /// The books are written; the terminal waits for the disk, if there is anything to wait for.
-    Settling(Option<Wait>, Bytes),
+    /// The books are written; the terminal waits for the disk, if there is anything to wait for. With the bill that it
+    /// tells.
+    Settling(Option<Wait>, Bytes, Box<Bill>),
     Ended,
 }
 
@@ -154,16 +155,16 @@ impl Relay {
                     let Poll::Ready(rest) = rest.as_mut().poll(cx) else { return Poll::Pending };
                     self.stage = self.taken_up(rest);
                 }
-                Stage::Settling(durable, terminal) => {
+                Stage::Settling(durable, terminal, bill) => {
                     self.source.poll_rest(cx);
                     let durable =
                         durable.as_mut().map_or(Poll::Ready(Ok(())), |wait| Pin::new(wait).poll(cx));
                     let Poll::Ready(durable) = durable else { return Poll::Pending };
-                    let terminal = std::mem::take(terminal);
+                    let (terminal, bill) = (std::mem::take(terminal), **bill);
                     self.stage = Stage::Ended;
                     if let Err(error) = durable {
                         tracing::error!(request = %self.open.held.request, %error, "a settlement did not reach the disk");
-                        return Poll::Ready(Some(self.failed_books()));
+                        return Poll::Ready(Some(self.failed_books(&error, &bill)));
                     }
                     return Poll::Ready(Some(terminal));
                 }
@@ -269,43 +270,64 @@ impl Relay {
         }
         self.open.draft.upstream_id(self.source.upstream_id());
         self.open.draft.note.reasoning_tokens = self.source.reasoning_tokens();
-        let Ok(earlier) = self.settle_earlier(end) else { return ended(self.failed_books()) };
+        let (earlier, mut failed) = self.settle_earlier(end);
         let bill = self.open.bill(end);
         self.end_attempt(ending, bill.as_ref().ok());
-        let Ok(bill) = bill else {
-            self.open.give_back(Finish::Bourse);
-            return ended(self.failed_books());
-        };
+        let bill = bill.unwrap_or_else(|_| nothing());
         if let Some(kept) = self.source.kept().filter(|_| error.is_none()) {
             self.open.sent(kept);
         }
-        let Ok(settled) = self.open.settle(&bill, finish) else { return ended(self.failed_books()) };
-        // Only now is it known what the market takes where the buyer's own key served.
-        let bill = if self.open.is_byok() { charged(&bill, settled.cost) } else { bill };
-        let Ok(bill) = together(earlier.as_ref(), &bill) else { return ended(self.failed_books()) };
+        let mut ticket = None;
+        let bill = match self.open.settle(&bill, finish) {
+            Ok(settled) => {
+                ticket = Some(settled.ticket);
+                // Only now is it known what the market takes where the buyer's own key served.
+                if self.open.is_byok() { charged(&bill, settled.cost) } else { bill }
+            }
+            Err(error) => {
+                let is_doubtful = error.leaves_doubt();
+                failed = failed.filter(FundsError::leaves_doubt).or(Some(error));
+                if is_doubtful { bill } else { nothing() }
+            }
+        };
+        // Amounts that do not fit together were never held.
+        let bill = together(earlier.as_ref(), &bill).unwrap_or(bill);
         self.is_free = bill.charge.total == NanoUsd::ZERO;
+        if let Some(failed) = failed {
+            let terminal = self.failed_books(&failed, &bill);
+            return Stage::Settling(None, terminal, Box::new(bill));
+        }
         let terminal = self.terminal(&bill, error.as_ref());
         let shared = &self.open.shared;
-        Stage::Settling(Some(shared.durable.wait(&shared.ports.funds, settled.ticket)), terminal)
+        let wait = ticket.map(|ticket| shared.durable.wait(&shared.ports.funds, ticket));
+        Stage::Settling(wait, terminal, Box::new(bill))
     }
 
-    /// Settles the parts that other sellers took up: they cost what they delivered if the whole did not fail.
-    fn settle_earlier(&mut self, end: StreamEnd) -> Result<Option<Bill>, FundsError> {
+    /// Settles the parts that other sellers took up: they cost what they delivered if the whole did not fail. With why one
+    /// was not settled, if so.
+    fn settle_earlier(&mut self, end: StreamEnd) -> (Option<Bill>, Option<FundsError>) {
         let part = match end {
             StreamEnd::SellerFailed | StreamEnd::Market => end,
             _ => StreamEnd::TakenUp,
         };
-        let mut sum: Option<Bill> = None;
+        let (mut sum, mut failed): (Option<Bill>, Option<FundsError>) = (None, None);
         for mut open in self.earlier.drain(..) {
             let bill = open.bill(part).unwrap_or_else(|_| nothing());
-            let settled = open.settle(&bill, Finish::SellerError)?;
-            let bill = if open.is_byok() { charged(&bill, settled.cost) } else { bill };
+            let bill = match open.settle(&bill, Finish::SellerError) {
+                Ok(settled) if open.is_byok() => charged(&bill, settled.cost),
+                Ok(_) => bill,
+                Err(error) => {
+                    let is_doubtful = error.leaves_doubt();
+                    failed = failed.filter(FundsError::leaves_doubt).or(Some(error));
+                    if is_doubtful { bill } else { nothing() }
+                }
+            };
             if let Some(trace) = &mut self.open.trace {
                 trace.part(&bill);
             }
             sum = Some(together(sum.as_ref(), &bill).unwrap_or(bill));
         }
-        Ok(sum)
+        (sum, failed)
     }
 
     /// What another seller needs to go on, where the buyer wants that and the seller is to blame.
@@ -417,13 +439,15 @@ impl Relay {
         Bytes::from(out)
     }
 
-    /// The terminal of a stream whose settlement failed: the market's fault, and the market's loss.
-    fn failed_books(&mut self) -> Bytes {
-        let error = ApiError::new(ErrorType::Server, "the books could not be written; nothing was charged");
+    /// The terminal of a stream whose settlement failed. What was surely not charged is the market's loss; of what may be,
+    /// the bill is told.
+    fn failed_books(&mut self, failed: &FundsError, bill: &Bill) -> Bytes {
+        let bill = if failed.leaves_doubt() { *bill } else { nothing() };
+        let error = unsettled(failed, bill.charge.total);
         if let Some(trace) = &mut self.open.trace {
             trace.refused(error.kind);
         }
-        self.terminal(&nothing(), Some(&error))
+        self.terminal(&bill, Some(&error))
     }
 }
 
@@ -437,11 +461,6 @@ fn push_continued(requests: &[RequestId], out: &mut Vec<u8>) {
     if !requests.is_empty() {
         out.push(b']');
     }
-}
-
-/// A stream whose terminal waits for nothing.
-fn ended(terminal: Bytes) -> Stage {
-    Stage::Settling(None, terminal)
 }
 
 impl Body for Relay {

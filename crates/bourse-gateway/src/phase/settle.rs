@@ -14,6 +14,7 @@ use crate::traces::RequestTrace;
 use bourse_market::{Basis, Bill, Doubts, Meter, MeterError, Served, StreamEnd, ToolCalls};
 use bourse_types::{Charge, Digest32, DurationMs, NanoUsd, PriceSchedule, TokenCount, Usage};
 use bourse_wire::dialect::neutral::Notice;
+use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::{Billing, FundsError, Settled, Settlement};
 use bourse_wire::receipt::Finish;
 use sha2::{Digest as _, Sha256};
@@ -236,6 +237,19 @@ impl Drop for Open {
 /// The same bill with a fee in place of the price.
 pub(crate) fn charged(bill: &Bill, fee: NanoUsd) -> Bill {
     Bill { charge: Charge { request: fee, total: fee, ..Charge::ZERO }, ..*bill }
+}
+
+/// What is told of an answer whose settlement failed: nothing, or at most so much, was charged. Not for clients to repeat
+/// by themselves where it may have been.
+pub(crate) fn unsettled(error: &FundsError, cost: NanoUsd) -> ApiError {
+    if error.leaves_doubt() && cost > NanoUsd::ZERO {
+        let usd = cost.to_usd_string();
+        let message = format!(
+            "the books do not answer: this answer costs at most ${usd}, once, and its receipt tells whether; ask for that first"
+        );
+        return ApiError::new(ErrorType::Timeout, message);
+    }
+    ApiError::new(ErrorType::Server, "the books could not be written; nothing was charged: tell the operator")
 }
 
 /// A bill of nothing.

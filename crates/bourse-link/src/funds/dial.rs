@@ -36,7 +36,7 @@ const BUFFER_KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-enum Down {
+pub(super) enum Down {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("a frame could not be read: {0}")]
@@ -190,8 +190,8 @@ impl Wire {
 }
 
 /// Hands on every answer that is all there.
-fn take_answers(input: &mut Vec<u8>, shared: &Shared) -> Result<(), Down> {
-    let (mut done, now) = (0, Instant::now());
+pub(super) fn take_answers(input: &mut Vec<u8>, shared: &Shared) -> Result<(), Down> {
+    let (mut done, now) = (0, super::now());
     let mut state = shared.state.lock();
     while let Some(taken) = port::decode(&input[done..], FRAME_BYTES_MAX)? {
         done += taken.bytes;

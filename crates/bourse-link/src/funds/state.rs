@@ -7,7 +7,7 @@ use bourse_wire::funds::port::{NO_CALL, Reply, Request, encode, renumber};
 use bourse_wire::funds::{
     CommitTicket, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant, Settled,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::mpsc::SyncSender;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -112,7 +112,8 @@ pub(super) struct State {
     last_call: u64,
     /// Bytes for the connection.
     outbox: Vec<u8>,
-    open: HashMap<RequestId, OpenHold>,
+    /// In the order of their ids, in which they are said again.
+    open: BTreeMap<RequestId, OpenHold>,
     kept: BTreeMap<u64, Kept>,
     lost: BTreeMap<u64, FundsError>,
     last_ticket: u64,
@@ -219,6 +220,11 @@ impl State {
             _ => {}
         }
         self.calls.remove(&number);
+    }
+
+    /// Whether there is something to be written.
+    pub(super) fn has_outbox(&self) -> bool {
+        !self.outbox.is_empty()
     }
 
     /// Everything to be written, into an empty buffer.

@@ -49,12 +49,15 @@ pub(super) struct Shared {
 pub struct Seller {
     shared: Arc<Shared>,
     address: SocketAddr,
-    task: JoinHandle<io::Result<()>>,
+    /// None without a port.
+    task: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Drop for Seller {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -62,6 +65,12 @@ impl Seller {
     /// Starts a seller on a free port of the loopback interface.
     pub async fn start(config: SellerConfig) -> io::Result<Self> {
         Self::start_at(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await
+    }
+
+    /// A seller without a port, for connections of other kinds alone; see [`Seller::serve`].
+    pub fn without_port(config: SellerConfig) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Self { shared: Arc::new(Shared::new(config)), address, task: None }
     }
 
     /// Starts a seller on this address; port 0 takes a free one.
@@ -73,10 +82,10 @@ impl Seller {
         let task = tokio::spawn(accept_loop(shared.clone(), socket, address, ready));
         // The port listens (or refuses) from here on, so that a caller's first connection is not a race.
         let _ = is_ready.await;
-        Ok(Self { shared, address, task })
+        Ok(Self { shared, address, task: Some(task) })
     }
 
-    /// Where it listens.
+    /// Where it listens; not anywhere without a port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -19,7 +19,7 @@ mod shrink;
 
 pub use house::Books;
 pub use run::Report;
-pub use shrink::{SHRINK_RUNS_MAX, Shrunk, shrink};
+pub use shrink::{SHRINK_RUNS_MAX, Shrunk, shrink, smallest};
 
 /// Buyers in a run.
 const BUYERS: usize = 24;

@@ -56,8 +56,9 @@ fn violation(
     result
 }
 
-/// The smallest list found that still fails; the list itself when it does not fail.
-fn smallest<T: Clone>(mut list: Vec<T>, fails: impl Fn(&[T]) -> bool) -> Vec<T> {
+/// The smallest list found that still fails, after at most [`SHRINK_RUNS_MAX`] runs; the list itself when it does not
+/// fail.
+pub fn smallest<T: Clone>(mut list: Vec<T>, fails: impl Fn(&[T]) -> bool) -> Vec<T> {
     let (mut runs, mut parts) = (1, 2);
     if !fails(&list) {
         return list;
