@@ -56,6 +56,9 @@ pub(crate) struct FakeFunds {
 struct FundsState {
     /// Why no hold is extended any more.
     no_more: Option<FundsError>,
+    /// What becomes of settlements, and of waiting for the disk.
+    at_settlement: Option<FundsError>,
+    at_disk: Option<FundsError>,
     available: u64,
     holds: HashMap<RequestId, u64>,
     receipts: Vec<Receipt>,
@@ -72,6 +75,12 @@ impl FakeFunds {
     /// Refuses every extension of a hold from now on.
     pub(crate) fn extend_no_more(&self, why: FundsError) {
         self.state.lock().no_more = Some(why);
+    }
+
+    /// Fails every settlement from now on, or every wait for the disk.
+    pub(crate) fn fail_books(&self, at_settlement: Option<FundsError>, at_disk: Option<FundsError>) {
+        let mut state = self.state.lock();
+        (state.at_settlement, state.at_disk) = (at_settlement, at_disk);
     }
 
     pub(crate) fn with(available: u64) -> Arc<Self> {
@@ -170,6 +179,9 @@ impl Funds for FakeFunds {
 
     fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError> {
         let mut state = self.state.lock();
+        if let Some(why) = &state.at_settlement {
+            return Err(why.clone());
+        }
         let mut receipt = settlement.receipt;
         if settlement.billing == Billing::Byok {
             let list = receipt.charge.total;
@@ -188,10 +200,10 @@ impl Funds for FakeFunds {
     }
 
     fn durable(&self, _: CommitTicket) -> BoxFuture<'static, Result<(), FundsError>> {
-        let after = self.durable_after;
+        let (after, failed) = (self.durable_after, self.state.lock().at_disk.clone());
         Box::pin(async move {
             tokio::time::sleep(after).await;
-            Ok(())
+            failed.map_or(Ok(()), Err)
         })
     }
 }

@@ -130,6 +130,39 @@ async fn the_terminal_waits_for_the_disk() {
     assert!(started.elapsed() >= house.funds.durable_after);
 }
 
+/// Who is told that nothing was charged is not charged, and who may be is told how much at most.
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_books_do_not_answer_says_what_it_costs_at_most() {
+    async fn check(at_settlement: Option<FundsError>, at_disk: Option<FundsError>, may_cost: bool) {
+        for rest in ["", r#","stream":true"#] {
+            let strict = |c: &mut crate::GatewayConfig| c.durability = crate::Durability::Strict;
+            let house = House::build(&["a"], 10_000_000_000, strict);
+            house.funds.fail_books(at_settlement.clone(), at_disk.clone());
+            house.net.script("a", if rest.is_empty() { good_plain() } else { good_stream(&["x"]) });
+            let reply = house.chat(rest).await;
+            let last = if rest.is_empty() { reply.json() } else { reply.payloads().pop().unwrap() };
+            let message = last["error"]["message"].as_str().unwrap();
+            assert_eq!(
+                message.contains("at most $0.0"),
+                may_cost,
+                "{at_settlement:?} {at_disk:?}: {message}"
+            );
+            assert_eq!(message.contains("nothing was charged"), !may_cost, "{message}");
+            assert_eq!(last["error"]["code"], if may_cost { 504 } else { 500 }, "{message}");
+            if rest.is_empty() {
+                assert_eq!(reply.headers.contains_key("x-should-retry"), may_cost, "{message}");
+            } else {
+                assert_eq!(last["usage"]["cost"].as_f64().unwrap() > 0.0, may_cost, "{last}");
+            }
+        }
+    }
+    check(Some(FundsError::Away), None, true).await;
+    check(Some(FundsError::NoHold), None, false).await;
+    check(None, Some(FundsError::Away), true).await;
+    check(None, Some(FundsError::Journal("full".into())), true).await;
+    check(None, Some(FundsError::NoHold), false).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn plain_answers_wait_for_the_disk_only_when_told() {
     for (durability, waits) in [(crate::Durability::Group, false), (crate::Durability::Strict, true)] {

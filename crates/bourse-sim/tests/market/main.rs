@@ -4,6 +4,7 @@ mod budget;
 mod cancel;
 mod conversations;
 mod count;
+mod crowd;
 mod faults;
 mod hedge;
 mod house;

@@ -109,7 +109,7 @@ pub(crate) struct Market {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) sellers: Vec<Arc<Seller>>,
     key: String,
-    clock: Arc<VirtualClock>,
+    pub(crate) clock: Arc<VirtualClock>,
 }
 
 /// An answer, whole.
@@ -247,6 +247,11 @@ impl Market {
         let verdict = verify_document(&document, &VerifyPolicy::default());
         assert!(verdict.holds(), "{:?}", verdict.failures().collect::<Vec<_>>());
         Some(document.receipt)
+    }
+
+    /// The buyer's key.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
     }
 
     /// What the buyer has spent.
