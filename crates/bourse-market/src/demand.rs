@@ -30,9 +30,9 @@ pub struct Demand<'a> {
     pub prompt_bytes: u64,
     /// Messages of a chat; 0 for plain text.
     pub messages: u32,
-    /// Tokens of the prompt as the seller's own tokenizer and template make them, where somebody counted; none where
-    /// only its bytes are known. No plan depends on it.
-    pub prompt_tokens: Option<u64>,
+    /// Most tokens that the prompt has by the market's own count with the model's pinned tokenizer, tolerance included;
+    /// none where nobody counted. Bounds holds and bills; a plan is made before anybody counts.
+    pub prompt_tokens_max: Option<u64>,
     /// Tokens to generate at most for each choice, where the buyer says.
     pub max_tokens: Option<u64>,
     /// Answers wanted, at least 1.
@@ -59,7 +59,7 @@ impl<'a> Demand<'a> {
             operation: Operations::CHAT,
             prompt_bytes: 0,
             messages: 0,
-            prompt_tokens: None,
+            prompt_tokens_max: None,
             max_tokens: None,
             choices: 1,
             units_max: 0,

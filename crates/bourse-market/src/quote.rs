@@ -3,7 +3,7 @@
 //! A hold must cover the worst case before anything is sent, but the worst case of a whole context would
 //! lock far more money than most answers cost. So the bound rolls with the answer: it covers the prompt's upper bound
 //! and a step of tokens, and is extended before they are used up. A step is one [`HOLD_STEP_PART`]th of what the request has surely
-//! cost so far: what is held stays within a quarter of what will be charged, whatever a prompt and a token cost, and
+//! cost so far: what is held stays within a fifth of what will be charged, whatever a prompt and a token cost, and
 //! the number of extensions grows with the logarithm of the price. A step has at least [`HOLD_STEP_TOKENS_MIN`] tokens, so
 //! that cheap beginnings are not extended with every word.
 //!
@@ -19,7 +19,7 @@ use crate::offer::{Offer, Operations, Supports};
 use bourse_types::{MoneyError, NanoUsd, PriceSchedule, Usage};
 
 /// A step of a hold is this part of what the request has surely cost so far.
-pub const HOLD_STEP_PART: u64 = 4;
+pub const HOLD_STEP_PART: u64 = 5;
 /// Completion tokens per choice that a step covers at least.
 pub const HOLD_STEP_TOKENS_MIN: u64 = 32;
 /// Completion tokens per choice that a step covers at most.
@@ -51,8 +51,8 @@ pub enum QuoteError {
 
 /// Most prompt tokens that the request can have under the offer; saturates.
 pub(crate) fn prompt_tokens_max(offer: &Offer, demand: &Demand<'_>) -> u64 {
-    let bound = || offer.prompt_bound.tokens_max(demand.prompt_bytes, demand.messages);
-    let text = demand.prompt_tokens.unwrap_or_else(bound);
+    let text = offer.prompt_bound.tokens_max(demand.prompt_bytes, demand.messages);
+    let text = demand.prompt_tokens_max.map_or(text, |counted| text.min(counted));
     let heard = if demand.operation == Operations::TRANSCRIPTION { demand.units_max } else { 0 };
     text.saturating_add(heard.saturating_mul(HEARD_TOKENS_PER_SECOND_MAX))
 }
@@ -188,7 +188,7 @@ impl HoldWindow {
         // bounds it.
         prices.prompt = prices.dearest_prompt();
         let prompt_tokens = prompt_tokens_max(offer, demand);
-        let likely = demand.prompt_tokens.unwrap_or(demand.prompt_bytes / BYTES_PER_TOKEN_TYPICAL);
+        let likely = demand.prompt_tokens_max.unwrap_or(demand.prompt_bytes / BYTES_PER_TOKEN_TYPICAL);
         Ok(Self {
             prices,
             prompt_tokens,

@@ -9,7 +9,7 @@
 //!
 //! | case | prompt | answer |
 //! | --- | --- | --- |
-//! | `counted` | counted by the model's tokenizer | a node's frames, which carry their counts |
+//! | `counted` | counted by the model's tokenizer, with the tolerance that sellers have | a node's frames, which carry their counts |
 //! | `hosted` | counted | a hosted seller's events: text of [`BYTES_PER_TOKEN`], mostly a token each |
 //! | `bytes` | bounded by its bytes, [`BYTES_PER_TOKEN`] | the same |
 //! | `plain 1024` | counted | in one piece, with `max_tokens` of 1,024 |
@@ -39,6 +39,9 @@ use support::{START, block_on, request, settlement};
 
 /// Bytes of text of a token, in hundredths: English in the vocabularies of today.
 const BYTES_PER_TOKEN: u64 = 420;
+/// What a seller's count of a prompt may exceed the market's by.
+const TOLERANCE_BPS: u64 = 300;
+const TOLERANCE_TOKENS: u64 = 16;
 const CONTEXT_TOKENS: u64 = 131_072;
 /// Until the first token: a base, and reading the prompt.
 const FIRST_TOKEN_MS: u64 = 200;
@@ -160,6 +163,11 @@ fn read(text: &str) -> Result<Vec<Row>, Failure> {
     rows.map(|line| row(line).ok_or_else(|| format!("no row of a trace: {line}").into())).collect()
 }
 
+/// A prompt's count with what a seller may count beyond it.
+fn allowed(prompt: u64) -> u64 {
+    prompt + (prompt * TOLERANCE_BPS).div_ceil(10_000) + TOLERANCE_TOKENS
+}
+
 fn offer(prompt: u64, completion: u64) -> Result<Offer, Failure> {
     let prices = PriceSchedule::per_token(PicoUsdPerToken(prompt), PicoUsdPerToken(completion));
     Ok(Offer::new(ModelSlug::parse("m/one")?, SellerName::parse("local")?, Some(prices), CONTEXT_TOKENS))
@@ -238,7 +246,7 @@ impl<'a> Run<'a> {
         let demand = Demand {
             prompt_bytes: row.prompt * BYTES_PER_TOKEN / 100,
             messages: 1,
-            prompt_tokens: (self.case != Case::Bytes).then_some(row.prompt),
+            prompt_tokens_max: (self.case != Case::Bytes).then_some(allowed(row.prompt)),
             max_tokens,
             ..Demand::new("m/one", &wishes)
         };

@@ -65,7 +65,7 @@ impl RecordedDemand {
             operation: self.operation,
             prompt_bytes: self.prompt_bytes,
             messages: self.messages,
-            prompt_tokens: None,
+            prompt_tokens_max: None,
             max_tokens: self.max_tokens,
             choices: self.choices,
             units_max: self.units_max,
@@ -100,8 +100,8 @@ pub(super) fn put_demand(demand: &Demand<'_>, out: &mut Vec<u8>) {
         operation,
         prompt_bytes,
         messages,
-        // No plan depends on it.
-        prompt_tokens: _,
+        // No plan looks at it.
+        prompt_tokens_max: _,
         max_tokens,
         choices,
         units_max,
