@@ -23,6 +23,20 @@ fn the_first_hold_covers_the_prompt_and_one_step() {
 }
 
 #[test]
+fn a_counted_prompt_bounds_closer_than_its_bytes() {
+    let wishes = Preferences::default();
+    let check = |counted, prompt_nano| {
+        let demand = Demand { prompt_tokens_max: counted, ..demand(&wishes, Some(1), 1) };
+        let window = HoldWindow::first(&offer("m", "s"), &demand).unwrap();
+        assert_eq!(window.held(), NanoUsd(prompt_nano + 2_000));
+    };
+    check(None, PROMPT_NANO);
+    check(Some(30), 30_000);
+    check(Some(148), PROMPT_NANO);
+    check(Some(149), PROMPT_NANO);
+}
+
+#[test]
 fn units_and_the_dearest_prompt_are_held() {
     let wishes = Preferences::default();
     let mut dear = offer("m", "s");
