@@ -51,8 +51,9 @@ pub use health::{
 };
 pub use hedge::{ATTEMPTS_PER_HEDGE, HEDGES_SAVED_MAX, HedgeBudget};
 pub use meter::{
-    Basis, Bill, CLAIM_TOKENS_MAX, ClaimedUsage, Counting, Doubts, Meter, MeterError, MeterRules, StreamEnd,
-    UNSECURED_TOKENS_MAX, Units,
+    Basis, Bill, CLAIM_TOKENS_MAX, ClaimedUsage, Counted, Counting, Doubts, HIDDEN_REASONING_TOKENS_MAX,
+    MEDIA_TOKENS_MAX, Meter, MeterError, MeterRules, Recount, RecountRules, StreamEnd, TOLERANCE_BPS,
+    TOLERANCE_TOKENS, UNSECURED_TOKENS_MAX, Units,
 };
 pub use offer::{
     DataPolicy, Offer, OfferIndex, Operations, PromptBound, Quantization, ServiceTier, Supports, Unit,

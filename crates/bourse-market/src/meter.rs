@@ -1,8 +1,9 @@
 //! Metering: what was delivered, what the seller claims, and what is billed.
 //!
 //! A node's frames carry token counts, so node traffic is counted exactly. A provider's stream carries
-//! text and a claim; the market has no tokenizer on the data path, so it bounds the truth from both
-//! sides. *Least*: one token per content event (an event that carries text carries at least a token); for
+//! text and a claim. Where the model's tokenizer is pinned, the market counts again and no claim, a node's frames
+//! included, goes beyond that count by more than a [declared tolerance](RecountRules). Elsewhere it bounds the truth from
+//! both sides. *Least*: one token per content event (an event that carries text carries at least a token); for
 //! an answer in one piece, one token per [`BYTES_PER_TOKEN_MOST`] bytes. *Most*: one token per event or per
 //! two bytes of text, whichever is more, plus what markup costs. Reasoning that is not shown is believed
 //! only of an offer that declared it ([`Supports::HIDDEN_REASONING`]).
@@ -18,6 +19,7 @@
 //! | broken by the seller or the market, and taken up by nobody | 0 | 0, no request fee | nothing |
 //! | cut by buyer or budget, or taken up by another seller | claim at most its bound, else least | least, at most the claim | delivered |
 //! | the same, counted exactly | as counted | as counted | counted |
+//! | any of these, recounted | at most the recount and its tolerance; *least* is the recount | the same | `recount_exceeded` when a complete answer's claim is beyond it |
 //! | any of these above the hold | cut to the hold | cut to the hold first | `hold_exceeded` |
 //!
 //! *Nothing delivered* means no content event (for exact counts of a complete answer: no token); a
@@ -29,8 +31,13 @@
 //! can be shown, and the seller bears the rest for claiming nothing.
 
 mod passed;
+mod recount;
 
 pub use passed::Units;
+pub use recount::{
+    Counted, HIDDEN_REASONING_TOKENS_MAX, MEDIA_TOKENS_MAX, Recount, RecountRules, TOLERANCE_BPS,
+    TOLERANCE_TOKENS,
+};
 
 use crate::demand::{BYTES_PER_TOKEN_MOST, BYTES_PER_TOKEN_TYPICAL, Demand};
 use crate::flags::flags;
@@ -114,6 +121,8 @@ pub enum Basis {
     Claim,
     /// The least that was surely delivered.
     Delivered,
+    /// The market's count of the text, for want of a claim.
+    Recounted,
 }
 
 flags! {
@@ -129,6 +138,8 @@ flags! {
         CLAIM_DIFFERS = 3, "claim_differs";
         /// More was used than the hold covers: the market bears the difference.
         HOLD_EXCEEDED = 4, "hold_exceeded";
+        /// A claim beyond the market's own count and its tolerance.
+        RECOUNT_EXCEEDED = 5, "recount_exceeded";
     }
 }
 
@@ -188,6 +199,8 @@ pub struct Bill {
     pub basis: Basis,
     /// What was odd.
     pub doubts: Doubts,
+    /// The market's own count, where the model's tokenizer is pinned.
+    pub recount: Option<Recount>,
 }
 
 /// Counts one attempt's answer as it passes.
@@ -202,6 +215,7 @@ pub struct Meter {
     units: Units,
     claim: Option<ClaimedUsage>,
     claim_was_invalid: bool,
+    recount: Option<(RecountRules, Counted)>,
 }
 
 impl Meter {
@@ -217,6 +231,7 @@ impl Meter {
             units: Units::default(),
             claim: None,
             claim_was_invalid: false,
+            recount: None,
         }
     }
 
@@ -284,10 +299,13 @@ impl Meter {
         }
     }
 
-    /// Completion tokens that were surely delivered.
+    /// Completion tokens that were surely delivered: the market's own count where there is one.
     pub fn delivered_least(&self) -> u64 {
         let least = match self.rules.counting {
             Counting::Exact => self.tokens,
+            Counting::Streamed | Counting::Whole if self.recounted_completion().is_some() => {
+                self.recounted_completion().unwrap_or_default()
+            }
             counting if counting.is_passed() && self.rules.operation == Operations::IMAGES => {
                 self.units.counted.unwrap_or_default()
             }
@@ -306,6 +324,8 @@ impl Meter {
         let invalid = self.claim_was_invalid || contradicts;
         let mut doubts = if invalid { Doubts::CLAIM_INVALID } else { Doubts::NONE };
         let claimed = claim.map(ClaimedUsage::usage);
+        let recount = self.recount(claim);
+        let claimed = recount.and_then(|_| self.claimed_for_recount(claimed)).or(claimed);
         if !self.is_billable(end, claim) {
             return Ok(Bill {
                 usage: Usage::default(),
@@ -313,16 +333,26 @@ impl Meter {
                 claimed,
                 basis: Basis::Nothing,
                 doubts,
+                recount: None,
             });
         }
         let (usage, basis, more) = match (self.rules.counting, end, claim) {
             (Counting::Exact, ..) => self.counted(end, claim),
             (Counting::Passed | Counting::PassedStream, ..) => self.passed(end, claim, prices),
             (_, StreamEnd::Complete, Some(claim)) => self.believed(claim),
-            (_, StreamEnd::Complete, None) => (self.delivered(None), Basis::Delivered, Doubts::USAGE_UNKNOWN),
-            (_, _, claim) => (self.delivered(claim), Basis::Delivered, Doubts::NONE),
+            (_, StreamEnd::Complete, None) => {
+                (self.delivered(None), self.basis_of_delivered(), Doubts::USAGE_UNKNOWN)
+            }
+            (_, _, claim) => (self.delivered(claim), self.basis_of_delivered(), Doubts::NONE),
         };
         doubts = doubts.with(more);
+        let usage = recount.map_or(usage, |recount| recount.cut(usage));
+        if Self::is_judged(end)
+            && let (Some(recount), Some(claimed)) = (&recount, &claimed)
+            && recount.is_exceeded_by(claimed)
+        {
+            doubts = doubts.with(Doubts::RECOUNT_EXCEEDED);
+        }
         let fitted = fit(usage, prices, held)?;
         if fitted != usage {
             doubts = doubts.with(Doubts::HOLD_EXCEEDED);
@@ -334,7 +364,11 @@ impl Meter {
         };
         let claimed =
             if self.rules.counting.is_passed() { self.passed_claim(claim, &usage) } else { claimed };
-        Ok(Bill { usage: fitted, charge, claimed, basis, doubts })
+        Ok(Bill { usage: fitted, charge, claimed, basis, doubts, recount })
+    }
+
+    fn basis_of_delivered(&self) -> Basis {
+        self.recounted_completion().map_or(Basis::Delivered, |_| Basis::Recounted)
     }
 
     /// A count of zero cannot be true once content came. What is no conversation may well have generated nothing.
@@ -380,7 +414,9 @@ impl Meter {
 
     fn believed(&self, claim: ClaimedUsage) -> (Usage, Basis, Doubts) {
         let hidden = if self.rules.hidden_reasoning { claim.reasoning } else { 0 };
-        let most = self.generated().saturating_add(hidden).min(self.rules.completion_tokens_max);
+        // A recount bounds closer, and holds where text is denser than two bytes a token.
+        let most = self.recounted_completion().map_or(self.generated().saturating_add(hidden), |_| u64::MAX);
+        let most = most.min(self.rules.completion_tokens_max);
         let prompt = claim.prompt.min(self.rules.prompt_tokens_max);
         let usage = claim.with_prompt(prompt, claim.completion.min(most));
         let cut = prompt < claim.prompt || usage.completion.0 < claim.completion;
@@ -390,7 +426,8 @@ impl Meter {
     fn delivered(&self, claim: Option<ClaimedUsage>) -> Usage {
         let least = self.delivered_least();
         let Some(claim) = claim else {
-            let prompt = self.rules.prompt_tokens_least.min(self.rules.prompt_tokens_max);
+            let prompt = self.recounted_prompt().unwrap_or(self.rules.prompt_tokens_least);
+            let prompt = prompt.min(self.rules.prompt_tokens_max);
             return Usage::of_tokens(prompt, 0, least);
         };
         let prompt = claim.prompt.min(self.rules.prompt_tokens_max);

@@ -3,7 +3,7 @@
 //! Lowest first:
 //! - [`fetch`] finds or fetches a model's file and checks its hash;
 //! - [`engine`] is the plug for inference engines: token ids in, token ids out;
-//! - [`tokenizer`] and [`template`] turn chats into token ids and tokens into text, from the file's own data;
+//! - tokenizer and template of `bourse-tokens` turn chats into token ids and tokens into text, from the file's own data;
 //! - [`NodeService`] puts them together under one key ([`identity`]);
 //! - [`serve`](serve::serve) serves one open link; [`Node`] dials, serves and dials again.
 //!
@@ -17,8 +17,6 @@ mod job;
 mod node;
 pub mod serve;
 mod service;
-pub mod template;
-pub mod tokenizer;
 
 pub use job::DEADLINE_MS_MAX;
 pub use node::{EventSink, KV_BYTES_DEFAULT, Node, NodeConfig, NodeError, NodeEvent};

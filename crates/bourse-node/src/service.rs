@@ -1,10 +1,11 @@
 //! What a node serves: one model's engine with its tokenizer and template, under one key.
 
 use crate::engine::Engine;
-use crate::template::{ChatTemplate, SpecialTokens, TemplateError};
-use crate::tokenizer::{BYTES_PER_TOKEN_MIN, Tokenizer, TokenizerError};
 use bourse_engine::Vocabulary;
 use bourse_proof::sign::Signer;
+use bourse_tokens::pinned::chat_template;
+use bourse_tokens::template::{ChatTemplate, TemplateError};
+use bourse_tokens::tokenizer::{BYTES_PER_TOKEN_MIN, Tokenizer, TokenizerError};
 use bourse_types::{ModelSlug, UnixMs};
 use bourse_wire::node::{ENGINE_NAME_BYTES_MAX, NodeCard};
 use std::sync::Arc;
@@ -56,14 +57,7 @@ impl NodeService {
         jobs_in_flight_max: u32,
     ) -> Result<Self, ServiceError> {
         let tokenizer = Tokenizer::new(vocabulary)?;
-        let special = SpecialTokens {
-            bos: tokenizer.spelling_text(vocabulary.bos_id),
-            eos: tokenizer.spelling_text(vocabulary.eos_id),
-            unknown: tokenizer.spelling_text(vocabulary.unknown_id),
-            padding: tokenizer.spelling_text(vocabulary.padding_id),
-        };
-        let template = vocabulary.chat_template.as_deref();
-        let template = template.map(|source| ChatTemplate::new(source, special)).transpose()?;
+        let template = chat_template(&tokenizer, vocabulary)?;
         Ok(Self { model, engine, tokenizer, template, signer, jobs_in_flight_max, now: wall_clock })
     }
 

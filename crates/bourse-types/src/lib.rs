@@ -15,6 +15,8 @@ mod time;
 pub use fault::{Fault, Retry};
 pub use id::{AccountId, Digest32, IdError, KeyHash, NodeId, RequestId, TransferId};
 pub use money::{MoneyError, NanoUsd, PicoUsd};
-pub use price::{Charge, PicoUsdPerToken, PicoUsdPerUnit, PriceError, PriceSchedule, TokenCount, Usage};
+pub use price::{
+    Charge, PicoUsdPerToken, PicoUsdPerUnit, PriceError, PriceSchedule, PromptTokens, TokenCount, Usage,
+};
 pub use slug::{ModelSlug, NAME_BYTES_MAX, SellerName, SlugError};
 pub use time::{DurationMs, UnixMs, UtcDay};

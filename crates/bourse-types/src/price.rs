@@ -14,6 +14,30 @@ const PICO_DECIMALS: usize = 12;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TokenCount(pub u64);
 
+/// What somebody other than the seller counted of a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PromptTokens {
+    /// Rendered with the model's own template: what every honest seller of the model counts.
+    Exact(u64),
+    /// A bound by rule, where a seller's template may render what cannot be rendered here.
+    AtMost(u64),
+}
+
+impl PromptTokens {
+    /// The number, whatever it means.
+    pub fn tokens(self) -> u64 {
+        match self {
+            Self::Exact(tokens) | Self::AtMost(tokens) => tokens,
+        }
+    }
+
+    /// With so many more that are not known exactly; saturates.
+    #[must_use]
+    pub fn and_at_most(self, more: u64) -> Self {
+        if more == 0 { self } else { Self::AtMost(self.tokens().saturating_add(more)) }
+    }
+}
+
 /// 10⁻¹² USD per token. `u64` reaches 18 million dollars per token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PicoUsdPerToken(pub u64);

@@ -17,3 +17,4 @@ pub mod node;
 pub mod receipt;
 pub mod receipt_json;
 pub mod sse;
+pub mod tokens;

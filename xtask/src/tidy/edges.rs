@@ -32,7 +32,7 @@ pub(crate) const PURE: [(&str, &[&str]); 5] = [
 ];
 
 /// Every edge that a normal dependency between our crates may make.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("bourse-types", &[]),
     ("bourse-wire", &["types"]),
     ("bourse-market", &["types"]),
@@ -43,19 +43,20 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("bourse-rails", &["types", "wire"]),
     ("bourse-exchange", &["types", "wire", "market", "ledger", "proof", "link", "rails"]),
     ("bourse-gateway", &["types", "wire", "market", "proof", "link", "rails"]),
-    ("bourse-node", &["types", "wire", "proof", "engine", "link"]),
+    ("bourse-tokens", &["types", "wire", "engine"]),
+    ("bourse-node", &["types", "wire", "proof", "engine", "link", "tokens"]),
     (
         "bourse-sim",
         &[
             "types", "wire", "market", "ledger", "proof", "engine", "link", "rails", "exchange", "gateway",
-            "node",
+            "node", "tokens",
         ],
     ),
     (
         "bourse",
         &[
             "types", "wire", "market", "ledger", "proof", "engine", "link", "rails", "exchange", "gateway",
-            "node",
+            "node", "tokens",
         ],
     ),
 ];
@@ -63,8 +64,8 @@ const EDGES: [(&str, &[&str]); 13] = [
 /// Outside crates with one home.
 const HOMES: [(&str, &[&str]); 4] = [
     ("rusqlite", &["bourse-exchange"]),
-    ("minijinja", &["bourse-node"]),
-    ("tokenizers", &["bourse-node"]),
+    ("minijinja", &["bourse-tokens"]),
+    ("tokenizers", &["bourse-tokens"]),
     ("webpki-roots", &["bourse-gateway"]),
 ];
 

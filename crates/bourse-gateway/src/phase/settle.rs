@@ -260,5 +260,6 @@ pub(crate) fn nothing() -> Bill {
         claimed: None,
         basis: Basis::Nothing,
         doubts: Doubts::NONE,
+        recount: None,
     }
 }

@@ -1,4 +1,5 @@
 mod passed;
+mod recount;
 
 use super::*;
 use crate::preferences::Preferences;

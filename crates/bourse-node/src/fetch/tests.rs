@@ -328,6 +328,6 @@ fn the_catalogue_is_well_formed() {
 
 #[test]
 fn the_real_file_is_the_catalogues() {
-    let Some(path) = crate::tokenizer::tests::model_path() else { return };
+    let Some(path) = bourse_tokens::testing::model_path() else { return };
     verify::file(&path, &CATALOGUE[0], &mut |_| {}).unwrap();
 }

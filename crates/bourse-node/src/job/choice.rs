@@ -7,7 +7,7 @@
 use super::logprobs;
 use super::node_finish;
 use crate::engine::{FinishReason, TokenLogprobs};
-use crate::tokenizer::{Detokenizer, StopMatcher, StopOutcome, Tokenizer};
+use bourse_tokens::tokenizer::{Detokenizer, StopMatcher, StopOutcome, Tokenizer};
 use bourse_types::RequestId;
 use bourse_wire::node::{DELTA_TEXT_BYTES_MAX, Delta, NodeFinish};
 

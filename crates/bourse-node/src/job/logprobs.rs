@@ -1,7 +1,7 @@
 //! Log-probabilities as items of OpenAI's `logprobs.content`.
 
 use crate::engine::TokenLogprobs;
-use crate::tokenizer::Tokenizer;
+use bourse_tokens::tokenizer::Tokenizer;
 use serde::Serialize;
 
 /// What OpenAI's API says for a probability of zero, whose logarithm is no JSON number.

@@ -2,9 +2,9 @@
 
 use crate::engine::{Generation, SamplingParams, SubmitError};
 use crate::service::NodeService;
-use crate::template::TemplateError;
-use crate::tokenizer::BYTES_PER_TOKEN_MIN;
 use bourse_proof::trace::{choice_nonce, run_seed};
+use bourse_tokens::template::TemplateError;
+use bourse_tokens::tokenizer::BYTES_PER_TOKEN_MIN;
 use bourse_types::{Digest32, ModelSlug, RequestId};
 use bourse_wire::node::{
     Count, FAILURE_MESSAGE_BYTES_MAX, FailureKind, Job, LOGIT_BIASES_MAX, Prompt, STOP_BYTES_MAX, STOPS_MAX,

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::engine::fake::FakeEngine;
-use crate::tokenizer::tests::{model_path, tiny_vocabulary};
 use bourse_link::{TcpLink, challenge_node, welcome_node};
 use bourse_proof::sign::{Signer, verify_statement};
+use bourse_tokens::testing::{model_path, tiny_vocabulary};
 use bourse_types::RequestId;
 use bourse_wire::node::{Frame, Job, NodeFinish, Prompt, Sampling};
 use std::sync::Mutex;

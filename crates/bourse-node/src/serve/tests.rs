@@ -3,9 +3,9 @@
 use super::*;
 use crate::engine::fake::{FakeEngine, FakeStep, Script};
 use crate::engine::{Generation, SubmitError};
-use crate::tokenizer::tests::{BYTE_0, IM_END, IM_START, tiny_vocabulary};
 use bourse_proof::sign::{Signer, verify_statement};
 use bourse_proof::trace::{choice_nonce, prompt_hash, run_seed, run_seed_hash, trace_root};
+use bourse_tokens::testing::{BYTE_0, IM_END, IM_START, tiny_vocabulary};
 use bourse_types::{Digest32, ModelSlug, Usage};
 use bourse_wire::node::{Count, Counted, Delta, Done, NodeFinish, Prompt, Sampling, Started};
 use tokio::io::{DuplexStream, ReadHalf, WriteHalf};

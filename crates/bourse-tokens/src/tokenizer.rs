@@ -34,7 +34,7 @@ pub const BYTES_PER_TOKEN_MIN: u32 = 1;
 pub const TOKEN_BYTES_MAX: usize = 1024;
 
 /// ggml's number for control tokens, which are markup and never text.
-const TYPE_CONTROL: i64 = 3;
+pub(crate) const TYPE_CONTROL: i64 = 3;
 /// ggml's number for tokens that are matched before BPE but are text.
 const TYPE_USER_DEFINED: i64 = 4;
 /// Control tokens that end an answer whatever the metadata says, as llama.cpp treats them.
@@ -277,7 +277,7 @@ fn token_table(vocabulary: &Vocabulary) -> Result<Vec<Token>, TokenizerError> {
 
 /// GPT-2's spelling of bytes: printable Latin-1 characters stand for themselves, the other 68 bytes for
 /// the characters from U+0100 on.
-fn byte_alphabet() -> HashMap<char, u8> {
+pub(crate) fn byte_alphabet() -> HashMap<char, u8> {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let mut next = 0x100u32;
     (0..=u8::MAX)
@@ -294,4 +294,4 @@ fn byte_alphabet() -> HashMap<char, u8> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
