@@ -6,15 +6,16 @@
 
 use crate::accounts::Asked;
 use crate::books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances_of, signed, statement_of, usd};
-use crate::core::Core;
+use crate::core::{Core, Resolution};
 use crate::epoch::{EpochError, EpochLine};
 use crate::exchange::Exchange;
 use crate::keys::{Key, LABEL_BYTES_MAX};
 use crate::names::{ACCOUNT_NAME_BYTES_MAX, OPERATOR_NAME};
 use crate::open::OpenError;
 use crate::postings::Period;
+use crate::suspense::{Case, CaseLine, Party, resolved_of};
 use bourse_ledger::AccountKind;
-use bourse_types::{AccountId, Fault, KeyHash, MoneyError, NanoUsd, UnixMs};
+use bourse_types::{AccountId, Fault, KeyHash, MoneyError, NanoUsd, RequestId, UnixMs};
 use bourse_wire::funds::{
     AccountsError, Change, FundsError, KeyDraft, KeyPatch, KeyRole, LimitReset, PolicyError, PolicyText,
 };
@@ -80,6 +81,15 @@ pub enum AdminRequest {
     },
     /// Ends the epoch now.
     CloseEpoch {},
+    /// Shares of sellers that wait in suspense.
+    ListSuspense {},
+    /// Gives such a share to one of the two who may have it.
+    ReleaseSuspense {
+        /// The request.
+        request: String,
+        /// Whose it is.
+        to: Party,
+    },
     /// Balances of all accounts.
     Balances {},
     /// The last movements of an account.
@@ -151,6 +161,18 @@ pub enum AdminReply {
     Epoch {
         /// The one that has just ended.
         closed: Option<EpochLine>,
+    },
+    /// Shares in suspense, oldest request first.
+    Suspense {
+        /// One line each.
+        cases: Vec<CaseLine>,
+    },
+    /// A share left suspense, now or before.
+    Released {
+        /// The request.
+        request: String,
+        /// Whose it is.
+        to: Party,
     },
     /// Balances of all accounts, in the order of opening.
     Balances {
@@ -257,6 +279,17 @@ pub enum AdminError {
     /// A text that is no policy.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// No share of this request was ever in suspense.
+    #[error("no share of `{0}` is in suspense; `bourse ledger suspense list` shows what is")]
+    NotSuspended(String),
+    /// Its share was given to the other one.
+    #[error("the share of {request} was given to the {to} before")]
+    Resolved {
+        /// The request.
+        request: String,
+        /// Who has it.
+        to: &'static str,
+    },
     /// The exchange refused.
     #[error(transparent)]
     Funds(#[from] FundsError),
@@ -325,6 +358,8 @@ impl Exchange {
                 let closed = self.close_epoch(now)?;
                 Ok(AdminReply::Epoch { closed: closed.map(|signed| EpochLine::from(&signed.epoch)) })
             }
+            AdminRequest::ListSuspense {} => Ok(self.list_suspense()),
+            AdminRequest::ReleaseSuspense { request, to } => self.release_suspense(&request, to, now),
             AdminRequest::Balances {} => Ok(self.balances()),
             AdminRequest::Statement { account, lines_max } => {
                 self.flush()?;
@@ -389,6 +424,30 @@ impl Exchange {
         })?;
         self.flush()?;
         Ok(self.balances())
+    }
+
+    fn list_suspense(&self) -> AdminReply {
+        let core = self.shared.core.lock();
+        let line = |(request, case): (_, &Case)| CaseLine::of(request, case, core.names.name(case.customer));
+        AdminReply::Suspense { cases: core.suspense.iter().map(line).collect() }
+    }
+
+    /// Repeating it with the same party changes nothing. That it was done before stands in the journal, which is read
+    /// from its beginning then.
+    fn release_suspense(&self, text: &str, to: Party, now: UnixMs) -> Result<AdminReply, AdminError> {
+        let unknown = || AdminError::NotSuspended(text.chars().take(64).collect());
+        let request = RequestId::parse(text).map_err(|_| unknown())?;
+        let id = self.house_transfer(now)?;
+        let resolution = self.shared.change(|core| core.resolve(request, to, id, now))?;
+        self.flush()?;
+        if resolution == Resolution::NotOpen {
+            let before = self.shared.index.lock().with_journal(|journal| resolved_of(journal, request))?;
+            let before = before.ok_or_else(unknown)?;
+            if before != to {
+                return Err(AdminError::Resolved { request: text.to_owned(), to: before.as_str() });
+            }
+        }
+        Ok(AdminReply::Released { request: request.to_string(), to })
     }
 
     fn balances(&self) -> AdminReply {

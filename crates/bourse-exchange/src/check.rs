@@ -164,6 +164,11 @@ fn report(core: &Core, at: Position, market: Market, now: UnixMs) -> CheckReport
     if clearing != 0 {
         problems.push(format!("clearing holds {clearing} nano-USD between settlements"));
     }
+    let waiting = core.state.account(crate::names::SUSPENSE).map_or(0, |(_, balance)| balance.net_posted());
+    let cases = core.suspense.total();
+    if u128::try_from(waiting) != Ok(cases) {
+        problems.push(format!("suspense holds {waiting} nano-USD, its open cases are worth {cases}"));
+    }
     let holds = core.state.pendings();
     let overdue = |expires_at: UnixMs| expires_at.plus(RELEASE_GRACE) < now;
     if market == Market::Live {

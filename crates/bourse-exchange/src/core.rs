@@ -6,13 +6,15 @@
 //!
 //! A request has two holds at most, under ids derived from its own: the customer's money and, when the
 //! key has a limit, its allowance. Settling is one chain: post both, then move the charge on from
-//! clearing to seller, fee and rounding, so that clearing is zero between any two events.
+//! clearing to seller (or, where its claim is beyond the market's own
+//! count, to suspense), fee and rounding, so that clearing is zero between any two events.
 
 use crate::config::EARLY_COMMIT_BYTES;
 use crate::keys::{Key, KeyRing};
 use crate::names::{ALLOWANCES, CLEARING, Names};
 use crate::policies::Policies;
 use crate::record;
+use crate::suspense::Suspense;
 use bourse_ledger::{
     Account, AccountKind, Applied, BalanceLimit, Event, GROUP_BYTES_MAX, HashKey, Refusal, ReleaseReason,
     State, Transfer, TransferKind,
@@ -33,6 +35,7 @@ mod metered;
 mod replay;
 mod settle;
 mod snapshot;
+mod suspense;
 pub use epoch::CloseError;
 #[cfg(test)]
 pub(crate) use epoch::is_liability;
@@ -40,6 +43,7 @@ pub(crate) use epoch::{EpochFailure, LastEpoch, SNAPSHOT_EPOCHS};
 pub(crate) use keys::KeyCreation;
 pub(crate) use replay::{ReplayFailure, Verify};
 pub(crate) use settle::{PreparedSettlement, ReceiptMark, Split};
+pub(crate) use suspense::Resolution;
 
 /// Bytes that may wait for the disk before new holds are refused. Settling goes on to the group's bound.
 pub const WAITING_BYTES_MAX: usize = GROUP_BYTES_MAX / 2;
@@ -134,6 +138,7 @@ pub(crate) struct Core {
     pub(crate) log: MerkleLog,
     pub(crate) exchange: Digest32,
     pub(crate) epoch: LastEpoch,
+    pub(crate) suspense: Suspense,
     open: HashMap<RequestId, OpenRequest, HashKey>,
     metered: metered::MeteredRequests,
     /// Keys that got their limit while requests without one were open.
@@ -163,6 +168,7 @@ impl Core {
             log: MerkleLog::default(),
             exchange,
             epoch: LastEpoch::default(),
+            suspense: Suspense::default(),
             epochs_at_snapshot: 0,
             open: HashMap::with_hasher(key),
             metered: metered::MeteredRequests::default(),

@@ -26,11 +26,15 @@ impl Funds for Exchange {
         self.shared.change_in_memory(|core| core.extend(extension))
     }
 
-    /// A charge whose parts do not sum to its total, a charge without a seller, or one under another key
-    /// than the hold's is [`FundsError::Conflict`].
+    /// A charge whose parts do not sum to its total, one without a seller, one for more than the recount allows, or one
+    /// under another key than the hold's is [`FundsError::Conflict`].
     fn settle(&self, mut settlement: Settlement) -> Result<Settled, FundsError> {
         let split = Split::of(&settlement.receipt.charge, self.shared.config.fee_bps);
         let split = split.ok_or(FundsError::Conflict)?;
+        let receipt = &settlement.receipt;
+        if receipt.recount.is_some_and(|recount| recount.is_exceeded_by(&receipt.usage_billed)) {
+            return Err(FundsError::Conflict);
+        }
         match settlement.billing {
             Billing::Credits => {
                 settlement.receipt.fee = split.fee;
@@ -223,6 +227,7 @@ impl Written {
         PreparedSettlement {
             request: receipt.request,
             seller: receipt.seller.as_ref(),
+            suspended: Some(receipt).filter(|receipt| receipt.is_suspended()),
             key_digest: receipt.key_digest,
             account_digest: receipt.account_digest,
             split,

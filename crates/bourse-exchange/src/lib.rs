@@ -7,7 +7,7 @@
 //! [`balances`], [`statement`] and [`prove`] read a data directory whether its market runs or not.
 //!
 //! The journal is the only truth: one row per commit group, each group a list of records (ledger events,
-//! account names, keys, policies, receipts and their notes, checkpoints, epochs) bound by a hash chain. Memory,
+//! account names, keys, policies, receipts and their notes, cases in suspense, checkpoints, epochs) bound by a hash chain. Memory,
 //! snapshots and the receipts index with its sums of activity follow from it and can be made again.
 //!
 //! Files in the data directory: `exchange.db` (journal and snapshot), `exchange.tail` (where it ends),
@@ -40,6 +40,7 @@ mod replay;
 mod serve;
 mod spend;
 mod store;
+mod suspense;
 
 #[cfg(test)]
 mod tests;
@@ -63,7 +64,7 @@ pub use invoice::{
 pub use keys::{KEY_PREFIX, KEYS_MAX, KEYS_PER_ACCOUNT_MAX, LABEL_BYTES_MAX, hash_key, key_id};
 pub use migrate::{MigrateError, migrate};
 pub use names::{
-    ACCOUNT_NAME_BYTES_MAX, ALLOWANCES, CLEARING, FEE, OPERATOR, OPERATOR_NAME, ROUNDING, SUBSIDY,
+    ACCOUNT_NAME_BYTES_MAX, ALLOWANCES, CLEARING, FEE, OPERATOR, OPERATOR_NAME, ROUNDING, SUBSIDY, SUSPENSE,
     seller_account_name,
 };
 pub use open::{OpenError, are_in_a_database};
@@ -74,3 +75,4 @@ pub use replay::{ReplayReport, replay};
 pub use serve::{FundsServer, FundsSession, GATEWAYS_MAX, SessionEnd};
 pub use store::SqliteJournal;
 pub use store::{LEASE_TTL, PostgresJournal};
+pub use suspense::{CASES_MAX, CaseLine, Party};

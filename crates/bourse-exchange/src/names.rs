@@ -21,6 +21,10 @@ pub const ALLOWANCES: AccountId = AccountId(5);
 pub const OPERATOR: AccountId = AccountId(6);
 /// Name of the operator's account.
 pub const OPERATOR_NAME: &str = "operator";
+/// Shares of sellers whose claims are beyond the market's own count. Opened when it is first needed.
+pub const SUSPENSE: AccountId = AccountId(7);
+/// Name of the account of shares in suspense.
+pub(crate) const SUSPENSE_NAME: &str = "suspense";
 /// The first id that customers, sellers and allowances get.
 pub(crate) const FIRST_FREE: u64 = 16;
 /// Longest name of an account, in bytes: a seller's name and its prefix.

@@ -13,6 +13,7 @@ use bourse_wire::receipt::Checkpoint;
 
 use crate::keys::{KeyRow, LABEL_BYTES_MAX};
 use crate::names::ACCOUNT_NAME_BYTES_MAX;
+use crate::suspense::SuspenseRecord;
 
 const TAG_GENESIS: u8 = 1;
 const TAG_EVENTS: u8 = 2;
@@ -24,6 +25,7 @@ const TAG_NOTE: u8 = 7;
 const TAG_POLICY: u8 = 8;
 const TAG_ACCOUNT_POLICY: u8 = 9;
 const TAG_EPOCH: u8 = 10;
+const TAG_SUSPENSE: u8 = 13;
 const TAG_METERED: u8 = 16;
 
 /// Bytes of a record's tag and length.
@@ -49,6 +51,8 @@ pub(crate) enum Record<'a> {
     Checkpoint(Checkpoint),
     /// What is owed after everything before, signed.
     Epoch(EpochRecord),
+    /// A share of a seller waits, or waits no more.
+    Suspense(SuspenseRecord),
     /// A policy that somebody is about to have.
     Policy(PolicyText),
     /// The policy of an account from now on.
@@ -182,6 +186,7 @@ fn decode(tag: u8, offset: usize, bytes: &[u8]) -> Result<Record<'_>, CodecError
             Record::AccountPolicy { account, policy }
         }
         TAG_EPOCH => Record::Epoch(read_epoch(&mut r)?),
+        TAG_SUSPENSE => Record::Suspense(SuspenseRecord::read(&mut r)?),
         TAG_METERED => {
             let receipt_bytes = r.u32()? as usize;
             let receipt = r.take(receipt_bytes)?;
@@ -285,6 +290,10 @@ pub(crate) fn put_epoch(out: &mut Vec<u8>, record: &EpochRecord) {
         out.extend_from_slice(signature);
         out.extend_from_slice(&record.seed);
     });
+}
+
+pub(crate) fn put_suspense(out: &mut Vec<u8>, record: &SuspenseRecord) {
+    framed(out, TAG_SUSPENSE, |out| record.write(out));
 }
 
 fn read_epoch(r: &mut Reader<'_>) -> Result<EpochRecord, CodecError> {

@@ -20,6 +20,7 @@ mod records;
 mod replay;
 mod serve;
 mod simulation;
+mod suspense;
 mod threads;
 
 use crate::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, hash_key};

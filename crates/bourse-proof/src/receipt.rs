@@ -89,6 +89,7 @@ pub fn verify_document(document: &ReceiptDocument, policy: &VerifyPolicy) -> Ver
             "prompt, completion, request, units and rounding sum to the total",
         ),
         of("usage", usage(receipt), "billed usage is consistent and not above the claim"),
+        recount(receipt),
         of("fee", fee(receipt), "the market's fee is part of the charge"),
         of("seller", seller(receipt), "who was paid is the last one asked"),
         of("times", times(document), "times are in order"),
@@ -196,6 +197,19 @@ fn usage(receipt: &Receipt) -> Result<(), &'static str> {
             && billed.units <= claimed.units,
         "more was billed than the seller claimed",
     )
+}
+
+/// Whether the count is right can be said by whoever has the texts and the tokenizer; that it was kept to, by anyone.
+fn recount(receipt: &Receipt) -> Check {
+    let Some(recount) = &receipt.recount else {
+        let words = "the model's tokenizer was not pinned: nobody counted again".to_owned();
+        return Check { name: "recount", outcome: Outcome::Skipped, words };
+    };
+    let result = ensure(
+        !recount.is_exceeded_by(&receipt.usage_billed),
+        "more was billed than the market's own count allows",
+    );
+    of("recount", result, "billed usage is within the market's own count and its tolerance")
 }
 
 fn fee(receipt: &Receipt) -> Result<(), &'static str> {

@@ -6,6 +6,9 @@
 //! what the market made. Its canonical bytes are hashed into a leaf of the receipts log and signed. A node
 //! signs a [`NodeStatement`] over its own part before it knows the price. Source: design §8.
 //!
+//! A receipt whose usage was recounted has version 3, one that was not has version 2 and the bytes that it always had: the
+//! version says whether there is a [`Recount`].
+//!
 //! Limits: attempts are at most [`ATTEMPTS_MAX`]; text fields are names of at most 128 bytes.
 
 use crate::canonical::{CanonicalError, Reader, Writer};
@@ -14,12 +17,16 @@ use bourse_types::{
     UnixMs, Usage,
 };
 
-/// Version of the canonical form.
+/// Version of the canonical form of a receipt without a recount.
 pub const RECEIPT_VERSION: u8 = 2;
+/// Version of one with a recount.
+pub const RECOUNTED_VERSION: u8 = 3;
 /// Most attempts that one request may make, hence one receipt may list.
 pub const ATTEMPTS_MAX: usize = 16;
 /// Domain of a receipt's leaf hash and signature.
 pub const RECEIPT_DOMAIN: &str = "bourse/receipt/2";
+/// The same of a receipt with a recount.
+pub const RECOUNTED_DOMAIN: &str = "bourse/receipt/3";
 /// Domain of a node's statement.
 pub const NODE_STATEMENT_DOMAIN: &str = "bourse/node-statement/2";
 /// Domain of a checkpoint.
@@ -161,6 +168,28 @@ pub struct SignedNodeStatement {
     pub signature: [u8; 64],
 }
 
+/// What the market itself counted of a conversation, with the model's pinned tokenizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recount {
+    /// The pin of the tokenizer: BLAKE3 of all that a count depends on.
+    pub tokenizer: Digest32,
+    /// What was counted of the prompt; none where nobody could.
+    pub prompt: Option<TokenCount>,
+    /// The most that its claim may be: recount and tolerance.
+    pub prompt_allowed: TokenCount,
+    /// What was counted of the completion's text; none where nobody could.
+    pub completion: Option<TokenCount>,
+    /// The most that its claim may be: recount, tolerance and what the rules allow that has no text.
+    pub completion_allowed: TokenCount,
+}
+
+impl Recount {
+    /// Whether a usage is beyond what is allowed.
+    pub fn is_exceeded_by(&self, usage: &Usage) -> bool {
+        usage.prompt > self.prompt_allowed || usage.completion > self.completion_allowed
+    }
+}
+
 /// The record of one request. See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
@@ -188,6 +217,8 @@ pub struct Receipt {
     pub usage_claimed: Option<Usage>,
     /// What was billed.
     pub usage_billed: Usage,
+    /// What the market itself counted, where the model's tokenizer is pinned.
+    pub recount: Option<Recount>,
     /// The price of `usage_billed`.
     pub charge: Charge,
     /// The market's share of the charge; filled in by the exchange.
@@ -219,11 +250,25 @@ impl Receipt {
         digest("bourse/key/1", &key.0)
     }
 
+    /// Whether the seller's share waits in suspense: a complete answer's claim is beyond the market's own count. What an
+    /// answer that was cut would have had is no claim about what was delivered.
+    pub fn is_suspended(&self) -> bool {
+        let is_whole =
+            matches!(self.finish, Finish::Stop | Finish::Length | Finish::ToolCalls | Finish::ContentFilter);
+        let exceeds = |claimed| self.recount.is_some_and(|recount| recount.is_exceeded_by(claimed));
+        is_whole && self.usage_claimed.as_ref().is_some_and(exceeds)
+    }
+
+    /// The version of its canonical form.
+    pub fn version(&self) -> u8 {
+        self.recount.map_or(RECEIPT_VERSION, |_| RECOUNTED_VERSION)
+    }
+
     /// The one encoding that is hashed and signed, domain first.
     pub fn canonical_bytes(&self) -> Vec<u8> {
         let mut w = Writer { bytes: Vec::with_capacity(640) };
-        w.text(RECEIPT_DOMAIN);
-        w.u8(RECEIPT_VERSION);
+        w.text(if self.recount.is_some() { RECOUNTED_DOMAIN } else { RECEIPT_DOMAIN });
+        w.u8(self.version());
         w.u128(self.request.0);
         w.fixed(&self.account_digest.0);
         w.fixed(&self.key_digest.0);
@@ -243,6 +288,9 @@ impl Receipt {
         });
         w.option(self.usage_claimed.as_ref(), write_usage);
         write_usage(&mut w, &self.usage_billed);
+        if let Some(recount) = &self.recount {
+            write_recount(&mut w, recount);
+        }
         write_charge(&mut w, &self.charge);
         w.u64(self.fee.0);
         w.fixed(&self.request_hash.0);
@@ -258,19 +306,21 @@ impl Receipt {
     /// Reads [`Receipt::canonical_bytes`]; every byte is accounted for.
     pub fn from_canonical_bytes(bytes: &[u8]) -> Result<Self, CanonicalError> {
         let mut r = Reader::new(bytes);
-        if r.text()? != RECEIPT_DOMAIN {
-            return Err(CanonicalError::Value("domain"));
-        }
+        let known = match r.text()? {
+            RECEIPT_DOMAIN => RECEIPT_VERSION,
+            RECOUNTED_DOMAIN => RECOUNTED_VERSION,
+            _ => return Err(CanonicalError::Value("domain")),
+        };
         let version = r.u8()?;
-        if version != RECEIPT_VERSION {
+        if version != known {
             return Err(CanonicalError::Version(version));
         }
-        let receipt = Self::read(&mut r)?;
+        let receipt = Self::read(&mut r, version)?;
         r.finish()?;
         Ok(receipt)
     }
 
-    fn read(r: &mut Reader<'_>) -> Result<Self, CanonicalError> {
+    fn read(r: &mut Reader<'_>, version: u8) -> Result<Self, CanonicalError> {
         Ok(Self {
             request: RequestId(r.u128()?),
             account_digest: Digest32(r.array()?),
@@ -286,6 +336,7 @@ impl Receipt {
             })?,
             usage_claimed: r.option(read_usage)?,
             usage_billed: read_usage(r)?,
+            recount: (version == RECOUNTED_VERSION).then(|| read_recount(r)).transpose()?,
             charge: read_charge(r)?,
             fee: NanoUsd(r.u64()?),
             request_hash: Digest32(r.array()?),
@@ -367,6 +418,26 @@ pub(crate) fn read_usage(r: &mut Reader<'_>) -> Result<Usage, CanonicalError> {
         cache_write: TokenCount(r.u64()?),
         completion: TokenCount(r.u64()?),
         units: r.u64()?,
+    })
+}
+
+fn write_recount(w: &mut Writer, recount: &Recount) {
+    w.fixed(&recount.tokenizer.0);
+    for (counted, allowed) in
+        [(recount.prompt, recount.prompt_allowed), (recount.completion, recount.completion_allowed)]
+    {
+        w.option(counted, |w, counted| w.u64(counted.0));
+        w.u64(allowed.0);
+    }
+}
+
+fn read_recount(r: &mut Reader<'_>) -> Result<Recount, CanonicalError> {
+    Ok(Recount {
+        tokenizer: Digest32(r.array()?),
+        prompt: r.option(|r| r.u64().map(TokenCount))?,
+        prompt_allowed: TokenCount(r.u64()?),
+        completion: r.option(|r| r.u64().map(TokenCount))?,
+        completion_allowed: TokenCount(r.u64()?),
     })
 }
 

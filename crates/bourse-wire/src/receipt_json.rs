@@ -7,8 +7,8 @@
 //! Unix milliseconds, and every name says its unit.
 
 use crate::receipt::{
-    ATTEMPTS_MAX, AttemptRecord, Checkpoint, Finish, NodeStatement, RECEIPT_VERSION, Receipt,
-    ReceiptDocument, SignedNodeStatement,
+    ATTEMPTS_MAX, AttemptRecord, Checkpoint, Finish, NodeStatement, RECEIPT_VERSION, RECOUNTED_VERSION,
+    Receipt, ReceiptDocument, Recount, SignedNodeStatement,
 };
 use bourse_types::{
     Charge, Digest32, ModelSlug, NanoUsd, NodeId, RequestId, SellerName, TokenCount, UnixMs, Usage,
@@ -45,7 +45,7 @@ pub enum ReceiptJsonError {
 /// Writes a receipt document, indented.
 pub fn receipt_document_to_json(document: &ReceiptDocument) -> String {
     let shape = DocumentShape {
-        version: RECEIPT_VERSION,
+        version: document.receipt.version(),
         receipt: ReceiptShape::of(&document.receipt),
         exchange_signature: hex(&document.exchange_signature),
         log: LogShape {
@@ -60,8 +60,13 @@ pub fn receipt_document_to_json(document: &ReceiptDocument) -> String {
 /// Reads [`receipt_document_to_json`]. Says nothing about signatures.
 pub fn receipt_document_from_json(json: &[u8]) -> Result<ReceiptDocument, ReceiptJsonError> {
     let shape: DocumentShape = parse(json)?;
-    if shape.version != RECEIPT_VERSION {
-        return Err(ReceiptJsonError::Version(shape.version));
+    match (shape.version, &shape.receipt.recount) {
+        (RECEIPT_VERSION, None) | (RECOUNTED_VERSION, Some(_)) => {}
+        (RECEIPT_VERSION | RECOUNTED_VERSION, _) => {
+            let why = format!("version {RECOUNTED_VERSION} has one, version {RECEIPT_VERSION} has none");
+            return Err(field("receipt.recount", &why));
+        }
+        (version, _) => return Err(ReceiptJsonError::Version(version)),
     }
     at_most("log.inclusion", shape.log.inclusion.len(), INCLUSION_PATH_MAX)?;
     let inclusion =
@@ -131,6 +136,8 @@ struct ReceiptShape {
     #[serde(deserialize_with = "present")]
     usage_claimed: Option<UsageShape>,
     usage_billed: UsageShape,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recount: Option<RecountShape>,
     charge: ChargeShape,
     fee_usd: String,
     request_hash: String,
@@ -172,6 +179,18 @@ struct UsageShape {
     cache_write_tokens: u64,
     completion_tokens: u64,
     units: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecountShape {
+    tokenizer: String,
+    #[serde(deserialize_with = "present")]
+    prompt_tokens: Option<u64>,
+    prompt_allowed_tokens: u64,
+    #[serde(deserialize_with = "present")]
+    completion_tokens: Option<u64>,
+    completion_allowed_tokens: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -225,6 +244,7 @@ impl ReceiptShape {
             node: receipt.node.as_ref().map(NodeShape::of),
             usage_claimed: receipt.usage_claimed.as_ref().map(UsageShape::of),
             usage_billed: UsageShape::of(&receipt.usage_billed),
+            recount: receipt.recount.as_ref().map(RecountShape::of),
             charge: ChargeShape::of(&receipt.charge),
             fee_usd: receipt.fee.to_usd_string(),
             request_hash: receipt.request_hash.to_string(),
@@ -255,6 +275,7 @@ impl ReceiptShape {
             node: self.node.map(|node| node.read()).transpose()?,
             usage_claimed: self.usage_claimed.map(|usage| usage.read()),
             usage_billed: self.usage_billed.read(),
+            recount: self.recount.map(|recount| recount.read()).transpose()?,
             charge: self.charge.read()?,
             fee: usd("fee_usd", &self.fee_usd)?,
             request_hash: digest("request_hash", &self.request_hash)?,
@@ -318,6 +339,28 @@ impl UsageShape {
             completion: TokenCount(self.completion_tokens),
             units: self.units,
         }
+    }
+}
+
+impl RecountShape {
+    fn of(recount: &Recount) -> Self {
+        Self {
+            tokenizer: recount.tokenizer.to_string(),
+            prompt_tokens: recount.prompt.map(|tokens| tokens.0),
+            prompt_allowed_tokens: recount.prompt_allowed.0,
+            completion_tokens: recount.completion.map(|tokens| tokens.0),
+            completion_allowed_tokens: recount.completion_allowed.0,
+        }
+    }
+
+    fn read(&self) -> Result<Recount, ReceiptJsonError> {
+        Ok(Recount {
+            tokenizer: digest("recount.tokenizer", &self.tokenizer)?,
+            prompt: self.prompt_tokens.map(TokenCount),
+            prompt_allowed: TokenCount(self.prompt_allowed_tokens),
+            completion: self.completion_tokens.map(TokenCount),
+            completion_allowed: TokenCount(self.completion_allowed_tokens),
+        })
     }
 }
 

@@ -120,6 +120,7 @@ impl Core {
         let settled = self.settle(&PreparedSettlement {
             request: receipt.request,
             seller: receipt.seller.as_ref(),
+            suspended: Some(&receipt).filter(|receipt| receipt.is_suspended()),
             key_digest: receipt.key_digest,
             account_digest: receipt.account_digest,
             split,

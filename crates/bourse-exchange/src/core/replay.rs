@@ -81,6 +81,7 @@ impl Core {
                     covered = false;
                 }
                 Record::Metered { receipt, note } => self.replay_metered(receipt, note)?,
+                Record::Suspense(record) => self.suspense.take(record)?,
                 Record::Epoch(epoch) => self.replay_epoch(&epoch, verify)?,
                 Record::Checkpoint(checkpoint) => {
                     self.check_checkpoint(&checkpoint, verify)?;

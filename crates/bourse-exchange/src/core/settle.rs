@@ -3,12 +3,15 @@
 //! Where the buyer's own key at a seller served, the seller bills the buyer outside the books. The list price
 //! then moves nowhere; the charge is the market's fee on it, all of which goes to the fee account, and the
 //! list price is counted with the key: in its own sums, and in its limit when that includes it.
+//!
+//! Where the seller claims more than the market counted, its share goes to suspense in its stead, in the same chain.
 
 use super::{Core, OpenRequest, Role};
 use crate::config::ByokTerms;
 use crate::index::Sale;
-use crate::names::{CLEARING, FEE, ROUNDING, seller_account_name};
+use crate::names::{CLEARING, FEE, ROUNDING, SUSPENSE, seller_account_name};
 use crate::record;
+use crate::suspense::{Case, SuspenseRecord};
 use bourse_ledger::{AccountKind, Applied, BalanceLimit, Event, Refusal, Transfer, TransferKind};
 use bourse_types::{AccountId, Charge, Digest32, MoneyError, NanoUsd, RequestId, SellerName, UnixMs, UtcDay};
 use bourse_wire::funds::{FundsError, Settled};
@@ -60,6 +63,8 @@ impl Split {
 pub(crate) struct PreparedSettlement<'a> {
     pub(crate) request: RequestId,
     pub(crate) seller: Option<&'a SellerName>,
+    /// The receipt where its seller's share waits in suspense.
+    pub(crate) suspended: Option<&'a Receipt>,
     pub(crate) key_digest: Digest32,
     pub(crate) account_digest: Digest32,
     pub(crate) split: Split,
@@ -109,9 +114,11 @@ impl Core {
         self.covers(&open, asked)?;
         let seller = match asked.seller {
             _ if asked.split.seller == NanoUsd::ZERO => None,
+            Some(_) if asked.suspended.is_some() => Some(self.suspense_account(asked.now)?),
             Some(name) => Some(self.seller_account(name, asked.now)?),
             None => return Err(FundsError::Conflict),
         };
+        let customer = self.keys.get(&open.key).map(|key| key.row.account).ok_or(FundsError::UnknownKey)?;
         let allowance = open.allowance.map(|allowance| allowance.posted(cost, asked.byok)).transpose()?;
         self.settlement_chain(asked, seller, allowance);
         if self.apply(asked.now)? == Applied::Exists {
@@ -120,6 +127,11 @@ impl Core {
         self.open.remove(&asked.request);
         self.metered.remove(&asked.request);
         self.write_down(asked);
+        let case = asked.suspended.filter(|_| asked.split.seller > NanoUsd::ZERO);
+        let case = case.and_then(|receipt| Case::of(receipt, customer, asked.split.seller, self.state.now()));
+        if let Some(case) = case {
+            self.write_case(SuspenseRecord::Opened { request: asked.request, case });
+        }
         self.keys.spend(&open.key, cost, asked.byok, self.state.now());
         Ok(Settled { cost, ticket: self.ticket() })
     }
@@ -157,7 +169,10 @@ impl Core {
 
     /// A request that is not open: the same settlement again, or none at all.
     fn settled_before(&mut self, asked: &PreparedSettlement<'_>) -> Result<Settled, FundsError> {
-        let seller = asked.seller.and_then(|name| self.names.seller(name));
+        let seller = match asked.suspended {
+            Some(_) => Some(SUSPENSE),
+            None => asked.seller.and_then(|name| self.names.seller(name)),
+        };
         let total = asked.split.total;
         let whole = total.checked_add(asked.byok).ok();
         let mut last = FundsError::NoHold;
@@ -204,7 +219,7 @@ impl Core {
         }
     }
 
-    fn seller_account(&mut self, name: &SellerName, now: UnixMs) -> Result<AccountId, FundsError> {
+    pub(super) fn seller_account(&mut self, name: &SellerName, now: UnixMs) -> Result<AccountId, FundsError> {
         match self.names.seller(name) {
             Some(account) => Ok(account),
             None => self.open_account(

@@ -9,13 +9,14 @@ use super::{Core, LastEpoch};
 use crate::names::ACCOUNT_NAME_BYTES_MAX;
 use crate::record;
 use crate::spend::{ByokMonth, Spent};
+use crate::suspense::Suspense;
 use bourse_ledger::{CodecError, HashKey, Position, Reader, SnapshotError, State};
 use bourse_proof::log::MerkleLog;
 use bourse_types::{AccountId, Digest32, UnixMs};
 use bourse_wire::funds::{POLICY_BYTES_MAX, PolicyId, PolicyText};
 
 /// 2: keys in full, policies, windows of spending. 3: the last epoch, and the hash at the end. 4: what is
-/// metered.
+/// metered, cases in suspense.
 const SNAPSHOT_VERSION: u8 = 4;
 const HASH_BYTES: usize = 32;
 
@@ -66,6 +67,7 @@ impl Core {
         }
         self.metered.write(&mut out);
         self.state.encode_snapshot(&mut out);
+        self.suspense.write(&mut out);
         let hash = blake3::hash(&out);
         out.extend_from_slice(hash.as_bytes());
         out
@@ -81,7 +83,7 @@ impl Core {
         let mut r = Reader::new(whole(bytes)?);
         r.u8()?;
         let exchange = Digest32(r.array()?);
-        // The ledger's state comes last and everything else is built around it.
+        // The ledger's state comes late and everything else is built around it.
         let mut core =
             Self::new(State::new(bourse_ledger::Limits::default(), key), exchange, snapshot_every, key);
         core.seq = at.seq + 1;
@@ -108,6 +110,7 @@ impl Core {
         core.metered = MeteredRequests::read(&mut r)?;
         core.state = State::decode_snapshot(&mut r, key)?;
         core.events_at_snapshot = core.state.events_applied();
+        core.suspense = Suspense::read(&mut r)?;
         if r.remaining() > 0 {
             return Err(CodecError::Inconsistent("bytes follow the snapshot").into());
         }

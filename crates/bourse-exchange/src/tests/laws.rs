@@ -1,9 +1,9 @@
 //! Laws under random requests: replay is bit-identical, money is conserved, no window passes its limit, runs
 //! repeat.
 
-use super::support::{START, charge, hold, request, settlement};
+use super::support::{START, charge, hold, inflated, request, settlement};
 use super::{key, market};
-use crate::{Exchange, ExchangeConfig};
+use crate::{Exchange, ExchangeConfig, Party};
 use bourse_types::{NanoUsd, UnixMs};
 use bourse_wire::funds::{Billing, Funds, HoldExtension, KeyGrant, LimitReset, NoteText, Records};
 use proptest::prelude::*;
@@ -18,17 +18,24 @@ enum Call {
     Close,
     /// Of the buyer's own key, at this list price.
     SettleByok(u64, u64),
+    /// The seller claims twice what the market counted.
+    Inflated(u64, u64),
+    /// What waits in suspense of it is given to one of the two.
+    Release(u64, Party),
     Limit(Option<u64>, LimitReset),
     Policy(Option<u8>),
 }
 
 fn call() -> impl Strategy<Value = Call> {
-    let n = 0u64..12;
+    let (n, n2) = (0u64..12, 0u64..12);
     prop_oneof![
         4 => (n.clone(), 0u64..900).prop_map(|(n, amount)| Call::Hold(n, amount)),
         2 => (n.clone(), 0u16..4, 0u64..300).prop_map(|(n, step, amount)| Call::Extend(n, step, amount)),
         4 => (n.clone(), 0u64..900).prop_map(|(n, total)| Call::Settle(n, total)),
         1 => (n, 0u64..9_000).prop_map(|(n, list)| Call::SettleByok(n, list)),
+        2 => (n2.clone(), 0u64..900).prop_map(|(n, total)| Call::Inflated(n, total)),
+        2 => (n2, prop::sample::select(vec![Party::Seller, Party::Buyer]))
+            .prop_map(|(n, to)| Call::Release(n, to)),
         1 => Just(Call::Tick),
         1 => Just(Call::Flush),
         1 => Just(Call::Close),
@@ -57,6 +64,15 @@ fn make(exchange: &Exchange, grant: KeyGrant, now: UnixMs, call: &Call) {
             let mut settlement = settlement(request(*n, START), grant, *total, now);
             settlement.receipt.charge = charge(*total);
             exchange.settle(settlement).map(drop)
+        }
+        Call::Inflated(n, total) => {
+            exchange.settle(inflated(request(*n, START), grant, *total, now)).map(drop)
+        }
+        Call::Release(n, to) => {
+            let request = request(*n, START).to_string();
+            // Most requests have nothing in suspense.
+            let _ = exchange.admin(crate::AdminRequest::ReleaseSuspense { request, to: *to }, now);
+            Ok(())
         }
         Call::Tick => exchange.tick(now).map(drop),
         Call::Flush => exchange.flush().map(drop),

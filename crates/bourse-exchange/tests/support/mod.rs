@@ -4,7 +4,7 @@
 
 use bourse_types::{Charge, Digest32, ModelSlug, NanoUsd, RequestId, SellerName, UnixMs, Usage};
 use bourse_wire::funds::{CommitTicket, Funds, FundsError, HoldRequest, KeyGrant, Settlement};
-use bourse_wire::receipt::{AttemptRecord, Finish, Receipt};
+use bourse_wire::receipt::{AttemptRecord, Finish, Receipt, Recount};
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -55,6 +55,7 @@ pub fn settlement(request: RequestId, grant: KeyGrant, total: u64, now: UnixMs) 
         node: None,
         usage_claimed: Some(usage),
         usage_billed: usage,
+        recount: None,
         charge: charge(total),
         fee: NanoUsd(0),
         request_hash: digest(4),
@@ -66,6 +67,21 @@ pub fn settlement(request: RequestId, grant: KeyGrant, total: u64, now: UnixMs) 
         total_ms: 34,
     };
     Settlement::new(receipt, now)
+}
+
+/// The same where the seller claims twice what the market counted and allows; what is billed is what was counted.
+pub fn inflated(request: RequestId, grant: KeyGrant, total: u64, now: UnixMs) -> Settlement {
+    let mut settlement = settlement(request, grant, total, now);
+    let Usage { prompt, completion, .. } = settlement.receipt.usage_billed;
+    settlement.receipt.usage_claimed = Some(Usage::of_tokens(9, 0, 6));
+    settlement.receipt.recount = Some(Recount {
+        tokenizer: Digest32([7; 32]),
+        prompt: Some(prompt),
+        prompt_allowed: prompt,
+        completion: Some(completion),
+        completion_allowed: completion,
+    });
+    settlement
 }
 
 /// Holds and settles one request.

@@ -8,7 +8,7 @@ use bourse_market::Bill;
 use bourse_types::{Digest32, ModelSlug, NanoUsd, RequestId, SellerName, UnixMs};
 use bourse_wire::dialect::Job;
 use bourse_wire::funds::{GenerationNote, KeyGrant, NoteText, ProviderResponse};
-use bourse_wire::receipt::{ATTEMPTS_MAX, AttemptRecord, Finish, Receipt, SignedNodeStatement};
+use bourse_wire::receipt::{ATTEMPTS_MAX, AttemptRecord, Finish, Receipt, Recount, SignedNodeStatement};
 use sha2::{Digest as _, Sha256};
 
 /// The facts of one request so far.
@@ -21,6 +21,8 @@ pub(crate) struct Draft {
     attempts: Vec<AttemptRecord>,
     pub(crate) seller: Option<SellerName>,
     pub(crate) node: Option<SignedNodeStatement>,
+    /// The pin of the tokenizer that counted for the seller that answers.
+    pub(crate) tokenizer: Option<Digest32>,
     request_hash: Digest32,
     streamed: bool,
     pub(crate) created: UnixMs,
@@ -40,6 +42,7 @@ impl Draft {
             attempts: Vec::with_capacity(1),
             seller: None,
             node: None,
+            tokenizer: None,
             request_hash: route.request_hash.as_deref().copied().unwrap_or_else(|| hash(&job.body)),
             streamed: job.stream,
             created,
@@ -91,6 +94,7 @@ impl Draft {
             node: self.node.take(),
             usage_claimed: bill.claimed,
             usage_billed: bill.usage,
+            recount: self.tokenizer.zip(bill.recount).map(recounted),
             charge: bill.charge,
             fee: NanoUsd::ZERO,
             request_hash: self.request_hash,
@@ -102,6 +106,12 @@ impl Draft {
             total_ms,
         }
     }
+}
+
+/// A bill's recount as the receipt binds it.
+fn recounted((tokenizer, recount): (Digest32, bourse_market::Recount)) -> Recount {
+    let bourse_market::Recount { prompt, prompt_allowed, completion, completion_allowed } = recount;
+    Recount { tokenizer, prompt, prompt_allowed, completion, completion_allowed }
 }
 
 /// SHA-256 of bytes that the buyer has too.

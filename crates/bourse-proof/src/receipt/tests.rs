@@ -4,7 +4,7 @@ use crate::sign::Signer;
 use bourse_types::{
     AccountId, Charge, KeyHash, ModelSlug, NanoUsd, NodeId, RequestId, SellerName, TokenCount, UnixMs,
 };
-use bourse_wire::receipt::{AttemptRecord, NodeStatement, SignedNodeStatement};
+use bourse_wire::receipt::{AttemptRecord, NodeStatement, Recount, SignedNodeStatement};
 use proptest::prelude::*;
 
 const EXCHANGE: [u8; 32] = [1; 32];
@@ -40,6 +40,7 @@ fn receipt() -> Receipt {
         node: Some(node.sign_statement(statement)),
         usage_claimed: Some(usage),
         usage_billed: usage,
+        recount: None,
         charge: Charge {
             prompt: NanoUsd(10),
             completion: NanoUsd(20),
@@ -81,7 +82,9 @@ fn failures(document: &ReceiptDocument) -> Vec<&'static str> {
 
 #[test]
 fn an_honest_document_holds() {
-    let document = document(receipt());
+    let mut recounted = receipt();
+    recounted.recount = Some(recount(&recounted, 0));
+    let document = document(recounted);
     let policy = VerifyPolicy { expected_exchange: Some(Signer::from_bytes(&EXCHANGE).public()) };
     let verdict = verify_document(&document, &policy);
     assert!(verdict.holds(), "{verdict:?}");
@@ -97,6 +100,7 @@ fn an_honest_document_holds() {
         "node_usage",
         "charge_sum",
         "usage",
+        "recount",
         "fee",
         "seller",
         "times",
@@ -122,7 +126,7 @@ fn provider_traffic_needs_no_node() {
     let document = document(plain);
     let verdict = verify_document(&document, &VerifyPolicy::default());
     assert!(verdict.holds());
-    assert_eq!(verdict.checks.iter().filter(|check| check.outcome == Outcome::Skipped).count(), 4);
+    assert_eq!(verdict.checks.iter().filter(|check| check.outcome == Outcome::Skipped).count(), 5);
 }
 
 /// A house that signs nonsense is caught by the checks of content.
@@ -145,6 +149,8 @@ fn content_is_checked_even_when_it_is_signed() {
     check_content(|r| r.usage_billed.cached_prompt.0 = 7, &["usage"]);
     check_content(|r| r.usage_billed.cache_write.0 = 6, &["usage"]);
     check_content(|r| r.usage_billed.units += 1, &["usage"]);
+    check_content(|r| r.recount = Some(recount(r, 0)), &[]);
+    check_content(|r| r.recount = Some(recount(r, 1)), &["recount"]);
     check_content(|r| r.fee.0 = 37, &["fee"]);
     check_content(|r| r.attempts.reverse(), &["seller"]);
     check_content(|r| r.attempts.clear(), &["seller"]);
@@ -158,6 +164,18 @@ fn content_is_checked_even_when_it_is_signed() {
     check_content(|r| node(r).usage.completion.0 += 1, &["node_signature", "node_usage"]);
     check_content(|r| node(r).node = NodeId([9; 32]), &["node_signature"]);
     check_content(|r| node(r).trace_root.0[0] ^= 1, &["node_signature"]);
+}
+
+/// A recount that allows so many tokens fewer than were billed.
+fn recount(receipt: &Receipt, fewer: u64) -> Recount {
+    let Usage { prompt, completion, .. } = receipt.usage_billed;
+    Recount {
+        tokenizer: Digest32([21; 32]),
+        prompt: None,
+        prompt_allowed: prompt,
+        completion: Some(TokenCount(1)),
+        completion_allowed: TokenCount(completion.0 - fewer),
+    }
 }
 
 fn node(receipt: &mut Receipt) -> &mut NodeStatement {

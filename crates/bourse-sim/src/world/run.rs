@@ -462,6 +462,7 @@ impl World {
             node: None,
             usage_claimed: bill.claimed,
             usage_billed: bill.usage,
+            recount: None,
             charge: bill.charge,
             fee: NanoUsd::ZERO,
             request_hash: self.cast.snapshot.digest(),

@@ -27,6 +27,7 @@ fn example(attempts: usize) -> Receipt {
         node: Some(SignedNodeStatement { statement, signature: [11; 64] }),
         usage_claimed: Some(usage),
         usage_billed: usage,
+        recount: None,
         charge: Charge {
             prompt: NanoUsd(1),
             completion: NanoUsd(2),
@@ -50,6 +51,46 @@ fn example(attempts: usize) -> Receipt {
 fn canonical_bytes_round_trip() {
     let receipt = example(ATTEMPTS_MAX);
     assert_eq!(Receipt::from_canonical_bytes(&receipt.canonical_bytes()), Ok(receipt));
+}
+
+/// The same with a recount that allows so many completion tokens; 5 are claimed.
+fn recounted(completion_allowed: u64) -> Receipt {
+    let recount = Recount {
+        tokenizer: Digest32([14; 32]),
+        prompt: None,
+        prompt_allowed: TokenCount(7),
+        completion: Some(TokenCount(4)),
+        completion_allowed: TokenCount(completion_allowed),
+    };
+    Receipt { recount: Some(recount), ..example(1) }
+}
+
+#[test]
+fn a_recount_is_bound_and_does_not_change_receipts_without_one() {
+    let bytes = recounted(5).canonical_bytes();
+    assert_eq!(Receipt::from_canonical_bytes(&bytes), Ok(recounted(5)));
+    assert_ne!(bytes, recounted(6).canonical_bytes());
+    assert_eq!((recounted(5).version(), example(1).version()), (RECOUNTED_VERSION, RECEIPT_VERSION));
+    for n in 0..bytes.len() {
+        assert!(Receipt::from_canonical_bytes(&bytes[..n]).is_err(), "{n}");
+    }
+    // The version of one form under the domain of the other.
+    let at = bytes.iter().position(|byte| *byte == RECOUNTED_VERSION).unwrap();
+    let mut crossed = bytes.clone();
+    crossed[at] = RECEIPT_VERSION;
+    assert!(Receipt::from_canonical_bytes(&crossed).is_err());
+}
+
+#[test]
+fn a_claim_beyond_its_recount_is_suspended_where_it_tells_of_what_was_delivered() {
+    assert!(!recounted(5).is_suspended());
+    assert!(recounted(4).is_suspended());
+    assert!(!Receipt { usage_claimed: None, ..recounted(4) }.is_suspended());
+    assert!(!Receipt { recount: None, ..recounted(4) }.is_suspended());
+    for finish in Finish::ALL {
+        let is_whole = (finish as u8) <= Finish::ContentFilter as u8;
+        assert_eq!(Receipt { finish, ..recounted(4) }.is_suspended(), is_whole, "{finish:?}");
+    }
 }
 
 #[test]

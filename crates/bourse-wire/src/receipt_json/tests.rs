@@ -32,6 +32,7 @@ fn example() -> ReceiptDocument {
         node: Some(SignedNodeStatement { statement, signature: [11; 64] }),
         usage_claimed: Some(usage(7, 2, 5)),
         usage_billed: usage(7, 2, 5),
+        recount: None,
         charge: Charge {
             prompt: NanoUsd(1_000),
             completion: NanoUsd(2_000_000_000),
@@ -199,4 +200,22 @@ proptest! {
         let _ = receipt_document_from_json(&bytes);
         prop_assert!(receipt_document_from_json(&bytes[..cut.index(bytes.len())]).is_err());
     }
+}
+
+#[test]
+fn a_recount_makes_version_3() {
+    let mut document = example();
+    document.receipt.recount = Some(Recount {
+        tokenizer: Digest32([21; 32]),
+        prompt: None,
+        prompt_allowed: TokenCount(9),
+        completion: Some(TokenCount(4)),
+        completion_allowed: TokenCount(8),
+    });
+    let json = receipt_document_to_json(&document);
+    assert!(json.contains("\"version\": 3,") && json.contains("\"prompt_tokens\": null"), "{json}");
+    assert_eq!(receipt_document_from_json(json.as_bytes()).unwrap(), document);
+    let old = json.replace("\"version\": 3,", "\"version\": 2,");
+    assert!(receipt_document_from_json(old.as_bytes()).is_err());
+    check_refused("\"version\": 2,", "\"version\": 3,", "receipt.recount");
 }

@@ -35,6 +35,7 @@ fn settlement(n: u128) -> Settlement {
         node: None,
         usage_claimed: None,
         usage_billed: Usage::default(),
+        recount: None,
         charge: Charge::ZERO,
         fee: NanoUsd::ZERO,
         request_hash: digest,

@@ -67,6 +67,7 @@ fn largest() -> Settlement {
         node: Some(SignedNodeStatement { statement, signature: [9; 64] }),
         usage_claimed: Some(Usage::of_tokens(9, 0, 3)),
         usage_billed: Usage::of_tokens(9, 0, 3),
+        recount: None,
         charge: Charge { prompt: NanoUsd(5), total: NanoUsd(5), ..Charge::ZERO },
         fee: NanoUsd(1),
         request_hash: digest,
