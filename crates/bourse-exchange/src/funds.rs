@@ -29,12 +29,7 @@ impl Funds for Exchange {
     /// A charge whose parts do not sum to its total, one without a seller, one for more than the recount allows, or one
     /// under another key than the hold's is [`FundsError::Conflict`].
     fn settle(&self, mut settlement: Settlement) -> Result<Settled, FundsError> {
-        let split = Split::of(&settlement.receipt.charge, self.shared.config.fee_bps);
-        let split = split.ok_or(FundsError::Conflict)?;
-        let receipt = &settlement.receipt;
-        if receipt.recount.is_some_and(|recount| recount.is_exceeded_by(&receipt.usage_billed)) {
-            return Err(FundsError::Conflict);
-        }
+        let split = self.split(&settlement.receipt)?;
         match settlement.billing {
             Billing::Credits => {
                 settlement.receipt.fee = split.fee;
@@ -48,8 +43,7 @@ impl Funds for Exchange {
     }
 
     fn metered(&self, mut so_far: Settlement) -> Result<(), FundsError> {
-        let split = Split::of(&so_far.receipt.charge, self.shared.config.fee_bps);
-        let split = split.ok_or(FundsError::Conflict)?;
+        let split = self.split(&so_far.receipt)?;
         match so_far.billing {
             Billing::Credits => {
                 so_far.receipt.fee = split.fee;
@@ -161,6 +155,14 @@ impl Records for Exchange {
 }
 
 impl Exchange {
+    /// How a bill is shared; none for more than the recount allows.
+    fn split(&self, receipt: &Receipt) -> Result<Split, FundsError> {
+        if receipt.recount.is_some_and(|recount| recount.is_exceeded_by(&receipt.usage_billed)) {
+            return Err(FundsError::Conflict);
+        }
+        Split::of(&receipt.charge, self.shared.config.fee_bps).ok_or(FundsError::Conflict)
+    }
+
     /// The fee depends on what the account used of its free allowance, so it is found under the lock, and the
     /// receipt is written there.
     fn settle_byok(&self, settlement: &Settlement) -> Result<Settled, FundsError> {

@@ -2,8 +2,11 @@
 
 use crate::secret::Secret;
 use crate::traces::TraceContext;
-use bourse_market::{DataPolicy, Operations, Quantization, QuantizationSet, ServiceTier, Supports, Unit};
+use bourse_market::{
+    DataPolicy, Operations, Quantization, QuantizationSet, RecountRules, ServiceTier, Supports, Unit,
+};
 use bourse_types::{AccountId, DurationMs, KeyHash, ModelSlug, NodeId, PriceSchedule, SellerName};
+use bourse_wire::tokens::TokenCounter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,8 +113,21 @@ pub struct GatewayConfig {
     pub nodes: Vec<NodeAdmission>,
     /// What `POST /admin` asks for; none closes it.
     pub admin_token: Option<Secret>,
+    /// Models whose tokenizers are pinned: their bills are recounted.
+    pub tokenizers: Vec<ModelTokenizer>,
     /// Who keeps the spans; none where nobody does.
     pub traces: Option<Arc<dyn TraceContext>>,
+}
+
+/// A model whose prompts and answers the market counts itself.
+#[derive(Debug, Clone)]
+pub struct ModelTokenizer {
+    /// The slug; its variants behind a colon are counted with it, too.
+    pub model: ModelSlug,
+    /// Its pinned tokenizer.
+    pub counter: Arc<dyn TokenCounter>,
+    /// What a claim may be beyond the count.
+    pub rules: RecountRules,
 }
 
 /// Another name of a model.

@@ -25,6 +25,7 @@ use crate::phase::{admit, parse};
 use crate::policy::Policies;
 use crate::ports::Ports;
 use crate::recent::Recent;
+use crate::recount::Recounts;
 use crate::repeat::{self, Begun, Named, Repeats};
 use crate::routes;
 use crate::routes::table::Endpoint;
@@ -86,6 +87,7 @@ pub(crate) struct Shared {
     repeats: Arc<Repeats>,
     pub(crate) recent: Recent,
     pub(crate) executions: Executions,
+    pub(crate) recounts: Recounts,
     /// Places for prompts that are counted.
     pub(crate) counts: Semaphore,
     pub(crate) born: Instant,
@@ -139,6 +141,7 @@ impl Gateway {
         }
         let names = Names::new(&config);
         let own_keys = OwnKeys::new(&config, &mut pools)?;
+        let recounts = Recounts::new(&config.tokenizers);
         Ok(Self(Arc::new(Shared {
             config,
             ports,
@@ -152,6 +155,7 @@ impl Gateway {
             repeats: Arc::default(),
             recent: Recent::default(),
             executions: Executions::default(),
+            recounts,
             counts: Semaphore::new(count::COUNTS_MAX),
             born: Instant::now(),
             drain_at_ms: AtomicU64::new(NEVER),
@@ -298,9 +302,13 @@ impl Gateway {
         let grant = admit::admit(&*shared.ports.funds, headers, shared.ports.clock.now())?;
         let policy = shared.policies.of(&grant, &*shared.ports.records)?;
         let resolved = resolve::job(shared, api, headers, body).await?;
-        let (mut open, job, route) =
+        let (mut open, job, mut route) =
             self.open(trace, headers, grant, policy.as_ref(), resolved).map_err(|refused| *refused)?;
         drop(policy);
+        if shared.recounts.counts(&job) {
+            // Large: it must not make the future of every request larger.
+            route.counted = Box::pin(shared.recounts.prompts(&job, &route, open.draft.created)).await;
+        }
         let request = open.held.request;
         let refused = |error| Refused { error, request: Some(request), has_receipt: true };
         let span = open.trace.as_ref().map_or_else(Span::none, RequestTrace::span);

@@ -37,6 +37,7 @@ mod prefix;
 mod provider;
 mod quality;
 mod recent;
+mod recount;
 mod repeat;
 mod resume;
 mod routes;
@@ -53,8 +54,8 @@ pub use byok::OWN_KEYS_MAX;
 pub use config::{
     ANSWER_BYTES_MAX, Alias, ByokKey, ByokMode, CONNECTIONS_MAX, Durability, ERROR_BYTES_MAX, FollowedList,
     GatewayConfig, HEAD_BYTES_MAX, HEADERS_MAX, HEADERS_READ_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX,
-    LIST_EVERY_DEFAULT, LiveRule, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX, POOL_IDLE_AGE_MAX, POOL_IDLE_MAX,
-    Pattern, Preset, ProviderConfig, ProviderModel, Timeouts,
+    LIST_EVERY_DEFAULT, LiveRule, ModelTokenizer, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX,
+    POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, Pattern, Preset, ProviderConfig, ProviderModel, Timeouts,
 };
 pub use count::{COUNT_WITHIN, COUNTS_MAX, ESTIMATE_HEADER};
 pub use decisions::{DECISION_FILE_BYTES, DECISION_FILE_SUFFIX, PENDING_BYTES_MAX, Recorder, decision_files};
@@ -69,6 +70,7 @@ pub use node::hub::NodeLinkError;
 pub use ports::{AdminPort, Clock, Connect, Entropy, Ports, SystemClock, Target};
 pub use provider::ProviderError;
 pub use recent::RECENT_MAX;
+pub use recount::{ANSWER_RECOUNT_BYTES_MAX, INLINE_BYTES, PROMPT_BYTES_MAX, RECOUNTS_MAX};
 pub use secret::Secret;
 pub use traces::{SPAN_TARGET, TraceContext};
 

@@ -20,7 +20,7 @@ use crate::provider::{Provider, ProviderError, Upstream};
 use crate::traces::AttemptTrace;
 use crate::upstream::Pools;
 use bourse_market::{
-    BlockHash, Breaker, Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome,
+    Bill, BlockHash, Breaker, Demand, HealthTable, HedgeBudget, MarketSnapshot, Offer, OfferIndex, Outcome,
     Percentiles, Plan, PlanError, QuantizationSet, Served, SnapshotError, StickyTable, UptimeWindow, Warmth,
     Window, plan, plan_digest,
 };
@@ -454,6 +454,13 @@ impl Attempt {
 
     pub(crate) fn end(mut self, now: UnixMs, outcome: Outcome) {
         self.finish(now, outcome);
+    }
+
+    /// A whole answer was claimed, and the market counted it.
+    pub(crate) fn recounted(&self, bill: &Bill) {
+        if let Some(tally) = self.book.tallies.get(self.index.0 as usize) {
+            tally.recounted(bill);
+        }
     }
 
     /// A good answer ended. The conversation, if it is one, will look for this seller's cache the next time.

@@ -48,7 +48,7 @@ pub(crate) struct Metrics {
     pub(crate) streams_begun: Counter,
     pub(crate) streams_ended: Counter,
     finishes: [Counter; Finish::ALL.len()],
-    doubts: [Counter; 5],
+    doubts: [Counter; 6],
     tokens: [Counter; TOKEN_KINDS.len()],
     charged_nano_usd: Counter,
     attempts_started: [Counter; AttemptReason::ALL.len()],
@@ -206,6 +206,17 @@ impl Metrics {
         }
         out.value(&families::HEDGES_WON, self.hedges_won.get());
         out.value(&families::CONTINUATIONS, self.continuations.get());
+        let list = tallies.list();
+        let mut recounted = out.family(&families::RECOUNTED);
+        for (seller, model, tally) in &list {
+            for (count, tokens) in tally.recounts() {
+                recounted.sample(&[seller, model, count], tokens);
+            }
+        }
+        let mut exceeded = out.family(&families::RECOUNTS_EXCEEDED);
+        for (seller, model, tally) in &list {
+            exceeded.sample(&[seller, model], tally.exceeded());
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A source is looked at before its first content (another seller may still be asked) and relayed after
 //! it; both use the same steps, so nothing is read twice. A source never decides about money: it counts
-//! into the [`Meter`] and says how it ended.
+//! into the [`Gauge`] and says how it ended.
 
 mod node;
 mod provider;
@@ -13,6 +13,7 @@ pub(crate) use provider::{ProviderSource, claim_of, units_of};
 use crate::config::Timeouts;
 use crate::failure::Failure;
 use crate::quality::Watch;
+use crate::recount::Gauge;
 use crate::resume::Resume;
 use bourse_market::{Bill, Meter, ToolCalls};
 use bourse_types::TokenCount;
@@ -97,11 +98,11 @@ impl Source {
         &mut self,
         cx: &mut Context<'_>,
         out: &mut Out,
-        meter: &mut Meter,
+        gauge: &mut Gauge,
     ) -> Poll<Progress> {
         match self {
-            Self::Provider(source) => source.poll_step(cx, out, meter),
-            Self::Node(source) => source.poll_step(cx, out, meter),
+            Self::Provider(source) => source.poll_step(cx, out, gauge),
+            Self::Node(source) => source.poll_step(cx, out, gauge),
         }
     }
 

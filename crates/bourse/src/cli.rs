@@ -36,6 +36,8 @@ enum Command {
     Verify(cmd::verify::Args),
     /// Fetch and keep a receipt with its proofs.
     Receipt(cmd::receipt::Args),
+    /// Pin a tokenizer, or count tokens as the market does.
+    Tokens(cmd::tokens::Args),
     /// Explain a routing decision, or replay all of them.
     Route(cmd::route::Args),
     /// Explain the configuration.
@@ -73,6 +75,7 @@ pub fn run() -> Result<ExitCode, Failure> {
         Command::Node(args) => cmd::node::run(&args, &environment),
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Receipt(args) => cmd::receipt::run(&args, &environment),
+        Command::Tokens(args) => cmd::tokens::run(&args),
         Command::Route(args) => cmd::route::run(&args, &environment),
         Command::Config(args) => cmd::config::run(&args, &environment),
         Command::Completions(args) => cmd::completions::run(&args),

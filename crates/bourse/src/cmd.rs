@@ -12,6 +12,7 @@ pub mod models;
 pub mod node;
 pub mod receipt;
 pub mod route;
+pub mod tokens;
 pub mod up;
 pub mod verify;
 

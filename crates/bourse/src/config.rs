@@ -14,6 +14,7 @@ mod names;
 mod sellers;
 #[cfg(test)]
 mod tests;
+mod tokenizers;
 
 pub use byok::ByokSection;
 pub use explain::Explained;
@@ -21,6 +22,7 @@ pub use fields::{FIELDS, Field};
 pub use layers::{ConfigError, Flag, Layers, Loaded};
 pub use names::{AliasSection, PresetSection};
 pub use sellers::{ProviderModelSection, ProviderSection};
+pub use tokenizers::TokenizerSection;
 
 use bourse_types::{NanoUsd, PicoUsdPerToken};
 use serde::{Deserialize, Serialize};
@@ -80,6 +82,9 @@ pub struct Config {
     /// Members that requests may name instead of writing them.
     #[serde(default)]
     pub preset: Vec<PresetSection>,
+    /// Tokenizers of models whose bills are recounted.
+    #[serde(default)]
+    pub tokenizer: Vec<TokenizerSection>,
 }
 
 /// The public API and its limits.

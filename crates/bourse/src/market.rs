@@ -128,6 +128,7 @@ impl Market {
     pub async fn start(config: MarketConfig) -> Result<RunningMarket, StartError> {
         let MarketConfig { data_dir, config, environment, node, exchange } = config;
         let mut gateway_config = wiring::gateway(&config, &environment)?;
+        gateway_config.tokenizers = wiring::tokenizers(&config, node.as_ref().map(|node| &*node.model))?;
         let exchange_config = wiring::exchange(&config)?;
         let listener = listen(config.gateway.listen).await?;
         let address = local(&listener, config.gateway.listen)?;

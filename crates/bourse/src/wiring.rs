@@ -4,10 +4,12 @@ mod byok;
 mod key;
 mod names;
 mod sellers;
+mod tokenizers;
 
 pub use byok::{BYOK_FILTER_MAX, BYOK_MAX, byok};
 pub use names::{ALIAS_MODELS_MAX, ALIASES_MAX, PRESET_BYTES_MAX, PRESETS_MAX};
 pub use sellers::{LIST_MINUTES_MAX, MARKUP_BPS_MAX, MODELS_MAX};
+pub use tokenizers::{TOKENIZERS_MAX, tokenizers};
 
 use crate::config::{self, Config, ConfigError, Environment};
 use crate::runtime::traces::{self, TraceParent};
@@ -167,6 +169,16 @@ pub enum WiringError {
         path: String,
         /// What is wrong with it.
         why: &'static str,
+    },
+    /// A tokenizer that cannot be counted with.
+    #[error("{place} cannot be used")]
+    #[diagnostic(help("`bourse tokens pin FILE` prints the pin of the tokenizer that is there"))]
+    Tokenizer {
+        /// Whose.
+        place: String,
+        /// Why.
+        #[source]
+        source: Box<bourse_tokens::PinError>,
     },
     /// A number out of its range.
     #[error("{field} is {value}, at most {max} is possible")]

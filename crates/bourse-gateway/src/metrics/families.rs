@@ -95,6 +95,16 @@ pub(super) const CHARGED: Family =
     counter("bourse_charged_nanodollars_total", &[], "Nano-dollars charged to all buyers together.");
 pub(super) const DOUBTS: Family =
     counter("bourse_usage_doubts_total", &["doubt"], "Usages that sellers claimed and that were odd.");
+pub(super) const RECOUNTED: Family = counter(
+    "bourse_recounted_tokens_total",
+    &["seller", "model", "count"],
+    "Tokens of whole answers as their sellers claimed them and as the market counted them; where both, prompt and completion.",
+);
+pub(super) const RECOUNTS_EXCEEDED: Family = counter(
+    "bourse_recounts_exceeded_total",
+    OFFER,
+    "Whole answers whose claim was beyond the market's count: the seller's share waits in suspense.",
+);
 pub(super) const ATTEMPTS_STARTED: Family = counter(
     "bourse_attempts_started_total",
     &["reason"],
@@ -151,7 +161,7 @@ pub(super) const DECISIONS_DROPPED: Family = counter(
 
 /// All families, in the order in which they are written.
 #[cfg(test)]
-pub(crate) const ALL: [&Family; 30] = [
+pub(crate) const ALL: [&Family; 32] = [
     &REQUESTS,
     &ANSWERS,
     &REQUESTS_OPEN,
@@ -170,6 +180,8 @@ pub(crate) const ALL: [&Family; 30] = [
     &ATTEMPT_FAILURES,
     &HEDGES_WON,
     &CONTINUATIONS,
+    &RECOUNTED,
+    &RECOUNTS_EXCEEDED,
     &CONNECTIONS_REFUSED,
     &OFFERS,
     &NODES,

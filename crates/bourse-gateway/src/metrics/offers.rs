@@ -5,7 +5,7 @@
 //! it is made: an attempt then only adds to an atomic.
 
 use super::Counter;
-use bourse_market::{Offer, Outcome};
+use bourse_market::{Bill, Doubts, Offer, Outcome};
 use bourse_types::{ModelSlug, SellerName};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -19,10 +19,16 @@ pub(super) const OTHERS: &str = "(others)";
 /// What an ended attempt taught about its seller.
 pub(super) const OUTCOMES: [&str; 6] = ["success", "failed", "broken", "limited", "forbidden", "neutral"];
 
+/// Whose count of tokens it is.
+pub(super) const RECOUNT_WORDS: [&str; 2] = ["claimed", "recounted"];
+
 /// The attempts at one offer that have ended, by outcome.
 #[derive(Default)]
 pub(crate) struct Tally {
     ended: [Counter; OUTCOMES.len()],
+    /// Tokens claimed and counted.
+    recounted: [Counter; RECOUNT_WORDS.len()],
+    exceeded: Counter,
     /// Whether it stands for one offer and not for all others.
     is_own: bool,
 }
@@ -30,6 +36,26 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn ended(&self, outcome: &Outcome) {
         self.ended[index_of(outcome)].add(1);
+    }
+
+    /// A whole answer was claimed and counted: the gap between both is the seller's score.
+    pub(crate) fn recounted(&self, bill: &Bill) {
+        let (Some(claimed), Some(recount)) = (&bill.claimed, &bill.recount) else { return };
+        let parts = [(recount.prompt, claimed.prompt), (recount.completion, claimed.completion)];
+        for (counted, claimed) in parts.into_iter().filter_map(|(counted, claimed)| Some((counted?, claimed)))
+        {
+            self.recounted[0].add(claimed.0);
+            self.recounted[1].add(counted.0);
+        }
+        self.exceeded.add(u64::from(bill.doubts.contains(Doubts::RECOUNT_EXCEEDED)));
+    }
+
+    pub(super) fn recounts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        RECOUNT_WORDS.iter().zip(&self.recounted).map(|(word, counter)| (*word, counter.get()))
+    }
+
+    pub(super) fn exceeded(&self) -> u64 {
+        self.exceeded.get()
     }
 
     /// Whether its offer has series of its own.

@@ -81,6 +81,7 @@ fn is_known(family: &Family, label: &str, value: &str) -> bool {
         "outcome" if family.name == families::ATTEMPTS.name => OUTCOMES.contains(&value),
         "outcome" => RequestOutcome::ALL.iter().any(|outcome| outcome.as_str() == value),
         "finish" => Finish::ALL.iter().any(|finish| finish.as_str() == value),
+        "count" => ["claimed", "recounted"].contains(&value),
         "kind" => TOKEN_KINDS.contains(&value),
         "doubt" => Doubts::ALL.members().any(|doubt| doubt.to_string() == value),
         "reason" => AttemptReason::ALL.iter().any(|reason| reason.as_str() == value),

@@ -13,6 +13,7 @@ use crate::market::Seller;
 use crate::node::{JobHandle, NodeEvent, NodeHandle, failure_of};
 use crate::provider::{CallBody, Provider, Upstream};
 use crate::quality::Watch;
+use crate::recount::{Gauge, Recounter, Recounting, read_answer};
 use crate::resume::{Resume, SharedWriter};
 use crate::source::{
     NodeSource, Out, Progress, ProviderSource, Source, SourceEnd, Verdict, check_statement, claim_of,
@@ -43,7 +44,7 @@ const ERROR_BODY_WITHIN: std::time::Duration = std::time::Duration::from_secs(2)
 /// What an attempt won.
 pub(crate) struct Won {
     pub(crate) content: Content,
-    pub(crate) meter: Meter,
+    pub(crate) gauge: Gauge,
     pub(crate) ttft: DurationMs,
     /// What was left out of the request.
     pub(crate) notices: Vec<Notice>,
@@ -80,6 +81,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) notices: Vec<Notice>,
     /// The answer that this one goes on with.
     pub(crate) resume: Option<&'a Resume>,
+    /// What the market counts with, where the model's tokenizer is pinned.
+    pub(crate) recounting: Option<Recounting>,
     /// What the seller is told about the trace.
     pub(crate) traceparent: Option<Box<HeaderValue>>,
 }
@@ -95,8 +98,8 @@ impl Attempt<'_> {
         .map_err(|failure| seller.without_key(failure))
     }
 
-    fn won(self, content: Content, meter: Meter, node: Option<SignedNodeStatement>) -> Won {
-        Won { content, meter, ttft: self.elapsed(), notices: self.notices, node, tools: ToolCalls::None }
+    fn won(self, content: Content, gauge: Gauge, node: Option<SignedNodeStatement>) -> Won {
+        Won { content, gauge, ttft: self.elapsed(), notices: self.notices, node, tools: ToolCalls::None }
     }
 
     fn timeouts(&self) -> Timeouts {
@@ -109,6 +112,12 @@ impl Attempt<'_> {
 
     fn meter(&self, counting: Counting) -> Meter {
         Meter::new(MeterRules::new(self.offer, &self.demand, counting))
+    }
+
+    /// A meter, with the market's own count beside it where the model's tokenizer is pinned.
+    fn gauge(&self, counting: Counting) -> Gauge {
+        let recounter = self.recounting.clone().map(|with| Recounter::new(with, self.job));
+        Gauge::new(self.meter(counting), recounter)
     }
 
     /// The grammar that a hosted API is spoken to in.
@@ -192,22 +201,24 @@ impl Attempt<'_> {
         let body =
             body.ok_or_else(|| self.late("no whole answer"))?.map_err(|error| broken_off(&error, 200))?;
         if shape != self.job.api.shape() || self.hides_reasoning() {
-            return self.translated(shape, &body);
+            return self.translated(shape, &body).await;
         }
         if self.job.api.is_passed_through() {
             return self.passed(&head, body);
         }
         let (view, usage) = read_plain(self.job, &body)?;
-        let mut meter = self.meter(Counting::Whole);
+        let mut gauge = self.gauge(Counting::Whole);
+        let meter = &mut gauge.meter;
         (0..view.chunk.tool_calls).for_each(|_| meter.on_tool_call());
         meter.on_content(view.chunk.content_bytes);
         if view.chunk.usage.is_some() {
             meter.on_claim(claim_of(usage));
         }
+        gauge.on_answer(|| read_answer(shape, &body)).await;
         let finish = view.chunk.finish.unwrap_or(Finish::Stop);
-        let answer = || front::dialect(shape).read_answer(utf8(&body).ok()?).ok();
+        let answer = || read_answer(shape, &body);
         let tools = if finish == Finish::ToolCalls { self.judge(shape, answer) } else { ToolCalls::None };
-        let won = self.won(Content::Body(body, view, usage, finish), meter, None);
+        let won = self.won(Content::Body(body, view, usage, finish), gauge, None);
         Ok(Won { tools, ..won })
     }
 
@@ -220,14 +231,16 @@ impl Attempt<'_> {
     }
 
     /// A whole answer in another grammar than the buyer's.
-    fn translated(self, shape: Shape, body: &[u8]) -> Result<Won, Failure> {
+    async fn translated(self, shape: Shape, body: &[u8]) -> Result<Won, Failure> {
         let text = utf8(body)?;
         let told = |error| refused_within(shape, body).unwrap_or_else(|| Failure::told(&error, 200, None));
         let mut answer = front::dialect(shape).read_answer(text).map_err(told)?;
         if answer.choices.is_empty() {
             return Err(Failure::broken(200, "sent an answer without choices"));
         }
-        let mut meter = self.meter(Counting::Whole);
+        let mut gauge = self.gauge(Counting::Whole);
+        gauge.on_answer(|| Some(answer.clone())).await;
+        let meter = &mut gauge.meter;
         let parts = || answer.choices.iter().flat_map(|choice| &choice.parts);
         let is_call = |part: &&Part| matches!(part, Part::ToolCall { .. });
         (0..parts().filter(is_call).count()).for_each(|_| meter.on_tool_call());
@@ -242,7 +255,7 @@ impl Attempt<'_> {
             parts.for_each(|parts| parts.retain(|part| !matches!(part, Part::Reasoning { .. })));
         }
         let head = self.head();
-        Ok(Won { tools, ..self.won(Content::Answer(head, answer, finish), meter, None) })
+        Ok(Won { tools, ..self.won(Content::Answer(head, answer, finish), gauge, None) })
     }
 
     fn submit(&self, node: &Arc<NodeHandle>) -> Result<JobHandle, Failure> {
@@ -306,20 +319,21 @@ impl Attempt<'_> {
 
     async fn node_plain(self, node: &Arc<NodeHandle>) -> Result<Won, Failure> {
         let handle = self.submit(node)?;
-        let mut meter = self.meter(Counting::Exact);
+        let mut gauge = self.gauge(Counting::Exact);
         let mut choices = vec![ChoiceText::default(); self.job.choices as usize];
         let mut until = self.deadline.min(self.started + self.timeouts().first_content);
         loop {
             let event = deadline::by(until, poll_fn(|cx| handle.poll_event(cx))).await;
             until = self.deadline.min(Instant::now() + self.timeouts().idle);
             match event.ok_or_else(|| self.late("no whole answer"))? {
-                NodeEvent::Started(started) => on_started(&started, &mut meter),
+                NodeEvent::Started(started) => on_started(&started, &mut gauge.meter),
                 NodeEvent::Delta(delta) => {
                     let choice = choices.get_mut(delta.choice as usize);
                     let choice = choice.ok_or_else(|| {
                         Failure::broken(200, "answered for a choice that was not asked for")
                     })?;
-                    meter.on_tokens(u64::from(delta.tokens), delta.text.len() as u64);
+                    gauge.meter.on_tokens(u64::from(delta.tokens), delta.text.len() as u64);
+                    gauge.on_text(delta.choice, &delta.text);
                     choice.add(&delta.text, delta.logprobs_json.as_deref());
                     choice.finish = delta.finish.map(finish_of).or(choice.finish);
                 }
@@ -327,12 +341,12 @@ impl Attempt<'_> {
                     if let Verdict::Refused(why) = check_statement(&done, node.node, self.request) {
                         return Err(Failure::broken(200, why));
                     }
-                    on_claim(&done, &mut meter);
+                    on_claim(&done, &mut gauge.meter);
                     let finish = choices.last().and_then(|c| c.finish);
                     let finish = finish
                         .ok_or_else(|| Failure::broken(200, "ended the job without a finish reason"))?;
                     let content = Content::Answer(self.head(), node_answer(choices), finish);
-                    return Ok(self.won(content, meter, Some(done.statement)));
+                    return Ok(self.won(content, gauge, Some(done.statement)));
                 }
                 NodeEvent::Failed(failed) => return Err(failure_of(&failed)),
                 NodeEvent::Counted(_) => {
@@ -381,13 +395,17 @@ impl Attempt<'_> {
                 (Source::Node(Box::new(source)), Counting::Exact)
             }
         };
-        let mut meter = self.meter(counting);
+        let mut gauge = match seller {
+            _ if is_media => Gauge::new(self.meter(counting), None),
+            Seller::Provider(provider, _) => self.gauge(counting).reading(self.shape(provider)?),
+            Seller::Node(_) => self.gauge(counting),
+        };
         let mut out = Out::default();
         let mut end = None;
-        while end.is_none() && !source.has_begun(&meter) {
-            let step = deadline::by(until, poll_fn(|cx| source.poll_step(cx, &mut out, &mut meter))).await;
+        while end.is_none() && !source.has_begun(&gauge.meter) {
+            let step = deadline::by(until, poll_fn(|cx| source.poll_step(cx, &mut out, &mut gauge))).await;
             match step.ok_or_else(|| self.late("sent no content"))? {
-                Progress::More if out.len() > PEEK_BYTES_MAX && !source.has_begun(&meter) => {
+                Progress::More if out.len() > PEEK_BYTES_MAX && !source.has_begun(&gauge.meter) => {
                     return Err(Failure::broken(200, "sent too much before its first content"));
                 }
                 Progress::More => {}
@@ -395,7 +413,7 @@ impl Attempt<'_> {
                 Progress::End(complete) => end = Some(complete),
             }
         }
-        Ok(self.won(Content::Stream(source, out, end), meter, None))
+        Ok(self.won(Content::Stream(source, out, end), gauge, None))
     }
 }
 

@@ -19,11 +19,12 @@ use crate::deadline;
 use crate::failure::{Failure, FailureClass, all_failed};
 use crate::gateway::Shared;
 use crate::market::{self, Seller};
+use crate::recount::Recounting;
 use crate::resume::Resume;
 use crate::source::{Out, Source, SourceEnd};
 use crate::traces::{AttemptReason, AttemptTrace};
 use bourse_market::{Demand, HoldWindow, Offer, Outcome, ToolCalls};
-use bourse_types::{DurationMs, PriceSchedule, UnixMs};
+use bourse_types::{DurationMs, ModelSlug, PriceSchedule, UnixMs};
 use bourse_wire::dialect::grammar::Head;
 use bourse_wire::dialect::passthrough::PassedAnswer;
 use bourse_wire::dialect::{Job, PlainView, SellerUsage, neutral};
@@ -226,6 +227,8 @@ impl<'a> Legs<'a> {
             self.open.held.fee_bps = leg.own.as_ref().map(|_| self.open.shared.config.byok_fee_bps);
             let now = if is_first { self.open.draft.created } else { self.open.shared.ports.clock.now() };
             let mut demand = demand(self.job, leg.model.as_str(), &self.route.preferences);
+            let recounting = self.recounting(&leg.model);
+            demand.prompt_tokens_max = recounting.as_ref().and_then(Recounting::prompt_allowed);
             if let Some(resume) = self.resume {
                 demand.prompt_bytes += resume.said.len() as u64;
                 demand.max_tokens = self.job.max_tokens.map(|max| u64::from(resume.left_of(max)));
@@ -260,6 +263,7 @@ impl<'a> Legs<'a> {
                 cap,
                 notices: Vec::new(),
                 resume: self.resume,
+                recounting,
                 traceparent: guard.trace.traceparent(&self.open.shared),
             };
             return Ok(Some(Start {
@@ -268,6 +272,14 @@ impl<'a> Legs<'a> {
                 seller,
             }));
         }
+    }
+
+    /// What the leg's model is counted with. What was said before is text of the prompt to whoever goes on.
+    fn recounting(&self, model: &ModelSlug) -> Option<Recounting> {
+        let tokenizer = self.open.shared.recounts.of(model).filter(|_| !self.job.api.is_passed_through())?;
+        let said = self.resume.map_or(0, |resume| resume.said.len() as u64);
+        let prompt = self.route.counted.of(model).map(|counted| counted.and_at_most(said));
+        Some(Recounting { tokenizer: Arc::clone(tokenizer), prompt })
     }
 
     /// Holds the money: a window for a stream, or a cap for an answer in one piece.
@@ -362,7 +374,8 @@ impl<'a> Legs<'a> {
                 if let Some(trace) = &mut self.open.trace {
                     trace.served_by(offer);
                 }
-                self.open.counting = Some((won.meter, prices));
+                self.open.draft.tokenizer = won.gauge.pin();
+                self.open.counting = Some((won.gauge, prices));
                 Some(self.answer(won.content, (asked, won.ttft), won.tools, window, guard))
             }
             Err(failure) => {

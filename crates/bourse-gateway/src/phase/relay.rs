@@ -191,8 +191,8 @@ impl Relay {
             if self.out.len() > PIECE_BYTES_MAX {
                 return None;
             }
-            let Some((meter, _)) = self.open.counting.as_mut() else { return Some(Ending::Closing) };
-            match self.source.poll_step(cx, &mut self.out, meter) {
+            let Some((gauge, _)) = self.open.counting.as_mut() else { return Some(Ending::Closing) };
+            match self.source.poll_step(cx, &mut self.out, gauge) {
                 Poll::Ready(Progress::More) => self.has_read = true,
                 Poll::Ready(Progress::End(end)) => self.end = Some(end),
                 Poll::Pending => break,
@@ -204,10 +204,10 @@ impl Relay {
     /// Keeps the hold ahead of the stream.
     fn keep_covered(&mut self) -> Result<(), Ending> {
         let Open { counting, held, shared, .. } = &mut self.open;
-        let Some((meter, _)) = counting.as_ref() else { return Ok(()) };
+        let Some((gauge, _)) = counting.as_ref() else { return Ok(()) };
         let ports = &shared.ports;
-        hold::extend(held, &mut self.window, &*ports.funds, meter.to_cover(), || ports.clock.now()).map_err(
-            |error| match error {
+        hold::extend(held, &mut self.window, &*ports.funds, gauge.meter.to_cover(), || ports.clock.now())
+            .map_err(|error| match error {
                 HoldError::Funds(
                     FundsError::Closing | FundsError::Away | FundsError::Journal(_) | FundsError::NoHold,
                 ) => Ending::Closing,
@@ -215,8 +215,7 @@ impl Relay {
                     error @ (FundsError::UnknownKey | FundsError::RevokedKey | FundsError::DisabledKey),
                 ) => Ending::Key(error),
                 HoldError::Funds(_) | HoldError::Quote(_) => Ending::Budget,
-            },
-        )
+            })
     }
 
     fn watch_clock(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
@@ -334,9 +333,9 @@ impl Relay {
     fn resume(&self, ending: &Ending) -> Option<(Arc<Again>, Resume)> {
         let Ending::Seller(_) = ending else { return None };
         let again = self.again.as_ref()?;
-        let (meter, _) = self.open.counting.as_ref()?;
+        let (gauge, _) = self.open.counting.as_ref()?;
         let is_left = self.next_leg < again.route.legs.len() && Instant::now() < self.deadline;
-        let resume = is_left.then(|| self.source.resume(meter))??;
+        let resume = is_left.then(|| self.source.resume(&gauge.meter))??;
         Some((Arc::clone(again), Resume { weights: self.weights_of(&again.job), ..resume }))
     }
 

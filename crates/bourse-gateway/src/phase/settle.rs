@@ -10,8 +10,9 @@ use crate::conversation::Conversation;
 use crate::executions::Considered;
 use crate::gateway::Shared;
 use crate::market::Attempt;
+use crate::recount::Gauge;
 use crate::traces::RequestTrace;
-use bourse_market::{Basis, Bill, Doubts, Meter, MeterError, Served, StreamEnd, ToolCalls};
+use bourse_market::{Basis, Bill, Doubts, MeterError, Served, StreamEnd, ToolCalls};
 use bourse_types::{Charge, Digest32, DurationMs, NanoUsd, PriceSchedule, TokenCount, Usage};
 use bourse_wire::dialect::neutral::Notice;
 use bourse_wire::error::{ApiError, ErrorType};
@@ -37,7 +38,7 @@ pub(crate) struct Open {
     /// Everything ends by then, all attempts included.
     pub(crate) deadline: Instant,
     /// Counts what goes to the buyer, under the prices of the seller that delivers it.
-    pub(crate) counting: Option<(Meter, PriceSchedule)>,
+    pub(crate) counting: Option<(Gauge, PriceSchedule)>,
     hasher: Option<Box<Sha256>>,
     /// The answer's hash when it went out in one piece.
     whole_hash: Option<Digest32>,
@@ -97,13 +98,13 @@ impl Open {
     /// The bill for what was delivered. Adds to the hold when it does not cover the bill; when that is
     /// refused, the bill is cut to the hold.
     pub(crate) fn bill(&mut self, end: StreamEnd) -> Result<Bill, MeterError> {
-        let Some((meter, prices)) = &self.counting else { return Ok(nothing()) };
-        let whole = meter.settle(end, prices, NanoUsd::MAX)?;
+        let Some((gauge, prices)) = &mut self.counting else { return Ok(nothing()) };
+        let whole = gauge.settle(end, prices, NanoUsd::MAX)?;
         let total = whole.charge.total;
         let now = || self.shared.ports.clock.now();
         let is_covered = self.held.is_open() && total <= self.held.covered()
             || self.held.cover(&*self.shared.ports.funds, total, now()).is_ok();
-        let bill = if is_covered { whole } else { meter.settle(end, prices, self.held.covered())? };
+        let bill = if is_covered { whole } else { gauge.settle(end, prices, self.held.covered())? };
         if bill.doubts != Doubts::NONE {
             self.shared.metrics.doubts(bill.doubts);
         }
@@ -131,6 +132,7 @@ impl Open {
         tools: ToolCalls,
         bill: &Bill,
     ) {
+        attempt.recounted(bill);
         let tokens = |n: TokenCount| u32::try_from(n.0).unwrap_or(u32::MAX);
         let served = Served {
             ttft,
@@ -156,6 +158,10 @@ impl Open {
         // Nobody's key served where nothing was delivered.
         let is_byok = self.is_byok() && self.draft.seller.is_some();
         let receipt = self.draft.receipt(request, &grant, bill, finish, response_hash, total_ms);
+        if receipt.is_suspended() {
+            let seller = receipt.seller.as_ref().map(tracing::field::display);
+            tracing::warn!(%request, seller, "a seller claimed more than the market counted: its share waits in suspense");
+        }
         let now = self.shared.ports.clock.now();
         let executed = self.considered.take().and_then(|considered| considered.executed(&receipt, now));
         let note = *std::mem::take(&mut self.draft.note);

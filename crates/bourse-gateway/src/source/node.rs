@@ -6,6 +6,7 @@
 use super::{Out, Progress, SourceEnd};
 use crate::failure::{Failure, FailureClass};
 use crate::node::{JobHandle, NodeEvent, failure_of};
+use crate::recount::Gauge;
 use bourse_market::{ClaimedUsage, Meter};
 use bourse_types::{NodeId, RequestId};
 use bourse_wire::dialect::grammar::EventWriter;
@@ -51,25 +52,25 @@ impl NodeSource {
         &mut self,
         cx: &mut Context<'_>,
         out: &mut Out,
-        meter: &mut Meter,
+        gauge: &mut Gauge,
     ) -> Poll<Progress> {
         let event = ready!(self.job.poll_event(cx));
-        Poll::Ready(self.event(event, out, meter))
+        Poll::Ready(self.event(event, out, gauge))
     }
 
-    fn event(&mut self, event: NodeEvent, out: &mut Out, meter: &mut Meter) -> Progress {
+    fn event(&mut self, event: NodeEvent, out: &mut Out, gauge: &mut Gauge) -> Progress {
         match event {
             NodeEvent::Started(started) => {
                 self.has_started = true;
-                on_started(&started, meter);
+                on_started(&started, &mut gauge.meter);
             }
             NodeEvent::Delta(delta) => {
                 if delta.choice as usize >= self.spoken.len() {
                     return broken("the node answered for a choice that was not asked for");
                 }
-                self.delta(&delta, out, meter);
+                self.delta(&delta, out, gauge);
             }
-            NodeEvent::Done(done) => return self.on_done(done, meter),
+            NodeEvent::Done(done) => return self.on_done(done, &mut gauge.meter),
             NodeEvent::Failed(failed) => return Progress::End(SourceEnd::Failed(failure_of(&failed))),
             NodeEvent::Counted(_) => return broken("the node counted where an answer was asked for"),
             NodeEvent::Lost => return broken("the node's link was lost"),
@@ -81,8 +82,9 @@ impl NodeSource {
         Progress::More
     }
 
-    fn delta(&mut self, delta: &Delta, out: &mut Out, meter: &mut Meter) {
-        meter.on_tokens(u64::from(delta.tokens), delta.text.len() as u64);
+    fn delta(&mut self, delta: &Delta, out: &mut Out, gauge: &mut Gauge) {
+        gauge.meter.on_tokens(u64::from(delta.tokens), delta.text.len() as u64);
+        gauge.on_text(delta.choice, &delta.text);
         let is_first = !std::mem::replace(&mut self.spoken[delta.choice as usize], true);
         let finish = delta.finish.map(finish_of);
         self.finish = finish.or(self.finish);

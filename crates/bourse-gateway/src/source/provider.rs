@@ -7,9 +7,10 @@
 use super::{Out, Progress, SourceEnd};
 use crate::failure::Failure;
 use crate::quality::Watch;
+use crate::recount::Gauge;
 use crate::resume::SharedWriter;
 use crate::upstream::{Exchange, poll_drained};
-use bourse_market::{ClaimedUsage, Meter, Units};
+use bourse_market::{ClaimedUsage, Units};
 use bourse_wire::dialect::SellerUsage;
 use bourse_wire::dialect::grammar::{Framing, Passage, PassedUnits, SellerError, Sink};
 use bourse_wire::receipt::Finish;
@@ -97,12 +98,12 @@ impl ProviderSource {
         &mut self,
         cx: &mut Context<'_>,
         out: &mut Out,
-        meter: &mut Meter,
+        gauge: &mut Gauge,
     ) -> Poll<Progress> {
         loop {
             match self.scanner.next_event() {
                 Ok(Some(event)) => {
-                    let end = self.event(&event, out, meter);
+                    let end = self.event(&event, out, gauge);
                     return Poll::Ready(end.map_or(Progress::More, Progress::End));
                 }
                 Ok(None) => {}
@@ -111,10 +112,10 @@ impl ProviderSource {
             match ready!(self.exchange.poll_data(cx)) {
                 Some(Ok(data)) => self.scanner.push(data),
                 Some(Err(error)) => {
-                    return Poll::Ready(Progress::End(self.cut(&error.to_string(), out, meter)));
+                    return Poll::Ready(Progress::End(self.cut(&error.to_string(), out, gauge)));
                 }
                 None => {
-                    let end = self.cut("the stream ended without a finish reason", out, meter);
+                    let end = self.cut("the stream ended without a finish reason", out, gauge);
                     return Poll::Ready(Progress::End(end));
                 }
             }
@@ -122,9 +123,9 @@ impl ProviderSource {
     }
 
     /// The connection has ended, well or not. What the last event lacks is its blank line, or the rest.
-    fn cut(&mut self, reason: &str, out: &mut Out, meter: &mut Meter) -> SourceEnd {
+    fn cut(&mut self, reason: &str, out: &mut Out, gauge: &mut Gauge) -> SourceEnd {
         let last = self.scanner.finish().filter(|event| event.data().is_some());
-        if let Some(end) = last.and_then(|event| self.event(&event, out, meter)) {
+        if let Some(end) = last.and_then(|event| self.event(&event, out, gauge)) {
             return end;
         }
         match self.finish {
@@ -134,7 +135,7 @@ impl ProviderSource {
     }
 
     /// Looks at one event. Some when it is the last one.
-    fn event(&mut self, event: &Event, out: &mut Out, meter: &mut Meter) -> Option<SourceEnd> {
+    fn event(&mut self, event: &Event, out: &mut Out, gauge: &mut Gauge) -> Option<SourceEnd> {
         if self.has_ended {
             return None;
         }
@@ -142,22 +143,25 @@ impl ProviderSource {
             Ok(seen) => seen,
             Err(error) => return Some(broken(&error)),
         };
+        if let Some(data) = event.data() {
+            gauge.on_event(data);
+        }
         if let (Some(watch), Some(data)) = (&mut self.watch, event.data()) {
             watch.event(data);
         }
         self.finishes += seen.finishes;
         self.finish = seen.finish.or(self.finish);
         for _ in 0..seen.tool_calls {
-            meter.on_tool_call();
+            gauge.meter.on_tool_call();
         }
         if seen.content_bytes > 0 {
-            meter.on_content(seen.content_bytes);
+            gauge.meter.on_content(seen.content_bytes);
         }
         if let Some(units) = seen.units {
-            meter.on_units(units_of(units));
+            gauge.meter.on_units(units_of(units));
         }
         if let Some(usage) = seen.news.usage {
-            meter.on_claim(claim_of(usage));
+            gauge.meter.on_claim(claim_of(usage));
             self.claim = usage.or(self.claim);
         }
         if !seen.news.is_last {

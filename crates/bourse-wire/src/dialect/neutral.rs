@@ -197,6 +197,18 @@ impl Part {
         Self::Text { text: text.into(), cache: None }
     }
 
+    /// Takes pictures, sounds and files out, those in tools' answers, too.
+    pub(crate) fn leave_out_media(parts: &mut Vec<Self>) {
+        parts.retain_mut(|part| match part {
+            Self::Image { .. } | Self::Audio { .. } | Self::File { .. } => false,
+            Self::ToolResult { content, .. } => {
+                Self::leave_out_media(content);
+                true
+            }
+            _ => true,
+        });
+    }
+
     /// Bytes of content that the buyer pays for: text, shown thoughts, names and arguments of calls, pictures as
     /// sent. Signatures and ciphertexts count nothing.
     pub fn content_bytes(&self) -> u64 {

@@ -5,6 +5,7 @@
 
 mod epoch;
 mod invoice;
+mod suspense;
 
 use crate::cli::Place;
 use crate::config::Environment;
@@ -78,6 +79,11 @@ enum Action {
         /// Where to keep it [default: print it].
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+    },
+    /// Shares of sellers that claimed more than the market counted: list them, or give one to whose it is.
+    Suspense {
+        #[command(subcommand)]
+        action: suspense::Action,
     },
     /// End the epoch now instead of at the end of its minute: sign what the market owes.
     Close,
@@ -155,6 +161,7 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
         Action::Check => check(args.json, &data_dir),
         Action::Replay { group } => replay(args.json, &data_dir, *group),
         Action::Prove { account, epoch, out } => epoch::prove(&data_dir, account, *epoch, out.as_deref()),
+        Action::Suspense { action } => suspense::run(args.json, &data_dir, environment, action),
         Action::Close => epoch::close(args.json, &data_dir, environment),
         Action::Credit { account, usd } => {
             let request = AdminRequest::Credit { account: account.clone(), amount_usd: usd.clone() };

@@ -87,7 +87,7 @@ impl Loaded {
 }
 
 /// Tables that may stand many times, in the order in which they are explained.
-const TABLES: [&str; 4] = ["provider", "byok", "alias", "preset"];
+const TABLES: [&str; 5] = ["provider", "byok", "alias", "preset", "tokenizer"];
 
 fn table_line(path: String, below: &str, value: String, origin: String) -> Explained {
     let known = TABLE_FIELDS.iter().find(|(path, _, _)| *path == below);

@@ -278,4 +278,24 @@ pub(super) const TABLE_FIELDS: &[(&str, &str, &str)] = &[
     ("alias.models", "slugs", "what it stands for, the newest first: the first that somebody sells"),
     ("preset.name", "", "what buyers write behind @preset/ or in `preset`"),
     ("preset.request", "members", "what it adds to a request that names it; the request's own members win"),
+    ("tokenizer.model", "slug", "whose bills are recounted with it"),
+    ("tokenizer.path", "path", "a tokenizer.json or a GGUF file"),
+    ("tokenizer.template", "path", "a file with the chat template, where that has none or another one"),
+    ("tokenizer.pin", "digest", "what `bourse tokens pin` printed for it; another tokenizer is refused"),
+    (
+        "tokenizer.tolerance_bps",
+        "1/10,000",
+        "what a claim may exceed the market's count by; 300 when left out",
+    ),
+    ("tokenizer.tolerance_tokens", "tokens", "the same beside the share, for each choice; 16 when left out"),
+    (
+        "tokenizer.media_tokens",
+        "tokens",
+        "most for a picture, sound or file in a prompt; 8,192 when left out",
+    ),
+    (
+        "tokenizer.hidden_reasoning_tokens",
+        "tokens",
+        "most of reasoning that is not shown, of sellers that declared it; 131,072 when left out",
+    ),
 ];

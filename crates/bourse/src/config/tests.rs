@@ -170,11 +170,20 @@ fn the_tables_that_may_stand_many_times_are_documented_whole() {
     };
     let alias = AliasSection::default();
     let preset = PresetSection::default();
+    let tokenizer = TokenizerSection {
+        template: Some("t".into()),
+        tolerance_bps: Some(0),
+        tolerance_tokens: Some(0),
+        media_tokens: Some(0),
+        hidden_reasoning_tokens: Some(0),
+        ..TokenizerSection::default()
+    };
     let config = Config {
         provider: vec![full_provider()],
         byok: vec![byok],
         alias: vec![alias],
         preset: vec![preset],
+        tokenizer: vec![tokenizer],
         ..Config::default()
     };
     let value = Value::serialize(config).unwrap();

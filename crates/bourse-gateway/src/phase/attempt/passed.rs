@@ -5,6 +5,7 @@ use crate::config::ANSWER_BYTES_MAX;
 use crate::deadline;
 use crate::failure::Failure;
 use crate::provider::{Provider, Upstream};
+use crate::recount::Gauge;
 use crate::source::{ProviderSource, claim_of, units_of};
 use bourse_market::Counting;
 use bourse_wire::dialect::grammar::SellerError;
@@ -23,7 +24,7 @@ impl Attempt<'_> {
         if answer.claim != TokenClaim::None {
             meter.on_claim(claim_of(answer.tokens_claimed()));
         }
-        Ok(self.won(Content::Passed(Box::new(answer)), meter, None))
+        Ok(self.won(Content::Passed(Box::new(answer)), Gauge::new(meter, None), None))
     }
 
     /// Starts a stream of pictures, sound or a transcript. What a seller says in one piece is taken apart.

@@ -1,7 +1,7 @@
 //! Writing a job for a seller: the body of a hosted API, the prompt of a node.
 
 use crate::dialect::chat::{Chat, Manner};
-use crate::dialect::neutral::Notice;
+use crate::dialect::neutral::{Notice, Part};
 use crate::dialect::{Api, Job, MemberRule, chat, fields, front, messages, passthrough, responses};
 use crate::error::ApiError;
 use crate::json::{push_string, push_u64};
@@ -120,6 +120,16 @@ impl Job {
     /// Whether what may have to be taken out is taken out. In chats that depends on the seller.
     fn is_cleaned(&self, manner: Manner) -> bool {
         self.api != Api::Chat || manner.changes_reasoning()
+    }
+
+    /// The prompt for who only counts its text: the same as for a node, without pictures, sounds and files.
+    pub fn prompt_without_media(&self) -> Result<Prompt, ApiError> {
+        if self.needs.media_parts == 0 {
+            return self.node_prompt();
+        }
+        let mut request = front::read(self)?;
+        request.messages.iter_mut().for_each(|message| Part::leave_out_media(&mut message.parts));
+        chat::node_prompt(&request)
     }
 
     /// The prompt for a node. An error names the field that no chat can say.
