@@ -302,19 +302,19 @@ impl Gateway {
         let grant = admit::admit(&*shared.ports.funds, headers, shared.ports.clock.now())?;
         let policy = shared.policies.of(&grant, &*shared.ports.records)?;
         let resolved = resolve::job(shared, api, headers, body).await?;
-        let (mut open, job, mut route) =
+        let (mut open, job, route) =
             self.open(trace, headers, grant, policy.as_ref(), resolved).map_err(|refused| *refused)?;
         drop(policy);
-        if shared.recounts.counts(&job) {
-            // Large: it must not make the future of every request larger.
-            route.counted = Box::pin(shared.recounts.prompts(&job, &route, open.draft.created)).await;
-        }
         let request = open.held.request;
         let refused = |error| Refused { error, request: Some(request), has_receipt: true };
         let span = open.trace.as_ref().map_or_else(Span::none, RequestTrace::span);
         let wanted = Wanted::of(headers);
         match dispatch(&mut open, &job, &route, None).instrument(span).await {
             Ok(answer) => {
+                if let Some((gauge, _)) = open.counting.as_mut().filter(|(gauge, _)| gauge.has_waiting()) {
+                    // Large: it must not make the future of every request larger.
+                    Box::pin(gauge.count_waiting()).await;
+                }
                 let answer = self.answer((open, &mut *trace), job, route, answer, wanted);
                 let (response, settled) = answer.map_err(refused)?;
                 if let Some(Settled { ticket, cost }) = settled {

@@ -72,15 +72,20 @@ impl Recounts {
             if prompts.of(&leg.model).is_some() {
                 continue;
             }
-            let Some(tokenizer) = self.of(&leg.model) else { continue };
-            if let Some(tokens) = self.prompt(job, tokenizer, now).await {
+            if let Some(tokens) = self.of_model(job, &leg.model, now).await {
                 prompts.0.push((leg.model.clone(), tokens));
             }
         }
         prompts
     }
 
-    async fn prompt(&self, job: &Job, tokenizer: &Arc<ModelTokenizer>, now: UnixMs) -> Option<PromptTokens> {
+    #[cfg(test)]
+    pub(crate) fn places_left(&self) -> usize {
+        self.places.available_permits()
+    }
+
+    pub(crate) async fn of_model(&self, job: &Job, model: &ModelSlug, now: UnixMs) -> Option<PromptTokens> {
+        let tokenizer = self.of(model)?;
         let prompt = job.prompt_without_media().ok()?;
         let media = u64::from(job.needs.media_parts).saturating_mul(tokenizer.rules.media_tokens_max);
         let counted = if bytes_of(&prompt) <= INLINE_BYTES {
@@ -128,18 +133,20 @@ pub(crate) struct Recounter {
     counts: Vec<RunningCount>,
     /// Reads a hosted API's events; none where a node's text comes as such.
     reader: Option<Box<dyn EventReader>>,
+    /// Text of an answer in one piece that is not counted yet.
+    waiting: Vec<(u32, String)>,
     unseen: u64,
     /// Something could not be read or was too much: the answer has no count.
     is_lost: bool,
 }
 
 impl Recounter {
-    pub(crate) fn new(with: Recounting, job: &Job) -> Self {
+    pub(crate) fn new(with: &Recounting, job: &Job) -> Self {
         // What is withheld of an answer that a stop string ends is at most the string.
         let stop = job.sampling.stop.iter().max_by_key(|stop| stop.len());
         let unseen = stop.map_or(0, |stop| with.tokenizer.counter.text(stop).unwrap_or(stop.len() as u64));
         let counts = vec![RunningCount::default(); job.choices.max(1) as usize];
-        Self { with, counts, reader: None, unseen, is_lost: false }
+        Self { with: with.clone(), counts, reader: None, waiting: Vec::new(), unseen, is_lost: false }
     }
 
     fn read_as(&mut self, shape: Shape) {
@@ -179,7 +186,7 @@ impl Recounter {
         let completion = each().try_fold(0u64, |sum, one| Some(sum.saturating_add(one?)));
         Counted {
             prompt: self.with.prompt,
-            completion: completion.filter(|_| !self.is_lost),
+            completion: completion.filter(|_| !self.is_lost && self.waiting.is_empty()),
             unseen: self.unseen,
         }
     }
@@ -187,13 +194,14 @@ impl Recounter {
 
 /// A meter, and the market's own count beside it.
 pub(crate) struct Gauge {
-    pub(crate) meter: Meter,
+    /// It moves with its request, from attempt to answer.
+    pub(crate) meter: Box<Meter>,
     recounter: Option<Box<Recounter>>,
 }
 
 impl Gauge {
     pub(crate) fn new(meter: Meter, recounter: Option<Recounter>) -> Self {
-        Self { meter, recounter: recounter.map(Box::new) }
+        Self { meter: Box::new(meter), recounter: recounter.map(Box::new) }
     }
 
     /// The pin of the tokenizer that counts, if one does.
@@ -223,17 +231,27 @@ impl Gauge {
         self
     }
 
-    /// A whole answer of a hosted API, counted on another thread where it is long. None: it could not be read.
-    pub(crate) async fn on_answer(&mut self, answer: impl FnOnce() -> Option<Answer>) {
+    /// A whole answer of a hosted API: [`Gauge::count_waiting`] counts it. None: it could not be read.
+    pub(crate) fn on_answer(&mut self, answer: impl FnOnce() -> Option<Answer>) {
+        let Some(recounter) = &mut self.recounter else { return };
+        match answer() {
+            Some(answer) => recounter.waiting = texts_of(answer),
+            None => recounter.is_lost = true,
+        }
+    }
+
+    /// Whether a whole answer waits to be counted.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.recounter.as_ref().is_some_and(|recounter| !recounter.waiting.is_empty())
+    }
+
+    /// Counts it, on another thread where it is long.
+    pub(crate) async fn count_waiting(&mut self) {
         let Some(mut recounter) = self.recounter.take() else { return };
-        let Some(texts) = answer().map(texts_of) else {
-            recounter.is_lost = true;
-            self.recounter = Some(recounter);
-            return;
-        };
-        let bytes: usize = texts.iter().map(|(_, text)| text.len()).sum();
+        let waiting = std::mem::take(&mut recounter.waiting);
+        let bytes: usize = waiting.iter().map(|(_, text)| text.len()).sum();
         let count = move |mut recounter: Box<Recounter>| {
-            texts.iter().for_each(|(choice, text)| recounter.text(*choice, text));
+            waiting.iter().for_each(|(choice, text)| recounter.text(*choice, text));
             recounter
         };
         self.recounter = if bytes <= INLINE_BYTES {

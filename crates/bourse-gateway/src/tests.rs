@@ -10,6 +10,7 @@ mod metered;
 mod names;
 mod nodes;
 mod reasoning;
+mod recount;
 mod refusals;
 mod socket;
 mod spans;

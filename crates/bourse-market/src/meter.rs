@@ -215,7 +215,8 @@ pub struct Meter {
     units: Units,
     claim: Option<ClaimedUsage>,
     claim_was_invalid: bool,
-    recount: Option<(RecountRules, Counted)>,
+    /// Rare, and a meter moves with its request.
+    recount: Option<Box<(RecountRules, Counted)>>,
 }
 
 impl Meter {

@@ -20,7 +20,7 @@ use crate::source::{
     finish_of, on_claim, on_started,
 };
 use crate::upstream::{Exchange, UpstreamError};
-use bourse_market::{Counting, Demand, Meter, MeterRules, Offer, Supports, ToolCalls};
+use bourse_market::{Counting, Meter, MeterRules, Offer, Supports, ToolCalls};
 use bourse_types::{DurationMs, RequestId};
 use bourse_wire::dialect::chat::{Chat, Manner};
 use bourse_wire::dialect::grammar::{Billed, Call, EventWriter, Framing, Head, Passage, Shape, Translation};
@@ -71,7 +71,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) job: &'a Job,
     pub(crate) offer: &'a Offer,
-    pub(crate) demand: Demand<'a>,
+    /// Bounds of what is delivered; how it is counted shows with the answer.
+    pub(crate) rules: MeterRules,
     pub(crate) request: RequestId,
     pub(crate) created_s: u64,
     pub(crate) started: Instant,
@@ -82,7 +83,7 @@ pub(crate) struct Attempt<'a> {
     /// The answer that this one goes on with.
     pub(crate) resume: Option<&'a Resume>,
     /// What the market counts with, where the model's tokenizer is pinned.
-    pub(crate) recounting: Option<Recounting>,
+    pub(crate) recounting: Option<Box<Recounting>>,
     /// What the seller is told about the trace.
     pub(crate) traceparent: Option<Box<HeaderValue>>,
 }
@@ -111,12 +112,12 @@ impl Attempt<'_> {
     }
 
     fn meter(&self, counting: Counting) -> Meter {
-        Meter::new(MeterRules::new(self.offer, &self.demand, counting))
+        Meter::new(MeterRules { counting, ..self.rules })
     }
 
     /// A meter, with the market's own count beside it where the model's tokenizer is pinned.
     fn gauge(&self, counting: Counting) -> Gauge {
-        let recounter = self.recounting.clone().map(|with| Recounter::new(with, self.job));
+        let recounter = self.recounting.as_ref().map(|with| Recounter::new(with, self.job));
         Gauge::new(self.meter(counting), recounter)
     }
 
@@ -201,7 +202,7 @@ impl Attempt<'_> {
         let body =
             body.ok_or_else(|| self.late("no whole answer"))?.map_err(|error| broken_off(&error, 200))?;
         if shape != self.job.api.shape() || self.hides_reasoning() {
-            return self.translated(shape, &body).await;
+            return self.translated(shape, &body);
         }
         if self.job.api.is_passed_through() {
             return self.passed(&head, body);
@@ -214,7 +215,7 @@ impl Attempt<'_> {
         if view.chunk.usage.is_some() {
             meter.on_claim(claim_of(usage));
         }
-        gauge.on_answer(|| read_answer(shape, &body)).await;
+        gauge.on_answer(|| read_answer(shape, &body));
         let finish = view.chunk.finish.unwrap_or(Finish::Stop);
         let answer = || read_answer(shape, &body);
         let tools = if finish == Finish::ToolCalls { self.judge(shape, answer) } else { ToolCalls::None };
@@ -231,7 +232,7 @@ impl Attempt<'_> {
     }
 
     /// A whole answer in another grammar than the buyer's.
-    async fn translated(self, shape: Shape, body: &[u8]) -> Result<Won, Failure> {
+    fn translated(self, shape: Shape, body: &[u8]) -> Result<Won, Failure> {
         let text = utf8(body)?;
         let told = |error| refused_within(shape, body).unwrap_or_else(|| Failure::told(&error, 200, None));
         let mut answer = front::dialect(shape).read_answer(text).map_err(told)?;
@@ -239,7 +240,7 @@ impl Attempt<'_> {
             return Err(Failure::broken(200, "sent an answer without choices"));
         }
         let mut gauge = self.gauge(Counting::Whole);
-        gauge.on_answer(|| Some(answer.clone())).await;
+        gauge.on_answer(|| Some(answer.clone()));
         let meter = &mut gauge.meter;
         let parts = || answer.choices.iter().flat_map(|choice| &choice.parts);
         let is_call = |part: &&Part| matches!(part, Part::ToolCall { .. });

@@ -19,11 +19,11 @@ use crate::deadline;
 use crate::failure::{Failure, FailureClass, all_failed};
 use crate::gateway::Shared;
 use crate::market::{self, Seller};
-use crate::recount::Recounting;
+use crate::recount::{Prompts, Recounting};
 use crate::resume::Resume;
 use crate::source::{Out, Source, SourceEnd};
 use crate::traces::{AttemptReason, AttemptTrace};
-use bourse_market::{Demand, HoldWindow, Offer, Outcome, ToolCalls};
+use bourse_market::{Counting, Demand, HoldWindow, MeterRules, Offer, Outcome, ToolCalls};
 use bourse_types::{DurationMs, ModelSlug, PriceSchedule, UnixMs};
 use bourse_wire::dialect::grammar::Head;
 use bourse_wire::dialect::passthrough::PassedAnswer;
@@ -142,6 +142,8 @@ struct Legs<'a> {
     route: &'a Route,
     resume: Option<&'a Resume>,
     deadline: Instant,
+    /// What the market counted of the prompt.
+    counted: Prompts,
     next: usize,
     failures: Vec<(String, Failure)>,
 }
@@ -188,8 +190,15 @@ async fn walk(
     resume: Option<(&Resume, usize)>,
 ) -> Result<Answer, ApiError> {
     let deadline = open.deadline;
+    let recounts = &open.shared.recounts;
+    let counted = if recounts.counts(job) {
+        // Large: it must not make the future of every request larger.
+        Box::pin(recounts.prompts(job, route, open.draft.created)).await
+    } else {
+        Prompts::default()
+    };
     let (resume, next) = resume.map_or((None, 0), |(resume, next)| (Some(resume), next));
-    let mut legs = Legs { open, job, route, resume, deadline, next, failures: Vec::new() };
+    let mut legs = Legs { open, job, route, resume, deadline, counted, next, failures: Vec::new() };
     loop {
         let Some(start) = legs.start(legs.reason())? else { return Err(all_failed(&legs.failures)) };
         if let Some(answer) = legs.ask(start).await? {
@@ -228,7 +237,7 @@ impl<'a> Legs<'a> {
             let now = if is_first { self.open.draft.created } else { self.open.shared.ports.clock.now() };
             let mut demand = demand(self.job, leg.model.as_str(), &self.route.preferences);
             let recounting = self.recounting(&leg.model);
-            demand.prompt_tokens_max = recounting.as_ref().and_then(Recounting::prompt_allowed);
+            demand.prompt_tokens_max = recounting.as_ref().and_then(|with| with.prompt_allowed());
             if let Some(resume) = self.resume {
                 demand.prompt_bytes += resume.said.len() as u64;
                 demand.max_tokens = self.job.max_tokens.map(|max| u64::from(resume.left_of(max)));
@@ -255,7 +264,7 @@ impl<'a> Legs<'a> {
                 shared: Arc::clone(&self.open.shared),
                 job: self.job,
                 offer,
-                demand,
+                rules: MeterRules::new(offer, &demand, Counting::Streamed),
                 request: self.open.held.request,
                 created_s: self.open.draft.created.0 / 1_000,
                 started,
@@ -275,11 +284,11 @@ impl<'a> Legs<'a> {
     }
 
     /// What the leg's model is counted with. What was said before is text of the prompt to whoever goes on.
-    fn recounting(&self, model: &ModelSlug) -> Option<Recounting> {
+    fn recounting(&self, model: &ModelSlug) -> Option<Box<Recounting>> {
         let tokenizer = self.open.shared.recounts.of(model).filter(|_| !self.job.api.is_passed_through())?;
         let said = self.resume.map_or(0, |resume| resume.said.len() as u64);
-        let prompt = self.route.counted.of(model).map(|counted| counted.and_at_most(said));
-        Some(Recounting { tokenizer: Arc::clone(tokenizer), prompt })
+        let prompt = self.counted.of(model).map(|counted| counted.and_at_most(said));
+        Some(Box::new(Recounting { tokenizer: Arc::clone(tokenizer), prompt }))
     }
 
     /// Holds the money: a window for a stream, or a cap for an answer in one piece.
@@ -374,7 +383,6 @@ impl<'a> Legs<'a> {
                 if let Some(trace) = &mut self.open.trace {
                     trace.served_by(offer);
                 }
-                self.open.draft.tokenizer = won.gauge.pin();
                 self.open.counting = Some((won.gauge, prices));
                 Some(self.answer(won.content, (asked, won.ttft), won.tools, window, guard))
             }

@@ -10,7 +10,6 @@ use crate::config::ByokMode;
 use crate::conversation::Conversation;
 use crate::market::{Book, Market, Seller};
 use crate::prefix::Prefix;
-use crate::recount::Prompts;
 use crate::unroutable::{away, unroutable};
 use bourse_market::{BlockHash, Demand, OfferIndex, Plan, PlanError, Policy, Preferences, Rejections};
 use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, UnixMs};
@@ -45,8 +44,6 @@ pub(crate) struct Route {
     pub(crate) request_hash: Option<Box<Digest32>>,
     /// The prompt's blocks, where nodes are told apart by what they hold of it.
     pub(crate) prompt: Option<Arc<Vec<BlockHash>>>,
-    /// What the market counted of the prompt, once it did.
-    pub(crate) counted: Prompts,
     /// What the buyer named; only for who asks to be told of the choice.
     pub(crate) requested: Option<Box<Requested>>,
 }
@@ -108,7 +105,6 @@ pub(crate) fn route(
         preferences,
         request_hash: None,
         requested: None,
-        counted: Prompts::default(),
         prompt,
     };
     match found {

@@ -21,8 +21,6 @@ pub(crate) struct Draft {
     attempts: Vec<AttemptRecord>,
     pub(crate) seller: Option<SellerName>,
     pub(crate) node: Option<SignedNodeStatement>,
-    /// The pin of the tokenizer that counted for the seller that answers.
-    pub(crate) tokenizer: Option<Digest32>,
     request_hash: Digest32,
     streamed: bool,
     pub(crate) created: UnixMs,
@@ -42,7 +40,6 @@ impl Draft {
             attempts: Vec::with_capacity(1),
             seller: None,
             node: None,
-            tokenizer: None,
             request_hash: route.request_hash.as_deref().copied().unwrap_or_else(|| hash(&job.body)),
             streamed: job.stream,
             created,
@@ -71,12 +68,12 @@ impl Draft {
         self.note.upstream_id = id.and_then(NoteText::clip);
     }
 
-    /// The whole record.
+    /// The whole record; with the pin of the tokenizer that counted for the bill, if one did.
     pub(crate) fn receipt(
         &mut self,
         request: RequestId,
         grant: &KeyGrant,
-        bill: &Bill,
+        (bill, tokenizer): (&Bill, Option<Digest32>),
         finish: Finish,
         response_hash: Digest32,
         total_ms: u64,
@@ -94,7 +91,7 @@ impl Draft {
             node: self.node.take(),
             usage_claimed: bill.claimed,
             usage_billed: bill.usage,
-            recount: self.tokenizer.zip(bill.recount).map(recounted),
+            recount: tokenizer.zip(bill.recount).map(recounted),
             charge: bill.charge,
             fee: NanoUsd::ZERO,
             request_hash: self.request_hash,

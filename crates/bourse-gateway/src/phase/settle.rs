@@ -157,7 +157,8 @@ impl Open {
         let (request, grant) = (self.held.request, self.held.grant);
         // Nobody's key served where nothing was delivered.
         let is_byok = self.is_byok() && self.draft.seller.is_some();
-        let receipt = self.draft.receipt(request, &grant, bill, finish, response_hash, total_ms);
+        let tokenizer = self.counting.as_ref().and_then(|(gauge, _)| gauge.pin());
+        let receipt = self.draft.receipt(request, &grant, (bill, tokenizer), finish, response_hash, total_ms);
         if receipt.is_suspended() {
             let seller = receipt.seller.as_ref().map(tracing::field::display);
             tracing::warn!(%request, seller, "a seller claimed more than the market counted: its share waits in suspense");

@@ -1,6 +1,7 @@
 //! Nodes as sellers, over an in-memory link with a real handshake.
 
 mod prefixes;
+mod recount;
 
 use super::fakes::*;
 use crate::NodeAdmission;
@@ -29,7 +30,12 @@ fn signing_key() -> SigningKey {
 }
 
 fn house() -> House {
+    house_with(|_| {})
+}
+
+fn house_with(change: impl FnOnce(&mut crate::GatewayConfig)) -> House {
     House::build(&[], 10_000_000_000, |config| {
+        change(config);
         config.nodes.push(NodeAdmission {
             node: bourse_types::NodeId(signing_key().verifying_key().to_bytes()),
             seller: SellerName::parse("local").unwrap(),

@@ -105,12 +105,12 @@ impl Recount {
 impl Meter {
     /// The market's own count is known: of what passed so far.
     pub fn on_recount(&mut self, rules: RecountRules, counted: Counted) {
-        self.recount = Some((rules, counted));
+        self.recount = Some(Box::new((rules, counted)));
     }
 
     /// What the claim may be by the market's own count. None where nobody counts, and where it is no conversation.
     pub(super) fn recount(&self, claim: Option<ClaimedUsage>) -> Option<Recount> {
-        let (rules, counted) = self.recount.filter(|_| !self.rules.counting.is_passed())?;
+        let (rules, counted) = self.recount.as_deref().filter(|_| !self.rules.counting.is_passed())?;
         let hidden = claim.filter(|_| self.rules.hidden_reasoning).map_or(0, |claim| claim.reasoning);
         let choices = u64::from(self.rules.choices);
         let beside = (MARKUP_TOKENS_PER_CHOICE * choices)
@@ -130,12 +130,12 @@ impl Meter {
 
     /// What the market itself counted as delivered, where it did.
     pub(super) fn recounted_completion(&self) -> Option<u64> {
-        self.recount?.1.completion
+        self.recount.as_ref()?.1.completion
     }
 
     /// The prompt where it was counted exactly; a bound is no count.
     pub(super) fn recounted_prompt(&self) -> Option<u64> {
-        match self.recount?.1.prompt? {
+        match self.recount.as_ref()?.1.prompt? {
             PromptTokens::Exact(tokens) => Some(tokens),
             PromptTokens::AtMost(_) => None,
         }
