@@ -12,6 +12,7 @@ mod input;
 mod matrix;
 mod media;
 mod piped;
+mod recount;
 mod retry;
 mod soak;
 mod take_up;
