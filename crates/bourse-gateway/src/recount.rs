@@ -267,15 +267,15 @@ impl Gauge {
 
     /// [`Meter::settle`] with what was counted.
     pub(crate) fn settle(
-        &mut self,
+        &self,
         end: StreamEnd,
         prices: &PriceSchedule,
         held: NanoUsd,
     ) -> Result<Bill, MeterError> {
-        if let Some(recounter) = &self.recounter {
-            self.meter.on_recount(recounter.with.tokenizer.rules, recounter.counted());
-        }
-        self.meter.settle(end, prices, held)
+        let Some(recounter) = &self.recounter else { return self.meter.settle(end, prices, held) };
+        let mut meter = self.meter.clone();
+        meter.on_recount(recounter.with.tokenizer.rules, recounter.counted());
+        meter.settle(end, prices, held)
     }
 }
 

@@ -98,7 +98,7 @@ impl Open {
     /// The bill for what was delivered. Adds to the hold when it does not cover the bill; when that is
     /// refused, the bill is cut to the hold.
     pub(crate) fn bill(&mut self, end: StreamEnd) -> Result<Bill, MeterError> {
-        let Some((gauge, prices)) = &mut self.counting else { return Ok(nothing()) };
+        let Some((gauge, prices)) = &self.counting else { return Ok(nothing()) };
         let whole = gauge.settle(end, prices, NanoUsd::MAX)?;
         let total = whole.charge.total;
         let now = || self.shared.ports.clock.now();
@@ -189,8 +189,8 @@ impl Open {
     /// Tells the exchange what the request would settle as if nobody came back for it, where that is due: what was
     /// delivered, as to a buyer that goes away.
     pub(crate) fn meter(&self, last: &mut LastMetered) {
-        let Some((meter, prices)) = &self.counting else { return };
-        let tokens = meter.generated();
+        let Some((gauge, prices)) = &self.counting else { return };
+        let tokens = gauge.meter.generated();
         let is_due = tokens >= last.tokens.saturating_add(METERED_TOKENS)
             && last.at.is_none_or(|at| at.elapsed() >= METERED_EVERY);
         if !is_due || !self.held.is_open() {
@@ -198,14 +198,15 @@ impl Open {
         }
         *last = LastMetered { tokens, at: Some(Instant::now()) };
         // What has no price so far is told at the end, too.
-        let Ok(bill) = meter.settle(StreamEnd::Cancelled, prices, self.held.covered()) else { return };
+        let Ok(bill) = gauge.settle(StreamEnd::Cancelled, prices, self.held.covered()) else { return };
         let response_hash = self
             .hasher
             .as_ref()
             .map_or_else(|| hash(b""), |so_far| Digest32(so_far.clone().finalize().into()));
         let mut draft = self.draft.clone();
         let (request, grant, total_ms) = (self.held.request, self.held.grant, self.elapsed_ms());
-        let receipt = draft.receipt(request, &grant, &bill, Finish::Bourse, response_hash, total_ms);
+        let receipt =
+            draft.receipt(request, &grant, (&bill, gauge.pin()), Finish::Bourse, response_hash, total_ms);
         let billing = if self.is_byok() { Billing::Byok } else { Billing::Credits };
         let (note, now) = (*draft.note, self.shared.ports.clock.now());
         let so_far = Settlement { note, billing, ..Settlement::new(receipt, now) };
