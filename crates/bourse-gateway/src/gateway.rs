@@ -33,12 +33,12 @@ use crate::source::billed;
 use crate::traces::RequestTrace;
 use crate::upstream::Pools;
 use bourse_market::{Policy, StreamEnd};
-use bourse_types::{DurationMs, RequestId, TokenCount, UnixMs};
+use bourse_types::{DurationMs, NanoUsd, RequestId, TokenCount, UnixMs};
 use bourse_wire::dialect::grammar::Billed;
 use bourse_wire::dialect::neutral::Notice;
 use bourse_wire::dialect::{Api, BODY_BYTES_MAX, Job, StreamFailure, front, splice_usage};
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::funds::{KeyGrant, NoteText, Settled};
+use bourse_wire::funds::{FundsError, KeyGrant, NoteText, Settled};
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -319,7 +319,7 @@ impl Gateway {
                 let (response, settled) = answer.map_err(refused)?;
                 if let Some(Settled { ticket, cost }) = settled {
                     let durable = shared.durable.wait(&shared.ports.funds, ticket).await;
-                    durable.map_err(|error| refused(unsettled(&error, cost)))?;
+                    durable.map_err(|error| refused(unsettled_plain(&error, cost)))?;
                 }
                 Ok(response)
             }
@@ -468,12 +468,17 @@ fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result
     open.sent_whole(&bytes);
     open.served(plain.attempt, (plain.whole, plain.whole), plain.tools, &bill);
     let settled = open.settle(&bill, plain.finish);
-    let settled = settled.map_err(|error| unsettled(&error, shown.charge.total))?;
+    let settled = settled.map_err(|error| unsettled_plain(&error, shown.charge.total))?;
     if is_byok && settled.cost != shown.charge.total {
         // Another request used up the allowance in between. The receipt tells the fee and the hash of these bytes.
         tracing::warn!(request = %open.held.request, "an answer tells another fee than was charged");
     }
     Ok((bytes, settled))
+}
+
+/// What is told of an answer in one piece whose settlement failed; nothing of such a one is metered before.
+fn unsettled_plain(error: &FundsError, cost: NanoUsd) -> ApiError {
+    unsettled(if error.leaves_doubt() { cost } else { NanoUsd::ZERO })
 }
 
 /// The id of a request; the rest of what was drawn seeds its plan.

@@ -212,7 +212,7 @@ impl Funds for RemoteFunds {
         let mut frame = Vec::new();
         let encoded = port::encode(port::NO_CALL, &Request::Metered(Box::new(so_far)), &mut frame);
         encoded.map_err(|_| FundsError::TooMany("bytes in one frame"))?;
-        self.shared.state.lock().metered(frame, Instant::now());
+        self.shared.state.lock().metered(frame, now());
         self.shared.wake.notify_one();
         Ok(())
     }

@@ -9,7 +9,7 @@
 use super::admit;
 use super::dispatch::Begun;
 use super::hold::{self, HoldError};
-use super::settle::{LastMetered, Open, charged, nothing, unsettled};
+use super::settle::{Open, charged, nothing, unsettled};
 use super::take_up::{Again, Handover, take_up, together};
 use crate::durable::Wait;
 use crate::failure::{Failure, FailureClass};
@@ -21,7 +21,7 @@ use bourse_market::{Bill, HoldWindow, Outcome, Quantization, StreamEnd};
 use bourse_types::{DurationMs, NanoUsd, RequestId};
 use bourse_wire::dialect::Job;
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::funds::FundsError;
+use bourse_wire::funds::{FundsError, Settled};
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -68,15 +68,14 @@ pub(crate) struct Relay {
     stage: Stage,
     /// Nothing was charged so far.
     is_free: bool,
-    metered: LastMetered,
 }
 
 enum Stage {
     Streaming,
     /// Another seller is asked for the rest. With what ends the stream when there is none.
     TakingUp(Pin<Box<TakingUp>>, Ending),
-    /// The books are written; the terminal waits for the disk, if there is anything to wait for. With the bill that it
-    /// tells.
+    /// The books are written; the terminal waits for the disk, if there is anything to wait for. With the most that it
+    /// costs if the disk does not answer.
     Settling(Option<Wait>, Bytes, Box<Bill>),
     Ended,
 }
@@ -121,7 +120,6 @@ impl Relay {
             watcher: None,
             stage,
             is_free: true,
-            metered: LastMetered::default(),
         }
     }
 
@@ -135,7 +133,7 @@ impl Relay {
             match &mut self.stage {
                 Stage::Streaming => {
                     // What was read before has been taken by now.
-                    self.open.meter(&mut self.metered);
+                    self.open.meter();
                     let ending = self.read(cx);
                     let piece = self.out.take();
                     if !piece.is_empty() {
@@ -164,7 +162,8 @@ impl Relay {
                     self.stage = Stage::Ended;
                     if let Err(error) = durable {
                         tracing::error!(request = %self.open.held.request, %error, "a settlement did not reach the disk");
-                        return Poll::Ready(Some(self.failed_books(&error, &bill)));
+                        let most = if self.open.is_in_doubt(&error) { bill } else { nothing() };
+                        return Poll::Ready(Some(self.failed_books(&most)));
                     }
                     return Poll::Ready(Some(terminal));
                 }
@@ -269,64 +268,44 @@ impl Relay {
         }
         self.open.draft.upstream_id(self.source.upstream_id());
         self.open.draft.note.reasoning_tokens = self.source.reasoning_tokens();
-        let (earlier, mut failed) = self.settle_earlier(end);
+        let mut sum = Sum::default();
+        self.settle_earlier(end, &mut sum);
         let bill = self.open.bill(end);
         self.end_attempt(ending, bill.as_ref().ok());
         let bill = bill.unwrap_or_else(|_| nothing());
         if let Some(kept) = self.source.kept().filter(|_| error.is_none()) {
             self.open.sent(kept);
         }
-        let mut ticket = None;
-        let bill = match self.open.settle(&bill, finish) {
-            Ok(settled) => {
-                ticket = Some(settled.ticket);
-                // Only now is it known what the market takes where the buyer's own key served.
-                if self.open.is_byok() { charged(&bill, settled.cost) } else { bill }
-            }
-            Err(error) => {
-                let is_doubtful = error.leaves_doubt();
-                failed = failed.filter(FundsError::leaves_doubt).or(Some(error));
-                if is_doubtful { bill } else { nothing() }
-            }
-        };
-        // Amounts that do not fit together were never held.
-        let bill = together(earlier.as_ref(), &bill).unwrap_or(bill);
-        self.is_free = bill.charge.total == NanoUsd::ZERO;
-        if let Some(failed) = failed {
-            let terminal = self.failed_books(&failed, &bill);
-            return Stage::Settling(None, terminal, Box::new(bill));
+        let settled = self.open.settle(&bill, finish);
+        let ticket = settled.as_ref().map(|settled| settled.ticket).ok();
+        let part = sum.part(&self.open, &bill, settled);
+        let bill = sum.add(&self.open, part);
+        let Sum { failed, most, .. } = sum;
+        let most = Box::new(most.unwrap_or(bill));
+        self.is_free = if failed { &most } else { &bill }.charge.total == NanoUsd::ZERO;
+        if failed {
+            return Stage::Settling(None, self.failed_books(&most), most);
         }
         let terminal = self.terminal(&bill, error.as_ref());
         let shared = &self.open.shared;
-        let wait = ticket.map(|ticket| shared.durable.wait(&shared.ports.funds, ticket));
-        Stage::Settling(wait, terminal, Box::new(bill))
+        Stage::Settling(ticket.map(|ticket| shared.durable.wait(&shared.ports.funds, ticket)), terminal, most)
     }
 
-    /// Settles the parts that other sellers took up: they cost what they delivered if the whole did not fail. With why one
-    /// was not settled, if so.
-    fn settle_earlier(&mut self, end: StreamEnd) -> (Option<Bill>, Option<FundsError>) {
-        let part = match end {
+    /// Settles the parts that other sellers took up: they cost what they delivered if the whole did not fail.
+    fn settle_earlier(&mut self, end: StreamEnd, sum: &mut Sum) {
+        let end = match end {
             StreamEnd::SellerFailed | StreamEnd::Market => end,
             _ => StreamEnd::TakenUp,
         };
-        let (mut sum, mut failed): (Option<Bill>, Option<FundsError>) = (None, None);
         for mut open in self.earlier.drain(..) {
-            let bill = open.bill(part).unwrap_or_else(|_| nothing());
-            let bill = match open.settle(&bill, Finish::SellerError) {
-                Ok(settled) if open.is_byok() => charged(&bill, settled.cost),
-                Ok(_) => bill,
-                Err(error) => {
-                    let is_doubtful = error.leaves_doubt();
-                    failed = failed.filter(FundsError::leaves_doubt).or(Some(error));
-                    if is_doubtful { bill } else { nothing() }
-                }
-            };
+            let bill = open.bill(end).unwrap_or_else(|_| nothing());
+            let settled = open.settle(&bill, Finish::SellerError);
+            let part = sum.part(&open, &bill, settled);
+            sum.add(&open, part);
             if let Some(trace) = &mut self.open.trace {
-                trace.part(&bill);
+                trace.part(&part);
             }
-            sum = Some(together(sum.as_ref(), &bill).unwrap_or(bill));
         }
-        (sum, failed)
     }
 
     /// What another seller needs to go on, where the buyer wants that and the seller is to blame.
@@ -366,7 +345,6 @@ impl Relay {
         self.asked = asked;
         self.end = end;
         self.next_leg = next_leg;
-        self.metered = LastMetered::default();
         self.last_read = Instant::now();
         Stage::Streaming
     }
@@ -438,15 +416,47 @@ impl Relay {
         Bytes::from(out)
     }
 
-    /// The terminal of a stream whose settlement failed. What was surely not charged is the market's loss; of what may be,
-    /// the bill is told.
-    fn failed_books(&mut self, failed: &FundsError, bill: &Bill) -> Bytes {
-        let bill = if failed.leaves_doubt() { *bill } else { nothing() };
-        let error = unsettled(failed, bill.charge.total);
+    /// The terminal of a stream whose settlement failed. What was surely not charged is the market's loss; what may be is
+    /// told.
+    fn failed_books(&mut self, most: &Bill) -> Bytes {
+        let error = unsettled(most.charge.total);
         if let Some(trace) = &mut self.open.trace {
             trace.refused(error.kind);
         }
-        self.terminal(&bill, Some(&error))
+        self.terminal(most, Some(&error))
+    }
+}
+
+/// What all parts of an answer cost.
+#[derive(Default)]
+struct Sum {
+    told: Option<Bill>,
+    /// The same if what nobody answers for turns out dear.
+    most: Option<Bill>,
+    /// A part was not settled.
+    failed: bool,
+}
+
+impl Sum {
+    /// What a part costs now that it was settled, or was not.
+    fn part(&mut self, open: &Open, bill: &Bill, settled: Result<Settled, FundsError>) -> Bill {
+        match settled {
+            // Only now is it known what the market takes where the buyer's own key served.
+            Ok(settled) if open.is_byok() => charged(bill, settled.cost),
+            Ok(_) => *bill,
+            Err(error) => {
+                self.failed = true;
+                if open.is_in_doubt(&error) { open.shown(bill) } else { nothing() }
+            }
+        }
+    }
+
+    /// Adds a part, and gives back the sum.
+    fn add(&mut self, open: &Open, part: Bill) -> Bill {
+        // Amounts that do not fit together were never held.
+        let plus = |sum: Option<&Bill>, part: &Bill| together(sum, part).unwrap_or(*part);
+        self.most = Some(plus(self.most.as_ref(), &open.at_most(&part)));
+        *self.told.insert(plus(self.told.as_ref(), &part))
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) struct Open {
     /// The answer's hash when it went out in one piece.
     whole_hash: Option<Digest32>,
     is_settled: bool,
+    metered: Box<LastMetered>,
     /// Which conversation it goes on with, if any.
     pub(crate) conversation: Option<Box<Conversation>>,
     /// Who could serve it, for the report.
@@ -55,9 +56,10 @@ pub(crate) struct Open {
 
 /// What was last [metered](Open::meter) of a stream, and when.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct LastMetered {
+struct LastMetered {
     tokens: u64,
     at: Option<Instant>,
+    bill: Option<Bill>,
 }
 
 impl Open {
@@ -73,6 +75,7 @@ impl Open {
             hasher: None,
             whole_hash: None,
             is_settled: false,
+            metered: Box::default(),
             conversation: None,
             considered: None,
             notices: Vec::new(),
@@ -188,17 +191,19 @@ impl Open {
 
     /// Tells the exchange what the request would settle as if nobody came back for it, where that is due: what was
     /// delivered, as to a buyer that goes away.
-    pub(crate) fn meter(&self, last: &mut LastMetered) {
+    pub(crate) fn meter(&mut self) {
         let Some((gauge, prices)) = &self.counting else { return };
+        let last = &mut *self.metered;
         let tokens = gauge.meter.generated();
         let is_due = tokens >= last.tokens.saturating_add(METERED_TOKENS)
             && last.at.is_none_or(|at| at.elapsed() >= METERED_EVERY);
         if !is_due || !self.held.is_open() {
             return;
         }
-        *last = LastMetered { tokens, at: Some(Instant::now()) };
+        (last.tokens, last.at) = (tokens, Some(Instant::now()));
         // What has no price so far is told at the end, too.
         let Ok(bill) = gauge.settle(StreamEnd::Cancelled, prices, self.held.covered()) else { return };
+        last.bill = Some(bill);
         let response_hash = self
             .hasher
             .as_ref()
@@ -214,6 +219,19 @@ impl Open {
             // The one before, or none, is what counts then; the settlement itself does not depend on it.
             tracing::debug!(%request, %error, "what a stream has cost so far could not be noted");
         }
+    }
+
+    /// Whether it may be charged although its settlement failed so: nobody answers for it, or the hold is gone, and with it
+    /// what was metered may have been settled.
+    pub(crate) fn is_in_doubt(&self, error: &FundsError) -> bool {
+        error.leaves_doubt() || self.metered.bill.is_some()
+    }
+
+    /// The most that it costs while nobody answers for its settlement: the bill, or what was metered where that is more,
+    /// because the exchange settles that if it hears no more.
+    pub(crate) fn at_most(&self, bill: &Bill) -> Bill {
+        let metered = self.metered.bill.filter(|metered| metered.charge.total > bill.charge.total);
+        metered.map_or(*bill, |metered| self.shown(&metered))
     }
 
     /// Settles a request of which nothing was delivered.
@@ -247,11 +265,11 @@ pub(crate) fn charged(bill: &Bill, fee: NanoUsd) -> Bill {
     Bill { charge: Charge { request: fee, total: fee, ..Charge::ZERO }, ..*bill }
 }
 
-/// What is told of an answer whose settlement failed: nothing, or at most so much, was charged. Not for clients to repeat
-/// by themselves where it may have been.
-pub(crate) fn unsettled(error: &FundsError, cost: NanoUsd) -> ApiError {
-    if error.leaves_doubt() && cost > NanoUsd::ZERO {
-        let usd = cost.to_usd_string();
+/// What is told of an answer whose settlement failed and that costs at most so much. Not for clients to repeat by
+/// themselves where it costs anything.
+pub(crate) fn unsettled(at_most: NanoUsd) -> ApiError {
+    if at_most > NanoUsd::ZERO {
+        let usd = at_most.to_usd_string();
         let message = format!(
             "the books do not answer: this answer costs at most ${usd}, once, and its receipt tells whether; ask for that first"
         );

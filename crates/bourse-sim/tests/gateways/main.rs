@@ -78,7 +78,13 @@ fn no_seed_charges_what_was_not_told() {
     if alone.is_none() && seeds >= SEEDS {
         let met = [all.answered, all.refused, all.left, all.exchanges_died, all.gateways_died, all.cuts];
         assert!(met.into_iter().all(|count| count > seeds / 2), "a simulation without faults: {all:?}");
-        assert!(all.requests >= 40 * seeds && all.raises > seeds && all.disk_faults > seeds / 4, "{all:?}");
+        assert!(
+            all.requests >= 40 * seeds
+                && all.raises > seeds
+                && all.metered > seeds
+                && all.disk_faults > seeds / 4,
+            "{all:?}"
+        );
     }
 }
 

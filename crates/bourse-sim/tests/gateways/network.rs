@@ -151,6 +151,7 @@ pub(crate) struct Till {
     pub(crate) remote: Arc<RemoteFunds>,
     pub(crate) bug: Option<Bug>,
     pub(crate) raises: Arc<AtomicU64>,
+    pub(crate) metered: Arc<AtomicU64>,
     pub(crate) grants: Mutex<Vec<KeyGrant>>,
 }
 
@@ -180,6 +181,11 @@ impl Funds for Till {
             self.settle_again(settlement.clone());
         }
         self.remote.settle(settlement)
+    }
+
+    fn metered(&self, so_far: Settlement) -> Result<(), FundsError> {
+        self.metered.fetch_add(1, Ordering::Relaxed);
+        self.remote.metered(so_far)
     }
 
     fn durable(&self, ticket: CommitTicket) -> BoxFuture<'static, Result<(), FundsError>> {

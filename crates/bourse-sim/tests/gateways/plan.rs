@@ -103,7 +103,7 @@ fn ask(seed: u64, n: u64) -> (u64, Item) {
         gateway: random.below(GATEWAYS as u64) as usize,
         is_stream: random.permille(700),
         choices: 1 + random.below(2),
-        max_tokens: 1 + random.below(120),
+        max_tokens: 1 + random.below(160),
         leaves_ms: random.permille(150).then(|| random.below(800)),
     });
     (at, item)

@@ -50,6 +50,7 @@ pub(crate) struct Tally {
     pub(crate) left: u64,
     pub(crate) unheard: u64,
     pub(crate) raises: u64,
+    pub(crate) metered: u64,
     pub(crate) exchanges_died: u64,
     pub(crate) gateways_died: u64,
     pub(crate) cuts: u64,
@@ -66,6 +67,7 @@ impl Tally {
         self.left += other.left;
         self.unheard += other.unheard;
         self.raises += other.raises;
+        self.metered += other.metered;
         self.exchanges_died += other.exchanges_died;
         self.gateways_died += other.gateways_died;
         self.cuts += other.cuts;
@@ -130,6 +132,7 @@ pub(crate) struct World<'a> {
     life: u64,
     exchange_returns_at: u64,
     raises: Arc<AtomicU64>,
+    metered: Arc<AtomicU64>,
     tally: Tally,
 }
 
@@ -149,6 +152,7 @@ impl<'a> World<'a> {
             life: 0,
             exchange_returns_at: 0,
             raises: Arc::default(),
+            metered: Arc::default(),
             tally: Tally::default(),
             network,
             diary,
@@ -321,6 +325,7 @@ impl<'a> World<'a> {
             remote: remote.clone(),
             bug: self.plan.bug,
             raises: self.raises.clone(),
+            metered: self.metered.clone(),
             grants: Mutex::default(),
         };
         let drawn = mix(self.plan.seed ^ mix(place as u64 ^ (life << 8)));
@@ -373,6 +378,7 @@ impl<'a> World<'a> {
         let now = self.network.clock.now().plus(EVERYTHING_EXPIRES);
         self.tally.expired += exchange.tick(now)? as u64;
         self.tally.raises = self.raises.load(Ordering::Relaxed);
+        self.tally.metered = self.metered.load(Ordering::Relaxed);
         self.tally.cuts = self.network.cuts.load(Ordering::Relaxed);
         self.tally.receipts = laws::check(self, &exchange, now)?;
         for told in self.known.lock().iter() {
@@ -406,7 +412,7 @@ fn seller(plan: &Plan, number: u64) -> Seller {
     let seed = mix(plan.seed ^ mix(0x5E11 ^ number));
     let faults = FaultScript::Seeded { seed, permille: plan.fault_permille };
     let config =
-        SellerConfig { speed, completion_words: 60, ..SellerConfig::new(format!("s{number}"), MODEL) };
+        SellerConfig { speed, completion_words: 110, ..SellerConfig::new(format!("s{number}"), MODEL) };
     Seller::without_port(config.with_faults(faults))
 }
 
