@@ -79,7 +79,7 @@ pub struct PinnedTokenizer {
 
 enum Inner {
     /// Of a GGUF file.
-    Vocabulary(Tokenizer),
+    Vocabulary(Box<Tokenizer>),
     /// Of a `tokenizer.json`.
     Library(Box<tokenizers::Tokenizer>),
 }
@@ -115,7 +115,11 @@ impl PinnedTokenizer {
     pub fn of_vocabulary(vocabulary: &Vocabulary) -> Result<Self, PinError> {
         let tokenizer = Tokenizer::new(vocabulary)?;
         let template = chat_template(&tokenizer, vocabulary)?;
-        Ok(Self { inner: Inner::Vocabulary(tokenizer), template, pin: pin_of_vocabulary(vocabulary) })
+        Ok(Self {
+            inner: Inner::Vocabulary(Box::new(tokenizer)),
+            template,
+            pin: pin_of_vocabulary(vocabulary),
+        })
     }
 
     /// From the text of a `tokenizer.json` and of a chat template.

@@ -65,14 +65,14 @@ fn house(kind: &str, hides: bool) -> House {
 const COUNTED_PROMPT: u64 = PROMPT + 1;
 
 /// A recount of so many completion tokens, of which so many are allowed.
-fn recount(completion: u64, allowed: u64) -> Option<Recount> {
-    Some(Recount {
+fn recount(completion: u64, allowed: u64) -> Recount {
+    Recount {
         tokenizer: PIN,
         prompt: Some(TokenCount(COUNTED_PROMPT)),
         prompt_allowed: TokenCount(COUNTED_PROMPT),
         completion: Some(TokenCount(completion)),
         completion_allowed: TokenCount(allowed),
-    })
+    }
 }
 
 /// The receipt of one request with `rest`, answered by `script`.
@@ -98,7 +98,7 @@ async fn claims_are_held_against_the_count() {
     let check = async |claimed: Option<(u64, u64)>, billed: (u64, u64), is_suspended| {
         let house = house("openai", false);
         let receipt = receipt_of(&house, three_words(claimed), r#","stream":true"#).await;
-        assert_eq!(receipt.recount, recount(3, 5), "{claimed:?}");
+        assert_eq!(receipt.recount, Some(recount(3, 5)), "{claimed:?}");
         assert_eq!(receipt.usage_claimed, claimed.map(|(p, c)| Usage::of_tokens(p, 0, c)));
         assert_eq!(receipt.usage_billed, Usage::of_tokens(billed.0, 0, billed.1), "{claimed:?}");
         assert_eq!(receipt.is_suspended(), is_suspended, "{claimed:?}");
@@ -123,7 +123,7 @@ async fn a_whole_answer_shows_what_was_allowed() {
     let receipt = house.funds.receipts().remove(0);
     // Two words and the choice's frame.
     assert_eq!((receipt.usage_billed.completion.0, receipt.is_suspended()), (4, true));
-    assert_eq!(receipt.recount, recount(2, 4));
+    assert_eq!(receipt.recount, Some(recount(2, 4)));
     assert_eq!(reply.json()["usage"]["completion_tokens"], 4);
     let metrics = read(&house.call("GET", "/metrics", &[], "").await.text);
     let of_a = [("seller", "a"), ("model", MODEL)];
@@ -142,7 +142,7 @@ async fn a_long_answer_is_counted_whole_on_another_thread() {
         .replace("Hello there", &long)
         .replace(r#""completion_tokens":3"#, r#""completion_tokens":2002"#);
     let receipt = receipt_of(&house, vec![Act::Read, json_answer(200, "", &body)], "").await;
-    assert_eq!((receipt.recount, receipt.is_suspended()), (recount(2_000, 2_002), false));
+    assert_eq!((receipt.recount, receipt.is_suspended()), (Some(recount(2_000, 2_002)), false));
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,7 +163,7 @@ async fn tool_calls_and_shown_reasoning_are_text() {
     let data: Vec<&str> = data.iter().map(String::as_str).collect();
     let script = vec![Act::Read, stream_head(), events(&data), stream_end()];
     let receipt = receipt_of(&house, script, r#","stream":true"#).await;
-    assert_eq!((receipt.finish, receipt.recount), (Finish::ToolCalls, recount(8, 8 + 2 + 16)));
+    assert_eq!((receipt.finish, receipt.recount), (Finish::ToolCalls, Some(recount(8, 8 + 2 + 16))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,7 +204,7 @@ async fn another_grammar_is_counted_too() {
     let data: Vec<&str> = data.iter().map(String::as_str).collect();
     let script = vec![Act::Read, stream_head(), events(&data), stream_end()];
     let receipt = receipt_of(&house, script, r#","stream":true,"max_tokens":50"#).await;
-    assert_eq!((receipt.recount, receipt.usage_billed.completion.0), (recount(3, 5), 5));
+    assert_eq!((receipt.recount, receipt.usage_billed.completion.0), (Some(recount(3, 5)), 5));
     assert!(receipt.is_suspended());
 }
 
@@ -213,7 +213,7 @@ async fn a_stop_string_may_be_paid_though_nobody_sees_it() {
     let house = house("openai", false);
     let script = three_words(Some((COUNTED_PROMPT, 7)));
     let receipt = receipt_of(&house, script, r#","stream":true,"stop":"end here""#).await;
-    assert_eq!((receipt.recount, receipt.is_suspended()), (recount(3, 7), false));
+    assert_eq!((receipt.recount, receipt.is_suspended()), (Some(recount(3, 7)), false));
 }
 
 #[tokio::test(start_paused = true)]
