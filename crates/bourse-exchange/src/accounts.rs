@@ -85,10 +85,11 @@ impl Exchange {
         let secret = key_text(&random);
         let hash = hash_key(&secret);
         let Asked { role, creator, draft } = asked;
+        let claim = draft.claim;
         self.shared.change(|core| {
             let account = payer(core)?;
             let creation = KeyCreation { hash, account, role, creator, draft };
-            core.create_key(creation, id, now).map_err(E::from)
+            core.once(claim.as_ref(), now, |core| core.create_key(creation, id, now)).map_err(E::from)
         })?;
         Ok((hash, KeySecret(secret)))
     }

@@ -15,9 +15,10 @@ use crate::open::OpenError;
 use crate::postings::Period;
 use crate::suspense::{Case, CaseLine, Party, resolved_of};
 use bourse_ledger::AccountKind;
-use bourse_types::{AccountId, Fault, KeyHash, MoneyError, NanoUsd, RequestId, UnixMs};
+use bourse_types::{AccountId, Digest32, DurationMs, Fault, KeyHash, MoneyError, NanoUsd, RequestId, UnixMs};
 use bourse_wire::funds::{
-    AccountsError, Change, FundsError, KeyDraft, KeyPatch, KeyRole, LimitReset, PolicyError, PolicyText,
+    AccountsError, Change, Claim, FundsError, IDEMPOTENCY_KEY_BYTES_MAX, KeyDraft, KeyPatch, KeyRole,
+    LimitReset, PolicyError, PolicyText,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -78,6 +79,9 @@ pub enum AdminRequest {
         account: String,
         /// How much.
         amount_usd: String,
+        /// The same credit under the same key is posted once a day; see [`NewKey::idempotency_key`].
+        #[serde(default)]
+        idempotency_key: Option<String>,
     },
     /// Ends the epoch now.
     CloseEpoch {},
@@ -127,6 +131,10 @@ pub struct NewKey {
     /// Whether it administers the account's keys instead of buying.
     #[serde(default)]
     pub management: bool,
+    /// What the request is called, so that it takes effect once when it is sent again within a day: at most
+    /// [`IDEMPOTENCY_KEY_BYTES_MAX`] bytes.
+    #[serde(default)]
+    pub idempotency_key: Option<String>,
 }
 
 /// The answer.
@@ -270,6 +278,11 @@ pub enum AdminError {
         /// Why.
         source: MoneyError,
     },
+    /// A key was made under that idempotency key.
+    #[error(
+        "a key was made before under this idempotency key and cannot be shown again; `bourse key list` shows which"
+    )]
+    KeyMadeBefore,
     /// A word that is no reset.
     #[error("`reset` is `{0}`; it can be none, daily, weekly or monthly")]
     Reset(String),
@@ -353,7 +366,9 @@ impl Exchange {
                 self.flush()?;
                 Ok(AdminReply::Policy { id: id.map(|id| id.to_string()) })
             }
-            AdminRequest::Credit { account, amount_usd } => self.credit(&account, &amount_usd, now),
+            AdminRequest::Credit { account, amount_usd, idempotency_key } => {
+                self.credit(&account, &amount_usd, idempotency_key.as_deref(), now)
+            }
             AdminRequest::CloseEpoch {} => {
                 let closed = self.close_epoch(now)?;
                 Ok(AdminReply::Epoch { closed: closed.map(|signed| EpochLine::from(&signed.epoch)) })
@@ -389,15 +404,25 @@ impl Exchange {
             includes_byok_in_limit: asked.includes_byok_in_limit,
             expires: asked.expires_ms.map(UnixMs),
             policy: None,
+            claim: None,
         };
         draft.check(now)?;
+        let fingerprint = format!("{asked:?}");
+        let first = RequestId(self.house_transfer(now)?.0);
+        let claim =
+            operators_claim("create key", asked.idempotency_key.as_deref(), fingerprint.as_bytes(), first)?;
+        let draft = KeyDraft { claim, ..draft };
         let role = if asked.management { KeyRole::Management } else { KeyRole::Inference };
-        let (hash, secret) = self.make_key(Asked { role, creator: None, draft }, now, |core| {
+        let made = self.make_key(Asked { role, creator: None, draft }, now, |core| {
             match core.names.account(account) {
                 Some(_) => customer(core, account),
                 None => core.customer(account, now).map_err(AdminError::from),
             }
-        })?;
+        });
+        let (hash, secret) = match made {
+            Err(AdminError::Funds(FundsError::ClaimPaid(_))) => return Err(AdminError::KeyMadeBefore),
+            made => made?,
+        };
         let key = self.changed_key(&hash, now)?;
         let core = self.shared.core.lock();
         let same = |key: &&Key| key.row.label == asked.label && key.row.revoked.is_none();
@@ -415,13 +440,27 @@ impl Exchange {
         self.patch_key(key, KeyPatch { disabled, ..KeyPatch::default() }, now)
     }
 
-    fn credit(&self, account: &str, amount_usd: &str, now: UnixMs) -> Result<AdminReply, AdminError> {
+    fn credit(
+        &self,
+        account: &str,
+        amount_usd: &str,
+        key: Option<&str>,
+        now: UnixMs,
+    ) -> Result<AdminReply, AdminError> {
         let amount = parse_amount("amount_usd", amount_usd)?;
         let id = self.house_transfer(now)?;
-        self.shared.change(|core| {
+        let fingerprint = format!("{account}\0{}", amount.0);
+        let claim = operators_claim("credit", key, fingerprint.as_bytes(), RequestId(id.0))?;
+        let done = self.shared.change(|core| {
             let account = customer(core, account)?;
-            core.grant_credit(account, amount, id, now).map_err(AdminError::from)
-        })?;
+            core.once(claim.as_ref(), now, |core| core.grant_credit(account, amount, id, now))
+                .map_err(AdminError::from)
+        });
+        match done {
+            // It was given before.
+            Ok(()) | Err(AdminError::Funds(FundsError::ClaimPaid(_))) => {}
+            Err(refused) => return Err(refused),
+        }
         self.flush()?;
         Ok(self.balances())
     }
@@ -498,6 +537,22 @@ fn info(core: &Core, key: &Key, now: UnixMs) -> KeyInfo {
         revoked_ms: row.revoked.map(|time| time.0),
         policy: row.policy.map(|id| id.to_string()),
     }
+}
+
+/// The claim of a request that is done at once; none without a key.
+fn operators_claim(
+    what: &str,
+    key: Option<&str>,
+    fingerprint: &[u8],
+    first: RequestId,
+) -> Result<Option<Claim>, AdminError> {
+    let Some(key) = key else { return Ok(None) };
+    check_name("idempotency_key", key, IDEMPOTENCY_KEY_BYTES_MAX)?;
+    let mut hasher = blake3::Hasher::new_derive_key("bourse 2026 idempotency key of an operator's request");
+    hasher.update(what.as_bytes()).update(&[0]).update(key.as_bytes());
+    let name = Digest32(*hasher.finalize().as_bytes());
+    let fingerprint = Digest32(*blake3::keyed_hash(&name.0, fingerprint).as_bytes());
+    Ok(Some(Claim { name, fingerprint, first, kept_for: DurationMs(u64::MAX) }))
 }
 
 fn check_name(field: &'static str, text: &str, bytes_max: usize) -> Result<(), AdminError> {

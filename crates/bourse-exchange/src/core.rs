@@ -9,6 +9,7 @@
 //! clearing to seller (or, where its claim is beyond the market's own
 //! count, to suspense), fee and rounding, so that clearing is zero between any two events.
 
+use crate::claims::{ClaimEnd, Claims};
 use crate::config::EARLY_COMMIT_BYTES;
 use crate::keys::{Key, KeyRing};
 use crate::names::{ALLOWANCES, CLEARING, Names};
@@ -22,7 +23,7 @@ use bourse_ledger::{
 use bourse_proof::log::MerkleLog;
 use bourse_types::{AccountId, Digest32, KeyHash, NanoUsd, RequestId, TransferId, UnixMs};
 use bourse_wire::funds::{
-    CommitTicket, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant, KeyRole,
+    Claim, CommitTicket, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant, KeyRole,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -84,6 +85,8 @@ struct OpenRequest {
     step: u16,
     /// What it holds of its key's allowance; none for a key that had no limit.
     allowance: Option<AllowanceHold>,
+    /// Whether it holds under a claim.
+    has_claim: bool,
 }
 
 /// A hold on a key's allowance.
@@ -139,6 +142,7 @@ pub(crate) struct Core {
     pub(crate) exchange: Digest32,
     pub(crate) epoch: LastEpoch,
     pub(crate) suspense: Suspense,
+    pub(crate) claims: Claims,
     open: HashMap<RequestId, OpenRequest, HashKey>,
     metered: metered::MeteredRequests,
     /// Keys that got their limit while requests without one were open.
@@ -169,6 +173,7 @@ impl Core {
             exchange,
             epoch: LastEpoch::default(),
             suspense: Suspense::default(),
+            claims: Claims::default(),
             epochs_at_snapshot: 0,
             open: HashMap::with_hasher(key),
             metered: metered::MeteredRequests::default(),
@@ -206,7 +211,11 @@ impl Core {
         if self.group.bytes.len() >= WAITING_BYTES_MAX {
             return Err(FundsError::TooMany("bytes wait for the disk"));
         }
-        let limit = self.limit_of(&asked.grant, asked.now.max(self.now()))?;
+        let now = asked.now.max(self.now());
+        if let Some(claim) = &asked.claim {
+            self.claims.check(claim, now)?;
+        }
+        let limit = self.limit_of(&asked.grant, now)?;
         let expires_at = asked.expires;
         let pending = |role: Role, debit, credit, amount: NanoUsd, linked| {
             let amount = amount.into();
@@ -222,8 +231,13 @@ impl Core {
             allowance = Some(AllowanceHold { held, includes_byok });
         }
         if self.apply(asked.now)? == Applied::Done {
-            let open = OpenRequest { key: asked.grant.key, held: asked.amount, step: 0, allowance };
+            let has_claim = asked.claim.is_some();
+            let open =
+                OpenRequest { key: asked.grant.key, held: asked.amount, step: 0, allowance, has_claim };
             self.open.insert(asked.request, open);
+            if let Some(claim) = &asked.claim {
+                self.claim(claim, Some(asked.request), now)?;
+            }
         }
         // Repeated when its hold is gone, settled or released: whoever went on would serve for nothing.
         if self.open.contains_key(&asked.request) { Ok(()) } else { Err(FundsError::NoHold) }
@@ -432,9 +446,18 @@ impl Core {
             }
             self.apply_one(Event::Release { pending: *pending, reason }, now)?;
             // The first hold of a request carries the request's own id.
-            self.open.remove(&RequestId(pending.0));
-            self.metered.remove(&RequestId(pending.0));
+            let request = RequestId(pending.0);
+            self.open.remove(&request);
+            self.metered.remove(&request);
+            self.claims.end(request, ClaimEnd::ForNothing);
         }
+        Ok(())
+    }
+
+    /// Makes a claim and writes it down, right after what it is for.
+    fn claim(&mut self, claim: &Claim, request: Option<RequestId>, at: UnixMs) -> Result<(), FundsError> {
+        self.claims.begin(claim, request, at)?;
+        record::put_claim(&mut self.group.bytes, claim, request, at);
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 //!
 //! Locks are taken in the order index, journal, core or inbox, and none is held across an await.
 
+use crate::answers::Answers;
 use crate::books::{AccountLine, balances_by_group};
 use crate::check::{CheckReport, Market, check_journal};
 use crate::config::{EARLY_COMMIT_BYTES, ExchangeConfig, Holds};
@@ -21,7 +22,7 @@ use crate::index::{Inbox, Index, IndexError, IndexStore, MemoryIndex, SqliteInde
 use crate::memory::SharedJournal;
 use crate::open::{OpenError, recover};
 use crate::record::put_checkpoint;
-use crate::store::{reader, writer};
+use crate::store::{answers, reader, writer};
 use bourse_ledger::{Journal, JournalError, Position, Snapshot};
 use bourse_proof::sign::Signer;
 use bourse_types::{AccountId, Digest32, RequestId, TransferId, UnixMs};
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) entropy: Mutex<Entropy>,
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) config: ExchangeConfig,
+    pub(crate) answers: Answers,
     closing: Mutex<bool>,
     wake_keeper: Condvar,
 }
@@ -69,7 +71,7 @@ pub struct Exchange {
     /// Held until the exchange is dropped.
     lock: Option<DirLock>,
     /// The journal of a market in memory, for its next life.
-    memory: Option<SharedJournal>,
+    pub(crate) memory: Option<SharedJournal>,
 }
 
 /// The parts that an exchange is put together from.
@@ -95,7 +97,8 @@ impl Exchange {
             signer,
             entropy: Entropy::System,
         };
-        let mut exchange = Self::assemble(parts, config, now)?;
+        let answers = Answers::start(answers(dir)?).map_err(OpenError::Thread)?;
+        let mut exchange = Self::assemble_with(parts, answers, config, now)?;
         exchange.lock = Some(lock);
         exchange.start_threads()?;
         Ok(exchange)
@@ -147,13 +150,23 @@ impl Exchange {
             signer: self.shared.signer.clone(),
             entropy: self.shared.entropy.lock().clone(),
         };
-        let mut exchange = Self::assemble(parts, self.shared.config.clone(), now)?;
+        let answers = self.shared.answers.inherited();
+        let mut exchange = Self::assemble_with(parts, answers, self.shared.config.clone(), now)?;
         exchange.memory = Some(journal);
         Ok(exchange)
     }
 
     /// Puts an exchange together without starting its threads.
     pub(crate) fn assemble(parts: Parts, config: ExchangeConfig, now: UnixMs) -> Result<Self, OpenError> {
+        Self::assemble_with(parts, Answers::in_memory(), config, now)
+    }
+
+    fn assemble_with(
+        parts: Parts,
+        answers: Answers,
+        config: ExchangeConfig,
+        now: UnixMs,
+    ) -> Result<Self, OpenError> {
         let Parts { journal, reader, index, signer, mut entropy } = parts;
         let core = recover(&*journal, &signer.public(), &config, &mut entropy, now)?;
         let durable = journal.last().seq;
@@ -167,6 +180,7 @@ impl Exchange {
             entropy: Mutex::new(entropy),
             progress: watch::Sender::new(Progress { durable, failed: None }),
             config,
+            answers,
             closing: Mutex::new(false),
             wake_keeper: Condvar::new(),
         };
@@ -247,6 +261,7 @@ impl Exchange {
                 tracing::error!("a thread of the exchange had panicked");
             }
         }
+        self.shared.answers.close();
         match released {
             Ok(_) => self.shared.finish(),
             Err(FundsError::Closing) => Ok(()),

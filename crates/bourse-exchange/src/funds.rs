@@ -7,10 +7,12 @@ use crate::spend::nano;
 use bourse_proof::merkle::leaf_hash;
 use bourse_types::{AccountId, Charge, Digest32, KeyHash, NanoUsd, RequestId, UnixMs, UtcDay};
 use bourse_wire::funds::{
-    ActivityQuery, ActivityRow, Billing, BoxFuture, CommitTicket, Funds, FundsError, Generation,
-    HoldExtension, HoldRequest, KeyGrant, KeyStatus, PolicyId, Records, Settled, Settlement,
+    ActivityQuery, ActivityRow, Billing, BoxFuture, Claim, CommitTicket, Funds, FundsError, Generation,
+    HoldExtension, HoldRequest, KeyGrant, KeyStatus, Outcome, Outcomes, PolicyId, Records, Settled,
+    Settlement,
 };
 use bourse_wire::receipt::{Checkpoint, Receipt, ReceiptDocument};
+use bytes::Bytes;
 use std::sync::Arc;
 
 impl Funds for Exchange {
@@ -154,6 +156,26 @@ impl Records for Exchange {
     }
 }
 
+impl Outcomes for Exchange {
+    fn claimed(&self, claim: &Claim, now: UnixMs) -> Result<(), FundsError> {
+        let core = self.shared.core.lock();
+        core.running()?;
+        core.claims.check(claim, now.max(core.now()))
+    }
+
+    fn keep(&self, outcome: Outcome) -> BoxFuture<'static, Result<(), FundsError>> {
+        self.shared.answers.keep(outcome)
+    }
+
+    fn outcome(
+        &self,
+        name: Digest32,
+        request: RequestId,
+    ) -> BoxFuture<'static, Result<Option<Bytes>, FundsError>> {
+        self.shared.answers.find(name, request)
+    }
+}
+
 impl Exchange {
     /// How a bill is shared; none for more than the recount allows.
     fn split(&self, receipt: &Receipt) -> Result<Split, FundsError> {
@@ -235,6 +257,7 @@ impl Written {
             split,
             byok: NanoUsd::ZERO,
             sale: Sale::of(receipt, &settlement.note),
+            finish: receipt.finish,
             receipt: receipt_bytes,
             note,
             leaf: self.leaf,

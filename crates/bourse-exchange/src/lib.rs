@@ -11,12 +11,15 @@
 //! snapshots and the receipts index with its sums of activity follow from it and can be made again.
 //!
 //! Files in the data directory: `exchange.db` (journal and snapshot), `exchange.tail` (where it ends),
-//! `exchange.key` (the signing key, 0600), `exchange.lock`, `index.db` (the receipts index).
+//! `exchange.key` (the signing key, 0600), `exchange.lock`, `index.db` (the receipts index),
+//! `answers.db` (sealed answers for who asks again; free to lose).
 
 mod accounts;
 mod admin;
+mod answers;
 mod books;
 mod check;
+mod claims;
 mod config;
 mod core;
 mod csv;
@@ -49,6 +52,7 @@ pub use admin::{AdminError, AdminReply, AdminRequest, KeyInfo, NewKey, SecretTex
 pub use books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances, statement};
 pub use bourse_ledger::JournalError;
 pub use check::{BooksFacts, CheckReport, RELEASE_GRACE, check};
+pub use claims::CLAIMS_MAX;
 pub use config::{
     BYOK_FEE_BPS, ByokTerms, COMMIT_WINDOW, EARLY_COMMIT_BYTES, ExchangeConfig, FEE_BPS, Holds,
     LAZY_COMMIT_WINDOW, SNAPSHOT_EVENTS, STARTING_CREDIT,

@@ -6,8 +6,8 @@
 //! ends its group but for that; the note of a receipt follows it at once, or there is none.
 
 use bourse_ledger::{Batch, CodecError, Event, Limits, Reader, batch_time, decode_batch, encode_batch};
-use bourse_types::{AccountId, Digest32, KeyHash, NanoUsd, UnixMs};
-use bourse_wire::funds::{KeyRole, LimitReset, POLICY_BYTES_MAX, PolicyId, PolicyText};
+use bourse_types::{AccountId, Digest32, DurationMs, KeyHash, NanoUsd, RequestId, UnixMs};
+use bourse_wire::funds::{Claim, KeyRole, LimitReset, POLICY_BYTES_MAX, PolicyId, PolicyText};
 use bourse_wire::liability::{Epoch, SignedEpoch};
 use bourse_wire::receipt::Checkpoint;
 
@@ -25,6 +25,7 @@ const TAG_NOTE: u8 = 7;
 const TAG_POLICY: u8 = 8;
 const TAG_ACCOUNT_POLICY: u8 = 9;
 const TAG_EPOCH: u8 = 10;
+const TAG_CLAIM: u8 = 12;
 const TAG_SUSPENSE: u8 = 13;
 const TAG_METERED: u8 = 16;
 
@@ -57,6 +58,8 @@ pub(crate) enum Record<'a> {
     Policy(PolicyText),
     /// The policy of an account from now on.
     AccountPolicy { account: AccountId, policy: Option<PolicyId> },
+    /// A claim that the request just held for was made under; none: what was just done needs no settlement.
+    Claim { claim: Claim, request: Option<RequestId>, at: UnixMs },
 }
 
 /// An epoch with what its proofs are made from.
@@ -187,6 +190,16 @@ fn decode(tag: u8, offset: usize, bytes: &[u8]) -> Result<Record<'_>, CodecError
         }
         TAG_EPOCH => Record::Epoch(read_epoch(&mut r)?),
         TAG_SUSPENSE => Record::Suspense(SuspenseRecord::read(&mut r)?),
+        TAG_CLAIM => Record::Claim {
+            claim: Claim {
+                name: Digest32(r.array()?),
+                fingerprint: Digest32(r.array()?),
+                first: RequestId(r.u128()?),
+                kept_for: DurationMs(r.u64()?),
+            },
+            request: read_option(&mut r, Reader::u128)?.map(RequestId),
+            at: UnixMs(r.u64()?),
+        },
         TAG_METERED => {
             let receipt_bytes = r.u32()? as usize;
             let receipt = r.take(receipt_bytes)?;
@@ -264,6 +277,17 @@ pub(crate) fn put_account_policy(out: &mut Vec<u8>, account: AccountId, policy: 
     framed(out, TAG_ACCOUNT_POLICY, |out| {
         out.extend_from_slice(&account.0.to_le_bytes());
         put_option(out, policy.map(|id| id.0.0));
+    });
+}
+
+pub(crate) fn put_claim(out: &mut Vec<u8>, claim: &Claim, request: Option<RequestId>, at: UnixMs) {
+    framed(out, TAG_CLAIM, |out| {
+        out.extend_from_slice(&claim.name.0);
+        out.extend_from_slice(&claim.fingerprint.0);
+        out.extend_from_slice(&claim.first.0.to_le_bytes());
+        out.extend_from_slice(&claim.kept_for.0.to_le_bytes());
+        put_option(out, request.map(|request| request.0.to_le_bytes()));
+        out.extend_from_slice(&at.0.to_le_bytes());
     });
 }
 

@@ -13,6 +13,7 @@ mod postgres;
 
 pub use postgres::{LEASE_TTL, PostgresJournal};
 
+use crate::answers::{AnswerStore, AnswersError, PostgresAnswers, SqliteAnswers};
 use bourse_ledger::{
     GROUP_BYTES_MAX, Group, Journal, JournalError, Position, Snapshot, chain_hash, verified,
 };
@@ -77,6 +78,15 @@ pub(crate) fn reader(dir: &Path) -> Result<Box<dyn Journal>, JournalError> {
     Ok(match place(dir)? {
         Some(url) => Box::new(PostgresJournal::open_read_only(&url)?),
         None => Box::new(SqliteJournal::open_read_only(dir)?),
+    })
+}
+
+/// The sealed answers of a directory, in the store that its journal is in.
+pub(crate) fn answers(dir: &Path) -> Result<Box<dyn AnswerStore>, JournalError> {
+    let failed = |error: AnswersError| JournalError::Store(error.to_string());
+    Ok(match place(dir)? {
+        Some(url) => Box::new(PostgresAnswers::at(url)),
+        None => Box::new(SqliteAnswers::open(dir).map_err(failed)?),
     })
 }
 

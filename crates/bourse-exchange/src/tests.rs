@@ -1,13 +1,17 @@
 //! The exchange in memory, in a directory, and under threads.
 
+#[path = "../tests/cluster/mod.rs"]
+#[expect(dead_code, reason = "tests of the journal ask it for more")]
+pub(crate) mod cluster;
 #[path = "../tests/support/mod.rs"]
-mod support;
+pub(crate) mod support;
 
 mod accounts;
 mod activity;
 mod admin;
 mod adopt;
 mod byok;
+mod claims;
 mod damage;
 mod epochs;
 mod export;

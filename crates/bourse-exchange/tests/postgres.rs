@@ -146,7 +146,8 @@ fn give_credit(exchange: &Exchange, to: &str) {
         ..NewKey::default()
     });
     exchange.admin(create, START).expect("it works");
-    let credit = AdminRequest::Credit { account: to.to_owned(), amount_usd: "2.5".to_owned() };
+    let credit =
+        AdminRequest::Credit { account: to.to_owned(), amount_usd: "2.5".to_owned(), idempotency_key: None };
     exchange.admin(credit, START).expect("it works");
 }
 
@@ -231,8 +232,14 @@ fn a_market_whose_database_is_killed_says_so_and_comes_back_with_everything() {
     give_credit(&exchange, "alice");
     exchange.flush().unwrap();
     cluster.kill();
-    let refused = exchange
-        .admin(AdminRequest::Credit { account: "alice".to_owned(), amount_usd: "1".to_owned() }, START);
+    let refused = exchange.admin(
+        AdminRequest::Credit {
+            account: "alice".to_owned(),
+            amount_usd: "1".to_owned(),
+            idempotency_key: None,
+        },
+        START,
+    );
     assert!(refused.is_err(), "nothing is acknowledged that is not on disk");
     drop(exchange);
     cluster.restart();

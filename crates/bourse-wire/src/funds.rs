@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 mod accounts;
 mod activity;
+mod claim;
 mod note;
 mod policy;
 pub mod port;
@@ -28,6 +29,7 @@ pub use accounts::{
 pub use activity::{
     ACTIVITY_DAYS, ACTIVITY_OTHER, ACTIVITY_ROWS_PER_DAY_MAX, ActivityQuery, ActivityRow, ActivitySums,
 };
+pub use claim::{CLAIM_AGE_MAX, Claim, IDEMPOTENCY_KEY_BYTES_MAX, Outcome, Outcomes, SEALED_BYTES_MAX};
 pub use note::{
     GenerationNote, NOTE_BYTES_MAX, NOTE_TEXT_BYTES_MAX, NOTE_VERSION, NoteText, ProviderResponse,
 };
@@ -82,6 +84,8 @@ pub struct HoldRequest {
     pub expires: UnixMs,
     /// The caller's clock.
     pub now: UnixMs,
+    /// What keeps a request that is sent twice from being charged twice, where its buyer asked for that.
+    pub claim: Option<Claim>,
 }
 
 /// Adds to a hold in mid-stream.
@@ -221,6 +225,15 @@ pub enum FundsError {
     /// The same request was made before with other content.
     #[error("this request id was used before with other content")]
     Conflict,
+    /// The same claim was made for another request.
+    #[error("this idempotency key was used for another request")]
+    ClaimTaken,
+    /// The first request under the same claim is open.
+    #[error("the first request under this idempotency key is being answered")]
+    ClaimOpen,
+    /// The same claim was made before and led to something: to the charge of that request, mostly.
+    #[error("this was done before under its idempotency key, as `{0}`")]
+    ClaimPaid(RequestId),
     /// Too many holds are open, or too many extensions were asked.
     #[error("too many {0}")]
     TooMany(&'static str),
@@ -251,7 +264,10 @@ impl FundsError {
             | Self::NotManagement
             | Self::InsufficientFunds { .. }
             | Self::KeyLimit { .. }
-            | Self::Conflict => Fault::Buyer,
+            | Self::Conflict
+            | Self::ClaimTaken
+            | Self::ClaimOpen
+            | Self::ClaimPaid(_) => Fault::Buyer,
             _ => Fault::Bourse,
         }
     }
@@ -265,7 +281,7 @@ impl FundsError {
     /// Whether the same call can succeed later.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::TooMany(_) | Self::Closing | Self::Away => Retry::AfterMs(1_000),
+            Self::TooMany(_) | Self::Closing | Self::Away | Self::ClaimOpen => Retry::AfterMs(1_000),
             _ => Retry::Never,
         }
     }
@@ -276,7 +292,8 @@ pub trait Funds: Send + Sync + 'static {
     /// Looks a key up. Unknown, revoked, disabled and expired ones are told apart.
     fn authenticate(&self, key: &KeyHash, now: UnixMs) -> Result<KeyGrant, FundsError>;
     /// Reserves the first bound. Repeating it with equal content succeeds without effect while the hold is open; once it
-    /// is settled or released, nothing is held and the answer is [`FundsError::NoHold`].
+    /// is settled or released, nothing is held and the answer is [`FundsError::NoHold`]. Under a [`Claim`] that another
+    /// request has, nothing is held either.
     fn hold(&self, request: &HoldRequest) -> Result<(), FundsError>;
     /// Adds to the hold.
     fn extend(&self, extension: &HoldExtension) -> Result<(), FundsError>;

@@ -7,7 +7,7 @@ use crate::names::{HOUSE, SUBSIDY};
 use crate::record;
 use bourse_ledger::{AccountKind, BalanceLimit, Event, Limits, Transfer, TransferKind};
 use bourse_types::{AccountId, NanoUsd, TransferId, UnixMs};
-use bourse_wire::funds::FundsError;
+use bourse_wire::funds::{Claim, FundsError};
 
 impl Core {
     /// Begins an empty ledger: genesis, the house's accounts, the operator's starting credit.
@@ -28,6 +28,20 @@ impl Core {
             self.grant_credit(crate::names::OPERATOR, credit, id, now)?;
         }
         Ok(())
+    }
+
+    /// Does something once under a claim: it and the claim are written down together.
+    pub(crate) fn once(
+        &mut self,
+        claim: Option<&Claim>,
+        now: UnixMs,
+        act: impl FnOnce(&mut Self) -> Result<(), FundsError>,
+    ) -> Result<(), FundsError> {
+        let Some(claim) = claim else { return act(self) };
+        let now = now.max(self.now());
+        self.claims.check(claim, now)?;
+        act(self)?;
+        self.claim(claim, None, now)
     }
 
     /// Posts credit from the subsidy account.

@@ -40,7 +40,8 @@ impl Core {
         if allowance.is_none() && key.row.limit.is_some() {
             self.mixed.insert(asked.grant.key);
         }
-        let open = OpenRequest { key: asked.grant.key, held: asked.amount, step: 0, allowance };
+        let has_claim = self.claims.has(asked.request);
+        let open = OpenRequest { key: asked.grant.key, held: asked.amount, step: 0, allowance, has_claim };
         self.open.insert(asked.request, open);
         Ok(true)
     }

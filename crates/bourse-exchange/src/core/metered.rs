@@ -11,6 +11,7 @@
 use super::settle::{PreparedSettlement, Split};
 use super::snapshot::put_count;
 use super::{Core, OpenRequest, ReplayFailure, Role, WAITING_BYTES_MAX};
+use crate::claims::ClaimEnd;
 use crate::index::Sale;
 use crate::record;
 use bourse_ledger::{CodecError, Event, Reader};
@@ -126,6 +127,7 @@ impl Core {
             split,
             byok: note.byok_cost.unwrap_or(NanoUsd::ZERO),
             sale: Sale::of(&receipt, &note),
+            finish: receipt.finish,
             receipt: &metered.receipt,
             note: &metered.note,
             leaf: leaf_hash(&metered.receipt),
@@ -143,7 +145,8 @@ impl Core {
         let includes_byok = key.row.includes_byok;
         let allowance =
             allowance.map(|of_key| super::AllowanceHold { held: of_key.amount.nano_usd(), includes_byok });
-        Ok(OpenRequest { key: hash, held: hold.amount.nano_usd(), step: 0, allowance })
+        let has_claim = self.claims.has(receipt.request);
+        Ok(OpenRequest { key: hash, held: hold.amount.nano_usd(), step: 0, allowance, has_claim })
     }
 
     /// Replay: what a group says was metered.
@@ -153,11 +156,13 @@ impl Core {
         Ok(())
     }
 
-    /// Replay: a hold that was released is not settled any more.
+    /// Replay: a hold that was released is not settled any more, and frees its claim.
     pub(super) fn forget_released(&mut self, events: &[Event]) {
         for event in events {
             if let Event::Release { pending, .. } = event {
-                self.metered.remove(&RequestId(pending.0));
+                let request = RequestId(pending.0);
+                self.metered.remove(&request);
+                self.claims.end(request, ClaimEnd::ForNothing);
             }
         }
     }

@@ -5,13 +5,14 @@
 //! wrote, and it stops there.
 
 use super::{Core, EpochFailure};
+use crate::claims::{ClaimEnd, is_for_nothing};
 use crate::record::{self, Record, Records};
 use bourse_ledger::{CodecError, Group, HashKey, Limits, ReplayError, State};
 use bourse_proof::merkle::leaf_hash;
 use bourse_proof::sign::verify_checkpoint;
 use bourse_types::{Digest32, NanoUsd, UnixMs};
 use bourse_wire::canonical::CanonicalError;
-use bourse_wire::funds::GenerationNote;
+use bourse_wire::funds::{FundsError, GenerationNote};
 use bourse_wire::receipt::{Checkpoint, Receipt};
 
 /// Why a group of the journal does not replay.
@@ -33,6 +34,8 @@ pub(crate) enum ReplayFailure {
     Signature,
     #[error("{0}")]
     Epoch(#[from] EpochFailure),
+    #[error("a claim that cannot have been made: {0}")]
+    Claim(FundsError),
     #[error("receipts without a checkpoint at the end of their group")]
     Uncovered,
 }
@@ -72,6 +75,9 @@ impl Core {
                     self.state.replay(batch.at, &batch.events)?;
                     self.forget_released(&batch.events);
                 }
+                Record::Claim { claim, request, at } => {
+                    self.claims.begin(&claim, request, at).map_err(ReplayFailure::Claim)?;
+                }
                 Record::Name { account, name } => self.names.add(account, name),
                 Record::Key(row) => self.take_key(row)?,
                 Record::Policy(text) => self.policies.put(text),
@@ -101,6 +107,8 @@ impl Core {
         if let Some(hash) = self.keys.by_digest(&receipt.key_digest).copied() {
             self.keys.spend(&hash, receipt.charge.total, byok, self.state.now());
         }
+        let is_free = is_for_nothing(receipt.charge.total, byok, receipt.finish);
+        self.claims.end(receipt.request, if is_free { ClaimEnd::ForNothing } else { ClaimEnd::Paid });
         Ok(())
     }
 

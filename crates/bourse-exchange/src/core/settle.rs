@@ -7,6 +7,7 @@
 //! Where the seller claims more than the market counted, its share goes to suspense in its stead, in the same chain.
 
 use super::{Core, OpenRequest, Role};
+use crate::claims::{ClaimEnd, is_for_nothing};
 use crate::config::ByokTerms;
 use crate::index::Sale;
 use crate::names::{CLEARING, FEE, ROUNDING, SUSPENSE, seller_account_name};
@@ -15,7 +16,7 @@ use crate::suspense::{Case, SuspenseRecord};
 use bourse_ledger::{AccountKind, Applied, BalanceLimit, Event, Refusal, Transfer, TransferKind};
 use bourse_types::{AccountId, Charge, Digest32, MoneyError, NanoUsd, RequestId, SellerName, UnixMs, UtcDay};
 use bourse_wire::funds::{FundsError, Settled};
-use bourse_wire::receipt::Receipt;
+use bourse_wire::receipt::{Finish, Receipt};
 
 /// How a charge is shared, computed before the lock is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +72,7 @@ pub(crate) struct PreparedSettlement<'a> {
     /// What the buyer's own seller bills it; zero where the market's key served.
     pub(crate) byok: NanoUsd,
     pub(crate) sale: Option<Sale>,
+    pub(crate) finish: Finish,
     pub(crate) receipt: &'a [u8],
     pub(crate) note: &'a [u8],
     pub(crate) leaf: Digest32,
@@ -131,6 +133,10 @@ impl Core {
         let case = case.and_then(|receipt| Case::of(receipt, customer, asked.split.seller, self.state.now()));
         if let Some(case) = case {
             self.write_case(SuspenseRecord::Opened { request: asked.request, case });
+        }
+        if open.has_claim {
+            let is_free = is_for_nothing(cost, asked.byok, asked.finish);
+            self.claims.end(asked.request, if is_free { ClaimEnd::ForNothing } else { ClaimEnd::Paid });
         }
         self.keys.spend(&open.key, cost, asked.byok, self.state.now());
         Ok(Settled { cost, ticket: self.ticket() })

@@ -6,6 +6,7 @@
 
 use super::metered::MeteredRequests;
 use super::{Core, LastEpoch};
+use crate::claims::Claims;
 use crate::names::ACCOUNT_NAME_BYTES_MAX;
 use crate::record;
 use crate::spend::{ByokMonth, Spent};
@@ -16,7 +17,7 @@ use bourse_types::{AccountId, Digest32, UnixMs};
 use bourse_wire::funds::{POLICY_BYTES_MAX, PolicyId, PolicyText};
 
 /// 2: keys in full, policies, windows of spending. 3: the last epoch, and the hash at the end. 4: what is
-/// metered, cases in suspense.
+/// metered, cases in suspense, claims.
 const SNAPSHOT_VERSION: u8 = 4;
 const HASH_BYTES: usize = 32;
 
@@ -68,6 +69,7 @@ impl Core {
         self.metered.write(&mut out);
         self.state.encode_snapshot(&mut out);
         self.suspense.write(&mut out);
+        self.claims.write(&mut out);
         let hash = blake3::hash(&out);
         out.extend_from_slice(hash.as_bytes());
         out
@@ -111,6 +113,7 @@ impl Core {
         core.state = State::decode_snapshot(&mut r, key)?;
         core.events_at_snapshot = core.state.events_applied();
         core.suspense = Suspense::read(&mut r)?;
+        core.claims = Claims::read(&mut r)?;
         if r.remaining() > 0 {
             return Err(CodecError::Inconsistent("bytes follow the snapshot").into());
         }

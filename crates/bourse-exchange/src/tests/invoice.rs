@@ -22,7 +22,7 @@ fn buyer(exchange: &Exchange, name: &str) -> KeyGrant {
 
 fn credit(exchange: &Exchange, name: &str, nano: u64, now: UnixMs) {
     let (account, amount_usd) = (name.to_owned(), NanoUsd(nano).to_usd_string());
-    exchange.admin(AdminRequest::Credit { account, amount_usd }, now).expect("credit");
+    exchange.admin(AdminRequest::Credit { account, amount_usd, idempotency_key: None }, now).expect("credit");
 }
 
 /// Requests of one buyer, every 97 minutes: some fail, some are in flight, some go by the buyer's own key.

@@ -89,7 +89,9 @@ impl House {
     pub(super) fn credit(&mut self, buyer: usize, cents: u64, now: UnixMs) -> Result<(), Violation> {
         let account = self.buyers[buyer].account.clone();
         let amount_usd = format!("{}.{:02}", cents / 100, cents % 100);
-        self.exchange()?.admin(AdminRequest::Credit { account, amount_usd }, now).map_err(broken)?;
+        self.exchange()?
+            .admin(AdminRequest::Credit { account, amount_usd, idempotency_key: None }, now)
+            .map_err(broken)?;
         self.buyers[buyer].credited += u128::from(cents) * 10_000_000;
         self.commit()
     }

@@ -216,6 +216,7 @@ impl World {
             byok: NanoUsd::ZERO,
             expires: now.plus(DurationMs(HOLD_MS)),
             now,
+            claim: None,
         };
         let held = self.house.exchange()?.hold(&hold);
         self.note(now, || format!("#{number} buyer-{buyer} {} holds {amount}: {held:?}", order.model));

@@ -68,7 +68,11 @@ impl House {
         let Ok(AdminReply::KeyCreated { secret, .. }) = exchange.admin(create, now) else {
             panic!("no key was made");
         };
-        let credit = AdminRequest::Credit { account: "buyer".to_owned(), amount_usd: credit_usd.to_owned() };
+        let credit = AdminRequest::Credit {
+            account: "buyer".to_owned(),
+            amount_usd: credit_usd.to_owned(),
+            idempotency_key: None,
+        };
         exchange.admin(credit, now).expect("credit is given");
         let exchange = Arc::new(exchange);
         let mut sellers = Vec::new();

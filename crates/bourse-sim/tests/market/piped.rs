@@ -177,7 +177,8 @@ impl Market {
         else {
             panic!("no key was made");
         };
-        let credit = AdminRequest::Credit { account, amount_usd: credit_usd.to_owned() };
+        let credit =
+            AdminRequest::Credit { account, amount_usd: credit_usd.to_owned(), idempotency_key: None };
         exchange.admin(credit, EPOCH).expect("credit is given");
         let exchange = Arc::new(exchange);
         let providers = stands.iter().enumerate().map(|(number, stand)| stand.provider(number)).collect();

@@ -249,7 +249,8 @@ fn keys(exchange: &Exchange) -> Vec<String> {
         let (label, payer) = (account.clone(), Some(account.clone()));
         let ask = AdminRequest::CreateKey(NewKey { label, account: payer, ..NewKey::default() });
         let Ok(AdminReply::KeyCreated { secret, .. }) = exchange.admin(ask, EPOCH) else { panic!("no key") };
-        let credit = AdminRequest::Credit { account, amount_usd: CREDIT_USD.to_owned() };
+        let credit =
+            AdminRequest::Credit { account, amount_usd: CREDIT_USD.to_owned(), idempotency_key: None };
         exchange.admin(credit, EPOCH).expect("credit");
         secret.0
     };

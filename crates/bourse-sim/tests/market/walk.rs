@@ -128,7 +128,11 @@ impl House {
             ..NewKey::default()
         });
         let Ok(AdminReply::KeyCreated { secret, .. }) = exchange.admin(ask, EPOCH) else { panic!("no key") };
-        let credit = AdminRequest::Credit { account: CUSTOMER.to_owned(), amount_usd: "1".to_owned() };
+        let credit = AdminRequest::Credit {
+            account: CUSTOMER.to_owned(),
+            amount_usd: "1".to_owned(),
+            idempotency_key: None,
+        };
         exchange.admin(credit, EPOCH).expect("credit");
         let mut sellers = Vec::new();
         for (name, prompt, completion) in SELLERS {

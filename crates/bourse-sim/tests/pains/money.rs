@@ -106,13 +106,17 @@ fn pain_02_a_crash_in_mid_request_leaves_nothing_held() {
     let (label, account) = ("buyer".to_owned(), Some("buyer".to_owned()));
     let create = AdminRequest::CreateKey(NewKey { label, account, ..NewKey::default() });
     let Ok(AdminReply::KeyCreated { secret, .. }) = exchange.admin(create, at(0)) else { panic!("no key") };
-    let credit = AdminRequest::Credit { account: "buyer".to_owned(), amount_usd: CREDIT_USD.to_owned() };
+    let credit = AdminRequest::Credit {
+        account: "buyer".to_owned(),
+        amount_usd: CREDIT_USD.to_owned(),
+        idempotency_key: None,
+    };
     exchange.admin(credit, at(0)).unwrap();
     let hold = |exchange: &Exchange, random: u8, now: UnixMs| {
         let grant = exchange.authenticate(&hash_key(&secret.0), now).unwrap();
         let expires = now.plus(DurationMs(60_000));
         let (request, amount) = (RequestId::new(now, [random; 10]), NanoUsd(CREDIT));
-        exchange.hold(&HoldRequest { request, grant, amount, byok: NanoUsd::ZERO, expires, now })
+        exchange.hold(&HoldRequest { request, grant, amount, byok: NanoUsd::ZERO, expires, now, claim: None })
     };
     hold(&exchange, 1, at(1)).unwrap();
     exchange.flush().unwrap();

@@ -272,7 +272,11 @@ fn market_without_a_disk(seller: &Seller) -> (Gateway, Arc<Stuck>, Arc<Exchange>
         let create =
             AdminRequest::CreateKey(NewKey { label: "buyer".to_owned(), account, ..NewKey::default() });
         let Ok(AdminReply::KeyCreated { secret, .. }) = exchange.admin(create, now) else { panic!("no key") };
-        let credit = AdminRequest::Credit { account: "buyer".to_owned(), amount_usd: "1".to_owned() };
+        let credit = AdminRequest::Credit {
+            account: "buyer".to_owned(),
+            amount_usd: "1".to_owned(),
+            idempotency_key: None,
+        };
         exchange.admin(credit, now).expect("credit");
         (exchange, secret.0)
     };

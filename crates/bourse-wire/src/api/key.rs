@@ -182,6 +182,7 @@ impl KeyCreate {
             includes_byok_in_limit: asked.include_byok_in_limit.unwrap_or(false),
             expires: asked.expires_at.as_deref().map(expires).transpose()?,
             policy: None,
+            claim: None,
         })
     }
 }

@@ -5,6 +5,7 @@
 //! is known by its SHA-256; the key itself is shown once, by the call that makes it.
 
 use super::FundsError;
+use super::claim::Claim;
 use super::policy::{PolicyId, PolicyText};
 use bourse_types::{Fault, KeyHash, NanoUsd, UnixMs, UtcDay};
 use std::fmt;
@@ -148,6 +149,8 @@ pub struct KeyDraft {
     pub expires: Option<UnixMs>,
     /// Its own routing policy.
     pub policy: Option<PolicyText>,
+    /// Under which it is made once; refused with [`FundsError::ClaimPaid`] when it was made before.
+    pub claim: Option<Claim>,
 }
 
 impl KeyDraft {

@@ -21,7 +21,7 @@ use std::fmt;
 mod body;
 
 /// Version of the frames; in every hello.
-pub const PORT_VERSION: u8 = 1;
+pub const PORT_VERSION: u8 = 2;
 /// Bytes of the length before each frame.
 pub const LENGTH_BYTES: usize = 4;
 /// Longest frame after its length. A settlement with every text at its bound has about half of it.

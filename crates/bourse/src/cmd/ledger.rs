@@ -164,7 +164,11 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
         Action::Suspense { action } => suspense::run(args.json, &data_dir, environment, action),
         Action::Close => epoch::close(args.json, &data_dir, environment),
         Action::Credit { account, usd } => {
-            let request = AdminRequest::Credit { account: account.clone(), amount_usd: usd.clone() };
+            let request = AdminRequest::Credit {
+                account: account.clone(),
+                amount_usd: usd.clone(),
+                idempotency_key: None,
+            };
             match admin::ask(&data_dir, environment, request)? {
                 AdminReply::Balances { accounts } => print_balances(args.json, &accounts),
                 _ => Err(Plain::new("the market answered another question").boxed()),

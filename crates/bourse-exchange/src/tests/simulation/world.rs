@@ -239,8 +239,11 @@ impl<'a> World<'a> {
     fn credit(&mut self, who: usize, amount: u64, now: UnixMs, fault: Option<StoreFault>) -> Checked {
         let before = self.model.clone();
         self.model.credited[who] += amount;
-        let credit =
-            AdminRequest::Credit { account: customer(who), amount_usd: NanoUsd(amount).to_usd_string() };
+        let credit = AdminRequest::Credit {
+            account: customer(who),
+            amount_usd: NanoUsd(amount).to_usd_string(),
+            idempotency_key: None,
+        };
         let answer =
             self.write(fault, |exchange| exchange.admin(credit, now).map(drop).map_err(|e| e.to_string()));
         if answer.is_err() {

@@ -12,7 +12,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 fn hold(n: u128) -> HoldRequest {
     let grant = KeyGrant::new(KeyHash([1; 32]), AccountId(1));
     let (amount, byok) = (NanoUsd(100), NanoUsd::ZERO);
-    HoldRequest { request: RequestId(n), grant, amount, byok, expires: UnixMs(1_000), now: UnixMs(1) }
+    let (expires, now) = (UnixMs(1_000), UnixMs(1));
+    HoldRequest { request: RequestId(n), grant, amount, byok, expires, now, claim: None }
 }
 
 fn extension(n: u128, step: u16) -> HoldExtension {

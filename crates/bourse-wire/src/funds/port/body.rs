@@ -3,14 +3,14 @@
 use super::{ERROR_TEXT_BYTES_MAX, Message, Reply, Request};
 use crate::canonical::{CanonicalError, Reader, Writer};
 use crate::funds::{
-    Billing, CommitTicket, FundsError, GenerationNote, HoldExtension, HoldRequest, KeyGrant, KeyRole,
+    Billing, Claim, CommitTicket, FundsError, GenerationNote, HoldExtension, HoldRequest, KeyGrant, KeyRole,
     NOTE_BYTES_MAX, PolicyId, Settled, Settlement,
 };
 use crate::receipt::Receipt;
-use bourse_types::{AccountId, Digest32, KeyHash, NanoUsd, RequestId, UnixMs};
+use bourse_types::{AccountId, Digest32, DurationMs, KeyHash, NanoUsd, RequestId, UnixMs};
 
 /// Of what there can be too many. Another word becomes the last of these.
-pub(super) const TOO_MANY: [&str; 11] = [
+pub(super) const TOO_MANY: [&str; 13] = [
     "bytes wait for the disk",
     "open holds",
     "requests since this one arrived",
@@ -21,6 +21,8 @@ pub(super) const TOO_MANY: [&str; 11] = [
     "keys of one account",
     "policies",
     "bytes in one frame",
+    "requests under idempotency keys",
+    "bytes of answers",
     "things at the exchange",
 ];
 
@@ -55,6 +57,7 @@ impl Message for Request {
                 for n in [hold.amount.0, hold.byok.0, hold.expires.0, hold.now.0] {
                     w.u64(n);
                 }
+                w.option(hold.claim.as_ref(), put_claim);
             }
             Self::Extend(more) => {
                 w.u128(more.request.0);
@@ -84,6 +87,7 @@ impl Message for Request {
                 byok: NanoUsd(r.u64()?),
                 expires: UnixMs(r.u64()?),
                 now: UnixMs(r.u64()?),
+                claim: r.option(read_claim)?,
             }),
             4 => Self::Extend(HoldExtension {
                 request: RequestId(r.u128()?),
@@ -180,6 +184,22 @@ fn read_grant(r: &mut Reader<'_>) -> Result<KeyGrant, CanonicalError> {
     })
 }
 
+fn put_claim(w: &mut Writer, claim: &Claim) {
+    w.fixed(&claim.name.0);
+    w.fixed(&claim.fingerprint.0);
+    w.u128(claim.first.0);
+    w.u64(claim.kept_for.0);
+}
+
+fn read_claim(r: &mut Reader<'_>) -> Result<Claim, CanonicalError> {
+    Ok(Claim {
+        name: Digest32(r.array()?),
+        fingerprint: Digest32(r.array()?),
+        first: RequestId(r.u128()?),
+        kept_for: DurationMs(r.u64()?),
+    })
+}
+
 fn put_settlement(w: &mut Writer, settlement: &Settlement) {
     w.u8(match settlement.billing {
         Billing::Credits => 0,
@@ -240,6 +260,12 @@ fn put_error(w: &mut Writer, error: &FundsError) {
         FundsError::NoRandomness(why) => put_text(w, 14, why),
         FundsError::Closing => w.u8(15),
         FundsError::Away => w.u8(16),
+        FundsError::ClaimTaken => w.u8(20),
+        FundsError::ClaimOpen => w.u8(21),
+        FundsError::ClaimPaid(request) => {
+            w.u8(22);
+            w.u128(request.0);
+        }
     }
 }
 
@@ -270,6 +296,9 @@ fn read_error(r: &mut Reader<'_>) -> Result<FundsError, CanonicalError> {
         14 => FundsError::NoRandomness(read_text(r)?),
         15 => FundsError::Closing,
         16 => FundsError::Away,
+        20 => FundsError::ClaimTaken,
+        21 => FundsError::ClaimOpen,
+        22 => FundsError::ClaimPaid(RequestId(r.u128()?)),
         _ => return Err(CanonicalError::Value("error")),
     })
 }

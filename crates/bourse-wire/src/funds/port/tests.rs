@@ -2,10 +2,10 @@
 
 use super::body::TOO_MANY;
 use super::*;
-use crate::funds::{Billing, GenerationNote, KeyRole, NoteText, PolicyId, ProviderResponse};
+use crate::funds::{Billing, Claim, GenerationNote, KeyRole, NoteText, PolicyId, ProviderResponse};
 use crate::receipt::{ATTEMPTS_MAX, AttemptRecord, Finish, NodeStatement, Receipt, SignedNodeStatement};
 use bourse_types::{
-    AccountId, Charge, Digest32, ModelSlug, NAME_BYTES_MAX, NodeId, RequestId, SellerName, Usage,
+    AccountId, Charge, Digest32, DurationMs, ModelSlug, NAME_BYTES_MAX, NodeId, RequestId, SellerName, Usage,
 };
 use proptest::prelude::*;
 use std::fmt::Debug;
@@ -118,6 +118,9 @@ fn errors(a: u64, b: u64, text: &str) -> Vec<FundsError> {
         FundsError::NoRandomness(text.to_owned()),
         FundsError::Closing,
         FundsError::Away,
+        FundsError::ClaimTaken,
+        FundsError::ClaimOpen,
+        FundsError::ClaimPaid(RequestId(a.into())),
     ];
     all.extend(TOO_MANY.map(FundsError::TooMany));
     all
@@ -131,10 +134,15 @@ proptest! {
         settlement.receipt.charge.prompt = amount;
         settlement.note.session_id = NoteText::clip(&text);
         settlement.billing = if step.is_multiple_of(2) { Billing::Credits } else { Billing::Byok };
+        let hold =
+            HoldRequest { request, grant: grant(n), amount, byok, expires: UnixMs(b), now, claim: None };
+        let (name, fingerprint) = (Digest32([n; 32]), Digest32([n ^ 3; 32]));
+        let claim = Claim { name, fingerprint, first: RequestId(id ^ 1), kept_for: DurationMs(b) };
         let requests = [
             Request::Hello { version: n, nonce: [n; 32], proof: [n ^ 1; 32] },
             Request::Authenticate { key: KeyHash([n; 32]), now },
-            Request::Hold(HoldRequest { request, grant: grant(n), amount, byok, expires: UnixMs(b), now }),
+            Request::Hold(hold),
+            Request::Hold(HoldRequest { claim: Some(claim), ..hold }),
             Request::Extend(HoldExtension { request, step, amount, byok, now }),
             Request::ByokFee { grant: grant(n), list: amount, now },
             Request::Settle(Box::new(settlement.clone())),
