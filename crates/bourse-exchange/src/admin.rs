@@ -15,10 +15,10 @@ use crate::open::OpenError;
 use crate::postings::Period;
 use crate::suspense::{Case, CaseLine, Party, resolved_of};
 use bourse_ledger::AccountKind;
-use bourse_types::{AccountId, Digest32, DurationMs, Fault, KeyHash, MoneyError, NanoUsd, RequestId, UnixMs};
+use bourse_types::{AccountId, Digest32, Fault, KeyHash, MoneyError, NanoUsd, RequestId, UnixMs};
 use bourse_wire::funds::{
-    AccountsError, Change, Claim, FundsError, IDEMPOTENCY_KEY_BYTES_MAX, KeyDraft, KeyPatch, KeyRole,
-    LimitReset, PolicyError, PolicyText,
+    AccountsError, CLAIM_AGE_MAX, Change, Claim, FundsError, IDEMPOTENCY_KEY_BYTES_MAX, KeyDraft, KeyPatch,
+    KeyRole, LimitReset, PolicyError, PolicyText,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -407,10 +407,13 @@ impl Exchange {
             claim: None,
         };
         draft.check(now)?;
-        let fingerprint = format!("{asked:?}");
-        let first = RequestId(self.house_transfer(now)?.0);
-        let claim =
-            operators_claim("create key", asked.idempotency_key.as_deref(), fingerprint.as_bytes(), first)?;
+        let claim = match asked.idempotency_key.as_deref() {
+            Some(key) => {
+                let (content, first) = (format!("{asked:?}"), self.house_transfer(now)?);
+                Some(operators_claim("create key", key, content.as_bytes(), RequestId(first.0))?)
+            }
+            None => None,
+        };
         let draft = KeyDraft { claim, ..draft };
         let role = if asked.management { KeyRole::Management } else { KeyRole::Inference };
         let made = self.make_key(Asked { role, creator: None, draft }, now, |core| {
@@ -449,8 +452,9 @@ impl Exchange {
     ) -> Result<AdminReply, AdminError> {
         let amount = parse_amount("amount_usd", amount_usd)?;
         let id = self.house_transfer(now)?;
-        let fingerprint = format!("{account}\0{}", amount.0);
-        let claim = operators_claim("credit", key, fingerprint.as_bytes(), RequestId(id.0))?;
+        let content = format!("{account}\0{}", amount.0);
+        let claim =
+            key.map(|key| operators_claim("credit", key, content.as_bytes(), RequestId(id.0))).transpose()?;
         let done = self.shared.change(|core| {
             let account = customer(core, account)?;
             core.once(claim.as_ref(), now, |core| core.grant_credit(account, amount, id, now))
@@ -539,20 +543,14 @@ fn info(core: &Core, key: &Key, now: UnixMs) -> KeyInfo {
     }
 }
 
-/// The claim of a request that is done at once; none without a key.
-fn operators_claim(
-    what: &str,
-    key: Option<&str>,
-    fingerprint: &[u8],
-    first: RequestId,
-) -> Result<Option<Claim>, AdminError> {
-    let Some(key) = key else { return Ok(None) };
+/// The claim of a request that is done at once, whose content that is.
+fn operators_claim(what: &str, key: &str, content: &[u8], first: RequestId) -> Result<Claim, AdminError> {
     check_name("idempotency_key", key, IDEMPOTENCY_KEY_BYTES_MAX)?;
     let mut hasher = blake3::Hasher::new_derive_key("bourse 2026 idempotency key of an operator's request");
     hasher.update(what.as_bytes()).update(&[0]).update(key.as_bytes());
     let name = Digest32(*hasher.finalize().as_bytes());
-    let fingerprint = Digest32(*blake3::keyed_hash(&name.0, fingerprint).as_bytes());
-    Ok(Some(Claim { name, fingerprint, first, kept_for: DurationMs(u64::MAX) }))
+    let fingerprint = Digest32(*blake3::keyed_hash(&name.0, content).as_bytes());
+    Ok(Claim { name, fingerprint, first, kept_for: CLAIM_AGE_MAX })
 }
 
 fn check_name(field: &'static str, text: &str, bytes_max: usize) -> Result<(), AdminError> {

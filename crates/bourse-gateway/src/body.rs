@@ -2,7 +2,7 @@
 
 use crate::head_clock::Turn;
 use crate::phase::relay::Relay;
-use crate::repeat::Claim;
+use crate::repeat::Keeper;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::convert::Infallible;
@@ -15,7 +15,7 @@ pub struct Body {
     /// The request that this answers, on the connection's clock.
     _turn: Option<Turn>,
     /// Keeps what passes, for who asks again.
-    kept: Option<Box<Claim>>,
+    kept: Option<Box<Keeper>>,
 }
 
 enum Kind {
@@ -33,16 +33,17 @@ impl Body {
         Self { kind: Kind::Relay(Box::new(relay)), _turn: None, kept: None }
     }
 
-    /// The same body, kept for who asks again under the same key.
-    pub(crate) fn kept(mut self, mut claim: Claim) -> Self {
+    /// Its bytes, when all of them are there.
+    pub(crate) fn bytes(&self) -> Option<Bytes> {
         match &self.kind {
-            Kind::Whole(bytes) => {
-                claim.push(bytes.as_deref().unwrap_or_default());
-                claim.end(false);
-            }
-            Kind::Relay(_) => self.kept = Some(Box::new(claim)),
+            Kind::Whole(bytes) => Some(bytes.clone().unwrap_or_default()),
+            Kind::Relay(_) => None,
         }
-        self
+    }
+
+    /// The same body, kept for who asks again as it passes.
+    pub(crate) fn kept(self, keeper: Keeper) -> Self {
+        Self { kept: Some(Box::new(keeper)), ..self }
     }
 
     /// The same body, at whose end the turn ends.
@@ -62,27 +63,19 @@ impl http_body::Body for Body {
         let Self { kind, kept, .. } = &mut *self;
         match kind {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Kind::Relay(relay) => {
-                let frame = Pin::new(relay.as_mut()).poll_frame(cx);
-                if let Some(claim) = kept {
-                    if let Poll::Ready(Some(Ok(frame))) = &frame {
-                        claim.push(frame.data_ref().map(Bytes::as_ref).unwrap_or_default());
-                    }
-                    if relay.is_end_stream()
-                        && let Some(claim) = kept.take()
-                    {
-                        claim.end(relay.is_free());
-                    }
-                }
-                frame
-            }
+            Kind::Relay(relay) => match kept {
+                Some(keeper) => keeper.poll_frame(relay, cx),
+                None => Pin::new(relay.as_mut()).poll_frame(cx),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Whole(bytes) => bytes.is_none(),
-            Kind::Relay(relay) => relay.is_end_stream(),
+            Kind::Relay(relay) => {
+                relay.is_end_stream() && !self.kept.as_ref().is_some_and(|keeper| keeper.has_last())
+            }
         }
     }
 

@@ -36,6 +36,9 @@ pub const NODES_MAX: usize = 1_024;
 /// Most bytes of one job's answer that wait for a slow buyer.
 pub const JOB_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
+/// Longest window in which equal requests count as one; see [`GatewayConfig::dedupe_window`].
+pub const DEDUPE_WINDOW_MAX: Duration = Duration::from_hours(24);
+
 /// When an answer counts as settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -111,6 +114,9 @@ pub struct GatewayConfig {
     pub quantizations: Option<QuantizationSet>,
     /// Nodes that may connect.
     pub nodes: Vec<NodeAdmission>,
+    /// How long a request without an `Idempotency-Key` counts as sent twice when the same API key asks the same again;
+    /// none: never. At most [`DEDUPE_WINDOW_MAX`].
+    pub dedupe_window: Option<Duration>,
     /// What `POST /admin` asks for; none closes it.
     pub admin_token: Option<Secret>,
     /// Models whose tokenizers are pinned: their bills are recounted.

@@ -26,7 +26,7 @@ use crate::policy::Policies;
 use crate::ports::Ports;
 use crate::recent::Recent;
 use crate::recount::Recounts;
-use crate::repeat::{self, Begun, Named, Repeats};
+use crate::repeat::{self, Found, Repeat};
 use crate::routes;
 use crate::routes::table::Endpoint;
 use crate::source::billed;
@@ -41,6 +41,7 @@ use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::{FundsError, KeyGrant, NoteText, Settled};
 use bourse_wire::receipt::Finish;
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use std::net::SocketAddr;
@@ -84,7 +85,6 @@ pub(crate) struct Shared {
     pub(crate) policies: Policies,
     pub(crate) metrics: Metrics,
     pub(crate) durable: Arc<Durable>,
-    repeats: Arc<Repeats>,
     pub(crate) recent: Recent,
     pub(crate) executions: Executions,
     pub(crate) recounts: Recounts,
@@ -112,6 +112,14 @@ impl Shared {
         let at = self.born.elapsed() + drain;
         self.drain_at_ms.fetch_min(u64::try_from(at.as_millis()).unwrap_or(NEVER - 1), Ordering::Relaxed);
     }
+}
+
+/// A call for a generation.
+struct Call<'c> {
+    api: Api,
+    headers: &'c HeaderMap,
+    /// Where it may have been sent before.
+    repeat: Option<Arc<Repeat>>,
 }
 
 /// A refused request: the error, and the request's id when it had one already.
@@ -152,7 +160,6 @@ impl Gateway {
             policies: Policies::default(),
             metrics: Metrics::default(),
             durable: Arc::default(),
-            repeats: Arc::default(),
             recent: Recent::default(),
             executions: Executions::default(),
             recounts,
@@ -202,16 +209,18 @@ impl Gateway {
             routes::cors::allow(&head.headers, answer.headers_mut());
             return answer;
         }
+        let window = self.0.config.dedupe_window;
         let mut answer = match routes::find(&head.method, head.uri.path()) {
             Ok(found) => {
                 let answer = match found.operation.endpoint {
                     _ if head.headers.len() > HEADERS_MAX => Err(routes::too_many_headers().into()),
-                    Endpoint::Generate(api) => match repeat::key_of(&head.headers) {
-                        Ok(None) => self.generate(api, &head.headers, body).await,
-                        // Rare, and large: it must not make every request's future larger.
-                        Ok(Some(key)) => Box::pin(self.generate_once(api, &head.headers, key, body)).await,
-                        Err(error) => Err(error.into()),
-                    },
+                    // Rare, and large: it must not make every request's future larger.
+                    Endpoint::Generate(api) if repeat::may_be_one(&head.headers, window) => {
+                        Box::pin(self.generate_once(api, &head, body)).await
+                    }
+                    Endpoint::Generate(api) => {
+                        self.generate(&Call { api, headers: &head.headers, repeat: None }, body).await
+                    }
                     _ => Box::pin(routes::answer(&self.0, &found, &head, body, peer))
                         .await
                         .map_err(Refused::from),
@@ -247,36 +256,36 @@ impl Gateway {
         response
     }
 
-    /// [`Gateway::generate`], charged once for each key.
-    async fn generate_once<B>(
-        &self,
-        api: Api,
-        headers: &HeaderMap,
-        key: &[u8],
-        body: B,
-    ) -> Result<Response<Body>, Refused>
+    /// [`Gateway::generate`], charged once however often it is sent.
+    async fn generate_once<B>(&self, api: Api, head: &Parts, body: B) -> Result<Response<Body>, Refused>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let shared = &self.0;
+        let headers = &head.headers;
+        let called = repeat::called(headers, shared.config.dedupe_window)?;
         let grant = admit::admit(&*shared.ports.funds, headers, shared.ports.clock.now())?;
         let body = parse::read(headers, body, BODY_BYTES_MAX, shared.config.timeouts.body).await?;
-        let named = Named::new(grant.account_digest, key, api, &body);
-        match shared.repeats.begin(named, shared.born.elapsed())? {
-            Begun::Again(answer) => Ok(answer),
-            Begun::First(claim) => {
-                let answer = self.generate(api, headers, Full::new(body)).await?;
-                Ok(claim.keep(answer))
+        let Some(called) = called else {
+            return self.generate(&Call { api, headers, repeat: None }, Full::new(body)).await;
+        };
+        let repeat = Repeat::new(&grant, called, head, &body)?;
+        match repeat.find(shared).await? {
+            Found::Again(answer) => Ok(answer),
+            Found::Lost(first) => Err(repeat::lost(first).into()),
+            Found::Nothing => {
+                let call = Call { api, headers, repeat: Some(Arc::new(repeat)) };
+                self.generate(&call, Full::new(body)).await
             }
         }
     }
 
-    async fn generate<B>(&self, api: Api, headers: &HeaderMap, body: B) -> Result<Response<Body>, Refused>
+    async fn generate<B>(&self, call: &Call<'_>, body: B) -> Result<Response<Body>, Refused>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
-        let mut trace = Some(RequestTrace::begin(&self.0, api, headers, Instant::now()));
-        let answer = self.generation(&mut trace, api, headers, body).await;
+        let mut trace = Some(RequestTrace::begin(&self.0, call.api, call.headers, Instant::now()));
+        let answer = self.generation(&mut trace, call, body).await;
         // A stream has taken its trace along.
         if let (Some(trace), Err(refused)) = (&mut trace, &answer) {
             trace.refused(refused.error.kind);
@@ -288,8 +297,7 @@ impl Gateway {
     async fn generation<B>(
         &self,
         trace: &mut Option<RequestTrace>,
-        api: Api,
-        headers: &HeaderMap,
+        call: &Call<'_>,
         body: B,
     ) -> Result<Response<Body>, Refused>
     where
@@ -299,16 +307,17 @@ impl Gateway {
         if shared.is_closing() {
             return Err(admit::closing().into());
         }
-        let grant = admit::admit(&*shared.ports.funds, headers, shared.ports.clock.now())?;
+        let grant = admit::admit(&*shared.ports.funds, call.headers, shared.ports.clock.now())?;
         let policy = shared.policies.of(&grant, &*shared.ports.records)?;
-        let resolved = resolve::job(shared, api, headers, body).await?;
+        let resolved = resolve::job(shared, call.api, call.headers, body).await?;
         let (mut open, job, route) =
-            self.open(trace, headers, grant, policy.as_ref(), resolved).map_err(|refused| *refused)?;
+            self.open(trace, call.headers, grant, policy.as_ref(), resolved).map_err(|refused| *refused)?;
         drop(policy);
         let request = open.held.request;
+        open.held.claim = call.repeat.as_ref().map(|repeat| Box::new(repeat.claim(request)));
         let refused = |error| Refused { error, request: Some(request), has_receipt: true };
         let span = open.trace.as_ref().map_or_else(Span::none, RequestTrace::span);
-        let wanted = Wanted::of(headers);
+        let wanted = Wanted::of(call.headers);
         match dispatch(&mut open, &job, &route, None).instrument(span).await {
             Ok(answer) => {
                 if let Some((gauge, _)) = open.counting.as_mut().filter(|(gauge, _)| gauge.has_waiting()) {
@@ -317,7 +326,10 @@ impl Gateway {
                 }
                 let answer = self.answer((open, &mut *trace), job, route, answer, wanted);
                 let (response, settled) = answer.map_err(refused)?;
-                if let Some(Settled { ticket, cost }) = settled {
+                if let Some(repeat) = &call.repeat {
+                    return Box::pin(self.kept(repeat, request, response, settled)).await.map_err(refused);
+                }
+                if let Some(Settled { ticket, cost }) = settled.filter(|_| self.is_strict()) {
                     let durable = shared.durable.wait(&shared.ports.funds, ticket).await;
                     durable.map_err(|error| refused(unsettled_plain(&error, cost)))?;
                 }
@@ -332,6 +344,33 @@ impl Gateway {
                 Err(Refused { has_receipt, ..refused(error) })
             }
         }
+    }
+
+    fn is_strict(&self) -> bool {
+        self.0.config.durability == Durability::Strict
+    }
+
+    /// An answer that is kept for who asks again, once it and its charge are safe: both are waited for at once.
+    async fn kept(
+        &self,
+        repeat: &Arc<Repeat>,
+        request: RequestId,
+        response: Response<Body>,
+        settled: Option<Settled>,
+    ) -> Result<Response<Body>, ApiError> {
+        let shared = &self.0;
+        let (response, kept) = repeat::keep(shared, repeat, request, response);
+        let durable = async {
+            match settled.filter(|_| repeat.is_awaited() || self.is_strict()) {
+                Some(Settled { ticket, cost }) => {
+                    let durable = shared.durable.wait(&shared.ports.funds, ticket).await;
+                    durable.map_err(|error| unsettled_plain(&error, cost))
+                }
+                None => Ok(()),
+            }
+        };
+        let (durable, ()) = tokio::join!(durable, kept);
+        durable.map(|()| response)
     }
 
     /// Plans a job and opens its record. The trace goes along once the plan stands.
@@ -376,7 +415,7 @@ impl Gateway {
         Ok((open, job, route))
     }
 
-    /// The answer, and what must be on disk before it goes out. A stream keeps the trace, others put it back.
+    /// The answer, and its settlement, which a stream waits for by itself. A stream keeps the trace, others put it back.
     fn answer(
         &self,
         (mut open, trace): (Open, &mut Option<RequestTrace>),
@@ -413,9 +452,8 @@ impl Gateway {
                 let settled = settle_plain(&mut open, &job, *plain, &more);
                 *trace = open.trace.take();
                 let (bytes, settled) = settled?;
-                let is_strict = self.0.config.durability == Durability::Strict;
                 cost = HeaderValue::try_from(settled.cost.to_usd_string()).ok();
-                (content_type.unwrap_or(json), Body::whole(bytes), is_strict.then_some(settled))
+                (content_type.unwrap_or(json), Body::whole(bytes), Some(settled))
             }
         };
         let mut response = Response::new(body);

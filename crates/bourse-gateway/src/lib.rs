@@ -52,10 +52,11 @@ mod upstream;
 pub use body::Body;
 pub use byok::OWN_KEYS_MAX;
 pub use config::{
-    ANSWER_BYTES_MAX, Alias, ByokKey, ByokMode, CONNECTIONS_MAX, Durability, ERROR_BYTES_MAX, FollowedList,
-    GatewayConfig, HEAD_BYTES_MAX, HEADERS_MAX, HEADERS_READ_MAX, HOLD_GRACE, JOB_QUEUE_BYTES_MAX,
-    LIST_EVERY_DEFAULT, LiveRule, ModelTokenizer, NODES_MAX, NodeAdmission, PEEK_BYTES_MAX,
-    POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, Pattern, Preset, ProviderConfig, ProviderModel, Timeouts,
+    ANSWER_BYTES_MAX, Alias, ByokKey, ByokMode, CONNECTIONS_MAX, DEDUPE_WINDOW_MAX, Durability,
+    ERROR_BYTES_MAX, FollowedList, GatewayConfig, HEAD_BYTES_MAX, HEADERS_MAX, HEADERS_READ_MAX, HOLD_GRACE,
+    JOB_QUEUE_BYTES_MAX, LIST_EVERY_DEFAULT, LiveRule, ModelTokenizer, NODES_MAX, NodeAdmission,
+    PEEK_BYTES_MAX, POOL_IDLE_AGE_MAX, POOL_IDLE_MAX, Pattern, Preset, ProviderConfig, ProviderModel,
+    Timeouts,
 };
 pub use count::{COUNT_WITHIN, COUNTS_MAX, ESTIMATE_HEADER};
 pub use decisions::{DECISION_FILE_BYTES, DECISION_FILE_SUFFIX, PENDING_BYTES_MAX, Recorder, decision_files};

@@ -5,7 +5,7 @@
 
 use crate::io::Io;
 use bourse_types::UnixMs;
-use bourse_wire::funds::{Accounts, BoxFuture, Funds, Records};
+use bourse_wire::funds::{Accounts, BoxFuture, Funds, Outcomes, Records};
 use parking_lot::Mutex;
 use std::fmt;
 use std::io;
@@ -106,6 +106,8 @@ pub struct Ports {
     pub funds: Arc<dyn Funds>,
     /// The past.
     pub records: Arc<dyn Records>,
+    /// Answers for who asks again; without them who does so is told of a conflict.
+    pub outcomes: Option<Arc<dyn Outcomes>>,
     /// Keys as their owners administer them, when they may.
     pub accounts: Option<Arc<dyn Accounts>>,
     /// Administration, when there is any.

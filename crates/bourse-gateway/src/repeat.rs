@@ -1,370 +1,247 @@
 //! Requests that are sent twice: under one `Idempotency-Key` a buyer is charged once.
 //!
-//! A key belongs to an account. The first request under it runs. One that comes while it runs is told when to come
-//! again; one that comes later gets the same bytes with [`REPLAYED_HEADER`], and nobody is asked and nothing is held.
-//! The same key for another path or another body is a conflict. What cost nothing, because it failed, frees its key:
+//! The key belongs to an account. What makes it so is a [`Claim`] that travels with the hold: the books decide who was
+//! first, so of two gateways, or before and after a crash, one request runs. One that comes while it runs is told when to
+//! come again; one that comes later gets the same bytes with [`REPLAYED_HEADER`], and nobody is asked and nothing is
+//! held. The same key for another method, path or body is a conflict. What cost nothing, because it failed, frees its key:
 //! to try again is what the key is for. What was charged and cannot be given again (a stream that its buyer left, an
-//! answer that is too large to keep) stays a conflict that names its receipt.
+//! answer that is too large to keep or that was lost) stays a conflict that names its receipt.
 //!
-//! Limits: all of it is in memory, bounded by [`Bounds`]; when it is full, the oldest answers go first, and a restart
-//! forgets all. A key that is forgotten is as good as new.
+//! Where the operator set a window, a request without a key has an implied one: it is called by the caller's API key and
+//! by what it asks, and it is known for the window. `cache-control: no-cache` or `no-store` asks for a new answer.
+//!
+//! Answers are [sealed](seal) before they are kept, see [`Outcomes`]. Limits: [`BODY_BYTES_MAX`] of one answer, the
+//! exchange's bounds of all; keeping one delays it by [`KEEP_WITHIN`] at most, and mostly not at all, because it is
+//! written while the charge is committed.
 
 use crate::body::Body;
-use bourse_types::Digest32;
-use bourse_wire::dialect::Api;
+use crate::gateway::Shared;
+use crate::phase::admit;
+use bourse_types::{Digest32, DurationMs, RequestId, Retry};
 use bourse_wire::error::{ApiError, ErrorType};
+use bourse_wire::funds::{
+    BoxFuture, CLAIM_AGE_MAX, Claim, FundsError, IDEMPOTENCY_KEY_BYTES_MAX, KeyGrant, Outcome, Outcomes,
+};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use std::sync::Arc;
 use std::time::Duration;
+
+mod keep;
+mod seal;
+pub(crate) use keep::Keeper;
+use seal::{Kept, Sealer};
 
 /// Names the request that must not be charged twice.
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer was given before.
 const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// Longest key.
-pub(crate) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Longest body that is kept.
+pub(crate) const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Larger bodies are sealed off the reactor.
+const SEAL_AT_ONCE_BYTES_MAX: usize = 256 * 1024;
+/// How long an answer waits for being kept.
+pub(crate) const KEEP_WITHIN: Duration = Duration::from_millis(500);
 
-/// How much is remembered.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    /// Keys.
-    keys: usize,
-    /// Bytes of all answers.
-    bytes: usize,
-    /// Bytes of one answer.
-    answer_bytes: usize,
-    /// Since the first request.
-    age: Duration,
+/// How a request is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Called<'h> {
+    /// By its buyer.
+    Key(&'h [u8]),
+    /// By what it asks, for so long.
+    Content(Duration),
 }
 
-impl Default for Bounds {
-    fn default() -> Self {
-        let age = Duration::from_hours(24);
-        Self { keys: 65_536, bytes: 64 * 1024 * 1024, answer_bytes: 4 * 1024 * 1024, age }
-    }
+/// Whether a request may have been sent before; cheap to ask of all of them.
+pub(crate) fn may_be_one(headers: &HeaderMap, window: Option<Duration>) -> bool {
+    window.is_some() || headers.contains_key(KEY_HEADER)
 }
 
-/// The key of a request, if it has one.
-pub(crate) fn key_of(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
-    let Some(key) = headers.get(KEY_HEADER).map(HeaderValue::as_bytes) else { return Ok(None) };
+/// How a request is called; none: it is a new one each time. `window` is the operator's.
+pub(crate) fn called(headers: &HeaderMap, window: Option<Duration>) -> Result<Option<Called<'_>>, ApiError> {
+    let Some(key) = headers.get(KEY_HEADER).map(HeaderValue::as_bytes) else {
+        return Ok(window.filter(|_| !wants_anew(headers)).map(Called::Content));
+    };
     let is_one = headers.get_all(KEY_HEADER).iter().nth(1).is_none();
     if is_one && (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) {
-        return Ok(Some(key));
+        return Ok(Some(Called::Key(key)));
     }
     let message =
         format!("`Idempotency-Key` must be there once and have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes");
     Err(ApiError::field("Idempotency-Key", message))
 }
 
-/// A request under a key: whose key it is, and what is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Named {
-    name: [u8; 32],
-    content: [u8; 32],
+/// Whether the buyer refuses an answer that was given before (RFC 9111 §5.2.1).
+fn wants_anew(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|word| {
+        let word = word.trim();
+        word.eq_ignore_ascii_case("no-cache") || word.eq_ignore_ascii_case("no-store")
+    })
 }
 
-impl Named {
-    pub(crate) fn new(account: Digest32, key: &[u8], api: Api, body: &[u8]) -> Self {
-        let name = *blake3::Hasher::new().update(&account.0).update(key).finalize().as_bytes();
-        let path = format!("{api:?}\0");
-        let content = *blake3::Hasher::new().update(path.as_bytes()).update(body).finalize().as_bytes();
-        Self { name, content }
-    }
+/// A request that may have been sent before.
+pub(crate) struct Repeat {
+    /// The first request of it is not known yet.
+    claim: Claim,
+    sealer: Sealer,
+    is_implied: bool,
 }
 
-/// What a key stands for.
-enum State {
-    Running,
-    Kept(HeaderMap, Bytes),
-    /// Charged, and cannot be given again: the receipt's id.
-    Spent(String),
-}
-
-struct Entry {
-    number: u64,
-    content: [u8; 32],
-    since: Duration,
-    state: State,
-}
-
-#[derive(Default)]
-struct Table {
-    entries: HashMap<[u8; 32], Entry>,
-    /// By number, which is by age; entries that are gone are skipped.
-    order: VecDeque<(u64, [u8; 32])>,
-    numbers: u64,
-    bytes: usize,
-}
-
-/// The keys of all accounts.
-#[derive(Default)]
-pub(crate) struct Repeats {
-    bounds: Bounds,
-    table: Mutex<Table>,
-}
-
-/// What comes of a request under a key.
-pub(crate) enum Begun {
-    /// It is the first: it runs.
-    First(Claim),
-    /// It was answered before.
+/// What is known of a request.
+pub(crate) enum Found {
+    /// Nothing: it runs.
+    Nothing,
+    /// What it was answered before.
     Again(Response<Body>),
+    /// It was done before, as that one, and its answer is gone.
+    Lost(RequestId),
 }
 
-impl Repeats {
-    /// Begins a request under a key. `now` is since any fixed moment.
-    pub(crate) fn begin(self: &Arc<Self>, named: Named, now: Duration) -> Result<Begun, ApiError> {
-        let mut table = self.table.lock();
-        table.forget(|entry| now >= entry.since + self.bounds.age);
-        if let Some(entry) = table.entries.get(&named.name) {
-            return entry.again(&named);
-        }
-        if table.entries.len() >= self.bounds.keys {
-            table.forget_oldest();
-        }
-        if table.entries.len() >= self.bounds.keys {
-            let message = "too many requests with an `Idempotency-Key` are open: try again in a moment";
-            let full = ApiError::new(ErrorType::RateLimitExceeded, message);
-            return Err(ApiError { retry_after_s: Some(1), ..full });
-        }
-        table.numbers += 1;
-        let number = table.numbers;
-        table.order.push_back((number, named.name));
-        let entry = Entry { number, content: named.content, since: now, state: State::Running };
-        table.entries.insert(named.name, entry);
-        let repeats = Arc::clone(self);
-        Ok(Begun::First(Claim {
-            repeats,
-            name: named.name,
-            head: None,
-            bytes: Some(Vec::new()),
-            is_over: false,
-        }))
-    }
-
-    fn end(&self, name: &[u8; 32], state: Option<State>) {
-        let mut table = self.table.lock();
-        let Some(state) = state else {
-            table.entries.remove(name);
-            return;
+impl Repeat {
+    pub(crate) fn new(
+        grant: &KeyGrant,
+        called: Called<'_>,
+        head: &Parts,
+        body: &[u8],
+    ) -> Result<Self, ApiError> {
+        let content = |secret: &[u8; 32]| {
+            let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+            let mut hasher = blake3::Hasher::new_keyed(secret);
+            hasher.update(head.method.as_str().as_bytes()).update(&[0]).update(path.as_bytes()).update(&[0]);
+            Digest32(*hasher.update(body).finalize().as_bytes())
         };
-        if let State::Kept(_, body) = &state {
-            let bytes = body.len();
-            while table.bytes + bytes > self.bounds.bytes && table.forget_oldest() {}
-            table.bytes += bytes;
-        }
-        if let Some(entry) = table.entries.get_mut(name) {
-            entry.state = state;
-        }
-    }
-}
-
-impl Entry {
-    fn again(&self, named: &Named) -> Result<Begun, ApiError> {
-        let conflict = |message: String| Err(ApiError::new(ErrorType::Conflict, message));
-        if self.content != named.content {
-            return conflict("this `Idempotency-Key` was used for another request: use a new one".to_owned());
-        }
-        match &self.state {
-            State::Running => {
-                let message = "the first request under this `Idempotency-Key` is being answered: come again";
-                let running = ApiError::new(ErrorType::Conflict, message);
-                Err(ApiError { retry_after_s: Some(1), ..running })
-            }
-            State::Kept(headers, body) => {
-                let mut response = Response::new(Body::whole(body.clone()));
-                *response.headers_mut() = headers.clone();
-                response.headers_mut().insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
-                Ok(Begun::Again(response))
-            }
-            State::Spent(receipt) => conflict(format!(
-                "what this `Idempotency-Key` paid for cannot be given again: see receipt `{receipt}`, or use a new key"
-            )),
-        }
-    }
-}
-
-impl Table {
-    /// Forgets the oldest entry that has ended, if there is one.
-    fn forget_oldest(&mut self) -> bool {
-        let mut is_first = true;
-        self.forget(|_| std::mem::take(&mut is_first)) == 1
-    }
-
-    /// Forgets the entries that have ended and that `is_old` says so of, oldest first. How many.
-    fn forget(&mut self, mut is_old: impl FnMut(&Entry) -> bool) -> usize {
-        let Self { entries, order, bytes, .. } = self;
-        let before = entries.len();
-        let mut goes_on = true;
-        order.retain(|(number, name)| {
-            let Some(entry) = entries.get(name).filter(|entry| entry.number == *number) else { return false };
-            if !goes_on || matches!(entry.state, State::Running) {
-                return true;
-            }
-            if !is_old(entry) {
-                goes_on = false;
-                return true;
-            }
-            if let Some(Entry { state: State::Kept(_, body), .. }) = entries.remove(name) {
-                *bytes -= body.len();
-            }
-            false
-        });
-        before - entries.len()
-    }
-}
-
-/// The right to answer under a key. Dropped before there is an answer, it frees the key.
-pub(crate) struct Claim {
-    repeats: Arc<Repeats>,
-    name: [u8; 32],
-    /// The answer's head, once there is one.
-    head: Option<HeaderMap>,
-    /// What was answered so far; none when it is too much to keep.
-    bytes: Option<Vec<u8>>,
-    is_over: bool,
-}
-
-impl Claim {
-    /// Keeps an answer: at once when it is whole, as it passes when it is a stream.
-    pub(crate) fn keep(mut self, response: Response<Body>) -> Response<Body> {
-        let (head, body) = response.into_parts();
-        self.head = Some(head.headers.clone());
-        Response::from_parts(head, body.kept(self))
-    }
-
-    /// A piece that went to the buyer.
-    pub(crate) fn push(&mut self, piece: &[u8]) {
-        let answer_bytes = self.repeats.bounds.answer_bytes;
-        if self.bytes.as_ref().is_some_and(|bytes| bytes.len() + piece.len() > answer_bytes) {
-            self.bytes = None;
-        }
-        if let Some(bytes) = &mut self.bytes {
-            bytes.extend_from_slice(piece);
-        }
-    }
-
-    /// The answer is whole. What cost nothing frees its key.
-    pub(crate) fn end(mut self, is_free: bool) {
-        self.is_over = true;
-        let state = match (self.bytes.take(), self.head.take()) {
-            _ if is_free => None,
-            (Some(bytes), Some(head)) => Some(State::Kept(head, Bytes::from(bytes))),
-            (None, Some(head)) => Some(State::Spent(receipt_in(&head))),
-            (_, None) => None,
+        let derived = |purpose: &str, of: &[u8], more: &[u8]| {
+            *blake3::Hasher::new_derive_key(purpose).update(of).update(more).finalize().as_bytes()
         };
-        self.repeats.end(&self.name, state);
+        // Under a secret of the buyer's, so that nobody who guesses at a prompt finds it in the journal.
+        let api_key = admit::key_in(&head.headers)?;
+        let (name, fingerprint, kept_for, word) = match called {
+            Called::Key(key) => {
+                let of = &grant.account_digest.0;
+                let secret = derived("bourse 2026 fingerprint under an idempotency key", of, key);
+                let name = derived("bourse 2026 name of an idempotency key", of, key);
+                (Digest32(name), content(&secret), CLAIM_AGE_MAX, key)
+            }
+            Called::Content(window) => {
+                let secret = derived("bourse 2026 fingerprint under an API key", &[], api_key);
+                let fingerprint = content(&secret);
+                let name = derived("bourse 2026 name of a content", &grant.key.0, &fingerprint.0);
+                let ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+                (Digest32(name), fingerprint, DurationMs(ms), &[][..])
+            }
+        };
+        let claim = Claim { name, fingerprint, first: RequestId(0), kept_for };
+        let sealer = Sealer::new(&grant.account_digest, api_key, word);
+        Ok(Self { claim, sealer, is_implied: matches!(called, Called::Content(_)) })
     }
-}
 
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if !self.is_over {
-            // A stream that was begun was paid for as far as it came.
-            let state = self.head.take().map(|head| State::Spent(receipt_in(&head)));
-            self.repeats.end(&self.name, state);
+    /// The claim of the first request.
+    pub(crate) fn claim(&self, first: RequestId) -> Claim {
+        Claim { first, ..self.claim }
+    }
+
+    /// Whether its answer waits until it cannot be lost by a crash. An implied one does as all others do.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.is_implied
+    }
+
+    /// What is known of it; refused while the first one runs, and when its key stands for another request.
+    pub(crate) async fn find(&self, shared: &Shared) -> Result<Found, ApiError> {
+        let Some(outcomes) = &shared.ports.outcomes else { return Ok(Found::Nothing) };
+        let first = match outcomes.claimed(&self.claim, shared.ports.clock.now()) {
+            Ok(()) => return Ok(Found::Nothing),
+            Err(FundsError::ClaimPaid(first)) => first,
+            Err(refused) => return Err(admit::refusal(&refused)),
+        };
+        match outcomes.outcome(self.claim.name, first).await {
+            Ok(Some(sealed)) => Ok(self.opened(&sealed, first).map_or(Found::Lost(first), Found::Again)),
+            Err(error) if error.retry() != Retry::Never => Err(admit::refusal(&error)),
+            Ok(None) | Err(_) => Ok(Found::Lost(first)),
         }
     }
+
+    /// An answer that was kept; none when it was sealed under another API key, or is damaged.
+    fn opened(&self, sealed: &[u8], first: RequestId) -> Option<Response<Body>> {
+        let kept = self.sealer.open(sealed, &self.claim.name, first)?;
+        let mut response = Response::new(Body::whole(kept.body));
+        *response.status_mut() = kept.status;
+        *response.headers_mut() = kept.headers;
+        response.headers_mut().insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
+        Some(response)
+    }
 }
 
-fn receipt_in(head: &HeaderMap) -> String {
-    let id = head.get(crate::gateway::RECEIPT_HEADER).and_then(|value| value.to_str().ok());
-    id.unwrap_or_default().to_owned()
+/// What who asks again reads when the answer cannot be given again.
+pub(crate) fn lost(first: RequestId) -> ApiError {
+    let message = format!(
+        "what this `Idempotency-Key` paid for cannot be given again: see receipt `{first}`, or use a new key"
+    );
+    ApiError::new(ErrorType::Conflict, message)
+}
+
+/// Keeps an answer for who asks again. One in one piece is kept while the future is awaited, which is to be done before it
+/// goes out; a stream is kept as it passes.
+pub(crate) fn keep(
+    shared: &Shared,
+    repeat: &Arc<Repeat>,
+    first: RequestId,
+    response: Response<Body>,
+) -> (Response<Body>, BoxFuture<'static, ()>) {
+    let nothing: BoxFuture<'static, ()> = Box::pin(std::future::ready(()));
+    let Some(outcomes) = shared.ports.outcomes.clone() else { return (response, nothing) };
+    let keeping = Keeping {
+        repeat: Arc::clone(repeat),
+        outcomes,
+        first,
+        head: (response.status(), response.headers().clone()),
+        salt: shared.ports.entropy.draw(),
+        now: shared.ports.clock.now(),
+    };
+    match response.body().bytes() {
+        Some(bytes) => (response, keeping.keep(bytes)),
+        None => (response.map(|body| body.kept(Keeper::new(keeping))), nothing),
+    }
+}
+
+/// Everything but the body of an answer that is to be kept.
+pub(crate) struct Keeping {
+    repeat: Arc<Repeat>,
+    outcomes: Arc<dyn Outcomes>,
+    first: RequestId,
+    head: (http::StatusCode, HeaderMap),
+    salt: [u8; 32],
+    now: bourse_types::UnixMs,
+}
+
+impl Keeping {
+    /// Completes when the answer is kept, or will not be.
+    fn keep(self, body: Bytes) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if body.len() > BODY_BYTES_MAX {
+                return;
+            }
+            let is_large = body.len() > SEAL_AT_ONCE_BYTES_MAX;
+            let (outcomes, first) = (Arc::clone(&self.outcomes), self.first);
+            let seal = move || {
+                let Self { repeat, head: (status, headers), salt, now, .. } = self;
+                let name = repeat.claim.name;
+                let kept = Kept { status, headers, body };
+                let sealed = repeat.sealer.seal(&kept, &name, first, &salt);
+                Outcome { name, request: first, sealed: sealed.into(), now }
+            };
+            let outcome = if is_large { tokio::task::spawn_blocking(seal).await.ok() } else { Some(seal()) };
+            let Some(outcome) = outcome else { return };
+            let kept = tokio::time::timeout(KEEP_WITHIN, outcomes.keep(outcome)).await;
+            match kept {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(request = %first, %error, "an answer was not kept"),
+                Err(_) => tracing::warn!(request = %first, "an answer did not wait for being kept"),
+            }
+        })
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn repeats(bounds: Bounds) -> Arc<Repeats> {
-        Arc::new(Repeats { bounds, table: Mutex::default() })
-    }
-
-    fn named(key: &str, body: &str) -> Named {
-        Named::new(Digest32([1; 32]), key.as_bytes(), Api::Chat, body.as_bytes())
-    }
-
-    fn answer(bytes: usize) -> Response<Body> {
-        Response::new(Body::whole(vec![b'x'; bytes]))
-    }
-
-    fn run(repeats: &Arc<Repeats>, key: &str, bytes: usize) {
-        let Ok(Begun::First(claim)) = repeats.begin(named(key, "b"), Duration::ZERO) else { panic!("{key}") };
-        drop(claim.keep(answer(bytes)));
-    }
-
-    fn status(repeats: &Arc<Repeats>, named: Named, now: Duration) -> u16 {
-        match repeats.begin(named, now) {
-            // Its claim is dropped, which frees the key again.
-            Ok(Begun::First(_)) => 0,
-            Ok(Begun::Again(response)) => response.status().as_u16(),
-            Err(error) => error.status(),
-        }
-    }
-
-    #[test]
-    fn a_key_runs_once_and_is_answered_again() {
-        let repeats = repeats(Bounds::default());
-        let Ok(Begun::First(claim)) = repeats.begin(named("a", "b"), Duration::ZERO) else { panic!() };
-        let running = repeats.begin(named("a", "b"), Duration::ZERO).err().expect("it runs");
-        assert_eq!((running.status(), running.retry_after_s), (409, Some(1)));
-        drop(claim);
-        assert_eq!(status(&repeats, named("a", "b"), Duration::ZERO), 0, "what failed frees its key");
-        run(&repeats, "a", 3);
-        assert_eq!(status(&repeats, named("a", "b"), Duration::ZERO), 200);
-        assert_eq!(status(&repeats, named("a", "other"), Duration::ZERO), 409);
-        assert_eq!(status(&repeats, named("c", "b"), Duration::ZERO), 0);
-        let others = Named::new(Digest32([2; 32]), b"a", Api::Chat, b"b");
-        assert_eq!(status(&repeats, others, Duration::ZERO), 0, "a key belongs to an account");
-    }
-
-    #[test]
-    fn a_day_old_key_is_as_good_as_new() {
-        let repeats = repeats(Bounds::default());
-        run(&repeats, "a", 3);
-        let at = |second| status(&repeats, named("a", "b"), Duration::from_secs(second));
-        assert_eq!((at(86_399), at(86_400)), (200, 0));
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let bounds = Bounds { keys: 3, bytes: 10, answer_bytes: 6, age: Duration::from_secs(9) };
-        let now = Duration::ZERO;
-        let small = repeats(bounds);
-        run(&small, "large", 7);
-        assert_eq!(status(&small, named("large", "b"), now), 409, "charged, and one byte too large to keep");
-        let small = repeats(bounds);
-        for key in ["a", "b", "c"] {
-            run(&small, key, 5);
-        }
-        assert_eq!(small.table.lock().bytes, 10);
-        let after = ["a", "b", "c"].map(|key| status(&small, named(key, "b"), now));
-        assert_eq!(after, [0, 200, 200], "the oldest answer went first");
-        for key in ["d", "e"] {
-            run(&small, key, 0);
-        }
-        assert_eq!(small.table.lock().entries.len(), 3);
-        assert_eq!(status(&small, named("b", "b"), now), 0);
-        let full = repeats(bounds);
-        let claims: Vec<_> =
-            ["a", "b", "c"].map(|key| full.begin(named(key, "b"), now)).into_iter().collect();
-        assert_eq!(status(&full, named("d", "b"), now), 429, "what runs is not forgotten");
-        drop(claims);
-    }
-
-    #[test]
-    fn keys_are_bounded() {
-        let of = |bytes: usize| {
-            let mut headers = HeaderMap::new();
-            headers.insert(KEY_HEADER, HeaderValue::try_from("k".repeat(bytes)).unwrap());
-            key_of(&headers).map(|key| key.map(<[u8]>::len))
-        };
-        assert_eq!(of(IDEMPOTENCY_KEY_BYTES_MAX), Ok(Some(IDEMPOTENCY_KEY_BYTES_MAX)));
-        assert_eq!(of(IDEMPOTENCY_KEY_BYTES_MAX + 1).unwrap_err().status(), 400);
-        assert_eq!(of(0).unwrap_err().status(), 400);
-        assert_eq!(key_of(&HeaderMap::new()), Ok(None));
-    }
-}
+mod tests;

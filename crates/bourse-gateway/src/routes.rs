@@ -164,9 +164,7 @@ where
         Endpoint::DeleteKey => json(&keys::delete(shared, &grant, name).await?),
         Endpoint::CreateKey => {
             let body = parse::read(&head.headers, body, ADMIN_BYTES_MAX, within).await?;
-            let mut response = json(&keys::create(shared, &grant, &body).await?)?;
-            *response.status_mut() = StatusCode::CREATED;
-            Ok(response)
+            keys::create(shared, &grant, head, &body).await
         }
         Endpoint::UpdateKey => {
             let body = parse::read(&head.headers, body, ADMIN_BYTES_MAX, within).await?;

@@ -12,6 +12,7 @@ mod nodes;
 mod reasoning;
 mod recount;
 mod refusals;
+mod repeats;
 mod socket;
 mod spans;
 mod telemetry;

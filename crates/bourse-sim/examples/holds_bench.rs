@@ -262,6 +262,7 @@ impl<'a> Run<'a> {
             byok: NanoUsd::ZERO,
             expires,
             now,
+            claim: None,
         })?;
         let mut meter = Meter::new(MeterRules::new(self.offer, &demand, self.case.counting()));
         if self.case == Case::Counted {

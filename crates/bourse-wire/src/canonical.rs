@@ -125,6 +125,10 @@ impl<'a> Reader<'a> {
             _ => Err(CanonicalError::Value("option")),
         }
     }
+    /// Everything that is left.
+    pub fn rest(self) -> &'a [u8] {
+        self.rest
+    }
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()

@@ -108,6 +108,8 @@ pub struct GatewaySection {
     /// How the weights may be stored that answer requests which do not say, such as `fp8,bf16`. Empty: in any way.
     #[serde(default)]
     pub quantizations: String,
+    /// How long equal requests without an `Idempotency-Key` of one API key count as one; 0: they never do.
+    pub dedupe_window_s: u64,
     /// A collector of traces, such as `http://127.0.0.1:4318`. None: the standard variables', or nowhere.
     #[serde(default)]
     pub otlp_endpoint: Option<String>,
@@ -169,6 +171,7 @@ impl Default for GatewaySection {
             idle_timeout_ms: 120_000,
             drain_timeout_ms: 10_000,
             quantizations: String::new(),
+            dedupe_window_s: 0,
             otlp_endpoint: None,
             decisions_bytes_max: 1024 * 1024 * 1024,
         }

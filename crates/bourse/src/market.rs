@@ -314,6 +314,7 @@ fn gateway(config: GatewayConfig, exchange: &Arc<Exchange>, entropy: Entropy) ->
     let ports = Ports {
         funds: exchange.clone(),
         records: exchange.clone(),
+        outcomes: Some(exchange.clone()),
         accounts: Some(exchange.clone()),
         admin: Some(Arc::new(ExchangeAdmin(exchange.clone()))),
         clock: Arc::new(SystemClock),

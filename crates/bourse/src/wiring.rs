@@ -14,7 +14,9 @@ pub use tokenizers::{TOKENIZERS_MAX, tokenizers};
 use crate::config::{self, Config, ConfigError, Environment};
 use crate::runtime::traces::{self, TraceParent};
 use bourse_exchange::{ByokTerms, ExchangeConfig};
-use bourse_gateway::{Durability, FollowedList, GatewayConfig, ProviderConfig, Timeouts, TraceContext};
+use bourse_gateway::{
+    DEDUPE_WINDOW_MAX, Durability, FollowedList, GatewayConfig, ProviderConfig, Timeouts, TraceContext,
+};
 use bourse_market::{Quantization, QuantizationSet};
 use bourse_types::{ModelSlug, PriceSchedule, SellerName};
 use std::collections::BTreeSet;
@@ -258,6 +260,7 @@ pub fn gateway(config: &Config, environment: &Environment) -> Result<GatewayConf
     let aliases = names::aliases(&config.alias)?;
     let presets = names::presets(&config.preset)?;
     let quantizations = quantizations(&gateway.quantizations)?;
+    let dedupe_window = dedupe_window(gateway.dedupe_window_s)?;
     Ok(GatewayConfig {
         durability,
         timeouts,
@@ -267,9 +270,19 @@ pub fn gateway(config: &Config, environment: &Environment) -> Result<GatewayConf
         aliases,
         presets,
         quantizations,
+        dedupe_window,
         traces,
         ..GatewayConfig::default()
     })
+}
+
+/// None where equal requests are several.
+fn dedupe_window(value: u64) -> Result<Option<Duration>, WiringError> {
+    let (field, max) = ("gateway.dedupe_window_s", DEDUPE_WINDOW_MAX.as_secs());
+    if value > max {
+        return Err(WiringError::TooLarge { field, value, max });
+    }
+    Ok((value > 0).then(|| Duration::from_secs(value)))
 }
 
 /// The weights that answer requests which do not say; none where any do.
@@ -380,6 +393,17 @@ mod tests {
         check("price_prompt", "price_request = \"-1\"\nprice_prompt", request);
         check("\"0.1\"", "\"free\"", "provider `maple`: model `a/b`.price_prompt is not a price");
         assert_eq!(refusal(&format!("{MAPLE}{MAPLE}")), "error: two sellers are called `maple`");
+    }
+
+    #[test]
+    fn the_window_of_equal_requests_is_bounded_and_off_by_default() {
+        let window = |text: &str| gateway(&parsed(text), &Environment::default()).map(|g| g.dedupe_window);
+        let of = |seconds: u64| window(&format!("[gateway]\ndedupe_window_s = {seconds}\n"));
+        assert_eq!(window("").unwrap(), None);
+        assert_eq!(of(0).unwrap(), None);
+        assert_eq!(of(86_400).unwrap(), Some(Duration::from_hours(24)));
+        let over = of(86_401).unwrap_err().to_string();
+        assert_eq!(over, "gateway.dedupe_window_s is 86401, at most 86400 is possible");
     }
 
     #[test]

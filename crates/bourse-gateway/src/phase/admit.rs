@@ -17,6 +17,11 @@ const ANTHROPIC_KEY_HEADER: &str = "x-api-key";
 
 /// The hash of the key in the `Authorization` header, or in the one that Anthropic's clients use.
 pub(crate) fn key_of(headers: &HeaderMap) -> Result<KeyHash, ApiError> {
+    Ok(KeyHash(Sha256::digest(key_in(headers)?).into()))
+}
+
+/// The key itself.
+pub(crate) fn key_in(headers: &HeaderMap) -> Result<&[u8], ApiError> {
     let missing = || {
         ApiError::new(
             ErrorType::Authentication,
@@ -44,7 +49,7 @@ pub(crate) fn key_of(headers: &HeaderMap) -> Result<KeyHash, ApiError> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(missing());
     }
-    Ok(KeyHash(Sha256::digest(key).into()))
+    Ok(key)
 }
 
 /// Looks the caller's key up.
@@ -82,6 +87,8 @@ pub(crate) fn refusal(error: &FundsError) -> ApiError {
             ": raise it with `bourse key limit`, or ask for less (`max_tokens`, `n`)",
         ),
         FundsError::Conflict => (ErrorType::Conflict, ""),
+        FundsError::ClaimTaken => (ErrorType::Conflict, ": use a new one"),
+        FundsError::ClaimOpen | FundsError::ClaimPaid(_) => (ErrorType::Conflict, ": come again"),
         // The market's own bounds, not the buyer's.
         FundsError::TooMany(_) | FundsError::Closing | FundsError::Away => {
             (ErrorType::ProviderOverloaded, ": try again in a moment")
@@ -96,6 +103,10 @@ pub(crate) fn refusal(error: &FundsError) -> ApiError {
     let mut api = ApiError::new(kind, format!("{error}{remedy}"));
     if let bourse_types::Retry::AfterMs(ms) = error.retry() {
         api.retry_after_s = Some(ms.div_ceil(1_000));
+    }
+    // Somebody was faster by a moment; who comes again gets what that one was answered.
+    if matches!(error, FundsError::ClaimPaid(_)) {
+        api.retry_after_s = Some(1);
     }
     api
 }

@@ -5,18 +5,22 @@
 
 use bourse_market::{Demand, Extension, HoldWindow, Offer, Operations, QuoteError};
 use bourse_types::{NanoUsd, RequestId, UnixMs};
-use bourse_wire::funds::{Funds, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant};
+use bourse_wire::funds::{
+    Claim, Funds, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant,
+};
 
 /// Tokens that an answer in one piece is capped at, at least, where the money does not reach for the longest one: below
 /// that it is refused.
 const CAP_TOKENS_MIN: u64 = 256;
 
 /// What is held for one request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) request: RequestId,
     pub(crate) grant: KeyGrant,
     pub(crate) expires: UnixMs,
+    /// What keeps it from being charged twice. Few have one: it must not make all requests larger.
+    pub(crate) claim: Option<Box<Claim>>,
     /// The market's fee where the buyer's own key serves, in 1/10,000; none: the market's key does.
     pub(crate) fee_bps: Option<u32>,
     /// Granted so far; none before the first grant.
@@ -39,7 +43,8 @@ pub(crate) enum HoldError {
 
 impl Held {
     pub(crate) fn nothing(request: RequestId, grant: KeyGrant, expires: UnixMs) -> Self {
-        Self { request, grant, expires, fee_bps: None, amount: None, byok: NanoUsd::ZERO, steps: 0 }
+        let byok = NanoUsd::ZERO;
+        Self { request, grant, expires, claim: None, fee_bps: None, amount: None, byok, steps: 0 }
     }
 
     /// Whether a settlement is owed.
@@ -64,7 +69,8 @@ impl Held {
         };
         let Some(held) = self.amount else {
             let (request, grant, expires) = (self.request, self.grant, self.expires);
-            funds.hold(&HoldRequest { request, grant, amount, byok, expires, now })?;
+            let claim = self.claim.as_deref().copied();
+            funds.hold(&HoldRequest { request, grant, amount, byok, expires, now, claim })?;
             (self.amount, self.byok) = (Some(amount), byok);
             return Ok(());
         };

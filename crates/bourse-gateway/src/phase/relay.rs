@@ -66,8 +66,8 @@ pub(crate) struct Relay {
     /// Whom the timer wakes.
     watcher: Option<Waker>,
     stage: Stage,
-    /// Nothing was charged so far.
-    is_free: bool,
+    /// Nothing was charged so far and nothing was delivered whole.
+    is_for_nothing: bool,
 }
 
 enum Stage {
@@ -119,13 +119,21 @@ impl Relay {
             timer: None,
             watcher: None,
             stage,
-            is_free: true,
+            is_for_nothing: true,
         }
     }
 
-    /// Whether the answer, once it has ended, cost nothing.
-    pub(crate) fn is_free(&self) -> bool {
-        self.is_free
+    /// Whether the answer, once its last piece is known, failed and cost nothing.
+    pub(crate) fn is_for_nothing(&self) -> bool {
+        self.is_for_nothing
+    }
+
+    /// The last piece, while it waits for the disk.
+    pub(crate) fn last_piece(&self) -> Option<&[u8]> {
+        match &self.stage {
+            Stage::Settling(_, terminal, _) => Some(terminal),
+            _ => None,
+        }
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -253,9 +261,10 @@ impl Relay {
         let Some((again, resume)) = self.resume(&ending) else { return self.settle(&ending) };
         self.end_attempt(&ending, None);
         let held = &self.open.held;
-        let (grant, expires, deadline) = (held.grant, held.expires, self.deadline);
+        let (grant, claim, expires, deadline) = (held.grant, held.claim.clone(), held.expires, self.deadline);
         let span = self.open.trace.as_ref().map_or_else(Span::none, RequestTrace::span);
-        let handover = Handover { grant, expires, deadline, resume, next_leg: self.next_leg, span };
+        let next_leg = self.next_leg;
+        let handover = Handover { grant, claim, expires, deadline, resume, next_leg, span };
         let shared = Arc::clone(&self.open.shared);
         Stage::TakingUp(Box::pin(take_up(shared, again, handover)), ending)
     }
@@ -282,7 +291,7 @@ impl Relay {
         let bill = sum.add(&self.open, part);
         let Sum { failed, most, .. } = sum;
         let most = Box::new(most.unwrap_or(bill));
-        self.is_free = if failed { &most } else { &bill }.charge.total == NanoUsd::ZERO;
+        self.is_for_nothing = bill.charge.total == NanoUsd::ZERO && error.is_some();
         if failed {
             return Stage::Settling(None, self.failed_books(&most), most);
         }
@@ -419,6 +428,8 @@ impl Relay {
     /// The terminal of a stream whose settlement failed. What was surely not charged is the market's loss; what may be is
     /// told.
     fn failed_books(&mut self, most: &Bill) -> Bytes {
+        // An end that tells of a failure is not what the buyer paid for: it is not kept for who asks again.
+        self.is_for_nothing = true;
         let error = unsettled(most.charge.total);
         if let Some(trace) = &mut self.open.trace {
             trace.refused(error.kind);

@@ -15,7 +15,7 @@ use bourse_market::Bill;
 use bourse_types::{MoneyError, RequestId, UnixMs};
 use bourse_wire::dialect::Job;
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::funds::KeyGrant;
+use bourse_wire::funds::{Claim, KeyGrant};
 use bourse_wire::receipt::Finish;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -30,6 +30,8 @@ pub(crate) struct Again {
 /// What the part that was delivered leaves to the next one.
 pub(crate) struct Handover {
     pub(crate) grant: KeyGrant,
+    /// Of the whole answer.
+    pub(crate) claim: Option<Box<Claim>>,
     pub(crate) expires: UnixMs,
     pub(crate) deadline: Instant,
     pub(crate) resume: Resume,
@@ -44,11 +46,12 @@ pub(crate) async fn take_up(
     again: Arc<Again>,
     handover: Handover,
 ) -> Result<(Open, Box<Begun>), ApiError> {
-    let Handover { grant, expires, deadline, resume, next_leg, span } = handover;
+    let Handover { grant, claim, expires, deadline, resume, next_leg, span } = handover;
     let now = shared.ports.clock.now();
     let random = shared.ports.entropy.draw();
     let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
-    let held = Held::nothing(request, grant, expires);
+    let mut held = Held::nothing(request, grant, expires);
+    held.claim = claim;
     let draft = Draft::new(&again.job, &again.route, now);
     let mut open = Open::new(shared, held, draft, Instant::now());
     open.deadline = deadline;

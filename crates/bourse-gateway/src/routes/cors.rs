@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 /// Headers of answers that pages may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "x-request-id, request-id, x-generation-id, x-bourse-receipt, x-bourse-cost, x-bourse-notice, retry-after, x-should-retry",
+    "x-request-id, request-id, x-generation-id, x-bourse-receipt, x-bourse-cost, x-bourse-notice, retry-after, x-should-retry, idempotent-replayed",
 );
 /// Methods that some path takes.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PATCH, DELETE");

@@ -1,18 +1,54 @@
 //! Keys, as a management key administers them. Changes wait for the disk, off the reactor.
 
+use super::json;
 use super::query::Query;
+use crate::body::Body;
 use crate::gateway::Shared;
 use crate::phase::admit;
-use bourse_types::{KeyHash, UnixMs};
+use crate::repeat::{self, Found, Repeat};
+use bourse_types::{KeyHash, RequestId, UnixMs};
 use bourse_wire::api::{Data, Key, KeyCreate, KeyCreated, KeyDeleted, KeyUpdate, List};
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::funds::{Accounts, AccountsError, KEYS_PAGE_MAX, KeyGrant, KeyPage};
+use bourse_wire::funds::{Accounts, AccountsError, KEYS_PAGE_MAX, KeyDraft, KeyGrant, KeyPage};
+use http::request::Parts;
+use http::{Response, StatusCode};
 use std::sync::Arc;
 
-pub(super) async fn create(shared: &Shared, grant: &KeyGrant, body: &[u8]) -> Result<KeyCreated, ApiError> {
-    let (draft, by) = (KeyCreate::parse(body)?, grant.key);
+/// Makes a key: once, where the call has an `Idempotency-Key`.
+pub(super) async fn create(
+    shared: &Shared,
+    grant: &KeyGrant,
+    head: &Parts,
+    body: &[u8],
+) -> Result<Response<Body>, ApiError> {
+    let draft = KeyCreate::parse(body)?;
+    let Some(called) = repeat::called(&head.headers, None)? else { return make(shared, grant, draft).await };
+    let repeat = Arc::new(Repeat::new(grant, called, head, body)?);
+    match repeat.find(shared).await? {
+        Found::Again(answer) => return Ok(answer),
+        Found::Lost(_) => return Err(shown_once()),
+        Found::Nothing => {}
+    }
+    let random = shared.ports.entropy.draw();
+    let first = RequestId::new(shared.ports.clock.now(), std::array::from_fn(|n| random[n]));
+    let draft = KeyDraft { claim: Some(repeat.claim(first)), ..draft };
+    let (answer, kept) = repeat::keep(shared, &repeat, first, make(shared, grant, draft).await?);
+    kept.await;
+    Ok(answer)
+}
+
+async fn make(shared: &Shared, grant: &KeyGrant, draft: KeyDraft) -> Result<Response<Body>, ApiError> {
+    let by = grant.key;
     let made = blocking(shared, move |accounts, now| accounts.create_key(&by, draft, now)).await?;
-    Ok(KeyCreated { key: made.1.0, data: Key::from(&made.0) })
+    let mut response = json(&KeyCreated { key: made.1.0, data: Key::from(&made.0) })?;
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
+}
+
+fn shown_once() -> ApiError {
+    let message = "a key was made under this `Idempotency-Key` and cannot be shown again: `GET /v1/keys` lists it; \
+                   delete it, or use a new `Idempotency-Key`";
+    ApiError::new(ErrorType::Conflict, message)
 }
 
 pub(super) fn list(shared: &Shared, grant: &KeyGrant, query: &Query<'_>) -> Result<List<Key>, ApiError> {

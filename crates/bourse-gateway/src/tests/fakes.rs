@@ -1,8 +1,10 @@
 //! Fakes: money in a map, sellers as scripts, a buyer that reads everything.
 
 mod accounts;
+mod claims;
 
 pub(super) use accounts::FakeAccounts;
+pub(crate) use claims::Keeps;
 
 use crate::{
     Clock, Connect, Entropy, Gateway, GatewayConfig, Io, Ports, ProviderConfig, ProviderModel, Target,
@@ -17,7 +19,7 @@ use bourse_wire::funds::{
     GenerationNote, HoldExtension, HoldRequest, KeyGrant, KeyRecord, KeyRole, KeyStatus, LimitReset,
     PolicyId, PolicyText, Records, Settled, Settlement, SpendWindows,
 };
-use bourse_wire::receipt::{Checkpoint, Receipt, ReceiptDocument};
+use bourse_wire::receipt::{Checkpoint, Finish, Receipt, ReceiptDocument};
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full};
@@ -37,6 +39,8 @@ use tokio::time::Instant;
 pub(crate) const KEY: &str = "sk-test";
 /// A management key of the same account.
 pub(crate) const MANAGEMENT_KEY: &str = "sk-manage";
+/// Another inference key of the same account.
+pub(crate) const TWIN_KEY: &str = "sk-twin";
 /// An inference key of another account.
 pub(crate) const OTHER_KEY: &str = "sk-other";
 pub(crate) const MODEL: &str = "acme/one";
@@ -69,6 +73,7 @@ struct FundsState {
     policies: HashMap<PolicyId, Arc<str>>,
     /// Those of the one account.
     account_policy: Option<PolicyId>,
+    claims: claims::FakeClaims,
 }
 
 impl FakeFunds {
@@ -137,6 +142,7 @@ impl Funds for FakeFunds {
         let own = KeyGrant { account_policy, ..KeyGrant::new(*key, AccountId(7)) };
         match () {
             () if is(KEY) => Ok(KeyGrant { key_policy: *self.policy.lock(), ..own }),
+            () if is(TWIN_KEY) => Ok(own),
             () if is(MANAGEMENT_KEY) => Ok(KeyGrant { role: KeyRole::Management, ..own }),
             () if is(OTHER_KEY) => Ok(KeyGrant::new(*key, AccountId(8))),
             () => Err(FundsError::UnknownKey),
@@ -148,6 +154,9 @@ impl Funds for FakeFunds {
         let (available, needed) = (NanoUsd(state.available), request.amount);
         if needed > available {
             return Err(FundsError::InsufficientFunds { available, needed });
+        }
+        if let Some(claim) = &request.claim {
+            state.claims.begin(claim, request.request, request.now)?;
         }
         state.available -= needed.0;
         assert!(state.holds.insert(request.request, needed.0).is_none(), "held twice");
@@ -194,6 +203,8 @@ impl Funds for FakeFunds {
         assert!(cost.0 <= held, "charged {cost} of {held} held");
         let parts = receipt.charge;
         assert_eq!(parts.sum_of_parts(), Some(cost));
+        let is_whole = matches!(receipt.finish, Finish::Stop | Finish::Length | Finish::ToolCalls);
+        state.claims.end(receipt.request, cost > NanoUsd::ZERO || is_whole);
         state.available += held - cost.0;
         state.receipts.push(receipt);
         Ok(Settled { cost, ticket: CommitTicket(state.receipts.len() as u64) })
@@ -536,15 +547,27 @@ impl House {
         let mut config = GatewayConfig { providers, ..GatewayConfig::default() };
         config.timeouts = Timeouts { idle: Duration::from_secs(20), ..Timeouts::default() };
         change(&mut config);
-        let funds = FakeFunds::with(available);
-        let net = Arc::new(FakeNet::default());
+        Self::over(config, FakeFunds::with(available), Arc::default(), Arc::new(TokioClock(Instant::now())))
+    }
+
+    /// Another gateway over the same money and the same sellers.
+    pub(crate) fn beside(&self) -> Self {
+        let shared = &self.gateway.0;
+        let (config, clock) = (shared.config.clone(), Arc::clone(&shared.ports.clock));
+        Self::over(config, Arc::clone(&self.funds), Arc::clone(&self.net), clock)
+    }
+
+    fn over(config: GatewayConfig, funds: Arc<FakeFunds>, net: Arc<FakeNet>, clock: Arc<dyn Clock>) -> Self {
+        // Of two gateways each draws its own ids.
+        let seed = [6 + u8::try_from(Arc::strong_count(&net)).unwrap(); 32];
         let ports = Ports {
             funds: funds.clone(),
             records: funds.clone(),
+            outcomes: Some(funds.clone()),
             accounts: Some(Arc::new(FakeAccounts::default())),
             admin: None,
-            clock: Arc::new(TokioClock(Instant::now())),
-            entropy: Arc::new(Entropy::seeded([7; 32])),
+            clock,
+            entropy: Arc::new(Entropy::seeded(seed)),
             connect: net.clone(),
         };
         Self { gateway: Gateway::new(config, ports).unwrap(), funds, net }

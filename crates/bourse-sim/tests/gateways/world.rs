@@ -332,6 +332,7 @@ impl<'a> World<'a> {
         let ports = Ports {
             funds: Arc::new(till),
             records: Arc::new(NoRecords),
+            outcomes: None,
             accounts: None,
             admin: None,
             clock: self.places[place].clock.clone(),
@@ -441,6 +442,7 @@ fn account(exchange: &Exchange, number: usize, credit: u64) -> Result<Account, B
         return Err(Broken("no key was made".to_owned()));
     };
     let amount_usd = NanoUsd(credit).to_usd_string();
-    exchange.admin(AdminRequest::Credit { account: name.clone(), amount_usd }, EPOCH)?;
+    exchange
+        .admin(AdminRequest::Credit { account: name.clone(), amount_usd, idempotency_key: None }, EPOCH)?;
     Ok(Account { name, key: secret.0, credit })
 }

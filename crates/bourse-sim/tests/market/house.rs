@@ -12,6 +12,7 @@ use bourse_wire::funds::Records as _;
 use bourse_wire::receipt::Receipt;
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -45,6 +46,7 @@ pub(crate) struct House {
     stop: Option<oneshot::Sender<()>>,
     recorder: Recorder,
     dir: tempfile::TempDir,
+    config: GatewayConfig,
 }
 
 impl House {
@@ -86,30 +88,24 @@ impl House {
             ..GatewayConfig::default()
         };
         configure(&mut config);
-        let ports = Ports {
-            funds: exchange.clone(),
-            records: exchange.clone(),
-            accounts: Some(exchange.clone()),
-            admin: None,
-            clock: Arc::new(SystemClock),
-            entropy: Arc::new(Entropy::of_system().expect("randomness")),
-            connect: Arc::new(NetConnect::new()),
-        };
-        let gateway = Gateway::new(config, ports).expect("a gateway");
-        let decisions = dir.path().join("decisions");
-        let recorder =
-            Recorder::start(&gateway, &decisions, DECISION_BYTES_MAX).expect("a journal of decisions");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(async move {
-            gateway
-                .serve(listener, async {
-                    let _ = stopped.await;
-                })
-                .await
-        });
-        Self { exchange, sellers, address, key: secret.0, serving, stop: Some(stop), recorder, dir }
+        let door = Door::open(&exchange, config.clone(), &dir.path().join("decisions")).await;
+        let Door { address, serving, stop, recorder } = door;
+        Self { exchange, sellers, address, key: secret.0, serving, stop: Some(stop), recorder, dir, config }
+    }
+
+    /// Stops the market and opens it again over the same folder.
+    pub(crate) async fn restarted(mut self) -> Self {
+        self.stop.take().map(|stop| stop.send(()));
+        self.serving.await.expect("the gateway does not panic").expect("the listener works");
+        drop(self.recorder);
+        self.exchange.close().expect("the books close");
+        drop(self.exchange);
+        let opened = Exchange::open(self.dir.path(), ExchangeConfig::default(), SystemClock.now());
+        let exchange = Arc::new(opened.expect("the same market"));
+        let decisions = self.dir.path().join("decisions");
+        let Door { address, serving, stop, recorder } =
+            Door::open(&exchange, self.config.clone(), &decisions).await;
+        Self { exchange, address, serving, stop: Some(stop), recorder, ..self }
     }
 
     /// A request with the buyer's key.
@@ -164,6 +160,43 @@ impl House {
         assert_eq!((report.holds_open, report.holds_orphaned), (0, 0));
         assert_eq!(report.receipts, receipts, "one receipt for each request that was held");
         self.dir
+    }
+}
+
+/// A gateway that serves.
+struct Door {
+    address: SocketAddr,
+    serving: JoinHandle<std::io::Result<()>>,
+    stop: oneshot::Sender<()>,
+    recorder: Recorder,
+}
+
+impl Door {
+    async fn open(exchange: &Arc<Exchange>, config: GatewayConfig, decisions: &Path) -> Self {
+        let ports = Ports {
+            funds: exchange.clone(),
+            records: exchange.clone(),
+            outcomes: Some(exchange.clone()),
+            accounts: Some(exchange.clone()),
+            admin: None,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(Entropy::of_system().expect("randomness")),
+            connect: Arc::new(NetConnect::new()),
+        };
+        let gateway = Gateway::new(config, ports).expect("a gateway");
+        let recorder =
+            Recorder::start(&gateway, decisions, DECISION_BYTES_MAX).expect("a journal of decisions");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(async move {
+            gateway
+                .serve(listener, async {
+                    let _ = stopped.await;
+                })
+                .await
+        });
+        Self { address, serving, stop, recorder }
     }
 }
 

@@ -13,6 +13,7 @@ mod matrix;
 mod media;
 mod piped;
 mod recount;
+mod repeats;
 mod retry;
 mod soak;
 mod take_up;

@@ -190,6 +190,7 @@ impl Market {
         let ports = Ports {
             funds: line.clone(),
             records: line,
+            outcomes: Some(exchange.clone()),
             accounts: None,
             admin: None,
             clock: clock.clone(),

@@ -227,6 +227,7 @@ fn open(exchange: &Arc<Exchange>, sellers: &[Arc<Seller>], born: Instant, life: 
     let ports = Ports {
         funds: line.clone(),
         records: line.clone(),
+        outcomes: Some(exchange.clone()),
         accounts: None,
         admin: None,
         clock: Arc::new(VirtualClock(born)),

@@ -143,7 +143,8 @@ impl House {
         let funds = Arc::new(Noted { exchange: exchange.clone(), notes: Mutex::default() });
         let ports = Ports {
             funds: funds.clone(),
-            records: exchange,
+            records: exchange.clone(),
+            outcomes: Some(exchange),
             accounts: None,
             admin: None,
             clock: clock.clone(),

@@ -70,3 +70,42 @@ async fn pain_10_what_was_paid_in_part_is_not_paid_again() {
     assert_eq!((house.spent(), house.sellers[0].calls()), (paid, 1));
     house.close(1).await;
 }
+
+#[tokio::test]
+async fn pain_10_a_restart_forgets_nothing() {
+    let mut house = House::open(vec![seller("one")], "1").await;
+    let ask = |front, mode: Mode| {
+        Ask::new(front, mode, MODEL).with_field("idempotency-key", &format!("order {front} {mode:?}"))
+    };
+    let mut answers = Vec::new();
+    for (front, mode) in fronts_and_modes() {
+        answers.push(buy(&house, ask(front, mode)).await);
+    }
+    let paid = house.spent();
+    house = house.restarted().await;
+    for (first, (front, mode)) in answers.iter().zip(fronts_and_modes()) {
+        let again = buy(&house, ask(front, mode)).await;
+        assert_eq!((again.status, &again.body), (200, &first.body), "{front} {mode:?}");
+        assert_eq!(again.header("idempotent-replayed"), Some("true"));
+        let other = buy(&house, ask(front, mode).with(&json!({"temperature": 0.5}))).await;
+        assert_eq!(other.status, 409, "{}", other.text());
+    }
+    assert_eq!((house.spent(), house.sellers[0].calls()), (paid, 6));
+    assert!(anchor_charges(paid.0, 2) > paid.0);
+    house.close(6).await;
+}
+
+#[tokio::test]
+async fn pain_10_equal_requests_are_charged_once_where_the_operator_says_so() {
+    let window = Some(Duration::from_secs(600));
+    let house = House::open_with(vec![seller("one")], "1", |config| config.dedupe_window = window).await;
+    let first = buy(&house, chat(Mode::Stream)).await;
+    let cost = receipt(&house, &first).charge.total;
+    let house = house.restarted().await;
+    assert_eq!(buy(&house, chat(Mode::Stream)).await.body, first.body);
+    assert_eq!(house.spent(), cost);
+    let anew = buy(&house, chat(Mode::Stream).with_field("cache-control", "no-cache")).await;
+    assert_eq!(anew.header("idempotent-replayed"), None);
+    assert_eq!(house.spent().0, anchor_charges(cost.0, 2));
+    house.close(2).await;
+}

@@ -52,6 +52,9 @@ enum Action {
         /// The account that pays, opened if need be [default: operator].
         #[arg(long, value_name = "NAME")]
         account: Option<String>,
+        /// What the request is called: under the same one a key is made once a day.
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
     },
     /// List all keys.
     List,
@@ -148,7 +151,7 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
 
 fn request(action: &Action) -> Result<AdminRequest, Failure> {
     Ok(match action {
-        Action::Create { label, limit, reset, expires, count_byok, management, account } => {
+        Action::Create { label, limit, reset, expires, count_byok, management, account, idempotency_key } => {
             AdminRequest::CreateKey(NewKey {
                 label: label.clone(),
                 account: account.clone(),
@@ -157,6 +160,7 @@ fn request(action: &Action) -> Result<AdminRequest, Failure> {
                 expires_ms: expires.map(|time| time.0),
                 includes_byok_in_limit: *count_byok,
                 management: *management,
+                idempotency_key: idempotency_key.clone(),
             })
         }
         Action::List => AdminRequest::ListKeys {},

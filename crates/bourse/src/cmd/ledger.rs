@@ -93,6 +93,9 @@ enum Action {
         account: String,
         /// How much, in USD.
         usd: String,
+        /// What the credit is called: the same credit under the same key is given once a day.
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
     },
 }
 
@@ -163,11 +166,11 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
         Action::Prove { account, epoch, out } => epoch::prove(&data_dir, account, *epoch, out.as_deref()),
         Action::Suspense { action } => suspense::run(args.json, &data_dir, environment, action),
         Action::Close => epoch::close(args.json, &data_dir, environment),
-        Action::Credit { account, usd } => {
+        Action::Credit { account, usd, idempotency_key } => {
             let request = AdminRequest::Credit {
                 account: account.clone(),
                 amount_usd: usd.clone(),
-                idempotency_key: None,
+                idempotency_key: idempotency_key.clone(),
             };
             match admin::ask(&data_dir, environment, request)? {
                 AdminReply::Balances { accounts } => print_balances(args.json, &accounts),

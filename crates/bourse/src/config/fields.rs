@@ -98,6 +98,13 @@ pub const FIELDS: &[Field] = &[
         "how the weights may be stored that answer requests which do not say, such as fp8,bf16,unknown; empty means in any way",
     ),
     field(
+        "gateway.dedupe_window_s",
+        "BOURSE_GATEWAY_DEDUPE_WINDOW_S",
+        Kind::Number,
+        "s",
+        "how long equal requests of one API key without an Idempotency-Key count as one and are charged once; 0: never; at most a day",
+    ),
+    field(
         "gateway.otlp_endpoint",
         "BOURSE_GATEWAY_OTLP_ENDPOINT",
         Kind::Text,

@@ -7,6 +7,9 @@ use bourse::client::Client;
 use bourse::config::{Environment, Flag, Layers};
 use bourse::data_dir::DataDir;
 use bourse::market::{Market, MarketConfig};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
@@ -371,6 +374,64 @@ fn a_kill_in_mid_stream_is_settled_as_it_was_last_metered() {
     assert!((64..=most).contains(&spent[0]), "{} tokens of {MANY} words", spent[0]);
     let checked = run(dir.path(), &["ledger", "check", "--json"]).json();
     assert_eq!((checked["problems"].clone(), checked["receipts"].clone()), (json!([]), json!(2)));
+}
+
+/// A call with an `Idempotency-Key`: status, whether the answer was given before, and its bytes.
+fn keyed(market: &Up, body: &Value) -> (u16, bool, Vec<u8>) {
+    let address = market.base_url.trim_start_matches("http://").trim_end_matches("/v1");
+    let request = hyper::Request::post("/v1/chat/completions")
+        .header("host", address)
+        .header("authorization", format!("Bearer {}", market.key))
+        .header("content-type", "application/json")
+        .header("idempotency-key", "order-1");
+    let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+    reactor().block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+        let is_replayed = head.headers.get("idempotent-replayed").is_some_and(|value| value == "true");
+        (head.status.as_u16(), is_replayed, body.collect().await.unwrap().to_bytes().to_vec())
+    })
+}
+
+#[test]
+fn a_kill_forgets_no_answer_under_a_key() {
+    for is_stream in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let seller = seller::start();
+        let config = resale(&seller.base_url);
+        let market = up(dir.path(), &config, &["--no-node"], &[]);
+        let first = keyed(&market, &question("hello", is_stream));
+        market.kill();
+        assert_eq!((first.0, first.1), (200, false));
+        let market = up(dir.path(), &config, &["--no-node"], &[]);
+        let again = keyed(&market, &question("hello", is_stream));
+        assert_eq!(again, (200, true, first.2), "the same bytes");
+        assert_eq!(keyed(&market, &question("other", is_stream)).0, 409);
+        market.stop();
+        assert_eq!(balance(dir.path(), "operator"), "9.999870000", "and no new charge");
+    }
+}
+
+#[test]
+fn credit_under_a_key_is_given_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let credit = ["ledger", "credit", "operator", "2", "--idempotency-key", "a"];
+    let market = up(dir.path(), "", &["--no-node"], &[]);
+    run(dir.path(), &credit).success();
+    market.kill();
+    run(dir.path(), &credit).success();
+    let market = up(dir.path(), "", &["--no-node"], &[]);
+    run(dir.path(), &credit).success();
+    let other = run(dir.path(), &["ledger", "credit", "operator", "3", "--idempotency-key", "a"]).failure();
+    assert!(other.contains("used for another request"), "{other}");
+    run(dir.path(), &["key", "create", "one", "--idempotency-key", "a"]).success();
+    let again = run(dir.path(), &["key", "create", "one", "--idempotency-key", "a"]).failure();
+    assert!(again.contains("made before"), "{again}");
+    market.kill();
+    assert_eq!(balance(dir.path(), "operator"), "12.000000000");
 }
 
 #[test]
