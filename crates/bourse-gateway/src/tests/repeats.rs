@@ -204,6 +204,7 @@ async fn a_stream_of_two_sellers_is_one_answer() {
         "{}",
         first.text
     );
+    assert_eq!(house.funds.held_under_claims(), 2, "both parts hold under the claim");
     check_same(&first, &ask(&house.beside(), &[KEYED], rest).await);
     assert_eq!(house.funds.receipts().len(), 2);
 }

@@ -14,6 +14,8 @@ pub(super) struct FakeClaims {
     answers: HashMap<(Digest32, RequestId), Bytes>,
     /// What becomes of answers.
     keeping: Keeps,
+    /// Holds that were made under claims.
+    held: usize,
 }
 
 struct Known {
@@ -55,6 +57,7 @@ impl FakeClaims {
             *known = new();
         }
         known.open += 1;
+        self.held += 1;
         self.requests.insert(request, claim.name);
         Ok(())
     }
@@ -71,6 +74,11 @@ impl FakeClaims {
 }
 
 impl FakeFunds {
+    /// Holds that were made under claims.
+    pub(crate) fn held_under_claims(&self) -> usize {
+        self.state.lock().claims.held
+    }
+
     /// What becomes of answers from now on.
     pub(crate) fn keep_answers(&self, keeping: Keeps) {
         self.state.lock().claims.keeping = keeping;
