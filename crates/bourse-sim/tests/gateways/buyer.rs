@@ -83,9 +83,16 @@ impl Buyer {
     async fn talk(&self, ask: &Ask) {
         let body = json!({
             "model": MODEL, "stream": ask.is_stream, "max_tokens": ask.max_tokens, "n": ask.choices,
-            "messages": [{"role": "user", "content": format!("question number {}", ask.number)}],
+            "messages": [{"role": "user", "content": match ask.key {
+                Some(key) => format!("question under key {key}"),
+                None => format!("question number {}", ask.number),
+            }}],
         });
-        let request = http::Request::post("/v1/chat/completions")
+        let mut request = http::Request::post("/v1/chat/completions");
+        if let Some(key) = ask.key {
+            request = request.header("idempotency-key", key);
+        }
+        let request = request
             .header("authorization", format!("Bearer {}", self.key))
             .body(Full::new(Bytes::from(body.to_string())))
             .expect("a request");

@@ -1,10 +1,12 @@
 //! What must be true when all is over, whatever happened.
 
 use crate::buyer::{Heard, Told};
+use crate::plan::key_of;
 use crate::world::{Broken, World};
 use bourse_exchange::{Exchange, hash_key};
 use bourse_types::{NanoUsd, UnixMs};
 use bourse_wire::funds::Records as _;
+use std::collections::BTreeSet;
 
 /// More than any answer here can cost.
 const DEAREST_NANO: u64 = 4_000_000;
@@ -30,9 +32,15 @@ pub(crate) fn check(world: &World<'_>, exchange: &Exchange, now: UnixMs) -> Resu
         must(spent <= account.credit, || format!("{}: {spent} spent of {}", account.name, account.credit))?;
         must(left == account.credit - spent, || format!("{}: {left} left", account.name))?;
         let (mut explained, mut unheard) = (0, 0);
+        let mut keys = BTreeSet::new();
         for (number, told) in known.iter().enumerate().filter(|(_, told)| told.buyer == buyer) {
             match charged(exchange, number, told)? {
-                Some(charge) => explained += charge,
+                Some(charge) => {
+                    explained += charge;
+                    let key = key_of(number as u64).filter(|_| charge > 0);
+                    let is_first = key.is_none_or(|key| keys.insert(key));
+                    must(is_first, || format!("#{number}: a second charge under its key"))?;
+                }
                 None => unheard += 1,
             }
         }

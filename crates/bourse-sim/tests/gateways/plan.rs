@@ -16,6 +16,8 @@ const LENGTH_MS: u64 = 12_000;
 pub(crate) struct Ask {
     pub(crate) number: usize,
     pub(crate) buyer: usize,
+    /// What its buyer calls it, who sends it twice under that name.
+    pub(crate) key: Option<u64>,
     /// The gateway that it is sent to, or the next one that lives.
     pub(crate) gateway: usize,
     pub(crate) is_stream: bool,
@@ -94,16 +96,25 @@ impl Plan {
     }
 }
 
+/// Of four requests in a row two have one `Idempotency-Key`.
+pub(crate) fn key_of(n: u64) -> Option<u64> {
+    matches!(n % 4, 1 | 2).then_some(n / 4)
+}
+
 fn ask(seed: u64, n: u64) -> (u64, Item) {
     let mut random = Random::new(mix(seed ^ mix(n)));
+    let key = key_of(n);
+    // What is sent twice is the same.
+    let mut meant = Random::new(mix(seed ^ mix(key.map_or(0x3000 + n, |key| 0x4000 + key))));
     let at = random.below(LENGTH_MS);
     let item = Item::Ask(Ask {
         number: n as usize,
-        buyer: random.below(BUYERS as u64) as usize,
+        buyer: meant.below(BUYERS as u64) as usize,
+        key,
         gateway: random.below(GATEWAYS as u64) as usize,
-        is_stream: random.permille(700),
-        choices: 1 + random.below(2),
-        max_tokens: 1 + random.below(160),
+        is_stream: meant.permille(700),
+        choices: 1 + meant.below(2),
+        max_tokens: 1 + meant.below(160),
         leaves_ms: random.permille(150).then(|| random.below(800)),
     });
     (at, item)
