@@ -5,7 +5,7 @@
 //! piece in passing, so that its end has little left to count. What follows from a count is the
 //! [meter's](bourse_market::RecountRules) business.
 //!
-//! Work on the reactor is bounded by [`INLINE_BYTES`] at a time, some 0.3 ms; larger texts are counted on another thread
+//! Work on the reactor is bounded by [`INLINE_BYTES`] at a time, some 0.35 ms; larger texts are counted on another thread
 //! while the request waits. Limits: a prompt beyond [`PROMPT_BYTES_MAX`] and an answer in one piece beyond
 //! [`ANSWER_RECOUNT_BYTES_MAX`] are not counted, nor is a prompt when [`RECOUNTS_MAX`] others are: bytes bound them then.
 //! Legacy completions of hosted APIs have no neutral form, and their answers are not counted.
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// Text that is counted at once where the request stands.
-pub const INLINE_BYTES: usize = 1024;
+pub const INLINE_BYTES: usize = 512;
 /// Largest prompt that is counted, in bytes of what becomes prompt tokens.
 pub const PROMPT_BYTES_MAX: u64 = 256 * 1024;
 /// Largest text of an answer in one piece that is counted.

@@ -12,9 +12,9 @@ use bourse_types::{Digest32, PromptTokens, UnixMs};
 use std::fmt;
 
 /// Bytes of text that are counted at a time, where they can be cut.
-pub const PIECE_BYTES: usize = 1024;
+pub const PIECE_BYTES: usize = 512;
 /// Bytes after which a text is cut wherever a character ends.
-pub const PIECE_BYTES_MAX: usize = 4 * PIECE_BYTES;
+pub const PIECE_BYTES_MAX: usize = 8 * PIECE_BYTES;
 
 /// Counts tokens as one model's own tokenizer does. Work in proportion to the text, nothing else: no waiting, no I/O.
 pub trait TokenCounter: fmt::Debug + Send + Sync + 'static {

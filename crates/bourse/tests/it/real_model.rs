@@ -125,6 +125,24 @@ fn a_real_model_answers_and_is_paid() {
             .clone()
     };
     assert_eq!(check("node_signature"), "passed");
+    assert_eq!(check("recount"), "passed");
+    let receipt: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let (claimed, recount) = (&receipt["receipt"]["usage_claimed"], &receipt["receipt"]["recount"]);
+    // The node renders the same template with the same tokenizer.
+    assert_eq!(recount["prompt_tokens"], claimed["prompt_tokens"], "{receipt}");
+    assert!(recount["completion_tokens"].as_u64().unwrap() > 0, "{receipt}");
+    let model = model.to_str().unwrap();
+    assert_eq!(recount["tokenizer"], run(dir.path(), &["tokens", "pin", model]).success().trim());
+    let text = dir.path().join("answer.txt");
+    std::fs::write(&text, answer["text"].as_str().unwrap()).unwrap();
+    let counted =
+        run(dir.path(), &["tokens", "count", model, "--text", text.to_str().unwrap(), "--json"]).json();
+    assert_eq!(counted["tokens"], recount["completion_tokens"], "{receipt} {answer}");
+    // What is sampled is not always what its text alone would give; an honest node is not suspected for it.
+    for text in ["Tell me a story.", "Count to ten in French."] {
+        assert!(is_acknowledged(&ask(&market, text, 120, |_| {})));
+    }
+    assert_eq!(run(dir.path(), &["ledger", "suspense", "list", "--json"]).json(), json!([]));
     let (node, gateway) = (market.node_pid.unwrap(), market.gateway_pid);
     assert_ne!(node, gateway);
     market.stop();
