@@ -104,7 +104,7 @@ fn planted_bugs_are_found_and_cut_down_to_their_causes() {
     for (bug, items_max) in
         [(Bug::TellsBeforeTheDisk, 8), (Bug::SettlesTwice, 2), (Bug::ForgetsWhatItOwes, 3)]
     {
-        let failing = (0..SEEDS).map(|seed| Plan { bug: Some(bug), ..Plan::of(seed) });
+        let failing = (0..SEEDS).map(|seed| Plan::with_bug(seed, bug));
         let failing = failing.into_iter().find(|plan| run(plan, &plan.items).result.is_err());
         let text = trace(&failing.unwrap_or_else(|| panic!("{bug:?} is not found")));
         let enough =

@@ -8,6 +8,8 @@ pub(crate) const GATEWAYS: usize = 2;
 pub(crate) const BUYERS: usize = 3;
 const REQUESTS: u64 = 48;
 const TROUBLES: u64 = 20;
+/// See [`Plan::with_bug`].
+const POWER_CUTS: u64 = 24;
 /// Milliseconds in which all items happen.
 const LENGTH_MS: u64 = 12_000;
 
@@ -93,6 +95,21 @@ impl Plan {
         items.extend((0..TROUBLES).map(|n| trouble(&mut Random::new(mix(seed ^ mix(0x7000 + n))))));
         items.sort_by_key(|(at, _)| *at);
         Self { seed, items, credits, snapshot_events, fault_permille, bug: None }
+    }
+}
+
+impl Plan {
+    /// The same with a bug, and with power cuts that take gateways and exchange at once: what nobody has on disk is gone.
+    pub(crate) fn with_bug(seed: u64, bug: Bug) -> Self {
+        let plan = Self::of(seed);
+        let mut items = plan.items;
+        for n in 1..POWER_CUTS {
+            let at = n * LENGTH_MS / POWER_CUTS;
+            items.extend((0..GATEWAYS).map(|gateway| (at, Item::GatewayDies { gateway, away_ms: 1 })));
+            items.push((at, Item::ExchangeDies { away_ms: 1, skew_ms: 0 }));
+        }
+        items.sort_by_key(|(at, _)| *at);
+        Self { items, bug: Some(bug), ..plan }
     }
 }
 
