@@ -2,6 +2,7 @@
 
 use super::fakes::*;
 use crate::phase::settle::{METERED_EVERY, METERED_TOKENS};
+use bourse_wire::funds::FundsError;
 use bourse_wire::receipt::{Finish, Receipt};
 use std::time::Duration;
 
@@ -59,4 +60,21 @@ async fn a_short_stream_and_a_plain_answer_are_settled_only() {
     house.net.script("a", good_plain());
     house.chat("").await;
     assert_eq!(house.funds.metered().len(), 0);
+}
+
+/// A hold whose time was over by the exchange's clock was settled as it was last metered: nobody may be told that it cost
+/// nothing.
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_is_gone_may_have_been_settled_as_metered() {
+    for (pieces, may_cost) in [(20, true), (1, false)] {
+        let house = House::new(&["a"]);
+        house.funds.fail_books(Some(FundsError::NoHold), None);
+        house.net.script("a", paced(pieces, 10));
+        let last = house.chat(r#","stream":true"#).await.payloads().pop().unwrap();
+        let message = last["error"]["message"].as_str().unwrap();
+        assert_eq!(message.contains("at most $0.0"), may_cost, "{pieces} pieces: {message}");
+        assert_eq!(house.funds.metered().is_empty(), !may_cost);
+        let most = house.funds.metered().last().map_or(0, |receipt| receipt.charge.total.0);
+        assert!((last["usage"]["cost"].as_f64().unwrap() * 1e9).round() as u64 >= most, "{last}");
+    }
 }
