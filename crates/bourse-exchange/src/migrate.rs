@@ -7,7 +7,7 @@
 use crate::data_dir::{DataDirError, load_signer, lock_dir, write_secret};
 use crate::open::{OpenError, REPLAY_GROUPS};
 use crate::store::{JOURNAL_FILE, LEASE_TTL, PLACE_FILE, PostgresJournal, SqliteJournal, TAIL_FILE, place};
-use bourse_ledger::{Journal, Position};
+use bourse_ledger::{Journal, JournalError, Position};
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ pub enum MigrateError {
     /// The folder, its journal or the database.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The database cannot be reached or written.
+    #[error("the database cannot be used")]
+    Database(#[source] JournalError),
     /// The folder's books are in a database already.
     #[error("the books of this directory are in a database already")]
     Moved,
@@ -28,8 +31,8 @@ pub enum MigrateError {
     OtherBooks,
 }
 
-impl From<bourse_ledger::JournalError> for MigrateError {
-    fn from(error: bourse_ledger::JournalError) -> Self {
+impl From<JournalError> for MigrateError {
+    fn from(error: JournalError) -> Self {
         Self::Open(error.into())
     }
 }
@@ -49,7 +52,11 @@ pub fn migrate(dir: &Path, url: &str, mut seen: impl FnMut(u64, u64)) -> Result<
     if place(dir)?.is_some() {
         return Err(MigrateError::Moved);
     }
-    let mut target = PostgresJournal::open(url, LEASE_TTL + Duration::from_secs(1))?;
+    let opened = PostgresJournal::open(url, LEASE_TTL + Duration::from_secs(1));
+    let mut target = opened.map_err(|error| match error {
+        JournalError::Store(_) => MigrateError::Database(error),
+        other => other.into(),
+    })?;
     let has_books = dir.join(JOURNAL_FILE).exists();
     let groups = if has_books { copy(&SqliteJournal::open(dir)?, &mut target, &mut seen)? } else { 0 };
     if target.last().seq != groups {

@@ -9,6 +9,7 @@
 //! After a failed commit nothing is known about what the disk holds; the journal then refuses everything
 //! until it is opened again.
 
+mod database;
 mod postgres;
 
 pub use postgres::{LEASE_TTL, PostgresJournal};

@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test binary, helpers included")]
 
+#[expect(dead_code, reason = "this test kills exchanges and no network")]
 mod cluster;
 mod killing;
 mod support;

@@ -1,6 +1,8 @@
 //! The journal in a real PostgreSQL: the suite of all journals, the lease, and a server that is killed.
 
 mod cluster;
+#[path = "postgres/tls.rs"]
+mod tls;
 
 use bourse_exchange::{
     AdminRequest, Exchange, ExchangeConfig, LEASE_TTL, MigrateError, NewKey, PostgresJournal, balances,

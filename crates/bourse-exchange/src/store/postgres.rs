@@ -10,14 +10,17 @@
 //! The client blocks, and must not in a thread that runs futures: it lives in a thread of its own, which also renews the
 //! lease while nothing is written.
 //!
-//! Limits: connections are not encrypted by this client (use a socket, a private network or a tunnel); a connection that
-//! breaks is the end of the journal, as an unsure commit is, and the next start reads what came of it.
+//! How the database is reached, and how the way is kept from others: [`super::database`].
+//!
+//! Limits: a connection that breaks is the end of the journal, as an unsure commit is, and the next start reads what came
+//! of it.
 
+use super::database::{Database, failed};
 use bourse_ledger::{
     GROUP_BYTES_MAX, Group, Journal, JournalError, Position, Snapshot, chain_hash, verified,
 };
 use bourse_types::Digest32;
-use postgres::{Client, NoTls, Row};
+use postgres::{Client, Row};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -97,11 +100,11 @@ impl PostgresJournal {
     fn connect(url: &str) -> Result<Self, JournalError> {
         let (jobs, taken) = channel();
         let (told, opened) = sync_channel(1);
-        let (url, token) = (url.to_owned(), Arc::<AtomicI64>::default());
+        let (database, token) = (Database::at(url)?, Arc::<AtomicI64>::default());
         let shared = Arc::clone(&token);
         let thread = thread::Builder::new().name("bourse-postgres".to_owned());
         thread
-            .spawn(move || run(&url, &taken, &told, &shared))
+            .spawn(move || run(&database, &taken, &told, &shared))
             .map_err(|error| JournalError::Store(error.to_string()))?;
         opened.recv().map_err(|_| gone())??;
         Ok(Self { jobs, token, last: Position::default(), broken: None })
@@ -118,7 +121,7 @@ impl PostgresJournal {
             let _ = told.send(job(client));
         });
         self.jobs.send(job).map_err(|_| gone())?;
-        done.recv().map_err(|_| gone())?.map_err(|error| store(&error))
+        done.recv().map_err(|_| gone())?.map_err(|error| failed(&error))
     }
 
     fn check_layout(&self) -> Result<(), JournalError> {
@@ -241,13 +244,17 @@ impl Journal for PostgresJournal {
 }
 
 /// The client's thread: does what it is asked, and renews the lease in between.
-fn run(url: &str, jobs: &Receiver<Job>, told: &SyncSender<Result<(), JournalError>>, token: &AtomicI64) {
-    let opened = Client::connect(url, NoTls);
-    let mut client = match opened {
+fn run(
+    database: &Database,
+    jobs: &Receiver<Job>,
+    told: &SyncSender<Result<(), JournalError>>,
+    token: &AtomicI64,
+) {
+    let mut client = match database.connect() {
         Ok(client) => client,
-        Err(error) => return drop(told.send(Err(store(&error)))),
+        Err(error) => return drop(told.send(Err(error))),
     };
-    let begun = client.batch_execute("SET synchronous_commit = on").map_err(|error| store(&error));
+    let begun = client.batch_execute("SET synchronous_commit = on").map_err(|error| failed(&error));
     let is_open = begun.is_ok();
     if told.send(begun).is_err() || !is_open {
         return;
@@ -292,10 +299,4 @@ fn position(row: &Row) -> Result<Position, JournalError> {
 
 fn gone() -> JournalError {
     JournalError::Store("the database's thread has ended".to_owned())
-}
-
-/// What went wrong, without the address, which may hold a password.
-fn store(error: &postgres::Error) -> JournalError {
-    let told = error.as_db_error().map(|error| error.message().to_owned());
-    JournalError::Store(told.unwrap_or_else(|| error.to_string()))
 }

@@ -1,9 +1,11 @@
-//! A PostgreSQL of this test alone: a folder, a server from the machine's own programs, a socket in that folder.
+//! A PostgreSQL of this test alone: a folder, a server from the machine's own programs, a socket in that folder, and on
+//! wish a port of loopback with or without TLS.
 
 use postgres::{Client, NoTls, SimpleQueryMessage};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::chown;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -18,11 +20,33 @@ const USER: &str = "bourse";
 pub(crate) struct Cluster {
     dir: TempDir,
     server: Option<Child>,
+    network: Option<Network>,
+}
+
+/// How a server is reached besides by its socket.
+#[derive(Clone)]
+pub(crate) struct Network {
+    /// The lines of `pg_hba.conf` for connections through it.
+    pub(crate) rules: &'static str,
+    /// The certificate of the server, its key, and the authority that clients' certificates are held against, all in
+    /// PEM. None: no TLS.
+    pub(crate) tls: Option<[String; 3]>,
+    /// Of 127.0.0.1; found when the server starts.
+    pub(crate) port: u16,
 }
 
 impl Cluster {
     /// A new server. The tests that need one need PostgreSQL's programs on the machine.
     pub(crate) fn start() -> Self {
+        Self::start_in(None)
+    }
+
+    /// The same with a port.
+    pub(crate) fn start_on(network: Network) -> Self {
+        Self::start_in(Some(network))
+    }
+
+    fn start_in(network: Option<Network>) -> Self {
         let dir = tempfile::Builder::new().prefix("bourse-pg").tempdir_in("/tmp").expect("a folder");
         if let Some((user, group)) = server_user() {
             chown(dir.path(), Some(user), Some(group)).expect("the folder is given away");
@@ -39,20 +63,49 @@ impl Cluster {
         ]);
         let made = init.arg(dir.path().join("data")).output().expect("initdb runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut cluster = Self { dir, server: None };
+        let mut cluster = Self { dir, server: None, network };
+        if let Some(network) = &cluster.network {
+            cluster.write("data/pg_hba.conf", &format!("local all all trust\n{}", network.rules));
+            for (name, text) in
+                ["server.pem", "server.key", "ca.pem"].iter().zip(network.tls.iter().flatten())
+            {
+                cluster.write(&format!("data/{name}"), text);
+            }
+        }
         cluster.restart();
         cluster
     }
 
+    /// A file of the server's own.
+    fn write(&self, name: &str, text: &str) {
+        let path = self.dir.path().join(name);
+        fs::write(&path, text).expect("it can be written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+        if let Some((user, group)) = server_user() {
+            chown(&path, Some(user), Some(group)).expect("the file is given away");
+        }
+    }
+
+    /// The port of 127.0.0.1 that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.network.as_ref().expect("a server with a port").port
+    }
+
     /// Where clients find it.
     pub(crate) fn url(&self) -> String {
-        format!("host={} user={USER} dbname=postgres", self.dir.path().display())
+        let port = self.network.as_ref().map_or(String::new(), |network| format!(" port={}", network.port));
+        format!("host={} user={USER} dbname=postgres{port}", self.dir.path().display())
     }
 
     /// Starts the server. After a kill it refuses as long as a process of the one before is left; then it is tried again.
     pub(crate) fn restart(&mut self) {
         let until = Instant::now() + STARTS_WITHIN;
         while self.server.is_none() {
+            if let Some(network) = &mut self.network {
+                // Whoever takes it meanwhile makes the server end at once; then it is tried again with another.
+                let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+                network.port = free.expect("a free port").port();
+            }
             let (server, said) = self.spawn();
             self.server = server;
             assert!(Instant::now() < until, "the server does not start: {said}");
@@ -63,7 +116,17 @@ impl Cluster {
     fn spawn(&self) -> (Option<Child>, String) {
         let folder = self.dir.path();
         let mut server = program("postgres");
-        server.arg("-D").arg(folder.join("data")).arg("-k").arg(folder).args(["-c", "listen_addresses="]);
+        server.arg("-D").arg(folder.join("data")).arg("-k").arg(folder);
+        match &self.network {
+            None => drop(server.args(["-c", "listen_addresses="])),
+            Some(network) => {
+                server.args(["-c", "listen_addresses=127.0.0.1", "-p", &network.port.to_string()]);
+                if network.tls.is_some() {
+                    server.args(["-c", "ssl=on", "-c", "ssl_cert_file=server.pem"]);
+                    server.args(["-c", "ssl_key_file=server.key", "-c", "ssl_ca_file=ca.pem"]);
+                }
+            }
+        }
         server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut server = server.spawn().expect("postgres runs");
         let mut lines = BufReader::new(server.stderr.take().expect("its log"));

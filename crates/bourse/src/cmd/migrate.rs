@@ -40,6 +40,9 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
     bar.finish_and_clear();
     let groups = moved.map_err(|error| match error {
         MigrateError::Open(error) => admin::cannot_open(&data_dir, error),
+        MigrateError::Database(error) => Plain::new("the database cannot be used")
+            .because(error)
+            .hint("nothing was moved; `docs/guides/operator.md` has the options of its address"),
         MigrateError::Moved => Plain::new("the books are in a database already")
             .hint("`exchange.journal` in the data directory names it"),
         MigrateError::OtherBooks => Plain::new("the database holds other books than this data directory")

@@ -87,3 +87,33 @@ fn a_full_disk_behind_stdout_is_an_error_and_a_reader_that_left_is_none() {
     drop(reader);
     assert!(bourse().args(["completions", "bash"]).stdout(writer).status().unwrap().success());
 }
+
+/// Wherever the address of a database comes from, and whatever goes wrong with it.
+#[test]
+fn no_password_of_a_database_is_told() {
+    let tell = |dir: &std::path::Path, args: &[&str], url: &str| {
+        let mut asked = command(dir, args);
+        asked.env("JOURNAL_URL", url).env("BOURSE_LOG", "trace");
+        let ended = finish(asked);
+        assert_ne!(ended.code, 0, "{args:?}");
+        let told = ended.stdout + &ended.stderr;
+        assert!(!told.contains("s3cret"), "{args:?}: {told}");
+        told
+    };
+    for url in ["postgres://u:s3cret@localhost:1/b?sslmode=require", "postgres://u:s3cret@h@localhost:1/b"] {
+        let dir = tempfile::tempdir().unwrap();
+        for args in [&["migrate", "--to", url][..], &["migrate", "--to-env", "JOURNAL_URL"]] {
+            let told = tell(dir.path(), args, url);
+            assert!(
+                told.contains("the database cannot be used") && told.contains("nothing was moved"),
+                "{told}"
+            );
+        }
+        std::fs::write(dir.path().join("exchange.journal"), url).unwrap();
+        for args in
+            [&["ledger", "balance"][..], &["ledger", "check"], &["ledger", "export"], &["up", "--json"]]
+        {
+            tell(dir.path(), args, url);
+        }
+    }
+}
