@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: figures with the machine they were taken on.
 //!
 //! Programs are built in release first, so that no compiler runs beside a measurement. The gateway's and the
-//! engine's drivers are Python scripts under `bench/` (standard library only); the ledger's and the holds' are examples
-//! of the exchange and of the simulator. Each run leaves a page and its raw figures in `bench/results/`, named by day.
+//! engine's drivers are Python scripts under `bench/` (standard library only), as is that of the ledger's peer,
+//! TigerBeetle; the ledger's own and the holds' are examples of the exchange and of the simulator. Each run leaves a page
+//! and its raw figures in `bench/results/`, named by day.
 
 use std::fs;
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ enum What {
     Memory,
     /// Prompt and decoding speed beside llama.cpp on the same file.
     Engine,
-    /// Durable hold and post pairs a second, CPU per pair.
+    /// Durable hold and post pairs a second, CPU per pair, beside TigerBeetle and rows of databases.
     Ledger,
     /// What is held against what is charged, over a trace of requests: `-- --trace FILE.csv`.
     Holds,
@@ -81,9 +82,22 @@ fn engine(workspace: &Workspace, driver: &[String]) -> Result<()> {
 }
 
 fn ledger(workspace: &Workspace, driver: &[String]) -> Result<()> {
-    let bench = ["run", "--release", "--package", "bourse-exchange", "--example", "ledger_bench", "--"];
-    let printed = output(workspace.cargo(&bench).args(driver))?;
-    let figures: Value = serde_json::from_str(&printed).context("the ledger's bench prints JSON")?;
+    const PEER: &str = "tigerbeetle";
+    let is_alone = driver == [PEER];
+    let mut figures = serde_json::json!({});
+    // First: what cannot be had is told before minutes of measuring.
+    if driver.is_empty() || is_alone {
+        let printed = output(python(workspace, "bench/ledger/peer.py").arg(workspace.target.join("peers")))?;
+        let runs: serde_json::Result<Vec<Value>> = printed.lines().map(serde_json::from_str).collect();
+        figures[PEER] = Value::Array(runs.context("the peer's driver prints JSON")?);
+    }
+    if !is_alone {
+        let bench = ["run", "--release", "--package", "bourse-exchange", "--example", "ledger_bench", "--"];
+        let printed = output(workspace.cargo(&bench).args(driver))?;
+        let own: serde_json::Map<String, Value> =
+            serde_json::from_str(&printed).context("the ledger's bench prints JSON")?;
+        figures.as_object_mut().context("figures are an object")?.extend(own);
+    }
     let printed = format!("{figures:#}\n");
     fs::write(result(workspace, "ledger", "json")?, &printed)?;
     page(workspace, "Ledger", "ledger", &printed)

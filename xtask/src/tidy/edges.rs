@@ -67,6 +67,9 @@ const HOMES: [(&str, &[&str]); 4] = [
     ("minijinja", &["bourse-tokens"]),
     ("tokenizers", &["bourse-tokens"]),
     ("webpki-roots", &["bourse-gateway"]),
+    ("minijinja", &["bourse-node"]),
+    ("tokenizers", &["bourse-node"]),
+    ("webpki-roots", &["bourse-exchange", "bourse-gateway"]),
 ];
 
 /// Crates of ours that stand outside the house and know nothing of it.
