@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 mod activity;
 mod sqlite;
-pub(crate) use activity::{ActivityKey, ActivityRange, Sale, first_kept};
-use activity::{MemoryActivity, add_sale, summed};
+pub(crate) use activity::{ActivityKey, ActivityRange, Sale, add_sale, first_kept};
+use activity::{MemoryActivity, summed};
 #[cfg(test)]
 pub(crate) use sqlite::INDEX_FILE;
 pub(crate) use sqlite::SqliteIndex;

@@ -122,6 +122,7 @@ pub(crate) fn invoice_of(
         match told {
             Told::Entry(entry) => draft.entry(id, entry, |other| chart.names.name(other)),
             Told::Receipt { at, receipt, note } => draft.receipt(id, at, receipt, note),
+            _ => Ok(()),
         }
     })?;
     let known = chart.names.account(account);

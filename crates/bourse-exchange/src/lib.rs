@@ -37,6 +37,7 @@ mod names;
 mod open;
 mod policies;
 mod postings;
+mod project;
 mod prove;
 mod record;
 mod replay;
@@ -74,6 +75,7 @@ pub use names::{
 pub use open::{OpenError, are_in_a_database};
 pub use policies::POLICIES_MAX;
 pub use postings::Period;
+pub use project::{PROJECTION_GROUPS_MAX, PROJECTION_LAYOUT, ProjectError, Projected, Projection, project};
 pub use prove::{ProveError, prove};
 pub use replay::{ReplayReport, replay};
 pub use serve::{FundsServer, FundsSession, GATEWAYS_MAX, SessionEnd};

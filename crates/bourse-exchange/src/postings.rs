@@ -1,14 +1,16 @@
 //! The journal as double entry: every settled movement, with the accounts that it moved between.
 //!
 //! What a chain settled together is one entry. Holds are no movements; what they become is, under the accounts that the
-//! hold was made between. Reading is a walk from the beginning, off the hot path, and needs no more memory than the chart
-//! of accounts and the open holds.
+//! hold was made between. Reading is a walk, off the hot path, and needs no more memory than the chart of accounts and the
+//! open holds; with both it can go on where it stopped ([`Walk::resumed`]).
 
+use crate::keys::KeyRow;
 use crate::names::Names;
 use crate::open::{OpenError, REPLAY_GROUPS};
-use crate::record::{Record, Records};
+use crate::record::{EpochRecord, Record, Records};
 use bourse_ledger::{
-    Account, AccountKind, Amount, Batch, Event, Journal, Position, Transfer, TransferKind, Unit,
+    Account, AccountKind, Amount, Batch, CodecError, Event, Group, Journal, Position, Transfer, TransferKind,
+    Unit,
 };
 use bourse_types::{AccountId, RequestId, TransferId, UnixMs};
 use std::collections::HashMap;
@@ -44,6 +46,15 @@ pub(crate) struct Posting {
     pub(crate) amount: Amount,
 }
 
+/// Money that is set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) debit: AccountId,
+    pub(crate) credit: AccountId,
+    pub(crate) amount: Amount,
+    pub(crate) expires_at: UnixMs,
+}
+
 /// What happened together.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
@@ -74,13 +85,22 @@ impl Chart {
 /// What the journal tells of money.
 #[derive(Debug)]
 pub(crate) enum Told<'a> {
+    /// An account was opened; its name may follow.
+    Opened { at: UnixMs, account: &'a Account },
+    /// An account is called this from now on.
+    Named { account: AccountId, name: &'a str },
+    /// Money was set aside under this id, or more of it.
+    Held { id: TransferId, held: Held },
+    /// This is not set aside any more: settled, let go or out of time.
+    Freed { id: TransferId, held: Held },
+    /// Money moved.
     Entry(&'a Entry<'a>),
     /// A receipt and its note as they are written, behind the entry that settled it.
-    Receipt {
-        at: UnixMs,
-        receipt: &'a [u8],
-        note: &'a [u8],
-    },
+    Receipt { at: UnixMs, receipt: &'a [u8], note: &'a [u8] },
+    /// A key as it is from now on.
+    Key(&'a KeyRow),
+    /// What was owed, signed.
+    Epoch(&'a EpochRecord),
 }
 
 /// Hands out every entry, oldest first, and gives back the whole chart.
@@ -90,41 +110,21 @@ pub(crate) fn walk<E: From<OpenError>>(
 ) -> Result<Chart, E> {
     walk_all(journal, |chart, told| match told {
         Told::Entry(entry) => each(chart, entry),
-        Told::Receipt { .. } => Ok(()),
+        _ => Ok(()),
     })
 }
 
-/// The same with the receipts.
+/// The same with everything else.
 pub(crate) fn walk_all<E: From<OpenError>>(
     journal: &dyn Journal,
     mut each: impl FnMut(&Chart, Told<'_>) -> Result<(), E>,
 ) -> Result<Chart, E> {
-    let mut walk = Walk {
-        chart: Chart { names: Names::new(), accounts: HashMap::new() },
-        holds: HashMap::new(),
-        postings: Vec::new(),
-        at: UnixMs(0),
-    };
+    let mut walk = Walk::resumed(HashMap::new());
     let mut at = Position::default();
     loop {
         let groups = journal.read(at, REPLAY_GROUPS).map_err(OpenError::from)?;
         for group in &groups {
-            let what = |error: bourse_ledger::CodecError| OpenError::Replay {
-                last_good: at.seq,
-                what: error.to_string(),
-            };
-            let mut records = Records::new(&group.bytes);
-            while let Some(record) = records.next() {
-                match record.map_err(what)? {
-                    Record::Events(batch) => walk.batch(&batch, &mut each)?,
-                    Record::Name { account, name } => walk.chart.names.add(account, name),
-                    Record::Receipt { bytes: receipt, .. } => {
-                        let note = records.take_note().map_err(what)?;
-                        each(&walk.chart, Told::Receipt { at: walk.at, receipt, note })?;
-                    }
-                    _ => {}
-                }
-            }
+            walk.group(group, &mut each)?;
             at = group.position;
         }
         if groups.len() < REPLAY_GROUPS {
@@ -133,15 +133,55 @@ pub(crate) fn walk_all<E: From<OpenError>>(
     }
 }
 
-struct Walk {
+/// A reader of groups, one after another.
+pub(crate) struct Walk {
     chart: Chart,
-    holds: HashMap<TransferId, (AccountId, AccountId)>,
+    holds: HashMap<TransferId, Held>,
     postings: Vec<Posting>,
     /// Of the last batch.
     at: UnixMs,
 }
 
 impl Walk {
+    /// Goes on behind a group after which these holds were open. Its chart knows what it reads itself.
+    pub(crate) fn resumed(holds: HashMap<TransferId, Held>) -> Self {
+        let chart = Chart { names: Names::new(), accounts: HashMap::new() };
+        Self { chart, holds, postings: Vec::new(), at: UnixMs(0) }
+    }
+
+    /// The ledger's time at the last events read.
+    pub(crate) fn at(&self) -> UnixMs {
+        self.at
+    }
+
+    /// Reads the next group.
+    pub(crate) fn group<E: From<OpenError>>(
+        &mut self,
+        group: &Group,
+        each: &mut impl FnMut(&Chart, Told<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let last_good = group.position.seq.saturating_sub(1);
+        let what = |error: CodecError| OpenError::Replay { last_good, what: error.to_string() };
+        let mut records = Records::new(&group.bytes);
+        while let Some(record) = records.next() {
+            match record.map_err(what)? {
+                Record::Events(batch) => self.batch(&batch, each)?,
+                Record::Name { account, name } => {
+                    each(&self.chart, Told::Named { account, name: &name })?;
+                    self.chart.names.add(account, name);
+                }
+                Record::Receipt { bytes: receipt, .. } => {
+                    let note = records.take_note().map_err(what)?;
+                    each(&self.chart, Told::Receipt { at: self.at, receipt, note })?;
+                }
+                Record::Key(row) => each(&self.chart, Told::Key(&row))?,
+                Record::Epoch(epoch) => each(&self.chart, Told::Epoch(&epoch))?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn batch<E>(
         &mut self,
         batch: &Batch,
@@ -152,9 +192,13 @@ impl Walk {
         let mut request = None;
         for event in &batch.events {
             match event {
-                Event::Open(account) => drop(self.chart.accounts.insert(account.id, *account)),
-                Event::Release { pending, .. } => drop(self.holds.remove(pending)),
-                Event::Transfer(transfer) => self.transfer(transfer, &mut request),
+                Event::Open(account) => {
+                    if self.chart.accounts.insert(account.id, *account).is_none() {
+                        each(&self.chart, Told::Opened { at: batch.at, account })?;
+                    }
+                }
+                Event::Release { pending, .. } => drop(self.free(*pending, each)?),
+                Event::Transfer(transfer) => self.transfer(transfer, &mut request, each)?,
             }
             if event.is_linked() {
                 continue;
@@ -169,24 +213,53 @@ impl Walk {
         Ok(())
     }
 
-    fn transfer(&mut self, transfer: &Transfer, request: &mut Option<RequestId>) {
+    fn transfer<E>(
+        &mut self,
+        transfer: &Transfer,
+        request: &mut Option<RequestId>,
+        each: &mut impl FnMut(&Chart, Told<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (debit, credit, amount) = match transfer.kind {
             TransferKind::Single { debit, credit, amount } => (debit, credit, amount),
-            TransferKind::Pending { debit, credit, .. } => {
-                self.holds.insert(transfer.id, (debit, credit));
-                return;
+            TransferKind::Pending { debit, credit, amount, expires_at } => {
+                let held = Held { debit, credit, amount, expires_at };
+                return self.hold(transfer.id, held, each);
             }
-            TransferKind::Raise { .. } => return,
+            TransferKind::Raise { pending, to, expires_at } => {
+                let Some(held) = self.holds.get(&pending).copied() else { return Ok(()) };
+                let (amount, expires_at) = (held.amount.max(to), held.expires_at.max(expires_at));
+                return self.hold(pending, Held { amount, expires_at, ..held }, each);
+            }
             TransferKind::Post { pending, amount } => {
                 request.get_or_insert(RequestId(pending.0));
-                let Some((debit, credit)) = self.holds.remove(&pending) else { return };
-                (debit, credit, amount)
+                let Some(held) = self.free(pending, each)? else { return Ok(()) };
+                (held.debit, held.credit, amount)
             }
-            TransferKind::Void { pending } => {
-                self.holds.remove(&pending);
-                return;
-            }
+            TransferKind::Void { pending } => return self.free(pending, each).map(drop),
         };
         self.postings.push(Posting { transfer: transfer.id, debit, credit, amount });
+        Ok(())
+    }
+
+    fn hold<E>(
+        &mut self,
+        id: TransferId,
+        held: Held,
+        each: &mut impl FnMut(&Chart, Told<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if let Some(before) = self.holds.insert(id, held) {
+            each(&self.chart, Told::Freed { id, held: before })?;
+        }
+        each(&self.chart, Told::Held { id, held })
+    }
+
+    fn free<E>(
+        &mut self,
+        id: TransferId,
+        each: &mut impl FnMut(&Chart, Told<'_>) -> Result<(), E>,
+    ) -> Result<Option<Held>, E> {
+        let Some(held) = self.holds.remove(&id) else { return Ok(None) };
+        each(&self.chart, Told::Freed { id, held })?;
+        Ok(Some(held))
     }
 }

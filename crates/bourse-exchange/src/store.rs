@@ -12,6 +12,7 @@
 mod database;
 mod postgres;
 
+pub(crate) use database::{Database, told};
 pub use postgres::{LEASE_TTL, PostgresJournal};
 
 use crate::answers::{AnswerStore, AnswersError, PostgresAnswers, SqliteAnswers};

@@ -6,6 +6,10 @@ pub(crate) mod cluster;
 #[path = "../tests/support/mod.rs"]
 pub(crate) mod support;
 
+#[expect(dead_code, reason = "the tests of the journal ask it for more")]
+#[path = "../tests/cluster/mod.rs"]
+mod cluster;
+
 mod accounts;
 mod activity;
 mod admin;
@@ -20,6 +24,7 @@ mod invoice;
 mod laws;
 mod limits;
 mod metered;
+mod project;
 mod records;
 mod replay;
 mod serve;

@@ -27,7 +27,19 @@ fn tell(text: &str) -> Result<(), Failure> {
     written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// What came of writing to stdout. A reader that has left has had enough.
+/// The address of a database: as given, or the variable's value; none where neither is given.
+fn address(
+    given: Option<&str>,
+    variable: Option<&str>,
+    environment: &crate::config::Environment,
+) -> Result<Option<String>, Failure> {
+    let Some(name) = variable else { return Ok(given.map(str::to_owned)) };
+    let value = environment.get(name).map(str::to_owned).ok_or_else(|| {
+        Plain::new(format!("the variable {name} is not set")).hint("it must hold the database's address")
+    })?;
+    Ok(Some(value))
+}
+
 /// The progress of a walk through the journal.
 fn groups_bar() -> indicatif::ProgressBar {
     use indicatif::{ProgressBar, ProgressStyle};
@@ -35,6 +47,7 @@ fn groups_bar() -> indicatif::ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// What came of writing to stdout. A reader that has left has had enough.
 fn written(result: std::io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

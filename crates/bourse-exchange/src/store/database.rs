@@ -105,7 +105,7 @@ impl Database {
     }
 
     /// A new connection. Blocks: not for a thread that runs futures.
-    pub(crate) fn connect(&self) -> Result<Client, JournalError> {
+    pub(crate) fn connect(&self) -> Result<Client, postgres::Error> {
         if let Some(host) = &self.exposed {
             tracing::warn!(
                 %host,
@@ -114,7 +114,7 @@ impl Database {
                  the books; sslmode=verify-full keeps them out"
             );
         }
-        self.config.connect(self.connector.clone()).map_err(|error| failed(&error))
+        self.config.connect(self.connector.clone())
     }
 }
 
@@ -169,10 +169,15 @@ fn is_this_machine(name: &str) -> bool {
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// What went wrong, without the address: the server's own words, or the client's with their causes.
+/// The same of a journal.
 pub(crate) fn failed(error: &postgres::Error) -> JournalError {
+    JournalError::Store(told(error))
+}
+
+/// What went wrong, without the address: the server's own words, or the client's with their causes.
+pub(crate) fn told(error: &postgres::Error) -> String {
     if let Some(told) = error.as_db_error() {
-        return JournalError::Store(told.message().to_owned());
+        return told.message().to_owned();
     }
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -183,7 +188,7 @@ pub(crate) fn failed(error: &postgres::Error) -> JournalError {
     if let Some(mend) = tls::mend(&text) {
         text = format!("{text}; {mend}");
     }
-    JournalError::Store(text)
+    text
 }
 
 #[cfg(test)]

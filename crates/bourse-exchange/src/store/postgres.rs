@@ -252,7 +252,7 @@ fn run(
 ) {
     let mut client = match database.connect() {
         Ok(client) => client,
-        Err(error) => return drop(told.send(Err(error))),
+        Err(error) => return drop(told.send(Err(failed(&error)))),
     };
     let begun = client.batch_execute("SET synchronous_commit = on").map_err(|error| failed(&error));
     let is_open = begun.is_ok();

@@ -6,6 +6,7 @@
 mod epoch;
 mod invoice;
 mod suspense;
+mod project;
 
 use crate::cli::Place;
 use crate::config::Environment;
@@ -60,6 +61,8 @@ enum Action {
     },
     /// Print what one account used and paid, by day, model and seller; or write it as PDF.
     Invoice(invoice::Args),
+    /// Keep the books as tables in a PostgreSQL, for whoever asks in SQL.
+    Project(project::Args),
     /// Replay everything and say whether the books are clean.
     Check,
     /// Replay up to a group and print the books as they were after it, with the digest that copies are compared by.
@@ -148,7 +151,9 @@ impl From<Format> for ExportFormat {
 /// Reads and prints.
 pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let data_dir = args.place.locate(environment)?;
-    attach::books(&data_dir)?;
+    if !matches!(&args.action, Action::Project(asked) if asked.is_elsewhere()) {
+        attach::books(&data_dir)?;
+    }
     match &args.action {
         Action::Balance => {
             let accounts =
@@ -161,6 +166,7 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
             export(&data_dir, format, *span)
         }
         Action::Invoice(asked) => invoice::run(args.json, &data_dir, asked),
+        Action::Project(asked) => project::run(args.json, &data_dir, environment, asked),
         Action::Check => check(args.json, &data_dir),
         Action::Replay { group } => replay(args.json, &data_dir, *group),
         Action::Prove { account, epoch, out } => epoch::prove(&data_dir, account, *epoch, out.as_deref()),

@@ -24,13 +24,8 @@ pub struct Args {
 /// Moves.
 pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let data_dir = args.place.locate(environment)?;
-    let url = match (&args.to, &args.to_env) {
-        (Some(url), _) => url.clone(),
-        (None, Some(name)) => environment.get(name).map(str::to_owned).ok_or_else(|| {
-            Plain::new(format!("the variable {name} is not set")).hint("it must hold the database's address")
-        })?,
-        (None, None) => return Err(Plain::new("no database is named").hint("--to URL names one").boxed()),
-    };
+    let url = super::address(args.to.as_deref(), args.to_env.as_deref(), environment)?
+        .ok_or_else(|| Plain::new("no database is named").hint("--to URL names one"))?;
     data_dir.create()?;
     let bar = super::groups_bar();
     let moved = migrate(data_dir.root(), &url, |at, all| {
