@@ -118,6 +118,7 @@ fn in_home(
     for (what, script) in [
         ("beancount comes to the same balances", "python/with_beancount.py"),
         ("pypdf finds in an invoice what the books say", "python/with_pypdf.py"),
+        ("DuckDB adds the tables up to the same sums", "python/with_duckdb.py"),
     ] {
         let mut accountant = Command::new("python3");
         accountant.arg("-s").arg(scripts.join(script)).arg(bourse).arg(&data);

@@ -6,10 +6,14 @@
 //! | `json` | an object on each line for each movement | programs |
 //! | `ledger` | entries with their postings | ledger, hledger |
 //! | `beancount` | the same with every account opened | beancount, fava |
+//! | `parquet` | one table: transfers, accounts or receipts | duckdb, pyarrow, Spark and the like |
 //!
-//! The last two begin with the balances that the period finds and leave out what is no money: allowances are limits, and
+//! `ledger` and `beancount` begin with the balances that the period finds and leave out what is no money: allowances are limits, and
 //! other units than dollars are named as commodities of their own.
-//! Amounts are exact. A page is as long as the books: it is written as it is read.
+//! Amounts are exact. A page is as long as the books: it is written as it is read, and a Parquet file in groups of rows.
+
+mod sheet;
+mod tables;
 
 use crate::csv;
 use crate::names::ACCOUNT_NAME_BYTES_MAX;
@@ -34,6 +38,19 @@ pub enum ExportFormat {
     Ledger,
     /// For beancount.
     Beancount,
+    /// One table in columns.
+    Parquet(ExportTable),
+}
+
+/// What a Parquet file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportTable {
+    /// Every settled movement of the period.
+    Transfers,
+    /// Every account, with its four sums as they were at the period's end.
+    Accounts,
+    /// The public fields of every receipt that was settled in the period.
+    Receipts,
 }
 
 /// Why the books were not written out.
@@ -45,14 +62,17 @@ pub enum ExportError {
     /// Nobody takes what is written.
     #[error("the export could not be written")]
     Write(#[from] io::Error),
+    /// The table cannot be made.
+    #[error("the table cannot be written: {0}")]
+    Sheet(String),
 }
 
-/// Writes the books of a data directory, live or not. Gives back how many movements there were.
+/// Writes the books of a data directory, live or not. Gives back how many movements there were, or rows of the table.
 pub fn export(
     dir: &Path,
     format: ExportFormat,
     period: Period,
-    out: &mut dyn Write,
+    out: &mut (dyn Write + Send),
 ) -> Result<u64, ExportError> {
     export_of(reader(dir).map_err(OpenError::from)?.as_ref(), format, period, out)
 }
@@ -61,8 +81,11 @@ pub(crate) fn export_of(
     journal: &dyn Journal,
     format: ExportFormat,
     period: Period,
-    out: &mut dyn Write,
+    out: &mut (dyn Write + Send),
 ) -> Result<u64, ExportError> {
+    if let ExportFormat::Parquet(table) = format {
+        return tables::write(journal, table, period, sheet::ROWS_PER_GROUP, out);
+    }
     let mut export = Export {
         format,
         period,
@@ -116,7 +139,7 @@ impl Export<'_> {
             ExportFormat::Beancount => {
                 self.out.write_all(b"option \"title\" \"bourse\"\noption \"operating_currency\" \"USD\"\n")
             }
-            ExportFormat::Json | ExportFormat::Ledger => Ok(()),
+            ExportFormat::Json | ExportFormat::Ledger | ExportFormat::Parquet(_) => Ok(()),
         }
     }
 
@@ -326,3 +349,6 @@ fn commodity(unit: Unit) -> String {
 fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }
+
+#[cfg(test)]
+mod tests;

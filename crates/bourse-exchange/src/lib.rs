@@ -62,7 +62,7 @@ pub use core::{CloseError, WAITING_BYTES_MAX};
 pub use data_dir::DataDirError;
 pub use epoch::{EPOCH_PERIOD, EpochError, EpochLine};
 pub use exchange::Exchange;
-pub use export::{ExportError, ExportFormat, export};
+pub use export::{ExportError, ExportFormat, ExportTable, export};
 pub use invoice::{
     INVOICE_CREDITS_MAX, INVOICE_LINES_MAX, Invoice, InvoiceCredit, InvoiceError, InvoiceLine, invoice,
 };

@@ -35,6 +35,10 @@ impl Period {
     pub(crate) fn is_after(self, at: UnixMs) -> bool {
         self.until.is_some_and(|until| at >= until)
     }
+
+    pub(crate) fn holds(self, at: UnixMs) -> bool {
+        !self.is_before(at) && !self.is_after(at)
+    }
 }
 
 /// One movement.
@@ -90,9 +94,9 @@ pub(crate) enum Told<'a> {
     /// An account is called this from now on.
     Named { account: AccountId, name: &'a str },
     /// Money was set aside under this id, or more of it.
-    Held { id: TransferId, held: Held },
+    Held { at: UnixMs, id: TransferId, held: Held },
     /// This is not set aside any more: settled, let go or out of time.
-    Freed { id: TransferId, held: Held },
+    Freed { at: UnixMs, id: TransferId, held: Held },
     /// Money moved.
     Entry(&'a Entry<'a>),
     /// A receipt and its note as they are written, behind the entry that settled it.
@@ -248,9 +252,9 @@ impl Walk {
         each: &mut impl FnMut(&Chart, Told<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         if let Some(before) = self.holds.insert(id, held) {
-            each(&self.chart, Told::Freed { id, held: before })?;
+            each(&self.chart, Told::Freed { at: self.at, id, held: before })?;
         }
-        each(&self.chart, Told::Held { id, held })
+        each(&self.chart, Told::Held { at: self.at, id, held })
     }
 
     fn free<E>(
@@ -259,7 +263,7 @@ impl Walk {
         each: &mut impl FnMut(&Chart, Told<'_>) -> Result<(), E>,
     ) -> Result<Option<Held>, E> {
         let Some(held) = self.holds.remove(&id) else { return Ok(None) };
-        each(&self.chart, Told::Freed { id, held })?;
+        each(&self.chart, Told::Freed { at: self.at, id, held })?;
         Ok(Some(held))
     }
 }

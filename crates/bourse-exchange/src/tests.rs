@@ -20,7 +20,7 @@ mod damage;
 mod epochs;
 mod export;
 mod funds;
-mod invoice;
+pub(crate) mod invoice;
 mod laws;
 mod limits;
 mod metered;

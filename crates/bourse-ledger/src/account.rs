@@ -159,6 +159,15 @@ pub enum BalanceLimit {
 }
 
 impl BalanceLimit {
+    /// The rule in lower-case words joined by `_`, as reports print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::DebitsWithinCredits => "debits_within_credits",
+            Self::CreditsWithinDebits => "credits_within_debits",
+        }
+    }
+
     pub(crate) fn code(self) -> u8 {
         self as u8
     }

@@ -13,14 +13,15 @@ use super::{fetched, python};
 use crate::workspace::{Workspace, available, must, output};
 
 /// The Python clients, the tool that holds answers against the market's own description, and programs that
-/// read what accountants get: the exported books, and invoices.
-const PYTHON: [&str; 6] = [
+/// read what accountants and analysts get: the exported books, and invoices.
+const PYTHON: [&str; 7] = [
     "openai==3.57.0",
     "anthropic==2.14.0",
     "openrouter==1.3.84",
     "schemathesis==4.32.5",
     "beancount==3.2.3",
     "pypdf==7.1.1",
+    "duckdb==2.0.1",
 ];
 /// The Node clients, and the library in which their users write structures down.
 const NODE: [&str; 4] = ["openai@7.57.0", "@anthropic-ai/sdk@1.14.0", "@openrouter/sdk@1.3.19", "zod@4.6.7"];

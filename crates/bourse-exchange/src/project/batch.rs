@@ -6,7 +6,7 @@ use crate::keys::{KeyRow, key_id};
 use crate::open::OpenError;
 use crate::postings::{Entry, Held, Told};
 use crate::record::EpochRecord;
-use bourse_ledger::{Account, BalanceLimit};
+use bourse_ledger::Account;
 use bourse_types::{AccountId, KeyHash, NanoUsd, TransferId, UnixMs, UtcDay};
 use bourse_wire::canonical::CanonicalError;
 use bourse_wire::funds::{ActivitySums, GenerationNote, KeyRole, LimitReset};
@@ -215,11 +215,11 @@ impl Batch {
         match told {
             Told::Opened { at, account } => self.open(account, at),
             Told::Named { account, name } => drop(self.names.insert(account, name.to_owned())),
-            Told::Held { id, held } => {
+            Told::Held { id, held, .. } => {
                 self.pending(&held, 1);
                 self.holds.insert(id, Some(held));
             }
-            Told::Freed { id, held } => {
+            Told::Freed { id, held, .. } => {
                 self.pending(&held, -1);
                 self.holds.insert(id, None);
             }
@@ -238,18 +238,13 @@ impl Batch {
     }
 
     fn open(&mut self, account: &Account, at: UnixMs) {
-        let limit = match account.limit {
-            BalanceLimit::None => "none",
-            BalanceLimit::DebitsWithinCredits => "debits_within_credits",
-            BalanceLimit::CreditsWithinDebits => "credits_within_debits",
-        };
         self.opened.push([text(account.id.0)]);
         self.accounts.push([
             text(account.id.0),
             // Until it is named.
             text(format!("account {}", account.id.0)),
             text(account.kind.name()),
-            text(limit),
+            text(account.limit.name()),
             text(account.unit),
             moment(at),
             bytes(&Receipt::digest_of_account(account.id).0),

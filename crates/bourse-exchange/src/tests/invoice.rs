@@ -10,17 +10,17 @@ use crate::{AdminReply, AdminRequest, Exchange, hash_key};
 use bourse_types::{ModelSlug, NanoUsd, SellerName, UnixMs};
 use bourse_wire::funds::{ActivityQuery, Billing, Funds as _, KeyGrant, Records as _};
 
-pub(super) fn at(text: &str) -> UnixMs {
+pub(crate) fn at(text: &str) -> UnixMs {
     UnixMs::parse_iso(text).unwrap_or_else(|| panic!("{text}"))
 }
 
-pub(super) fn buyer(exchange: &Exchange, name: &str) -> KeyGrant {
+pub(crate) fn buyer(exchange: &Exchange, name: &str) -> KeyGrant {
     let reply = ask(exchange, &format!(r#"{{"op":"create_key","label":"k","account":"{name}"}}"#));
     let AdminReply::KeyCreated { secret, .. } = reply else { panic!("a key") };
     exchange.authenticate(&hash_key(&secret.0), at("2027-01-31")).expect("a key")
 }
 
-pub(super) fn credit(exchange: &Exchange, name: &str, nano: u64, now: UnixMs) {
+pub(crate) fn credit(exchange: &Exchange, name: &str, nano: u64, now: UnixMs) {
     let (account, amount_usd) = (name.to_owned(), NanoUsd(nano).to_usd_string());
     exchange.admin(AdminRequest::Credit { account, amount_usd, idempotency_key: None }, now).expect("credit");
 }
@@ -52,11 +52,11 @@ fn use_for(exchange: &Exchange, grant: KeyGrant, first: u64, from: UnixMs, until
     }
 }
 
-pub(super) const FROM: &str = "2027-02-01";
-pub(super) const UNTIL: &str = "2027-03-01";
+pub(crate) const FROM: &str = "2027-02-01";
+pub(crate) const UNTIL: &str = "2027-03-01";
 const NOW: &str = "2027-03-02T12:00:00Z";
 
-pub(super) fn month() -> Exchange {
+pub(crate) fn month() -> Exchange {
     let exchange = market(0);
     let (alice, bob) = (buyer(&exchange, "alice"), buyer(&exchange, "bob"));
     credit(&exchange, "alice", 800_000_000, at("2027-01-20"));
@@ -76,7 +76,7 @@ fn invoice(exchange: &Exchange, account: &str, period: Period) -> Result<Invoice
     exchange.shared.index.lock().with_journal(|journal| invoice_of(journal, account, period))
 }
 
-pub(super) fn nano(usd: &str) -> i128 {
+pub(crate) fn nano(usd: &str) -> i128 {
     usd.replace('.', "").parse().expect("dollars with nine places")
 }
 

@@ -14,14 +14,14 @@ use crate::data_dir::DataDir;
 use crate::report::{Failure, Plain};
 use crate::{admin, attach};
 use bourse_exchange::{
-    AccountLine, AdminReply, AdminRequest, CheckReport, ExportError, ExportFormat, OPERATOR_NAME, Period,
-    StatementLine,
+    AccountLine, AdminReply, AdminRequest, CheckReport, ExportError, ExportFormat, ExportTable,
+    OPERATOR_NAME, Period, StatementLine,
 };
 use bourse_gateway::{Clock as _, SystemClock};
 use bourse_types::{UnixMs, UtcDay};
 use clap::Subcommand;
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What can be typed.
@@ -51,11 +51,17 @@ enum Action {
         #[command(flatten)]
         span: Span,
     },
-    /// Write every movement for a spreadsheet, a program, ledger or beancount.
+    /// Write every movement for a spreadsheet, a program, ledger or beancount; or a table in columns.
     Export {
         /// How.
         #[arg(long, value_enum, default_value_t = Format::Csv)]
         format: Format,
+        /// Which table, for `parquet`.
+        #[arg(long, value_enum, default_value_t = Table::Transfers)]
+        table: Table,
+        /// Into this file instead of the terminal.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
         #[command(flatten)]
         span: Span,
     },
@@ -135,15 +141,33 @@ enum Format {
     Ledger,
     /// Entries for beancount.
     Beancount,
+    /// A table in columns.
+    Parquet,
 }
 
-impl From<Format> for ExportFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Csv => Self::Csv,
-            Format::Json => Self::Json,
-            Format::Ledger => Self::Ledger,
-            Format::Beancount => Self::Beancount,
+/// What a table in columns holds.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Table {
+    /// Every settled movement.
+    Transfers,
+    /// Every account, as it was at the end.
+    Accounts,
+    /// The public fields of every receipt.
+    Receipts,
+}
+
+impl Format {
+    fn of(self, table: Table) -> ExportFormat {
+        match self {
+            Self::Csv => ExportFormat::Csv,
+            Self::Json => ExportFormat::Json,
+            Self::Ledger => ExportFormat::Ledger,
+            Self::Beancount => ExportFormat::Beancount,
+            Self::Parquet => ExportFormat::Parquet(match table {
+                Table::Transfers => ExportTable::Transfers,
+                Table::Accounts => ExportTable::Accounts,
+                Table::Receipts => ExportTable::Receipts,
+            }),
         }
     }
 }
@@ -161,9 +185,9 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
             print_balances(args.json, &accounts)
         }
         Action::Statement { account, lines, span } => statement(args.json, &data_dir, account, *span, *lines),
-        Action::Export { format, span } => {
-            let format = if args.json { ExportFormat::Json } else { (*format).into() };
-            export(&data_dir, format, *span)
+        Action::Export { format, table, out, span } => {
+            let format = if args.json { ExportFormat::Json } else { format.of(*table) };
+            export(&data_dir, format, *span, out.as_deref())
         }
         Action::Invoice(asked) => invoice::run(args.json, &data_dir, asked),
         Action::Project(asked) => project::run(args.json, &data_dir, environment, asked),
@@ -234,14 +258,34 @@ fn replay(json: bool, data_dir: &DataDir, group: Option<u64>) -> Result<ExitCode
 }
 
 /// Writes as it reads: the books may be larger than memory.
-fn export(data_dir: &DataDir, format: ExportFormat, span: Span) -> Result<ExitCode, Failure> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let written = bourse_exchange::export(data_dir.root(), format, span.into(), &mut out)
-        .and_then(|_| out.flush().map_err(ExportError::from));
+fn export(
+    data_dir: &DataDir,
+    format: ExportFormat,
+    span: Span,
+    out: Option<&Path>,
+) -> Result<ExitCode, Failure> {
+    if out.is_none() && matches!(format, ExportFormat::Parquet(_)) && std::io::stdout().is_terminal() {
+        return Err(Plain::new("a table in columns is nothing for a terminal")
+            .hint("add `--out transfers.parquet`")
+            .boxed());
+    }
+    let mut to: Box<dyn std::io::Write + Send> = match out {
+        None => Box::new(std::io::BufWriter::new(std::io::stdout())),
+        Some(path) => {
+            let file = std::fs::File::create(path).map_err(|error| invoice::cannot_write(path, &error))?;
+            Box::new(std::io::BufWriter::new(file))
+        }
+    };
+    let written = bourse_exchange::export(data_dir.root(), format, span.into(), &mut to)
+        .and_then(|_| to.flush().map_err(ExportError::from));
     match written {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(ExportError::Open(error)) => Err(admin::cannot_open(data_dir, error).into()),
-        Err(ExportError::Write(error)) => super::written(Err(error)).map(|()| ExitCode::SUCCESS),
+        Err(error @ ExportError::Sheet(_)) => Err(Plain::new(error.to_string()).boxed()),
+        Err(ExportError::Write(error)) => match out {
+            Some(path) => Err(invoice::cannot_write(path, &error)),
+            None => super::written(Err(error)).map(|()| ExitCode::SUCCESS),
+        },
     }
 }
 

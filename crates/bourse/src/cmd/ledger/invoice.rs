@@ -81,11 +81,14 @@ fn written(invoice: &Invoice, format: Format) -> Result<Vec<u8>, Failure> {
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    std::fs::write(path, bytes).map_err(|error| {
-        Plain::new(format!("{} cannot be written: {error}", path.display()))
-            .hint("name a file in a folder that is there")
-            .boxed()
-    })
+    std::fs::write(path, bytes).map_err(|error| cannot_write(path, &error))
+}
+
+/// Tells that a file could not be written.
+pub(super) fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Plain::new(format!("{} cannot be written: {error}", path.display()))
+        .hint("name a file in a folder that is there")
+        .boxed()
 }
 
 fn refused(data_dir: &DataDir, error: InvoiceError) -> Failure {
