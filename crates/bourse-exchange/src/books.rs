@@ -8,12 +8,29 @@ use crate::open::{OpenError, from_genesis, replay_all, replay_from};
 use crate::postings::{self, Period};
 use crate::store::reader;
 use bourse_ledger::{HashKey, Journal, Position};
+use bourse_types::TransferId;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::path::Path;
 
-/// Lines of a statement, at most: the latest.
+/// Lines of one page of a statement, at most: the latest.
 pub const STATEMENT_LINES_MAX: usize = 10_000;
+
+/// Which lines of a statement are wanted: the latest, or those before a line that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatementPage {
+    /// How many; see [`STATEMENT_LINES_MAX`].
+    pub lines_max: usize,
+    /// The transfer of the first line of the page behind; none for the last page.
+    pub before: Option<TransferId>,
+}
+
+impl From<usize> for StatementPage {
+    /// The latest lines.
+    fn from(lines_max: usize) -> Self {
+        Self { lines_max, before: None }
+    }
+}
 
 /// The balance of one account. Amounts are decimal dollars.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,15 +70,15 @@ pub fn balances(dir: &Path) -> Result<Vec<AccountLine>, OpenError> {
     Ok(balances_of(&replay_all(journal.as_ref(), HashKey::default(), u64::MAX)?))
 }
 
-/// The last `lines_max` movements of an account in a period, in a data directory, live or not; `None` when there is
-/// no such account. See [`STATEMENT_LINES_MAX`].
+/// A page of the movements of an account in a period, oldest first, in a data directory, live or not; `None` when there
+/// is no such account.
 pub fn statement(
     dir: &Path,
     account: &str,
     period: Period,
-    lines_max: usize,
+    page: impl Into<StatementPage>,
 ) -> Result<Option<Vec<StatementLine>>, OpenError> {
-    statement_of(reader(dir)?.as_ref(), account, period, lines_max)
+    statement_of(reader(dir)?.as_ref(), account, period, page)
 }
 
 pub(crate) fn balances_of(core: &Core) -> Vec<AccountLine> {
@@ -92,9 +109,12 @@ pub(crate) fn statement_of(
     journal: &dyn Journal,
     account: &str,
     period: Period,
-    lines_max: usize,
+    page: impl Into<StatementPage>,
 ) -> Result<Option<Vec<StatementLine>>, OpenError> {
+    let StatementPage { lines_max, before } = page.into();
     let lines_max = lines_max.min(STATEMENT_LINES_MAX);
+    // The line that the page ends before.
+    let mut is_met = before.is_none();
     let mut lines: VecDeque<StatementLine> = VecDeque::new();
     let mut balance = 0;
     let chart = postings::walk(journal, |chart, entry| {
@@ -109,7 +129,11 @@ pub(crate) fn statement_of(
                 _ => continue,
             };
             balance += signed;
-            if lines_max == 0 || period.is_before(entry.at) {
+            if period.is_before(entry.at) {
+                continue;
+            }
+            is_met |= before == Some(posting.transfer);
+            if lines_max == 0 || (is_met && before.is_some()) {
                 continue;
             }
             if lines.len() == lines_max {
@@ -126,7 +150,10 @@ pub(crate) fn statement_of(
         }
         Ok(())
     })?;
-    Ok(chart.names.account(account).map(|_| lines.into()))
+    match (chart.names.account(account), before) {
+        (Some(_), Some(transfer)) if !is_met => Err(OpenError::NoMovement { transfer }),
+        (known, _) => Ok(known.map(|_| lines.into())),
+    }
 }
 
 pub(crate) fn signed(sum: u128) -> i128 {

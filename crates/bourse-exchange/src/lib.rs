@@ -50,7 +50,7 @@ mod suspense;
 mod tests;
 
 pub use admin::{AdminError, AdminReply, AdminRequest, KeyInfo, NewKey, SecretText};
-pub use books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances, statement};
+pub use books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, StatementPage, balances, statement};
 pub use bourse_ledger::JournalError;
 pub use check::{BooksFacts, CheckReport, RELEASE_GRACE, check};
 pub use claims::CLAIMS_MAX;

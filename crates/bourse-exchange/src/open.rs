@@ -6,7 +6,7 @@ use crate::data_dir::{DataDirError, Entropy};
 use crate::index::IndexError;
 use crate::store::place;
 use bourse_ledger::{HashKey, Journal, JournalError, Position, State};
-use bourse_types::{Digest32, Fault, RequestId, UnixMs};
+use bourse_types::{Digest32, Fault, RequestId, TransferId, UnixMs};
 use bourse_wire::funds::FundsError;
 use std::path::Path;
 
@@ -38,6 +38,12 @@ pub enum OpenError {
         /// The last one that is there.
         last: u64,
     },
+    /// A page of a statement was to end before a movement that is not in it.
+    #[error("the account has no transfer {:032x} in that time", transfer.0)]
+    NoMovement {
+        /// The transfer.
+        transfer: TransferId,
+    },
     /// The journal was written under another key.
     #[error("the journal belongs to exchange {journal}, the key file to {key}")]
     WrongKey {
@@ -68,7 +74,10 @@ pub enum OpenError {
 impl OpenError {
     /// The market's, unless something was asked for that is not there.
     pub fn fault(&self) -> Fault {
-        if matches!(self, Self::NoGroup { .. }) { Fault::Buyer } else { Fault::Bourse }
+        match self {
+            Self::NoGroup { .. } | Self::NoMovement { .. } => Fault::Buyer,
+            _ => Fault::Bourse,
+        }
     }
 }
 

@@ -111,6 +111,8 @@ pub fn cannot_open(data_dir: &DataDir, error: OpenError) -> Plain {
         error @ OpenError::NoGroup { .. } => {
             Plain::new(error.to_string()).hint("`bourse ledger check` says how many there are")
         }
+        error @ OpenError::NoMovement { .. } => Plain::new(error.to_string())
+            .hint("`bourse ledger statement --json` shows each line's transfer"),
         error @ OpenError::Replay { .. } => Plain::new(format!("the books in {root} are damaged"))
             .because(error)
             .hint("nothing was changed; `bourse ledger check` says more; restore the folder from a copy"),

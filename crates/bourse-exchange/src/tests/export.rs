@@ -2,8 +2,8 @@
 
 use super::support::{START, request, serve};
 use super::*;
-use crate::{ExportFormat, Period, export, statement};
-use bourse_types::DurationMs;
+use crate::{ExportFormat, OpenError, Period, STATEMENT_LINES_MAX, StatementPage, export, statement};
+use bourse_types::{DurationMs, TransferId};
 
 /// Two requests, an hour apart, by a key with a limit.
 fn market_with_two_requests(dir: &Path) -> Exchange {
@@ -123,5 +123,33 @@ fn a_statement_may_be_of_a_part_of_the_time() {
     assert_eq!(lines(None, Some(HOUR)), [credit, one], "the end is not part of it");
     assert_eq!(lines(Some(HOUR), Some(DurationMs(HOUR.0 + 1))), [two]);
     assert_eq!(lines(Some(HOUR), Some(HOUR)), [""; 0]);
+    drop(exchange);
+}
+
+/// Pages, each before the first line of the one behind, are the whole and no line twice.
+#[test]
+fn a_long_statement_is_read_page_by_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let exchange = market_in(dir.path(), 10_000);
+    let grant = key(&exchange, None);
+    (1..=7).for_each(|n| drop(serve(&exchange, n, grant, START.plus(DurationMs(n))).unwrap()));
+    exchange.flush().unwrap();
+    let page = |lines_max: usize, before: Option<TransferId>, period: Period| {
+        statement(dir.path(), "operator", period, StatementPage { lines_max, before })
+    };
+    let all = page(STATEMENT_LINES_MAX + 1, None, Period::EVER).unwrap().unwrap();
+    assert_eq!(all.len(), 8, "a credit and seven requests");
+    let (mut pages, mut before) = (Vec::new(), None);
+    loop {
+        let lines = page(3, before, Period::EVER).unwrap().unwrap();
+        let Some(first) = lines.first() else { break };
+        before = Some(TransferId(u128::from_str_radix(&first.transfer, 16).unwrap()));
+        pages.splice(0..0, lines);
+    }
+    assert_eq!(pages, all);
+    let later = Period { from: Some(START.plus(DurationMs(6))), until: None };
+    assert_eq!(page(9, before, Period::EVER).unwrap().unwrap(), []);
+    let refused = page(9, before, later).unwrap_err();
+    assert!(matches!(refused, OpenError::NoMovement { .. }), "{refused}: it is before that time");
     drop(exchange);
 }

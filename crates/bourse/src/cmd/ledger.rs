@@ -18,7 +18,7 @@ use bourse_exchange::{
     OPERATOR_NAME, Period, StatementLine,
 };
 use bourse_gateway::{Clock as _, SystemClock};
-use bourse_types::{UnixMs, UtcDay};
+use bourse_types::{TransferId, UnixMs, UtcDay};
 use clap::Subcommand;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -45,9 +45,12 @@ enum Action {
         /// Whose.
         #[arg(default_value = OPERATOR_NAME)]
         account: String,
-        /// Most lines; the latest ones.
-        #[arg(long, value_name = "N", default_value_t = 50)]
+        /// Most lines; the latest ones. At most 10000.
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = lines_of_a_page)]
         lines: usize,
+        /// Those before this transfer, the first of the lines that are known (see --json).
+        #[arg(long, value_name = "TRANSFER", value_parser = transfer)]
+        before: Option<TransferId>,
         #[command(flatten)]
         span: Span,
     },
@@ -125,6 +128,16 @@ impl From<Span> for Period {
     }
 }
 
+fn lines_of_a_page(text: &str) -> Result<usize, String> {
+    let lines = text.parse().ok().filter(|lines| (1..=STATEMENT_LINES_MAX).contains(lines));
+    lines.ok_or_else(|| format!("give a number from 1 to {STATEMENT_LINES_MAX}; --before pages through more"))
+}
+
+fn transfer(text: &str) -> Result<TransferId, String> {
+    let id = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32);
+    id.map(TransferId).ok_or_else(|| "give the 32 hex digits of a line's transfer".to_owned())
+}
+
 fn moment(text: &str) -> Result<UnixMs, String> {
     let read = UnixMs::parse_iso(text).or_else(|| UtcDay::parse(text).map(UtcDay::start));
     read.ok_or_else(|| "give a day such as 2026-11-01 or a moment such as 2026-11-01T12:00:00Z".to_owned())
@@ -184,7 +197,10 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
                 bourse_exchange::balances(data_dir.root()).map_err(|e| admin::cannot_open(&data_dir, e))?;
             print_balances(args.json, &accounts)
         }
-        Action::Statement { account, lines, span } => statement(args.json, &data_dir, account, *span, *lines),
+        Action::Statement { account, lines, before, span } => {
+            let page = StatementPage { lines_max: *lines, before: *before };
+            statement(args.json, &data_dir, account, *span, page)
+        }
         Action::Export { format, table, out, span } => {
             let format = if args.json { ExportFormat::Json } else { format.of(*table) };
             export(&data_dir, format, *span, out.as_deref())
@@ -294,9 +310,9 @@ fn statement(
     data_dir: &DataDir,
     account: &str,
     span: Span,
-    lines_max: usize,
+    page: StatementPage,
 ) -> Result<ExitCode, Failure> {
-    let found = bourse_exchange::statement(data_dir.root(), account, span.into(), lines_max)
+    let found = bourse_exchange::statement(data_dir.root(), account, span.into(), page)
         .map_err(|error| admin::cannot_open(data_dir, error))?;
     let Some(lines) = found else {
         return Err(Plain::new(format!("no account is called `{account}`"))
@@ -307,6 +323,9 @@ fn statement(
         super::tell_line(&super::json(&lines)?)?;
     } else {
         super::tell(&movements(&lines))?;
+    }
+    if let Some(first) = lines.first().filter(|_| lines.len() == page.lines_max) {
+        eprintln!("lines before these: --before {}", first.transfer);
     }
     Ok(ExitCode::SUCCESS)
 }
