@@ -258,6 +258,26 @@ impl AccountsError {
     }
 }
 
+/// A field and what it must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub(crate) field: &'static str,
+    pub(crate) rule: &'static str,
+}
+
+const NAME_RULE: Rule = Rule { field: "name", rule: "needs 1 to 128 bytes, no control characters" };
+const EXPIRES_RULE: Rule =
+    Rule { field: "expires_at", rule: "must be in the future and before the year 10,000" };
+/// Every rule that a call on keys can break, and last what stands for one that is not known here.
+pub(crate) const RULES: [Rule; 3] =
+    [NAME_RULE, EXPIRES_RULE, Rule { field: "key", rule: "has a value that it cannot have" }];
+
+impl Rule {
+    pub(crate) fn broken(self) -> AccountsError {
+        AccountsError::Invalid { field: self.field, rule: self.rule }
+    }
+}
+
 /// Keys of one account, by its management key `by`. Changes are durable on return: a call may take as long
 /// as one `fsync`.
 pub trait Accounts: Send + Sync + 'static {
@@ -286,16 +306,14 @@ pub trait Accounts: Send + Sync + 'static {
 
 fn check_name(name: &str) -> Result<(), AccountsError> {
     if name.is_empty() || name.len() > KEY_NAME_BYTES_MAX || name.chars().any(char::is_control) {
-        let rule = "needs 1 to 128 bytes, no control characters";
-        return Err(AccountsError::Invalid { field: "name", rule });
+        return Err(NAME_RULE.broken());
     }
     Ok(())
 }
 
 fn check_expires(expires: Option<UnixMs>, now: UnixMs) -> Result<(), AccountsError> {
     if expires.is_some_and(|expires| expires <= now || expires >= EXPIRES_MAX) {
-        let rule = "must be in the future and before the year 10,000";
-        return Err(AccountsError::Invalid { field: "expires_at", rule });
+        return Err(EXPIRES_RULE.broken());
     }
     Ok(())
 }

@@ -6,30 +6,46 @@
 //!
 //! Handshake: the exchange sends a challenge, the gateway a hello that proves the shared secret over it, the exchange a
 //! welcome that proves it over the gateway's own nonce. The secret itself never travels, and an old hello is worth
-//! nothing later. The welcome names the exchange's *incarnation*, a number drawn at each opening: a [`CommitTicket`] has
-//! a meaning within its incarnation only, because a later one may give the same group number to other content.
+//! nothing later. Both proofs cover the *binding*, which only the two ends of one encrypted channel share: whoever stands
+//! between two channels has two bindings, and what it passes on proves nothing. The welcome names the exchange's
+//! *incarnation*, a number drawn at each opening: a [`CommitTicket`] has a meaning within its incarnation only, because a
+//! later one may give the same group number to other content.
+//!
+//! What is off the hot path ([`Question`]: the past, and keys as their owners administer them) travels in the same
+//! connection; its [`Answer`] may be large and comes in parts between which everything else has its turn.
 //!
 //! Limits: a frame has at most [`FRAME_BYTES_MAX`] bytes after its length, a hello at most [`HELLO_BYTES_MAX`]; error
-//! texts are clipped at [`ERROR_TEXT_BYTES_MAX`]. The proofs do not encrypt what follows and do not bind it to the
-//! connection: until the port has TLS it belongs on a private network or in a tunnel.
+//! texts are clipped at [`ERROR_TEXT_BYTES_MAX`]; a gateway has at most [`QUESTIONS_MAX`] questions under way, and an
+//! answer at most [`ANSWER_BYTES_MAX`] bytes in parts of [`PART_BYTES_MAX`].
 
 use super::{CommitTicket, FundsError, HoldExtension, HoldRequest, KeyGrant, Settled, Settlement};
 use crate::canonical::{CanonicalError, Reader, Writer};
 use bourse_types::{KeyHash, NanoUsd, UnixMs};
 use std::fmt;
 
+mod answer;
 mod body;
+mod question;
+pub use answer::Answer;
+pub use question::Question;
 
 /// Version of the frames; in every hello.
-pub const PORT_VERSION: u8 = 2;
+pub const PORT_VERSION: u8 = 3;
 /// Bytes of the length before each frame.
 pub const LENGTH_BYTES: usize = 4;
-/// Longest frame after its length. A settlement with every text at its bound has about half of it.
-pub const FRAME_BYTES_MAX: usize = 16 * 1024;
+/// Longest frame after its length. The longest is a new key with a policy at its bound; a settlement with every text at
+/// its bound has a third of it.
+pub const FRAME_BYTES_MAX: usize = 24 * 1024;
 /// Longest frame that an exchange takes from somebody who has not proven the secret.
 pub const HELLO_BYTES_MAX: usize = 128;
 /// Longest text of an error.
 pub const ERROR_TEXT_BYTES_MAX: usize = 512;
+/// Questions of one gateway that have no answer yet, at most.
+pub const QUESTIONS_MAX: usize = 64;
+/// Longest part of an answer.
+pub const PART_BYTES_MAX: usize = 8 * 1024;
+/// Longest answer. The activity of a busy account, every name at its bound, has about two thirds of it.
+pub const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The number of no call.
 pub const NO_CALL: u64 = 0;
 /// Shortest text that a secret is made from, in bytes.
@@ -53,7 +69,8 @@ impl PortSecret {
     pub fn proof(&self, side: Side, drawn: &Drawn, incarnation: u128) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(&[PORT_VERSION, side as u8]);
-        hasher.update(&drawn.challenge).update(&drawn.nonce).update(&incarnation.to_le_bytes());
+        hasher.update(&drawn.challenge).update(&drawn.nonce).update(&drawn.binding);
+        hasher.update(&incarnation.to_le_bytes());
         hasher.finalize()
     }
 }
@@ -82,6 +99,8 @@ pub struct Drawn {
     pub challenge: [u8; 32],
     /// By the gateway.
     pub nonce: [u8; 32],
+    /// What only the two ends of the channel below share.
+    pub binding: [u8; 32],
 }
 
 /// What a gateway sends.
@@ -122,6 +141,8 @@ pub enum Request {
     Metered(Box<Settlement>),
     /// [`Funds::durable`](super::Funds::durable), of a ticket of this connection's incarnation.
     Durable(CommitTicket),
+    /// Something off the hot path.
+    Ask(Box<Question>),
 }
 
 /// What an exchange sends.
@@ -148,6 +169,13 @@ pub enum Reply {
     Durable(CommitTicket),
     /// To any call.
     Refused(FundsError),
+    /// To a question: the next part of its [`Answer`].
+    Part {
+        /// At most [`PART_BYTES_MAX`] of its bytes, in order.
+        bytes: Vec<u8>,
+        /// Whether the answer is whole with it.
+        is_last: bool,
+    },
 }
 
 /// A request or a reply.

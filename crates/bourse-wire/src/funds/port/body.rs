@@ -1,6 +1,6 @@
 //! The bodies of the frames.
 
-use super::{ERROR_TEXT_BYTES_MAX, Message, Reply, Request};
+use super::{ERROR_TEXT_BYTES_MAX, Message, PART_BYTES_MAX, Question, Reply, Request};
 use crate::canonical::{CanonicalError, Reader, Writer};
 use crate::funds::{
     Billing, Claim, CommitTicket, FundsError, GenerationNote, HoldExtension, HoldRequest, KeyGrant, KeyRole,
@@ -10,7 +10,7 @@ use crate::receipt::Receipt;
 use bourse_types::{AccountId, Digest32, DurationMs, KeyHash, NanoUsd, RequestId, UnixMs};
 
 /// Of what there can be too many. Another word becomes the last of these.
-pub(super) const TOO_MANY: [&str; 13] = [
+pub(super) const TOO_MANY: [&str; 16] = [
     "bytes wait for the disk",
     "open holds",
     "requests since this one arrived",
@@ -23,6 +23,9 @@ pub(super) const TOO_MANY: [&str; 13] = [
     "bytes in one frame",
     "requests under idempotency keys",
     "bytes of answers",
+    "bytes in one answer",
+    "questions at once",
+    "hours until a hold ends",
     "things at the exchange",
 ];
 
@@ -37,6 +40,7 @@ impl Message for Request {
             Self::Settle(_) => 6,
             Self::Durable(_) => 7,
             Self::Metered(_) => 8,
+            Self::Ask(_) => 9,
         }
     }
 
@@ -72,6 +76,7 @@ impl Message for Request {
                 w.u64(now.0);
             }
             Self::Settle(settlement) | Self::Metered(settlement) => put_settlement(w, settlement),
+            Self::Ask(question) => question.put(w),
             Self::Durable(ticket) => w.u64(ticket.0),
         }
     }
@@ -100,6 +105,7 @@ impl Message for Request {
             6 => Self::Settle(Box::new(read_settlement(r)?)),
             7 => Self::Durable(CommitTicket(r.u64()?)),
             8 => Self::Metered(Box::new(read_settlement(r)?)),
+            9 => Self::Ask(Box::new(Question::read(r)?)),
             _ => return Err(CanonicalError::Value("kind")),
         })
     }
@@ -116,6 +122,7 @@ impl Message for Reply {
             Self::Settled(_) => 6,
             Self::Durable(_) => 7,
             Self::Refused(_) => 8,
+            Self::Part { .. } => 9,
         }
     }
 
@@ -135,6 +142,11 @@ impl Message for Reply {
             }
             Self::Durable(ticket) => w.u64(ticket.0),
             Self::Refused(error) => put_error(w, error),
+            Self::Part { bytes, is_last } => {
+                w.u8(u8::from(*is_last));
+                w.u32(bytes.len() as u32);
+                w.fixed(bytes);
+            }
         }
     }
 
@@ -148,6 +160,14 @@ impl Message for Reply {
             6 => Self::Settled(Settled { cost: NanoUsd(r.u64()?), ticket: CommitTicket(r.u64()?) }),
             7 => Self::Durable(CommitTicket(r.u64()?)),
             8 => Self::Refused(read_error(r)?),
+            9 => {
+                let is_last = read_flag(r)?;
+                let len = r.u32()? as usize;
+                if len > PART_BYTES_MAX {
+                    return Err(CanonicalError::Long(len));
+                }
+                Self::Part { bytes: r.fixed(len)?.to_vec(), is_last }
+            }
             _ => return Err(CanonicalError::Value("kind")),
         })
     }
@@ -158,40 +178,63 @@ fn put_grant(w: &mut Writer, grant: &KeyGrant) {
     w.u64(grant.account.0);
     w.fixed(&grant.key_digest.0);
     w.fixed(&grant.account_digest.0);
-    w.u8(match grant.role {
+    put_role(w, grant.role);
+    for policy in [grant.account_policy, grant.key_policy] {
+        put_policy_id(w, policy);
+    }
+}
+
+pub(super) fn put_role(w: &mut Writer, role: KeyRole) {
+    w.u8(match role {
         KeyRole::Inference => 0,
         KeyRole::Management => 1,
     });
-    for policy in [grant.account_policy, grant.key_policy] {
-        w.option(policy, |w, id| w.fixed(&id.0.0));
+}
+
+pub(super) fn read_role(r: &mut Reader<'_>) -> Result<KeyRole, CanonicalError> {
+    match r.u8()? {
+        0 => Ok(KeyRole::Inference),
+        1 => Ok(KeyRole::Management),
+        _ => Err(CanonicalError::Value("role")),
+    }
+}
+
+pub(super) fn put_policy_id(w: &mut Writer, policy: Option<PolicyId>) {
+    w.option(policy, |w, id| w.fixed(&id.0.0));
+}
+
+pub(super) fn read_policy_id(r: &mut Reader<'_>) -> Result<Option<PolicyId>, CanonicalError> {
+    r.option(|r| r.array().map(|id| PolicyId(Digest32(id))))
+}
+
+pub(super) fn read_flag(r: &mut Reader<'_>) -> Result<bool, CanonicalError> {
+    match r.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(CanonicalError::Value("flag")),
     }
 }
 
 fn read_grant(r: &mut Reader<'_>) -> Result<KeyGrant, CanonicalError> {
-    let policy = |r: &mut Reader<'_>| r.option(|r| r.array().map(|id| PolicyId(Digest32(id))));
     Ok(KeyGrant {
         key: KeyHash(r.array()?),
         account: AccountId(r.u64()?),
         key_digest: Digest32(r.array()?),
         account_digest: Digest32(r.array()?),
-        role: match r.u8()? {
-            0 => KeyRole::Inference,
-            1 => KeyRole::Management,
-            _ => return Err(CanonicalError::Value("role")),
-        },
-        account_policy: policy(r)?,
-        key_policy: policy(r)?,
+        role: read_role(r)?,
+        account_policy: read_policy_id(r)?,
+        key_policy: read_policy_id(r)?,
     })
 }
 
-fn put_claim(w: &mut Writer, claim: &Claim) {
+pub(super) fn put_claim(w: &mut Writer, claim: &Claim) {
     w.fixed(&claim.name.0);
     w.fixed(&claim.fingerprint.0);
     w.u128(claim.first.0);
     w.u64(claim.kept_for.0);
 }
 
-fn read_claim(r: &mut Reader<'_>) -> Result<Claim, CanonicalError> {
+pub(super) fn read_claim(r: &mut Reader<'_>) -> Result<Claim, CanonicalError> {
     Ok(Claim {
         name: Digest32(r.array()?),
         fingerprint: Digest32(r.array()?),
@@ -206,13 +249,35 @@ fn put_settlement(w: &mut Writer, settlement: &Settlement) {
         Billing::Byok => 1,
     });
     w.u64(settlement.now.0);
-    let receipt = settlement.receipt.canonical_bytes();
-    w.u32(receipt.len() as u32);
-    w.fixed(&receipt);
-    let mut note = Vec::new();
-    settlement.note.write(&mut note);
-    w.u32(note.len() as u32);
-    w.fixed(&note);
+    put_receipt(w, &settlement.receipt);
+    put_note(w, &settlement.note);
+}
+
+pub(super) fn put_receipt(w: &mut Writer, receipt: &Receipt) {
+    let bytes = receipt.canonical_bytes();
+    w.u32(bytes.len() as u32);
+    w.fixed(&bytes);
+}
+
+/// Within a frame or an answer, which are bounded.
+pub(super) fn read_receipt(r: &mut Reader<'_>) -> Result<Receipt, CanonicalError> {
+    let len = r.u32()? as usize;
+    Receipt::from_canonical_bytes(r.fixed(len)?)
+}
+
+pub(super) fn put_note(w: &mut Writer, note: &GenerationNote) {
+    let mut bytes = Vec::new();
+    note.write(&mut bytes);
+    w.u32(bytes.len() as u32);
+    w.fixed(&bytes);
+}
+
+pub(super) fn read_note(r: &mut Reader<'_>) -> Result<GenerationNote, CanonicalError> {
+    let len = r.u32()? as usize;
+    if len > NOTE_BYTES_MAX {
+        return Err(CanonicalError::Long(len));
+    }
+    GenerationNote::read(r.fixed(len)?)
 }
 
 fn read_settlement(r: &mut Reader<'_>) -> Result<Settlement, CanonicalError> {
@@ -222,18 +287,10 @@ fn read_settlement(r: &mut Reader<'_>) -> Result<Settlement, CanonicalError> {
         _ => return Err(CanonicalError::Value("billing")),
     };
     let now = UnixMs(r.u64()?);
-    // Within a frame, which is bounded.
-    let len = r.u32()? as usize;
-    let receipt = Receipt::from_canonical_bytes(r.fixed(len)?)?;
-    let len = r.u32()? as usize;
-    if len > NOTE_BYTES_MAX {
-        return Err(CanonicalError::Long(len));
-    }
-    let note = GenerationNote::read(r.fixed(len)?)?;
-    Ok(Settlement { receipt, note, billing, now })
+    Ok(Settlement { receipt: read_receipt(r)?, note: read_note(r)?, billing, now })
 }
 
-fn put_error(w: &mut Writer, error: &FundsError) {
+pub(super) fn put_error(w: &mut Writer, error: &FundsError) {
     let mut pair = |kind: u8, a: NanoUsd, b: NanoUsd| {
         w.u8(kind);
         w.u64(a.0);
@@ -274,7 +331,7 @@ fn put_text(w: &mut Writer, kind: u8, text: &str) {
     w.text(&text[..text.floor_char_boundary(ERROR_TEXT_BYTES_MAX.min(text.len()))]);
 }
 
-fn read_error(r: &mut Reader<'_>) -> Result<FundsError, CanonicalError> {
+pub(super) fn read_error(r: &mut Reader<'_>) -> Result<FundsError, CanonicalError> {
     let amount = |r: &mut Reader<'_>| r.u64().map(NanoUsd);
     Ok(match r.u8()? {
         1 => FundsError::UnknownKey,

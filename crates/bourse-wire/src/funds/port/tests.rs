@@ -10,6 +10,8 @@ use bourse_types::{
 use proptest::prelude::*;
 use std::fmt::Debug;
 
+mod questions;
+
 fn grant(n: u8) -> KeyGrant {
     KeyGrant {
         role: if n.is_multiple_of(2) { KeyRole::Inference } else { KeyRole::Management },
@@ -161,6 +163,7 @@ proptest! {
             Reply::Fee(Some(amount)),
             Reply::Settled(Settled { cost: amount, ticket: CommitTicket(b) }),
             Reply::Durable(CommitTicket(b)),
+            Reply::Part { bytes: vec![n; usize::from(step) % PART_BYTES_MAX], is_last: n.is_multiple_of(2) },
         ];
         replies.extend(errors(a, b, &text).into_iter().map(Reply::Refused));
         for reply in &replies {
@@ -198,7 +201,7 @@ fn a_frame_is_taken_at_its_bound_and_refused_one_past_it() {
     assert_eq!(decode::<Request>(&bytes, len - 1), Err(CanonicalError::Long(len)));
 
     let settlement = frame(1, &Request::Settle(Box::new(largest())));
-    assert!(settlement.len() < FRAME_BYTES_MAX, "the largest there can be: {}", settlement.len());
+    assert!(settlement.len() < FRAME_BYTES_MAX / 2, "the largest there can be: {}", settlement.len());
     // A receipt with names beyond their bounds cannot be made, so the writer's own bound is met by many attempts.
     let mut over = largest();
     over.receipt.attempts = vec![over.receipt.attempts[0].clone(); 255];
@@ -235,18 +238,21 @@ fn foreign_bytes_are_refused() {
     assert_eq!(with(7, &[0; 9]), Err(CanonicalError::Trailing(1)));
     assert_eq!(with(0, &[]), Err(CanonicalError::Value("kind")));
     assert_eq!(with(200, &[]), Err(CanonicalError::Value("kind")));
+    assert_eq!(with(9, &[0]), Err(CanonicalError::Value("question")));
 }
 
 #[test]
 fn proofs_are_of_a_secret_a_side_and_a_connection() {
     let secret = |text| PortSecret::of(text).unwrap();
     assert!(PortSecret::of("fifteen bytes..").is_none() && PortSecret::of("sixteen bytes...").is_some());
-    let drawn = Drawn { challenge: [1; 32], nonce: [2; 32] };
+    let drawn = Drawn { challenge: [1; 32], nonce: [2; 32], binding: [4; 32] };
     let proof = secret("a secret of the house").proof(Side::Gateway, &drawn, 0);
     let other = Drawn { nonce: [3; 32], ..drawn };
     assert_ne!(proof, secret("another secret of it").proof(Side::Gateway, &drawn, 0));
     assert_ne!(proof, secret("a secret of the house").proof(Side::Exchange, &drawn, 0));
     assert_ne!(proof, secret("a secret of the house").proof(Side::Gateway, &other, 0));
     assert_ne!(proof, secret("a secret of the house").proof(Side::Gateway, &drawn, 1));
+    let elsewhere = Drawn { binding: [5; 32], ..drawn };
+    assert_ne!(proof, secret("a secret of the house").proof(Side::Gateway, &elsewhere, 0));
     assert_eq!(format!("{:?}", secret("a secret of the house")), "PortSecret { .. }");
 }

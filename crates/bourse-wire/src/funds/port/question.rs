@@ -1,0 +1,275 @@
+//! What a gateway asks off the hot path: the past, and keys as their owners administer them.
+//!
+//! A question that only looks may be asked again after a connection breaks. One that changes keys is sent once: a key
+//! that was made must not be made twice because its answer was lost.
+
+use super::body::{put_claim, read_claim, read_flag};
+use crate::canonical::{CanonicalError, Reader, Writer};
+use crate::funds::{ActivityQuery, Change, KeyDraft, KeyPage, KeyPatch, LimitReset, PolicyId, PolicyText};
+use bourse_types::{AccountId, KeyHash, NanoUsd, RequestId, UnixMs, UtcDay};
+
+/// A call of [`Records`](crate::funds::Records) or [`Accounts`](crate::funds::Accounts), or a look at the books' names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// [`Records::receipt`](crate::funds::Records::receipt).
+    Receipt(RequestId),
+    /// [`Records::generation`](crate::funds::Records::generation).
+    Generation(RequestId),
+    /// [`Records::key_status`](crate::funds::Records::key_status).
+    KeyStatus {
+        /// Of which key.
+        key: KeyHash,
+        /// The caller's clock.
+        now: UnixMs,
+    },
+    /// [`Records::activity`](crate::funds::Records::activity).
+    Activity {
+        /// Of which account.
+        account: AccountId,
+        /// Which rows.
+        query: ActivityQuery,
+        /// The caller's clock.
+        now: UnixMs,
+    },
+    /// [`Records::policy`](crate::funds::Records::policy).
+    Policy(PolicyId),
+    /// [`Records::checkpoint`](crate::funds::Records::checkpoint).
+    Checkpoint,
+    /// [`Records::consistency`](crate::funds::Records::consistency).
+    Consistency(u64),
+    /// [`Accounts::create_key`](crate::funds::Accounts::create_key).
+    CreateKey {
+        /// The management key.
+        by: KeyHash,
+        /// What is to be made.
+        draft: KeyDraft,
+        /// The caller's clock.
+        now: UnixMs,
+    },
+    /// [`Accounts::list_keys`](crate::funds::Accounts::list_keys).
+    ListKeys {
+        /// The management key.
+        by: KeyHash,
+        /// Which part.
+        page: KeyPage,
+        /// The caller's clock.
+        now: UnixMs,
+    },
+    /// [`Accounts::get_key`](crate::funds::Accounts::get_key).
+    GetKey {
+        /// The management key.
+        by: KeyHash,
+        /// Which key.
+        hash: KeyHash,
+        /// The caller's clock.
+        now: UnixMs,
+    },
+    /// [`Accounts::update_key`](crate::funds::Accounts::update_key).
+    UpdateKey {
+        /// The management key.
+        by: KeyHash,
+        /// Which key.
+        hash: KeyHash,
+        /// What changes.
+        patch: KeyPatch,
+        /// The caller's clock.
+        now: UnixMs,
+    },
+    /// [`Accounts::delete_key`](crate::funds::Accounts::delete_key).
+    DeleteKey {
+        /// The management key.
+        by: KeyHash,
+        /// Which key.
+        hash: KeyHash,
+        /// The caller's clock.
+        now: UnixMs,
+    },
+    /// The account of a name, if the books have one.
+    Account(String),
+}
+
+impl Question {
+    /// Whether it changes something, and must therefore not be sent twice.
+    pub fn is_change(&self) -> bool {
+        matches!(self, Self::CreateKey { .. } | Self::UpdateKey { .. } | Self::DeleteKey { .. })
+    }
+
+    /// The caller's clock, where it sends it.
+    pub fn clock(&mut self) -> Option<&mut UnixMs> {
+        match self {
+            Self::KeyStatus { now, .. }
+            | Self::Activity { now, .. }
+            | Self::CreateKey { now, .. }
+            | Self::ListKeys { now, .. }
+            | Self::GetKey { now, .. }
+            | Self::UpdateKey { now, .. }
+            | Self::DeleteKey { now, .. } => Some(now),
+            Self::Receipt(_)
+            | Self::Generation(_)
+            | Self::Policy(_)
+            | Self::Checkpoint
+            | Self::Consistency(_)
+            | Self::Account(_) => None,
+        }
+    }
+
+    pub(super) fn put(&self, w: &mut Writer) {
+        let put_keys = |w: &mut Writer, kind: u8, keys: &[&KeyHash], now: UnixMs| {
+            w.u8(kind);
+            for key in keys {
+                w.fixed(&key.0);
+            }
+            w.u64(now.0);
+        };
+        match self {
+            Self::Receipt(request) => put_request(w, 1, *request),
+            Self::Generation(request) => put_request(w, 2, *request),
+            Self::KeyStatus { key, now } => put_keys(w, 3, &[key], *now),
+            Self::Activity { account, query, now } => {
+                w.u8(4);
+                w.u64(account.0);
+                w.option(query.day, |w, day| w.u32(day.0));
+                w.option(query.key, |w, key| w.fixed(&key.0));
+                w.u64(now.0);
+            }
+            Self::Policy(id) => {
+                w.u8(5);
+                w.fixed(&id.0.0);
+            }
+            Self::Checkpoint => w.u8(6),
+            Self::Consistency(from) => {
+                w.u8(7);
+                w.u64(*from);
+            }
+            Self::CreateKey { by, draft, now } => {
+                put_keys(w, 8, &[by], *now);
+                put_draft(w, draft);
+            }
+            Self::ListKeys { by, page, now } => {
+                put_keys(w, 9, &[by], *now);
+                w.u64(page.offset as u64);
+                w.u64(page.limit as u64);
+                w.u8(u8::from(page.include_disabled));
+            }
+            Self::GetKey { by, hash, now } => put_keys(w, 10, &[by, hash], *now),
+            Self::UpdateKey { by, hash, patch, now } => {
+                put_keys(w, 11, &[by, hash], *now);
+                put_patch(w, patch);
+            }
+            Self::DeleteKey { by, hash, now } => put_keys(w, 12, &[by, hash], *now),
+            Self::Account(name) => {
+                w.u8(13);
+                w.text(name);
+            }
+        }
+    }
+
+    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, CanonicalError> {
+        Ok(match r.u8()? {
+            1 => Self::Receipt(RequestId(r.u128()?)),
+            2 => Self::Generation(RequestId(r.u128()?)),
+            3 => Self::KeyStatus { key: read_key(r)?, now: UnixMs(r.u64()?) },
+            4 => Self::Activity {
+                account: AccountId(r.u64()?),
+                query: ActivityQuery { day: r.option(Reader::u32)?.map(UtcDay), key: r.option(read_key)? },
+                now: UnixMs(r.u64()?),
+            },
+            5 => Self::Policy(PolicyId(bourse_types::Digest32(r.array()?))),
+            6 => Self::Checkpoint,
+            7 => Self::Consistency(r.u64()?),
+            8 => Self::CreateKey { by: read_key(r)?, now: UnixMs(r.u64()?), draft: read_draft(r)? },
+            9 => Self::ListKeys { by: read_key(r)?, now: UnixMs(r.u64()?), page: read_page(r)? },
+            10 => Self::GetKey { by: read_key(r)?, hash: read_key(r)?, now: UnixMs(r.u64()?) },
+            11 => Self::UpdateKey {
+                by: read_key(r)?,
+                hash: read_key(r)?,
+                now: UnixMs(r.u64()?),
+                patch: read_patch(r)?,
+            },
+            12 => Self::DeleteKey { by: read_key(r)?, hash: read_key(r)?, now: UnixMs(r.u64()?) },
+            13 => Self::Account(r.text()?.to_owned()),
+            _ => return Err(CanonicalError::Value("question")),
+        })
+    }
+}
+
+fn put_request(w: &mut Writer, kind: u8, request: RequestId) {
+    w.u8(kind);
+    w.u128(request.0);
+}
+
+pub(super) fn read_key(r: &mut Reader<'_>) -> Result<KeyHash, CanonicalError> {
+    r.array().map(KeyHash)
+}
+
+pub(super) fn put_reset(w: &mut Writer, reset: LimitReset) {
+    let place = LimitReset::ALL.iter().position(|known| *known == reset);
+    w.u8(place.unwrap_or_default() as u8);
+}
+
+pub(super) fn read_reset(r: &mut Reader<'_>) -> Result<LimitReset, CanonicalError> {
+    LimitReset::ALL.get(usize::from(r.u8()?)).copied().ok_or(CanonicalError::Value("limit_reset"))
+}
+
+fn put_policy(w: &mut Writer, policy: Option<&PolicyText>) {
+    w.option(policy, |w, policy| w.text(policy.as_str()));
+}
+
+/// A text that is no policy is refused as soon as it is read.
+pub(super) fn read_policy(r: &mut Reader<'_>) -> Result<PolicyText, CanonicalError> {
+    PolicyText::parse(r.text()?).map_err(|_| CanonicalError::Value("policy"))
+}
+
+fn put_draft(w: &mut Writer, draft: &KeyDraft) {
+    let KeyDraft { name, limit, limit_reset, includes_byok_in_limit, expires, policy, claim } = draft;
+    w.text(name);
+    w.option(*limit, |w, limit| w.u64(limit.0));
+    put_reset(w, *limit_reset);
+    w.u8(u8::from(*includes_byok_in_limit));
+    w.option(*expires, |w, expires| w.u64(expires.0));
+    put_policy(w, policy.as_ref());
+    w.option(claim.as_ref(), put_claim);
+}
+
+fn read_draft(r: &mut Reader<'_>) -> Result<KeyDraft, CanonicalError> {
+    Ok(KeyDraft {
+        name: r.text()?.to_owned(),
+        limit: r.option(Reader::u64)?.map(NanoUsd),
+        limit_reset: read_reset(r)?,
+        includes_byok_in_limit: read_flag(r)?,
+        expires: r.option(Reader::u64)?.map(UnixMs),
+        policy: r.option(read_policy)?,
+        claim: r.option(read_claim)?,
+    })
+}
+
+fn read_page(r: &mut Reader<'_>) -> Result<KeyPage, CanonicalError> {
+    let number = |n: u64| usize::try_from(n).map_err(|_| CanonicalError::Value("page"));
+    Ok(KeyPage { offset: number(r.u64()?)?, limit: number(r.u64()?)?, include_disabled: read_flag(r)? })
+}
+
+fn put_patch(w: &mut Writer, patch: &KeyPatch) {
+    let KeyPatch { name, disabled, limit, limit_reset, includes_byok_in_limit, expires, policy } = patch;
+    w.option(name.value(), |w, name| w.text(name));
+    w.option(disabled.value(), |w, is| w.u8(u8::from(*is)));
+    w.option(limit.value(), |w, limit| w.option(*limit, |w, limit| w.u64(limit.0)));
+    w.option(limit_reset.value(), |w, reset| put_reset(w, *reset));
+    w.option(includes_byok_in_limit.value(), |w, is| w.u8(u8::from(*is)));
+    w.option(expires.value(), |w, expires| w.option(*expires, |w, expires| w.u64(expires.0)));
+    w.option(policy.value(), |w, policy| put_policy(w, policy.as_ref()));
+}
+
+fn read_patch(r: &mut Reader<'_>) -> Result<KeyPatch, CanonicalError> {
+    fn change<T>(value: Option<T>) -> Change<T> {
+        value.map_or(Change::Keep, Change::Set)
+    }
+    Ok(KeyPatch {
+        name: change(r.option(|r| r.text().map(str::to_owned))?),
+        disabled: change(r.option(read_flag)?),
+        limit: change(r.option(|r| Ok(r.option(Reader::u64)?.map(NanoUsd)))?),
+        limit_reset: change(r.option(read_reset)?),
+        includes_byok_in_limit: change(r.option(read_flag)?),
+        expires: change(r.option(|r| Ok(r.option(Reader::u64)?.map(UnixMs)))?),
+        policy: change(r.option(|r| r.option(read_policy))?),
+    })
+}
