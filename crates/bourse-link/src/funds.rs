@@ -4,7 +4,7 @@
 //! thread's next write and its caller blocks for the answer; calls of all callers share writes and reads. Every call
 //! has an id of the request that it is about, so repeating it is harmless, and that is the whole answer to connections
 //! that break: what has no answer yet is sent again. Several addresses are tried in turn, the active exchange's and its
-//! standby's; one that cannot write the books listens to nobody.
+//! standby's; one that cannot write the books listens to nobody. Names are looked up anew for each try.
 //!
 //! **A new incarnation.** A hold is answered before it is on disk, and so is a settlement. When the exchange dies, its
 //! successor knows of the last moments what the journal got. So this end keeps each hold with its extensions until its
@@ -19,6 +19,9 @@
 //! means nothing to the next. A ticket is durable once the incarnation that answered it *last* says that the group it
 //! named then is on disk. They become durable in order, but a lost one is passed over: only its own ticket, and [`Funds::lost`], tell of it.
 //!
+//! **Off the hot path** travel [`Records`](bourse_wire::funds::Records) and [`Accounts`](bourse_wire::funds::Accounts) as
+//! questions, see [`records`].
+//!
 //! **Giving up.** A call without an answer within the caller's patience fails with [`FundsError::Away`]. A hold or an
 //! extension may have taken effect then: it covers nothing here, the hold gives itself back when it expires, and the
 //! request is not extended any more. A settlement stays owed and is made as soon as an exchange answers.
@@ -27,21 +30,21 @@
 //! [`FundsError::TooMany`]; [`KEPT_MAX`] settlements that are not known to be durable (and at most [`CALLS_MAX`] more
 //! under way), then callers wait; the reasons of the last [`LOST_MAX`] that were lost. All of it is memory: a gateway
 //! that dies leaves holds that expire. A caller on a reactor's thread blocks it for a round trip; beyond
-//! [`ON_REACTOR`] a reactor with several threads is told so and gives its other work to another one. The connection is
-//! not encrypted, see [`port`].
+//! [`ON_REACTOR`], and at once where it waits for room or asks a question, a reactor with several threads is told so and
+//! gives its other work to another one. A reactor with one thread stands still: give a gateway two.
 
+use crate::channel::ChannelConnector;
 use crate::funds::courier::Carried;
-use crate::funds::dial::keep;
+use crate::funds::dial::{Dialler, keep};
 use crate::funds::state::{About, State, Told};
 use bourse_types::{KeyHash, NanoUsd, UnixMs};
 use bourse_wire::funds::port::{self, PortSecret, Request};
 use bourse_wire::funds::{
     BoxFuture, CommitTicket, Funds, FundsError, HoldExtension, HoldRequest, KeyGrant, Settled, Settlement,
 };
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -53,9 +56,11 @@ use tokio::sync::Notify;
 
 mod courier;
 mod dial;
+mod records;
 mod state;
 
 pub use courier::Courier;
+pub use records::POLICIES_KEPT_MAX;
 pub use state::{CALLS_MAX, KEPT_MAX, LOST_MAX, OPEN_MAX};
 
 /// Addresses of exchanges, at most.
@@ -68,8 +73,8 @@ const ON_REACTOR: Duration = Duration::from_micros(500);
 /// Where the exchange is and how it is spoken to.
 #[derive(Debug, Clone)]
 pub struct RemoteFundsConfig {
-    /// The active exchange and those that stand by, in any order; at most [`ADDRESSES_MAX`] are used.
-    pub addresses: Vec<SocketAddr>,
+    /// The active exchange and those that stand by, in any order, each `host:port`; 1 to [`ADDRESSES_MAX`].
+    pub addresses: Vec<String>,
     /// What both ends know.
     pub secret: PortSecret,
     /// See [`CALL_WITHIN`].
@@ -79,6 +84,7 @@ pub struct RemoteFundsConfig {
 /// The exchange, elsewhere. Dropping it ends the connection; what is not durable by then is not waited for.
 pub struct RemoteFunds {
     shared: Arc<Shared>,
+    policies: records::Policies,
     call_within: Duration,
     carrier: Carrier,
 }
@@ -104,24 +110,35 @@ struct Shared {
 impl RemoteFunds {
     /// Begins to connect, and returns at once: calls wait until there is an answer.
     pub fn start(config: RemoteFundsConfig) -> io::Result<Self> {
-        let RemoteFundsConfig { mut addresses, secret, call_within } = config;
-        addresses.truncate(ADDRESSES_MAX);
+        let RemoteFundsConfig { addresses, secret, call_within } = config;
+        let refused = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address of an exchange"));
+            return refused("no address of an exchange");
+        }
+        if addresses.len() > ADDRESSES_MAX {
+            return refused("too many addresses of exchanges: 8 at most");
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shared = Arc::<Shared>::default();
         let keeper = Arc::clone(&shared);
+        let dialler = Dialler { addresses, secret, connector: ChannelConnector::new()? };
         let thread = std::thread::Builder::new().name("bourse-exchange-link".to_owned());
-        let thread = thread.spawn(move || runtime.block_on(keep(&keeper, &addresses, &secret)))?;
-        Ok(Self { shared, call_within, carrier: Carrier::Thread(Some(thread)) })
+        let thread = thread.spawn(move || {
+            runtime.block_on(keep(&keeper, &dialler));
+            // A name may still be looked up, which nobody waits for any more.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self::over(shared, call_within, Carrier::Thread(Some(thread))))
     }
 
     /// Without a socket and a thread: a courier carries the bytes in the thread of whoever calls, so that one thread can
     /// play gateways and exchange from one seed. See [`Courier`].
     pub fn carried_by(courier: impl Courier) -> Self {
-        let carrier = Carrier::Caller(Carried::new(courier));
-        Self { shared: Arc::default(), call_within: CALL_WITHIN, carrier }
+        Self::over(Arc::default(), CALL_WITHIN, Carrier::Caller(Carried::new(courier)))
+    }
+
+    fn over(shared: Arc<Shared>, call_within: Duration, carrier: Carrier) -> Self {
+        Self { shared, policies: records::Policies::default(), call_within, carrier }
     }
 
     /// Where a courier carries: brings what is to be said and takes what is there, as a thread does all the time.
@@ -137,6 +154,11 @@ impl RemoteFunds {
         self.shared.state.lock().kept()
     }
 
+    /// Whether the books are owed something that only this gateway knows: wait until they are not before it ends.
+    pub fn owes(&self) -> bool {
+        self.shared.state.lock().owes()
+    }
+
     fn call(&self, request: &Request, about: About) -> Result<Told, FundsError> {
         let deadline = now() + self.call_within;
         let mut frame = Vec::new();
@@ -145,17 +167,17 @@ impl RemoteFunds {
         let (told, answer) = sync_channel(1);
         let number = {
             let mut state = self.shared.state.lock();
-            while !state.has_room(&about) {
-                if self.shared.room.wait_until(&mut state, deadline).timed_out() {
-                    return Err(FundsError::Away);
-                }
+            if !state.has_room(&about) {
+                drop(state);
+                state = off_reactor(|| self.shared.wait_for_room(&about, deadline))?;
             }
             state.begin(frame, about, told, now())?
         };
         let answered = match &self.carrier {
             Carrier::Thread(_) => {
                 self.shared.wake.notify_one();
-                wait(&answer, deadline)
+                let patience = if about.is_off_path() { Duration::ZERO } else { ON_REACTOR };
+                wait(&answer, deadline, patience)
             }
             Carrier::Caller(carried) => carried.call(&self.shared, &answer),
         };
@@ -169,6 +191,18 @@ impl RemoteFunds {
                 answer.try_recv().unwrap_or(Err(FundsError::Away))
             }
         }
+    }
+}
+
+impl Shared {
+    fn wait_for_room(&self, about: &About, deadline: Instant) -> Result<MutexGuard<'_, State>, FundsError> {
+        let mut state = self.state.lock();
+        while !state.has_room(about) {
+            if self.room.wait_until(&mut state, deadline).timed_out() {
+                return Err(FundsError::Away);
+            }
+        }
+        Ok(state)
     }
 }
 
@@ -186,7 +220,7 @@ impl Drop for RemoteFunds {
 
 impl Funds for RemoteFunds {
     fn authenticate(&self, key: &KeyHash, now: UnixMs) -> Result<KeyGrant, FundsError> {
-        match self.call(&Request::Authenticate { key: *key, now }, About::Question)? {
+        match self.call(&Request::Authenticate { key: *key, now }, About::Look)? {
             Told::Grant(grant) => Ok(grant),
             _ => Err(FundsError::Away),
         }
@@ -201,7 +235,7 @@ impl Funds for RemoteFunds {
     }
 
     fn byok_fee(&self, grant: &KeyGrant, list: NanoUsd, now: UnixMs) -> Option<NanoUsd> {
-        match self.call(&Request::ByokFee { grant: *grant, list, now }, About::Question) {
+        match self.call(&Request::ByokFee { grant: *grant, list, now }, About::Look) {
             Ok(Told::Fee(fee)) => fee,
             _ => None,
         }
@@ -268,15 +302,21 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Waits for an answer. A reactor that has other threads is told when it takes longer.
-fn wait(answer: &Receiver<Answer>, deadline: Instant) -> Result<Answer, RecvTimeoutError> {
+/// Waits for an answer. A reactor that has other threads is told when it takes longer than `patience`.
+fn wait(
+    answer: &Receiver<Answer>,
+    deadline: Instant,
+    patience: Duration,
+) -> Result<Answer, RecvTimeoutError> {
     let left = || deadline.saturating_duration_since(now());
-    let is_shared = Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if !is_shared {
-        return answer.recv_timeout(left());
-    }
-    match answer.recv_timeout(ON_REACTOR.min(left())) {
-        Err(RecvTimeoutError::Timeout) => tokio::task::block_in_place(|| answer.recv_timeout(left())),
+    match answer.recv_timeout(patience.min(left())) {
+        Err(RecvTimeoutError::Timeout) => off_reactor(|| answer.recv_timeout(left())),
         came => came,
     }
+}
+
+/// Blocks where a reactor that has other threads knows of it.
+fn off_reactor<T>(block: impl FnOnce() -> T) -> T {
+    let is_shared = Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if is_shared { tokio::task::block_in_place(block) } else { block() }
 }

@@ -1,25 +1,28 @@
 //! The connection's thread: dials the exchanges in turn, proves itself, and carries bytes between socket and state.
 //!
-//! Reading and writing go on side by side, so that two ends that both have much to say do not wait for each other.
+//! All of it goes through an encrypted [channel](crate::channel), whose binding both proofs cover. Reading and writing
+//! go on side by side, so that two ends that both have much to say do not wait for each other.
 //! Everything that was asked meanwhile leaves in one write. An exchange that answers nothing for [`SILENT_AFTER`], not
 //! even a ping, is taken for dead, as one whose machine vanished would be; so is one that has something to write and
 //! does not for [`DISK_SILENT_AFTER`], as one that has lost its database would. Then the next address is dialled. To be
-//! taken for dead harms no exchange that is alive: when the turn comes to it again, it goes on.
+//! taken for dead harms no exchange that is alive: when the turn comes to it again, it goes on. When none of them could be
+//! reached in a whole round, the log says why, once until one is.
 
 use super::Shared;
 use super::state::Broken;
+use crate::channel::ChannelConnector;
 use bourse_wire::canonical::CanonicalError;
 use bourse_wire::funds::port::{
     self, Drawn, FRAME_BYTES_MAX, NO_CALL, PORT_VERSION, PortSecret, Reply, Request, Side,
 };
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_rustls::TlsStream;
 
-/// From dialling to the welcome.
+/// From looking up the name to the welcome.
 const GREETED_WITHIN: Duration = Duration::from_secs(1);
 /// Between two tries.
 const DIAL_AGAIN: Duration = Duration::from_millis(50);
@@ -43,6 +46,8 @@ pub(super) enum Down {
     Frame(#[from] CanonicalError),
     #[error("the exchange closed the connection")]
     Closed,
+    #[error("it closed before its welcome: it has too many gateways, has stopped, or knows another secret")]
+    NotWelcome,
     #[error("the exchange does not answer")]
     Silent,
     #[error("whoever listens there does not know the secret")]
@@ -53,8 +58,15 @@ pub(super) enum Down {
     NoRandomness(getrandom::Error),
 }
 
+/// Where to dial, and how.
+pub(super) struct Dialler {
+    pub(super) addresses: Vec<String>,
+    pub(super) secret: PortSecret,
+    pub(super) connector: ChannelConnector,
+}
+
 /// Keeps a connection until it is closed for good.
-pub(super) async fn keep(shared: &Shared, addresses: &[SocketAddr], secret: &PortSecret) {
+pub(super) async fn keep(shared: &Shared, dialler: &Dialler) {
     let looks = async {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -65,67 +77,86 @@ pub(super) async fn keep(shared: &Shared, addresses: &[SocketAddr], secret: &Por
     };
     tokio::select! {
         () = shared.close.notified() => {}
-        () = dial(shared, addresses, secret) => {}
+        () = dialler.dial(shared) => {}
         () = looks => {}
     }
 }
 
-async fn dial(shared: &Shared, addresses: &[SocketAddr], secret: &PortSecret) {
-    for address in addresses.iter().cycle() {
-        // One that was there is asked first when its connection breaks.
-        loop {
-            match timeout(GREETED_WITHIN, Wire::open(*address, secret)).await.unwrap_or(Err(Down::Silent)) {
-                Ok(wire) => {
-                    tracing::info!(%address, "connected to the exchange");
-                    let why = wire.run(shared).await;
-                    shared.state.lock().link_down();
-                    tracing::warn!(%address, %why, "the exchange is away");
-                    sleep(DIAL_AGAIN).await;
-                    if matches!(why, Down::Silent) {
+impl Dialler {
+    async fn dial(&self, shared: &Shared) {
+        // Addresses that were dialled in vain since the last connection.
+        let mut in_vain = 0;
+        for address in self.addresses.iter().cycle() {
+            // One that was there is asked first when its connection breaks.
+            loop {
+                let opened = timeout(GREETED_WITHIN, self.open(address)).await;
+                match opened.unwrap_or(Err(Down::Silent)) {
+                    Ok(wire) => {
+                        in_vain = 0;
+                        tracing::info!(%address, "connected to the exchange");
+                        let why = wire.run(shared).await;
+                        shared.state.lock().link_down();
+                        tracing::warn!(%address, %why, "the exchange is away");
+                        sleep(DIAL_AGAIN).await;
+                        if matches!(why, Down::Silent) {
+                            break;
+                        }
+                    }
+                    Err(why) => {
+                        in_vain += 1;
+                        self.tell(address, &why, in_vain);
                         break;
                     }
                 }
-                Err(why) => {
-                    tracing::debug!(%address, %why, "no exchange there");
-                    break;
-                }
             }
+            sleep(DIAL_AGAIN).await;
         }
-        sleep(DIAL_AGAIN).await;
+    }
+
+    /// The second round in vain is told in full: in the first one a standby may be about to take over.
+    fn tell(&self, address: &str, why: &Down, in_vain: usize) {
+        let all = self.addresses.len();
+        if (all + 1..=2 * all).contains(&in_vain) {
+            tracing::warn!(%address, %why, "no exchange can be reached");
+        } else {
+            tracing::debug!(%address, %why, "no exchange there");
+        }
+    }
+
+    async fn open(&self, address: &str) -> Result<Wire, Down> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let channel = self.connector.connect(stream).await?;
+        let chunk = vec![0; CHUNK_BYTES].into();
+        let mut wire = Wire { stream: channel.stream, input: Vec::new(), chunk, incarnation: 0 };
+        let Reply::Challenge(challenge) = wire.next().await? else { return Err(Down::Secret) };
+        let mut nonce = [0; 32];
+        getrandom::fill(&mut nonce).map_err(Down::NoRandomness)?;
+        let drawn = Drawn { challenge, nonce, binding: channel.binding };
+        let proof = *self.secret.proof(Side::Gateway, &drawn, 0).as_bytes();
+        let mut hello = Vec::new();
+        port::encode(NO_CALL, &Request::Hello { version: PORT_VERSION, nonce, proof }, &mut hello)?;
+        wire.stream.write_all(&hello).await?;
+        wire.stream.flush().await?;
+        let Reply::Welcome { incarnation, proof } = wire.next().await? else { return Err(Down::Secret) };
+        // Hashes are compared in the same time wherever they differ.
+        if self.secret.proof(Side::Exchange, &drawn, incarnation) != proof {
+            return Err(Down::Secret);
+        }
+        wire.incarnation = incarnation;
+        Ok(wire)
     }
 }
 
 /// An open connection.
 struct Wire {
-    stream: TcpStream,
+    stream: TlsStream<TcpStream>,
     input: Vec<u8>,
     chunk: Box<[u8]>,
     incarnation: u128,
 }
 
 impl Wire {
-    async fn open(address: SocketAddr, secret: &PortSecret) -> Result<Self, Down> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let chunk = vec![0; CHUNK_BYTES].into();
-        let mut this = Self { stream, input: Vec::new(), chunk, incarnation: 0 };
-        let Reply::Challenge(challenge) = this.next().await? else { return Err(Down::Secret) };
-        let mut nonce = [0; 32];
-        getrandom::fill(&mut nonce).map_err(Down::NoRandomness)?;
-        let drawn = Drawn { challenge, nonce };
-        let proof = *secret.proof(Side::Gateway, &drawn, 0).as_bytes();
-        let mut hello = Vec::new();
-        port::encode(NO_CALL, &Request::Hello { version: PORT_VERSION, nonce, proof }, &mut hello)?;
-        this.stream.write_all(&hello).await?;
-        let Reply::Welcome { incarnation, proof } = this.next().await? else { return Err(Down::Secret) };
-        // Hashes are compared in the same time wherever they differ.
-        if secret.proof(Side::Exchange, &drawn, incarnation) != proof {
-            return Err(Down::Secret);
-        }
-        this.incarnation = incarnation;
-        Ok(this)
-    }
-
     /// The next frame of the handshake.
     async fn next(&mut self) -> Result<Reply, Down> {
         loop {
@@ -133,60 +164,82 @@ impl Wire {
                 self.input.drain(..taken.bytes);
                 return Ok(taken.message);
             }
-            let read = self.stream.read(&mut self.chunk).await?;
-            if read == 0 {
-                return Err(Down::Closed);
+            match self.stream.read(&mut self.chunk).await {
+                Ok(0) => return Err(Down::NotWelcome),
+                Ok(read) => self.input.extend_from_slice(&self.chunk[..read]),
+                Err(error) if is_end(&error) => return Err(Down::NotWelcome),
+                Err(error) => return Err(error.into()),
             }
-            self.input.extend_from_slice(&self.chunk[..read]);
         }
     }
 
     /// Carries bytes until the connection breaks; says why it did.
-    async fn run(mut self, shared: &Shared) -> Down {
+    async fn run(self, shared: &Shared) -> Down {
         shared.state.lock().link_up(self.incarnation, Instant::now());
-        match self.carry(shared).await {
-            Ok(()) => Down::Closed,
-            Err(why) => why,
-        }
+        let (reader, writer) = tokio::io::split(self.stream);
+        let ended = tokio::select! {
+            ended = hear(reader, self.input, self.chunk, shared) => ended,
+            ended = say(writer, shared) => ended,
+            ended = look(shared) => ended,
+        };
+        ended.err().unwrap_or(Down::Closed)
     }
+}
 
-    async fn carry(&mut self, shared: &Shared) -> Result<(), Down> {
-        let Self { stream, input, chunk, .. } = self;
-        take_answers(input, shared)?;
-        let (mut reader, mut writer) = stream.split();
-        let (mut out, mut sent) = (Vec::new(), 0);
-        let mut looks = interval(SILENT_AFTER / 4);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            if sent == out.len() {
-                out.clear();
-                out.shrink_to(BUFFER_KEPT_BYTES_MAX);
-                sent = 0;
-                shared.state.lock().take_outbox(&mut out);
-            }
-            tokio::select! {
-                read = reader.read(chunk) => match read? {
-                    0 => return Ok(()),
-                    len => {
-                        input.extend_from_slice(&chunk[..len]);
-                        take_answers(input, shared)?;
-                    }
-                },
-                written = writer.write(&out[sent..]), if sent < out.len() => match written? {
-                    0 => return Ok(()),
-                    len => sent += len,
-                },
-                () = shared.wake.notified(), if sent == out.len() => {}
-                _ = looks.tick() => {
-                    let (mut state, now) = (shared.state.lock(), Instant::now());
-                    if state.is_silent(now, SILENT_AFTER, DISK_SILENT_AFTER) {
-                        return Err(Down::Silent);
-                    }
-                    state.ping(now);
-                }
-            }
+/// Hands on what the exchange says.
+async fn hear(
+    mut reader: ReadHalf<TlsStream<TcpStream>>,
+    mut input: Vec<u8>,
+    mut chunk: Box<[u8]>,
+    shared: &Shared,
+) -> Result<(), Down> {
+    loop {
+        take_answers(&mut input, shared)?;
+        match reader.read(&mut chunk).await {
+            Ok(0) => return Ok(()),
+            Ok(len) => input.extend_from_slice(&chunk[..len]),
+            Err(error) if is_end(&error) => return Ok(()),
+            Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Everything that was asked since the last write leaves in one.
+async fn say(mut writer: WriteHalf<TlsStream<TcpStream>>, shared: &Shared) -> Result<(), Down> {
+    let mut out = Vec::new();
+    loop {
+        shared.state.lock().take_outbox(&mut out);
+        if out.is_empty() {
+            shared.wake.notified().await;
+            continue;
+        }
+        writer.write_all(&out).await?;
+        writer.flush().await?;
+        out.clear();
+        out.shrink_to(BUFFER_KEPT_BYTES_MAX);
+    }
+}
+
+/// Looks from time to time whether anybody is there.
+async fn look(shared: &Shared) -> Result<(), Down> {
+    let mut looks = interval(SILENT_AFTER / 4);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        {
+            let (mut state, now) = (shared.state.lock(), Instant::now());
+            if state.is_silent(now, SILENT_AFTER, DISK_SILENT_AFTER) {
+                return Err(Down::Silent);
+            }
+            state.ping(now);
+        }
+        shared.wake.notify_one();
+    }
+}
+
+/// Whether the other end has gone: a process that is killed says no farewell.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 
 /// Hands on every answer that is all there.

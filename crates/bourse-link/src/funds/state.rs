@@ -3,7 +3,7 @@
 //! No I/O and no clock: the connection's thread brings bytes and instants. See the module above for what is kept and why.
 
 use bourse_types::{NanoUsd, RequestId, UnixMs};
-use bourse_wire::funds::port::{NO_CALL, Reply, Request, encode, renumber};
+use bourse_wire::funds::port::{ANSWER_BYTES_MAX, NO_CALL, QUESTIONS_MAX, Reply, Request, encode, renumber};
 use bourse_wire::funds::{
     CommitTicket, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant, Settled,
 };
@@ -31,13 +31,19 @@ pub(super) enum Told {
     Done,
     Fee(Option<NanoUsd>),
     Settled(Settled),
+    /// The bytes of an answer to a question.
+    Answer(Vec<u8>),
 }
 
 /// What a call is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum About {
-    /// Changes nothing.
+    /// Looks only, and at the hot path.
+    Look,
+    /// Off the hot path, and may be asked again.
     Question,
+    /// Off the hot path, and changes something that must not be done twice: is sent once.
+    Change,
     Hold(HoldRequest),
     Extend(HoldExtension),
     Settle(RequestId),
@@ -65,14 +71,23 @@ impl About {
             Self::Again { .. } | Self::SettleAgain { .. } | Self::Metered | Self::Durable | Self::Ping
         )
     }
+
+    /// Whether it is answered in parts, some time.
+    pub(super) fn is_off_path(self) -> bool {
+        matches!(self, Self::Question | Self::Change)
+    }
 }
 
 struct Call {
     about: About,
     frame: Vec<u8>,
     caller: Option<SyncSender<Result<Told, FundsError>>>,
-    /// When it was last given to the connection.
+    /// When it was last given to the connection, or began to wait for one.
     sent: Instant,
+    /// Whether it was given to this connection.
+    is_sent: bool,
+    /// The parts of its answer so far.
+    parts: Vec<u8>,
 }
 
 /// A hold that was granted.
@@ -151,6 +166,7 @@ impl State {
             return Err(FundsError::Closing);
         }
         match about {
+            About::Question | About::Change => self.room_for_question()?,
             About::Hold(hold) => self.room_for_hold(hold.now)?,
             About::Extend(more) => self.may_extend(&more)?,
             _ => {}
@@ -163,6 +179,11 @@ impl State {
         if self.link.is_some() && !self.is_closed && self.calls.len() < CALLS_MAX {
             self.push(frame, About::Metered, None, now);
         }
+    }
+
+    fn room_for_question(&self) -> Result<(), FundsError> {
+        let asked = self.calls.values().filter(|call| call.about.is_off_path()).count();
+        if asked < QUESTIONS_MAX { Ok(()) } else { Err(FundsError::TooMany("questions at once")) }
     }
 
     fn room_for_hold(&mut self, now: UnixMs) -> Result<(), FundsError> {
@@ -195,12 +216,13 @@ impl State {
         self.last_call += 1;
         let number = self.last_call;
         renumber(&mut frame, number);
-        if self.link.is_some() {
+        let is_sent = self.link.is_some();
+        if is_sent {
             self.outbox.extend_from_slice(&frame);
         }
         // What the connection says by itself is made anew for the next one.
         let frame = if about.is_of_connection() { Vec::new() } else { frame };
-        self.calls.insert(number, Call { about, frame, caller, sent: now });
+        self.calls.insert(number, Call { about, frame, caller, sent: now, is_sent, parts: Vec::new() });
         number
     }
 
@@ -251,7 +273,7 @@ impl State {
         }
         self.open = open;
         for call in self.calls.values_mut().filter(|call| !call.about.is_of_connection()) {
-            call.sent = now;
+            (call.sent, call.is_sent) = (now, true);
             self.outbox.extend_from_slice(&call.frame);
         }
         self.ask_for_disk(now);
@@ -262,6 +284,13 @@ impl State {
         self.link = None;
         self.outbox.clear();
         self.calls.retain(|_, call| !call.about.is_of_connection());
+        // Whether a change was made is not known, and it is not made twice.
+        for (_, call) in self.calls.extract_if(.., |_, call| call.about == About::Change && call.is_sent) {
+            call.caller.map(|caller| caller.send(Err(FundsError::Away)));
+        }
+        for call in self.calls.values_mut() {
+            call.parts.clear();
+        }
     }
 
     fn say_again(&mut self, open: &OpenHold, restores: Option<RequestId>, now: Instant) {
@@ -283,20 +312,24 @@ impl State {
     /// Takes an answer. The incarnation that gives it is the one at the other end.
     pub(super) fn answered(&mut self, number: u64, reply: Reply, now: Instant) -> Result<(), Broken> {
         self.heard = Some(now);
-        if let Reply::Durable(ticket) = reply {
-            self.calls.remove(&number);
-            if ticket.0 > self.durable {
-                self.written = Some(now);
+        let reply = match reply {
+            Reply::Durable(ticket) => {
+                self.calls.remove(&number);
+                if ticket.0 > self.durable {
+                    self.written = Some(now);
+                }
+                self.progressed(ticket.0);
+                return Ok(());
             }
-            self.progressed(ticket.0);
-            return Ok(());
-        }
+            Reply::Part { bytes, is_last } => return self.take_part(number, &bytes, is_last),
+            reply => reply,
+        };
         // Given up.
         let Some(call) = self.calls.remove(&number) else { return Ok(()) };
         let mut answer = match (reply, call.about) {
             (Reply::Refused(error), _) => Err(error),
-            (Reply::Granted(grant), About::Question) => Ok(Told::Grant(grant)),
-            (Reply::Fee(fee), About::Question) => Ok(Told::Fee(fee)),
+            (Reply::Granted(grant), About::Look) => Ok(Told::Grant(grant)),
+            (Reply::Fee(fee), About::Look) => Ok(Told::Fee(fee)),
             (Reply::Done, About::Hold(_) | About::Extend(_) | About::Again { .. } | About::Metered) => {
                 Ok(Told::Done)
             }
@@ -330,6 +363,21 @@ impl State {
         if let Some(caller) = call.caller {
             // Who asked may have gone.
             let _ = caller.send(answer);
+        }
+        Ok(())
+    }
+
+    /// The next part of an answer.
+    fn take_part(&mut self, number: u64, bytes: &[u8], is_last: bool) -> Result<(), Broken> {
+        // Given up.
+        let Some(call) = self.calls.get_mut(&number) else { return Ok(()) };
+        if !call.about.is_off_path() || call.parts.len() + bytes.len() > ANSWER_BYTES_MAX {
+            return Err(Broken::Answer);
+        }
+        call.parts.extend_from_slice(bytes);
+        if is_last && let Some(call) = self.calls.remove(&number) {
+            // Who asked may have gone.
+            call.caller.map(|caller| caller.send(Ok(Told::Answer(call.parts))));
         }
         Ok(())
     }
@@ -468,7 +516,7 @@ impl State {
 
     /// Asks for what is on disk since ever, which is answered at once, unless something else is to be answered at once.
     pub(super) fn ping(&mut self, now: Instant) {
-        if self.calls.values().all(|call| call.about == About::Durable) {
+        if self.calls.values().all(|call| call.about == About::Durable || call.about.is_off_path()) {
             self.ask_durable(0, About::Ping, now);
         }
     }
@@ -482,7 +530,13 @@ impl State {
             let since = last.map_or(call.sent, |last| last.max(call.sent));
             now.saturating_duration_since(since) >= after
         };
-        self.calls.values().any(waits)
+        // A question may take its time: whoever asks it waits no longer than it likes.
+        self.calls.values().filter(|call| !call.about.is_off_path()).any(waits)
+    }
+
+    /// Whether a settlement has no answer yet, or one that is not known to be durable.
+    pub(super) fn owes(&self) -> bool {
+        !self.kept.is_empty() || self.calls.values().any(|call| matches!(call.about, About::Settle(_)))
     }
 
     /// Nothing is answered any more.

@@ -3,7 +3,7 @@
 use super::*;
 use bourse_types::{AccountId, Charge, Digest32, KeyHash, ModelSlug, Usage};
 use bourse_wire::funds::Settlement;
-use bourse_wire::funds::port::{FRAME_BYTES_MAX, decode};
+use bourse_wire::funds::port::{FRAME_BYTES_MAX, Question, decode};
 use bourse_wire::receipt::{Finish, Receipt};
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -72,7 +72,9 @@ impl World {
             Request::Hold(hold) => About::Hold(*hold),
             Request::Extend(more) => About::Extend(*more),
             Request::Settle(settlement) => About::Settle(settlement.receipt.request),
-            _ => About::Question,
+            Request::Ask(question) if question.is_change() => About::Change,
+            Request::Ask(_) => About::Question,
+            _ => About::Look,
         };
         let (told, answer) = sync_channel(1);
         let mut frame = Vec::new();
@@ -246,15 +248,15 @@ fn every_list_has_its_bound() {
     let question = Request::Authenticate { key: KeyHash([0; 32]), now: UnixMs(0) };
     let calls: Vec<_> = (0..CALLS_MAX)
         .map(|_| {
-            assert!(world.state.has_room(&About::Question));
+            assert!(world.state.has_room(&About::Look));
             world.begin(&question).unwrap().0
         })
         .collect();
-    assert!(!world.state.has_room(&About::Question));
+    assert!(!world.state.has_room(&About::Look));
     for call in calls {
         world.state.give_up(call);
     }
-    assert!(world.state.has_room(&About::Question));
+    assert!(world.state.has_room(&About::Look));
 
     let mut world = World::new(Some(1));
     for n in 0..OPEN_MAX as u128 {
@@ -269,7 +271,7 @@ fn every_list_has_its_bound() {
         assert!(world.state.has_room(&about));
         world.settle(n, 5);
     }
-    assert!(!world.state.has_room(&about) && world.state.has_room(&About::Question));
+    assert!(!world.state.has_room(&about) && world.state.has_room(&About::Look));
     world.answer(NO_CALL, durable(5));
     assert!(world.state.has_room(&about));
 
@@ -335,4 +337,86 @@ fn what_is_metered_is_said_once_and_only_to_somebody() {
         world.state.metered(frame(), now);
     }
     assert_eq!(world.requests().len(), CALLS_MAX, "and there is no room for more");
+}
+
+fn question() -> Request {
+    Request::Ask(Box::new(Question::Checkpoint))
+}
+
+fn change() -> Request {
+    let (by, hash, now) = (KeyHash([1; 32]), KeyHash([2; 32]), UnixMs(1));
+    Request::Ask(Box::new(Question::DeleteKey { by, hash, now }))
+}
+
+fn part(bytes: &[u8], is_last: bool) -> Reply {
+    Reply::Part { bytes: bytes.to_vec(), is_last }
+}
+
+#[test]
+fn a_question_is_asked_again_from_its_start_and_answered_in_parts() {
+    let mut world = World::new(Some(1));
+    let (call, answer) = world.begin(&question()).unwrap();
+    assert_eq!(world.requests(), [question()]);
+    world.answer(call, part(b"lost with its connection", false));
+    world.state.link_down();
+    world.state.link_up(2, world.now);
+    assert_eq!(world.written(), [(call, question())]);
+    world.answer(call, part(b"one ", false));
+    assert!(answer.try_recv().is_err(), "not whole yet");
+    world.answer(call, part(b"two", true));
+    assert_eq!(answer.try_recv(), Ok(Ok(Told::Answer(b"one two".to_vec()))));
+    world.answer(call, part(b"more", true));
+    let (call, answer) = world.begin(&question()).unwrap();
+    world.answer(call, Reply::Refused(FundsError::TooMany("questions at once")));
+    assert_eq!(answer.try_recv(), Ok(Err(FundsError::TooMany("questions at once"))));
+}
+
+#[test]
+fn a_change_of_keys_is_sent_once_and_waits_for_a_connection_before() {
+    let mut world = World::new(None);
+    let (call, answer) = world.begin(&change()).unwrap();
+    world.state.link_up(1, world.now);
+    assert_eq!(world.written(), [(call, change())], "it was not sent to anybody yet");
+    world.state.link_down();
+    assert_eq!(answer.try_recv(), Ok(Err(FundsError::Away)), "nobody knows");
+    world.state.link_up(1, world.now);
+    assert_eq!(world.written(), []);
+}
+
+#[test]
+fn questions_and_their_answers_are_bounded_and_nobody_is_cut_off_for_a_slow_one() {
+    let mut world = World::new(Some(1));
+    let asked: Vec<_> = (0..QUESTIONS_MAX).map(|_| world.begin(&question()).unwrap()).collect();
+    assert_eq!(world.begin(&change()).unwrap_err(), FundsError::TooMany("questions at once"));
+    world.written();
+    assert!(!world.state.is_silent(world.now + 9 * PATIENCE, PATIENCE, PATIENCE), "it may take its time");
+    world.state.ping(world.now);
+    assert_eq!(world.requests().len(), 1, "but whether anybody is there is asked");
+    assert!(world.state.is_silent(world.now + PATIENCE, PATIENCE, PATIENCE));
+    let (call, answer) = &asked[0];
+    let half = part(&vec![7; ANSWER_BYTES_MAX / 2], false);
+    world.answer(*call, half.clone());
+    world.answer(*call, half.clone());
+    world.answer(*call, part(&[], true));
+    assert!(matches!(answer.try_recv(), Ok(Ok(Told::Answer(bytes))) if bytes.len() == ANSWER_BYTES_MAX));
+    let call = asked[1].0;
+    world.answer(call, half.clone());
+    world.answer(call, half);
+    assert_eq!(world.state.answered(call, part(&[7], true), world.now), Err(Broken::Answer));
+    let (call, _answer) = world.begin(&Request::Hold(hold(1))).unwrap();
+    assert_eq!(world.state.answered(call, part(b"", true), world.now), Err(Broken::Answer));
+}
+
+#[test]
+fn a_gateway_owes_until_the_books_have_it_on_disk() {
+    let mut world = World::new(Some(1));
+    world.done(&Request::Hold(hold(1)));
+    assert!(!world.state.owes());
+    let (call, _answer) = world.begin(&Request::Settle(Box::new(settlement(1)))).unwrap();
+    world.state.give_up(call);
+    assert!(world.state.owes());
+    world.answer(call, settled(3));
+    assert!(world.state.owes());
+    world.answer(NO_CALL, durable(3));
+    assert!(!world.state.owes());
 }
