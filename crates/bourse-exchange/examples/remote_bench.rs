@@ -8,41 +8,52 @@
 mod support;
 
 use bourse_exchange::{
-    AdminReply, AdminRequest, Exchange, ExchangeConfig, FundsServer, Holds, NewKey, hash_key,
+    AdminReply, AdminRequest, Exchange, ExchangeConfig, FundsServer, FundsServerConfig, Holds, NewKey,
+    hash_key,
 };
 use bourse_link::{CALL_WITHIN, RemoteFunds, RemoteFundsConfig};
-use bourse_types::NanoUsd;
+use bourse_types::{NanoUsd, UnixMs};
 use bourse_wire::funds::port::PortSecret;
 use bourse_wire::funds::{Funds, FundsError, KeyGrant};
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use support::{START, block_on, hold, request, serve};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use support::{block_on, hold, request, serve};
 
 const CALLERS: u64 = 64;
 const REQUESTS_EACH: u64 = 1_000;
 const ALONE: u64 = 2_000;
+
+/// This machine's clock, as the server's: no hold may end far away from it.
+fn clock() -> UnixMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMs(since.as_millis() as u64)
+}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let starting_credit = NanoUsd::from_usd(1_000_000);
     let config =
         ExchangeConfig { starting_credit, holds: Holds::OutliveExchange, ..ExchangeConfig::default() };
-    let exchange = Arc::new(Exchange::open(dir.path(), config, START)?);
+    let exchange = Arc::new(Exchange::open(dir.path(), config, clock())?);
     let key = NewKey { label: "bench".to_owned(), ..NewKey::default() };
-    let AdminReply::KeyCreated { secret, .. } = exchange.admin(AdminRequest::CreateKey(key), START)? else {
+    let AdminReply::KeyCreated { secret, .. } = exchange.admin(AdminRequest::CreateKey(key), clock())? else {
         return Err("no key".into());
     };
-    let grant = exchange.authenticate(&hash_key(&secret.0), START)?;
+    let grant = exchange.authenticate(&hash_key(&secret.0), clock())?;
     let secret = PortSecret::of("the secret of this bench").ok_or("a short secret")?;
-    let server = FundsServer::start(Arc::clone(&exchange), TcpListener::bind("127.0.0.1:0")?, secret)?;
-    let addresses = vec![server.address()];
+    let server = FundsServer::start(
+        Arc::clone(&exchange),
+        TcpListener::bind("127.0.0.1:0")?,
+        FundsServerConfig::of(secret),
+    )?;
+    let addresses = vec![server.address().to_string()];
     let remote = RemoteFunds::start(RemoteFundsConfig { addresses, secret, call_within: CALL_WITHIN })?;
 
-    let holds = (0..ALONE).map(|n| timed(|| remote.hold(&hold(request(n, START), grant, 1, START))));
+    let holds = (0..ALONE).map(|n| timed(|| remote.hold(&hold(request(n, clock()), grant, 1, clock()))));
     let hold_us = median(holds.collect::<Result<_, _>>()?);
     let requests = (ALONE..2 * ALONE).map(|n| {
-        timed(|| serve(&remote, n, grant, START).and_then(|ticket| block_on(remote.durable(ticket))))
+        timed(|| serve(&remote, n, grant, clock()).and_then(|ticket| block_on(remote.durable(ticket))))
     });
     let request_us = median(requests.collect::<Result<_, _>>()?);
     let together = together(&remote, grant, 1)?;
@@ -73,7 +84,7 @@ fn together(funds: &impl Funds, grant: KeyGrant, turn: u64) -> Result<f64, Funds
                 let first = turn * 100_000_000 + caller * REQUESTS_EACH;
                 scope.spawn(move || {
                     (first..first + REQUESTS_EACH).try_for_each(|n| {
-                        serve(funds, n, grant, START).and_then(|ticket| block_on(funds.durable(ticket)))
+                        serve(funds, n, grant, clock()).and_then(|ticket| block_on(funds.durable(ticket)))
                     })
                 })
             })

@@ -78,7 +78,7 @@ pub use postings::Period;
 pub use project::{PROJECTION_GROUPS_MAX, PROJECTION_LAYOUT, ProjectError, Projected, Projection, project};
 pub use prove::{ProveError, prove};
 pub use replay::{ReplayReport, replay};
-pub use serve::{FundsServer, FundsSession, GATEWAYS_MAX, SessionEnd};
+pub use serve::{FundsServer, FundsServerConfig, FundsSession, GATEWAYS_MAX, SILENT_AFTER, SessionEnd};
 pub use store::SqliteJournal;
 pub use store::{LEASE_TTL, PostgresJournal};
 pub use suspense::{CASES_MAX, CaseLine, Party};

@@ -11,38 +11,46 @@
 //! starts. An exchange whose journal failed or that is closing ends its connections without an answer and welcomes
 //! nobody, because what it would say is about itself and the gateway's money is with the next one.
 //!
-//! What is said on a connection, without the socket, is in [`FundsSession`].
+//! What is off the hot path (the past, keys as their owners administer them) is answered by [`QUESTION_THREADS`] others,
+//! see [`questions`]. Everything goes through an encrypted [channel](bourse_link::Channel), and nobody is heard before it
+//! has proven the secret inside it.
 //!
-//! Limits: at most [`GATEWAYS_MAX`] gateways and [`STRANGERS_MAX`] connections that have proven nothing yet;
-//! [`DURABLE_CALLS_MAX`] calls of a connection wait for the disk. Gateways know one secret and trust each other in what
-//! they do with their requests' ids, which are random; TLS is a later matter, so the port belongs on a private network.
-//! A repeated settlement of a buyer's own key may read the index, which the other gateways wait for.
+//! A gateway is heard from all the time, because it asks when it has nothing else to say; one that says nothing for
+//! [`FundsServerConfig::silent_after`] has vanished with its machine and makes room. What is said on a connection, without
+//! the socket, is in [`FundsSession`].
+//!
+//! Limits: at most [`GATEWAYS_MAX`] gateways and [`STRANGERS_MAX`] connections that have proven nothing yet. Gateways know one secret and trust each other in what
+//! they do with their requests' ids, which are random. A repeated settlement of a buyer's own key may read the index, which
+//! the other gateways wait for.
 
-pub(crate) mod session;
-
-pub use session::{FundsSession, SessionEnd};
-
-use crate::exchange::{Exchange, wall_clock};
-use bourse_wire::canonical::CanonicalError;
-use bourse_wire::funds::port::{
-    self, Drawn, FRAME_BYTES_MAX, HELLO_BYTES_MAX, Message, NO_CALL, PORT_VERSION, PortSecret, Reply,
-    Request, Side,
-};
+use crate::exchange::Exchange;
+use bourse_link::ChannelAcceptor;
+use bourse_wire::funds::port::{self, FRAME_BYTES_MAX, PortSecret};
+use connection::Connection;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+
+mod connection;
+mod questions;
+pub(crate) mod session;
+
+pub use session::{FundsSession, SessionEnd};
 
 /// Gateways that are connected, at most.
 pub const GATEWAYS_MAX: usize = 64;
 /// Connections that have not proven the secret, at most.
 pub(crate) const STRANGERS_MAX: usize = 64;
+/// Threads that answer questions.
+const QUESTION_THREADS: usize = 4;
+/// How long a gateway may say nothing. It asks twice a second when it has nothing else to say.
+pub const SILENT_AFTER: Duration = Duration::from_secs(10);
 /// How long a stranger has for its hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(2);
 /// How long a gateway may leave its answers unread.
@@ -51,6 +59,22 @@ const WRITE_WITHIN: Duration = Duration::from_secs(5);
 const TURN_BYTES: usize = FRAME_BYTES_MAX + port::LENGTH_BYTES;
 /// Between two tries when the system has no room for a connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// How gateways are served.
+#[derive(Debug, Clone)]
+pub struct FundsServerConfig {
+    /// What both ends know.
+    pub secret: PortSecret,
+    /// See [`SILENT_AFTER`].
+    pub silent_after: Duration,
+}
+
+impl FundsServerConfig {
+    /// The usual, with a secret.
+    pub fn of(secret: PortSecret) -> Self {
+        Self { secret, silent_after: SILENT_AFTER }
+    }
+}
 
 /// Serves an exchange to gateways on other machines. Dropping it ends its connections.
 pub struct FundsServer {
@@ -64,14 +88,24 @@ impl FundsServer {
     pub fn start(
         exchange: Arc<Exchange>,
         listener: std::net::TcpListener,
-        secret: PortSecret,
+        config: FundsServerConfig,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let incarnation = draw(&exchange)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(QUESTION_THREADS)
+            .thread_name("bourse-questions")
+            .build()?;
         let (stop, stopping) = watch::channel(false);
-        let house = Arc::new(House { exchange, secret, incarnation: u128::from_le_bytes(incarnation) });
+        let house = Arc::new(House {
+            exchange,
+            config,
+            acceptor: ChannelAcceptor::new()?,
+            incarnation: u128::from_le_bytes(incarnation),
+            gateways: Arc::new(Semaphore::new(GATEWAYS_MAX)),
+        });
         let thread = std::thread::Builder::new().name("bourse-funds".to_owned());
         let thread = thread.spawn(move || {
             if let Err(error) = runtime.block_on(serve(&house, listener, stopping)) {
@@ -99,8 +133,11 @@ impl Drop for FundsServer {
 /// What all connections share.
 struct House {
     exchange: Arc<Exchange>,
-    secret: PortSecret,
+    config: FundsServerConfig,
+    acceptor: ChannelAcceptor,
     incarnation: u128,
+    /// Places for gateways.
+    gateways: Arc<Semaphore>,
 }
 
 async fn serve(
@@ -110,7 +147,6 @@ async fn serve(
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
-    let gateways = Arc::new(Semaphore::new(GATEWAYS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -128,130 +164,20 @@ async fn serve(
         };
         // One too many is closed at once: it dials again.
         let Ok(stranger) = Arc::clone(&strangers).try_acquire_owned() else { continue };
-        let (house, gateways) = (Arc::clone(house), Arc::clone(&gateways));
+        let house = Arc::clone(house);
         connections.spawn(async move {
             let greeted = timeout(HELLO_WITHIN, Connection::greet(&house, stream)).await;
-            let known = match greeted {
-                Ok(Ok(connection)) => connection,
+            let gateway = match greeted {
+                Ok(Ok(gateway)) => gateway,
                 Ok(Err(why)) => return tracing::warn!(%why, "a stranger at the funds port"),
                 Err(_) => return,
             };
             drop(stranger);
-            let Ok(_gateway) = gateways.try_acquire_owned() else {
-                return tracing::warn!(GATEWAYS_MAX, "too many gateways");
-            };
-            match known.run().await {
+            match gateway.run().await {
                 Ok(()) => tracing::debug!("a gateway has gone"),
                 Err(why) => tracing::warn!(%why, "a gateway was cut off"),
             }
         });
-    }
-}
-
-/// Why a connection ended before the gateway ended it.
-#[derive(Debug, thiserror::Error)]
-enum Cut {
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Session(#[from] SessionEnd),
-    #[error("it closed in the middle of a frame")]
-    Torn,
-    #[error("it does not know the secret")]
-    Secret,
-    #[error("it speaks version {0} of the port")]
-    Version(u8),
-    #[error("it does not read its answers")]
-    Deaf,
-}
-
-impl From<CanonicalError> for Cut {
-    fn from(error: CanonicalError) -> Self {
-        Self::Session(error.into())
-    }
-}
-
-struct Connection {
-    house: Arc<House>,
-    stream: TcpStream,
-    /// Room for a read.
-    chunk: Box<[u8]>,
-    session: FundsSession,
-}
-
-impl Connection {
-    /// Opens a connection: proves each side to the other.
-    async fn greet(house: &Arc<House>, stream: TcpStream) -> Result<Self, Cut> {
-        stream.set_nodelay(true)?;
-        let session = FundsSession::new(Arc::clone(&house.exchange));
-        let mut this = Self { house: Arc::clone(house), stream, chunk: vec![0; TURN_BYTES].into(), session };
-        this.house.exchange.shared.core.lock().running().map_err(|_| SessionEnd::Stopped)?;
-        let challenge = draw(&this.house.exchange)?;
-        this.session.answer(NO_CALL, &Reply::Challenge(challenge))?;
-        this.flush().await?;
-        let (nonce, proof) = match this.next(HELLO_BYTES_MAX).await? {
-            Some((_, Request::Hello { version: PORT_VERSION, nonce, proof })) => (nonce, proof),
-            Some((_, Request::Hello { version, .. })) => return Err(Cut::Version(version)),
-            _ => return Err(Cut::Secret),
-        };
-        let drawn = Drawn { challenge, nonce };
-        // Both are hashes, so that the comparison takes the same time wherever they differ.
-        if this.house.secret.proof(Side::Gateway, &drawn, 0) != blake3::Hash::from_bytes(proof) {
-            return Err(Cut::Secret);
-        }
-        let incarnation = this.house.incarnation;
-        let proof = *this.house.secret.proof(Side::Exchange, &drawn, incarnation).as_bytes();
-        this.session.answer(NO_CALL, &Reply::Welcome { incarnation, proof })?;
-        this.flush().await?;
-        Ok(this)
-    }
-
-    /// Answers until the gateway goes.
-    async fn run(mut self) -> Result<(), Cut> {
-        loop {
-            self.session.take_turn(wall_clock())?;
-            self.flush().await?;
-            tokio::task::yield_now().await;
-            let session = &mut self.session;
-            let room = TURN_BYTES.saturating_sub(session.input.len());
-            tokio::select! {
-                read = self.stream.read(&mut self.chunk[..room]) => {
-                    match read? {
-                        0 if session.input.is_empty() => return Ok(()),
-                        0 => return Err(Cut::Torn),
-                        len => session.input.extend_from_slice(&self.chunk[..len]),
-                    }
-                }
-                changed = session.progress.changed() => changed.map_err(|_| SessionEnd::Stopped)?,
-            }
-        }
-    }
-
-    async fn flush(&mut self) -> Result<(), Cut> {
-        let output = &mut self.session.output;
-        if output.is_empty() {
-            return Ok(());
-        }
-        timeout(WRITE_WITHIN, self.stream.write_all(output)).await.map_err(|_| Cut::Deaf)??;
-        output.clear();
-        output.shrink_to(TURN_BYTES);
-        Ok(())
-    }
-
-    /// The next frame, before the connection is open.
-    async fn next<M: Message>(&mut self, frame_bytes_max: usize) -> Result<Option<(u64, M)>, Cut> {
-        let input = &mut self.session.input;
-        loop {
-            if let Some(taken) = port::decode(input, frame_bytes_max)? {
-                input.drain(..taken.bytes);
-                return Ok(Some((taken.call, taken.message)));
-            }
-            let room = (frame_bytes_max + port::LENGTH_BYTES).saturating_sub(input.len());
-            match self.stream.read(&mut self.chunk[..room]).await? {
-                0 => return Ok(None),
-                len => input.extend_from_slice(&self.chunk[..len]),
-            }
-        }
     }
 }
 

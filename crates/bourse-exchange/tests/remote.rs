@@ -8,10 +8,16 @@ mod cluster;
 mod gateways;
 mod support;
 
-use bourse_exchange::{Exchange, FundsServer, Holds, check};
+use bourse_exchange::{
+    AdminReply, AdminRequest, Exchange, FundsServer, FundsServerConfig, Holds, NewKey, check, hash_key,
+};
 use bourse_link::{RemoteFunds, RemoteFundsConfig};
-use bourse_types::{KeyHash, NanoUsd, UnixMs};
-use bourse_wire::funds::{CommitTicket, Funds as _, FundsError, HoldRequest, Records as _};
+use bourse_types::{Digest32, KeyHash, NanoUsd, UnixMs};
+use bourse_wire::funds::port::PortSecret;
+use bourse_wire::funds::{
+    Accounts as _, AccountsError, ActivityQuery, Change, CommitTicket, Funds as _, FundsError, HoldRequest,
+    KeyDraft, KeyPage, KeyPatch, PolicyId, PolicyText, Records as _,
+};
 use cluster::Cluster;
 use gateways::{Proxy, begin, client, clock, config, load, process, secret};
 use std::collections::BTreeMap;
@@ -34,7 +40,8 @@ fn connections_that_are_cut_lose_nothing_and_charge_nothing_twice() {
     let keys = begin(dir.path());
     let exchange = Arc::new(Exchange::open(dir.path(), config(Holds::OutliveExchange), clock()).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = FundsServer::start(Arc::clone(&exchange), listener, secret()).unwrap();
+    let server =
+        FundsServer::start(Arc::clone(&exchange), listener, FundsServerConfig::of(secret())).unwrap();
     let proxies = [1, 2].map(|seed| Proxy::start(server.address(), seed, 40_000));
     let clients = [0, 1].map(|n: usize| client(&[proxies[n].address()]));
     let acknowledged = load::run(&clients, &keys, |done| done >= REQUESTS);
@@ -117,7 +124,8 @@ fn a_gateway_that_dies_leaves_holds_that_expire_and_no_money_is_lost() {
     let keys = begin(dir.path());
     let exchange = Arc::new(Exchange::open(dir.path(), config(Holds::OutliveExchange), clock()).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = FundsServer::start(Arc::clone(&exchange), listener, secret()).unwrap();
+    let server =
+        FundsServer::start(Arc::clone(&exchange), listener, FundsServerConfig::of(secret())).unwrap();
     let [dies, lives] = [client(&[server.address()]), client(&[server.address()])];
     // A hold of a minute, and one of a day whose gateway lives on.
     let (now, grant) = (clock(), dies.authenticate(&keys[0], clock()).unwrap());
@@ -146,7 +154,8 @@ fn a_gateway_that_dies_leaves_holds_that_expire_and_no_money_is_lost() {
 fn calls_to_an_exchange_that_is_away_fail_in_their_time_on_a_reactor_too() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let within = Duration::from_millis(100);
-    let config = RemoteFundsConfig { addresses: vec![free], secret: secret(), call_within: within };
+    let config =
+        RemoteFundsConfig { addresses: vec![free.to_string()], secret: secret(), call_within: within };
     let away = Arc::new(RemoteFunds::start(config).unwrap());
     let ask = || {
         let since = Instant::now();
@@ -233,4 +242,112 @@ fn take_over(end: End) {
     drop(clients);
     second.close();
     audit(standby.path(), &keys, &acknowledged);
+}
+
+/// A market that serves gateways, a key of it, and a management key of the same account.
+struct Served {
+    exchange: Arc<Exchange>,
+    server: FundsServer,
+    key: KeyHash,
+    manager: KeyHash,
+    _dir: tempfile::TempDir,
+}
+
+impl Served {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = begin(dir.path());
+        let exchange = Exchange::open(dir.path(), config(Holds::OutliveExchange), clock()).unwrap();
+        let manager = NewKey { label: "team".to_owned(), management: true, ..NewKey::default() };
+        let made = exchange.admin(AdminRequest::CreateKey(manager), clock()).unwrap();
+        let AdminReply::KeyCreated { secret: text, .. } = made else { panic!("{made:?}") };
+        let exchange = Arc::new(exchange);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server =
+            FundsServer::start(Arc::clone(&exchange), listener, FundsServerConfig::of(secret())).unwrap();
+        Self { exchange, server, key: keys[0], manager: hash_key(&text.0), _dir: dir }
+    }
+
+    fn client(&self) -> RemoteFunds {
+        client(&[self.server.address()])
+    }
+}
+
+#[test]
+fn the_past_is_the_same_from_afar() {
+    let served = Served::start();
+    let (near, far) = (&*served.exchange, served.client());
+    let now = clock();
+    let grant = far.authenticate(&served.key, now).unwrap();
+    let ids: Vec<_> = (0..3).map(|n| request(n, now)).collect();
+    for id in &ids {
+        far.hold(&hold(*id, grant, 1_000, now)).unwrap();
+        let settled = far.settle(settlement(*id, grant, 700, now)).unwrap();
+        block_on(far.durable(settled.ticket)).unwrap();
+    }
+    for id in &ids {
+        assert!(far.receipt(*id).unwrap().is_some());
+        assert_eq!(far.receipt(*id), near.receipt(*id));
+        assert_eq!(far.generation(*id), near.generation(*id));
+    }
+    let nothing = request(9, now);
+    assert_eq!((far.receipt(nothing), far.generation(nothing)), (Ok(None), Ok(None)));
+    assert_eq!(far.key_status(&served.key, now), near.key_status(&served.key, now));
+    assert_eq!(far.key_status(&served.key, now).unwrap().account_spent, NanoUsd(2_100));
+    assert_eq!(far.key_status(&KeyHash([9; 32]), now), Err(FundsError::UnknownKey));
+    assert_eq!(far.checkpoint(), near.checkpoint());
+    assert_eq!(far.consistency(1), near.consistency(1));
+    assert_eq!(far.consistency(99), Err(FundsError::Conflict), "of a log that there is not");
+    assert_eq!(far.account("operator"), Ok(near.account("operator")));
+    assert_eq!(far.account("nobody"), Ok(None));
+    // Yesterday is over tomorrow.
+    let tomorrow = UnixMs(now.0 + 86_400_000);
+    let rows = near.activity(grant.account, &ActivityQuery::default(), tomorrow).unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(far.activity(grant.account, &ActivityQuery::default(), now), Ok(Vec::new()));
+}
+
+#[test]
+fn keys_are_administered_from_afar_as_by_the_exchange_itself() {
+    let served = Served::start();
+    let (near, far, by) = (&*served.exchange, served.client(), &served.manager);
+    let text = PolicyText::of_owner(r#"{"zdr":true}"#).unwrap();
+    let policy = text.id();
+    let draft = KeyDraft { name: "one".to_owned(), policy: Some(text), ..KeyDraft::default() };
+    let (made, secret) = far.create_key(by, draft, clock()).unwrap();
+    assert_eq!((hash_key(&secret.0), made.policy), (made.hash, Some(policy)));
+    let now = clock();
+    assert_eq!(far.get_key(by, &made.hash, now), near.get_key(by, &made.hash, now));
+    let page = KeyPage { offset: 0, limit: 9, include_disabled: true };
+    assert_eq!(far.list_keys(by, page, now), near.list_keys(by, page, now));
+    let patch = KeyPatch { limit: Change::Set(Some(NanoUsd(5))), ..KeyPatch::default() };
+    assert_eq!(far.update_key(by, &made.hash, patch, now).unwrap().limit, Some(NanoUsd(5)));
+    let nameless = far.create_key(by, KeyDraft::default(), now).unwrap_err();
+    assert_eq!(nameless.to_string(), "`name` needs 1 to 128 bytes, no control characters");
+    assert_eq!(far.get_key(by, &KeyHash([9; 32]), now), Err(AccountsError::NotFound));
+    let not_management = AccountsError::Funds(FundsError::NotManagement);
+    assert_eq!(far.list_keys(&served.key, page, now), Err(not_management));
+
+    // A policy's text is read once: it is there when the exchange is not.
+    let grant = far.authenticate(&made.hash, now).unwrap();
+    assert_eq!(grant.key_policy, Some(policy));
+    assert_eq!(far.policy(&policy).unwrap().as_deref(), Some(r#"{"zdr":true}"#));
+    assert_eq!(far.policy(&PolicyId(Digest32([9; 32]))), Ok(None));
+    far.delete_key(by, &made.hash, clock()).unwrap();
+    assert_eq!(far.authenticate(&made.hash, clock()), Err(FundsError::RevokedKey));
+    drop(served.server);
+    assert_eq!(far.policy(&policy).unwrap().as_deref(), Some(r#"{"zdr":true}"#));
+}
+
+#[test]
+fn whoever_knows_another_secret_is_not_served_and_says_so_in_time() {
+    let served = Served::start();
+    let within = Duration::from_millis(300);
+    let secret = PortSecret::of("another secret of these tests").unwrap();
+    let addresses = vec![served.server.address().to_string()];
+    let stranger = RemoteFunds::start(RemoteFundsConfig { addresses, secret, call_within: within }).unwrap();
+    assert_eq!(stranger.authenticate(&served.key, clock()), Err(FundsError::Away));
+    assert_eq!(stranger.checkpoint(), Err(FundsError::Away));
+    let many = vec!["127.0.0.1:1".to_owned(); 9];
+    assert!(RemoteFunds::start(RemoteFundsConfig { addresses: many, secret, call_within: within }).is_err());
 }

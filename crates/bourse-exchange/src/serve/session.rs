@@ -3,12 +3,15 @@
 //! The server gives it what a socket brought; a simulation gives it what its network let through. Proving the secret
 //! comes before and is the server's.
 //!
-//! A gateway's clock may be wrong: times that it sends are taken as at most [`CLOCK_AHEAD_MAX`] beyond this machine's.
+//! A gateway's clock may be wrong: times that it sends are taken as at most [`CLOCK_AHEAD_MAX`] beyond this machine's, and
+//! no hold lives longer than [`HOLD_LIVES_MAX`]. Questions off the hot path are not answered here: a server gives them to
+//! other threads, [`FundsSession::exchange`] answers them at once.
 
+use super::questions::{answer_of, part_of};
 use crate::exchange::{Exchange, Progress};
 use bourse_types::{DurationMs, UnixMs};
 use bourse_wire::canonical::CanonicalError;
-use bourse_wire::funds::port::{self, FRAME_BYTES_MAX, NO_CALL, Reply, Request};
+use bourse_wire::funds::port::{self, FRAME_BYTES_MAX, NO_CALL, Question, Reply, Request};
 use bourse_wire::funds::{CommitTicket, Funds as _, FundsError};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -17,6 +20,10 @@ use tokio::sync::watch;
 pub(crate) const DURABLE_CALLS_MAX: usize = 256;
 /// How far ahead of this machine's a gateway's clock may be.
 const CLOCK_AHEAD_MAX: DurationMs = DurationMs(2_000);
+
+/// How far away the end of a hold may be, so that no gateway holds money for ever: a hundred times what a request has by
+/// default.
+pub(crate) const HOLD_LIVES_MAX: DurationMs = DurationMs(24 * 3_600_000);
 
 /// Why nothing more is answered on a connection.
 #[derive(Debug, thiserror::Error)]
@@ -42,22 +49,40 @@ pub struct FundsSession {
     told: u64,
     /// Calls that wait for the disk.
     waiting: Vec<(u64, CommitTicket)>,
+    /// Questions that were asked in this turn.
+    pub(super) asked: Vec<(u64, Question)>,
 }
 
 impl FundsSession {
     /// One with an exchange.
     pub fn new(exchange: Arc<Exchange>) -> Self {
         let progress = exchange.shared.progress.subscribe();
-        Self { exchange, input: Vec::new(), output: Vec::new(), progress, told: 0, waiting: Vec::new() }
+        let (input, output, waiting, asked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { exchange, input, output, progress, told: 0, waiting, asked }
     }
 
     /// Takes bytes as they come, in whatever pieces, and appends what there is to say by now to `back`. `wall` is this
     /// machine's clock.
     pub fn exchange(&mut self, bytes: &[u8], wall: UnixMs, back: &mut Vec<u8>) -> Result<(), SessionEnd> {
         self.input.extend_from_slice(bytes);
-        let turn = self.take_turn(wall);
+        let turn = self.take_turn(wall).and_then(|()| self.answer_questions());
         back.append(&mut self.output);
         turn
+    }
+
+    fn answer_questions(&mut self) -> Result<(), SessionEnd> {
+        for (call, question) in std::mem::take(&mut self.asked) {
+            let (answer, _) = answer_of(&self.exchange, question);
+            for part in (0..).map_while(|n| part_of(&answer, n)) {
+                self.answer(call, &part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the exchange accepts nothing any more.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.exchange.shared.core.lock().running().is_err()
     }
 
     /// Does everything that has arrived, and tells how far the journal has come if that is news.
@@ -82,6 +107,9 @@ impl FundsSession {
             Request::Authenticate { key, now } => {
                 exchange.authenticate(&key, in_time(now)).map(Reply::Granted)
             }
+            Request::Hold(hold) if hold.expires > wall.plus(HOLD_LIVES_MAX) => {
+                Err(FundsError::TooMany("hours until a hold ends"))
+            }
             Request::Hold(mut hold) => {
                 hold.now = in_time(hold.now);
                 exchange.hold(&hold).map(|()| Reply::Done)
@@ -101,6 +129,13 @@ impl FundsSession {
                 so_far.now = in_time(so_far.now);
                 exchange.metered(*so_far).map(|()| Reply::Done)
             }
+            Request::Ask(mut question) => {
+                if let Some(now) = question.clock() {
+                    *now = in_time(*now);
+                }
+                self.asked.push((call, *question));
+                return Ok(None);
+            }
             Request::Durable(ticket) => {
                 if self.waiting.len() >= DURABLE_CALLS_MAX {
                     return Ok(Some(Reply::Refused(FundsError::TooMany("things at the exchange"))));
@@ -113,7 +148,10 @@ impl FundsSession {
         };
         match result {
             Ok(reply) => Ok(Some(reply)),
-            Err(FundsError::Journal(_) | FundsError::Closing) => Err(SessionEnd::Stopped),
+            // What is said about itself by one that has stopped is for nobody.
+            Err(FundsError::Journal(_) | FundsError::Closing) if self.is_stopped() => {
+                Err(SessionEnd::Stopped)
+            }
             Err(refused) => Ok(Some(Reply::Refused(refused))),
         }
     }

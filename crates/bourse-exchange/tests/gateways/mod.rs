@@ -30,7 +30,8 @@ pub(crate) fn secret() -> PortSecret {
 }
 
 pub(crate) fn client(addresses: &[SocketAddr]) -> RemoteFunds {
-    let (addresses, secret) = (addresses.to_vec(), secret());
+    let addresses = addresses.iter().map(ToString::to_string).collect();
+    let secret = secret();
     RemoteFunds::start(RemoteFundsConfig { addresses, secret, call_within: PATIENCE }).expect("a client")
 }
 

@@ -3,7 +3,7 @@
 //! It takes a port at once, listens to it only when it has the books, and ends when its input is closed.
 
 use super::{clock, config, secret};
-use bourse_exchange::{Exchange, FundsServer, Holds, JournalError, OpenError};
+use bourse_exchange::{Exchange, FundsServer, FundsServerConfig, Holds, JournalError, OpenError};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -101,7 +101,8 @@ pub(crate) fn run() {
         }
     };
     let listener = socket.listen(BACKLOG).expect("it listens").into_std().expect("a listener");
-    let server = FundsServer::start(Arc::clone(&exchange), listener, secret()).expect("it serves");
+    let server = FundsServer::start(Arc::clone(&exchange), listener, FundsServerConfig::of(secret()))
+        .expect("it serves");
     say("serves");
     std::io::stdin().read_to_end(&mut Vec::new()).expect("its input");
     drop(server);
