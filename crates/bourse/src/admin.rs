@@ -10,7 +10,9 @@ use crate::config::Environment;
 use crate::data_dir::{DataDir, Runtime};
 use crate::report::{Failure, Plain};
 use crate::{cmd, runtime, wiring};
-use bourse_exchange::{AdminReply, AdminRequest, DataDirError, Exchange, JournalError, OpenError};
+use bourse_exchange::{
+    AdminReply, AdminRequest, DataDirError, Exchange, ExchangeConfig, Holds, JournalError, OpenError,
+};
 use bourse_gateway::{AdminPort, Clock, SystemClock};
 use bourse_types::Fault;
 use std::sync::Arc;
@@ -83,7 +85,8 @@ fn ask_stopped(
 ) -> Result<AdminReply, Failure> {
     attach::books(data_dir)?;
     let loaded = cmd::config::load(None, data_dir, environment, Vec::new())?;
-    let config = wiring::exchange(&loaded.config)?;
+    // Gateways elsewhere may wait for the market to start again: an operator's request ends no hold.
+    let config = ExchangeConfig { holds: Holds::OutliveExchange, ..wiring::exchange(&loaded.config)? };
     let now = SystemClock.now();
     let exchange =
         Exchange::open(data_dir.root(), config, now).map_err(|error| cannot_open(data_dir, error))?;

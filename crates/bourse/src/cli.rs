@@ -20,6 +20,8 @@ pub struct Cli {
 enum Command {
     /// Start a whole market on this machine.
     Up(cmd::up::Args),
+    /// Serve buyers with exchanges elsewhere: one of many gateways.
+    Gateway(cmd::gateway::Args),
     /// Ask the running market one question and stream the answer.
     Chat(cmd::chat::Args),
     /// Make, list, end and limit API keys.
@@ -67,6 +69,7 @@ pub fn run() -> Result<ExitCode, Failure> {
     let environment = Environment::of_process();
     match cli.command {
         Command::Up(args) => cmd::up::run(&args, &environment),
+        Command::Gateway(args) => cmd::gateway::run(&args, &environment),
         Command::Chat(args) => cmd::chat::run(&args, &environment),
         Command::Key(args) => cmd::key::run(&args, &environment),
         Command::Ledger(args) => cmd::ledger::run(&args, &environment),

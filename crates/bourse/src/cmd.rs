@@ -5,6 +5,7 @@
 pub mod chat;
 pub mod completions;
 pub mod config;
+pub mod gateway;
 pub mod key;
 pub mod ledger;
 pub mod migrate;
@@ -12,6 +13,7 @@ pub mod models;
 pub mod node;
 pub mod receipt;
 pub mod route;
+mod stop;
 pub mod tokens;
 pub mod up;
 pub mod verify;

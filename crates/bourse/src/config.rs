@@ -115,6 +115,9 @@ pub struct GatewaySection {
     pub otlp_endpoint: Option<String>,
     /// Most bytes of the journal of decisions; 0 keeps none.
     pub decisions_bytes_max: u64,
+    /// Exchanges elsewhere, `host:port` with commas between them, for `bourse gateway`.
+    #[serde(default)]
+    pub exchange: String,
 }
 
 /// When an answer counts as settled.
@@ -139,6 +142,12 @@ pub struct ExchangeSection {
     pub byok_free_usd_per_month: String,
     /// What the operator's account is given on the first start, in USD.
     pub starting_credit: String,
+    /// Where gateways on other machines connect. None: the only gateway is in the same process.
+    #[serde(default)]
+    pub listen: Option<SocketAddr>,
+    /// The file with the secret that exchange and gateways share. None: `exchange.secret` in the data directory.
+    #[serde(default)]
+    pub secret_file: Option<PathBuf>,
 }
 
 /// The seller on this machine.
@@ -174,6 +183,7 @@ impl Default for GatewaySection {
             dedupe_window_s: 0,
             otlp_endpoint: None,
             decisions_bytes_max: 1024 * 1024 * 1024,
+            exchange: String::new(),
         }
     }
 }
@@ -185,6 +195,8 @@ impl Default for ExchangeSection {
             byok_fee_bps: bourse_exchange::BYOK_FEE_BPS,
             byok_free_usd_per_month: "0".to_owned(),
             starting_credit: "10".to_owned(),
+            listen: None,
+            secret_file: None,
         }
     }
 }

@@ -100,6 +100,11 @@ impl DataDir {
         self.root.join("operator.key")
     }
 
+    /// What exchange and gateways on other machines both know, readable by its owner only.
+    pub fn exchange_secret_file(&self) -> PathBuf {
+        self.root.join("exchange.secret")
+    }
+
     /// Where a running market says where it is.
     pub fn runtime_file(&self) -> PathBuf {
         self.root.join("market.json")

@@ -1,31 +1,31 @@
 //! A whole market in one process, the node beside it: what `bourse up` runs and tests start.
 //!
 //! The order of a start: bind (so that a taken port costs nothing), open the books (replay, release what a
-//! crash left held), make sure of the operator's key, serve, start the node. The order of an end is the
-//! reverse of what money needs: no new requests, open streams to their terminals while node and books are
-//! still there, then the node, then the books. Dropping a [`RunningMarket`] without
+//! crash left held, unless gateways elsewhere go on with it), make sure of the operator's key, serve, start the node.
+//! The order of an end is the reverse of what money needs: no new requests, open streams to their terminals while node
+//! and books are still there, then the node, then gateways elsewhere, who go to the next exchange, then the books. Dropping a [`RunningMarket`] without
 //! [`RunningMarket::shutdown`] ends it like a crash, which is allowed and replayed at the next start.
 
 use crate::admin::{ExchangeAdmin, cannot_open};
 use crate::config::{Config, Environment};
-use crate::data_dir::{DataDir, DataDirError, Runtime};
+use crate::data_dir::{DataDir, DataDirError, Runtime, write_private};
+use crate::data_plane::{DataPlane, listen, local, no_gateway, no_randomness, token, told, unusable};
 use crate::report::Plain;
 use crate::supervise::{ChildState, NodeProcess, Supervisor};
 use crate::wiring::{self, LOCAL_SELLER, WiringError};
-use bourse_exchange::{AdminReply, AdminRequest, Exchange, NewKey, OPERATOR_NAME, hash_key};
+use bourse_exchange::{
+    AdminReply, AdminRequest, Exchange, FundsServer, FundsServerConfig, NewKey, OPERATOR_NAME, hash_key,
+};
 use bourse_gateway::{
-    Clock as _, Entropy, Gateway, GatewayConfig, NetConnect, NodeAdmission, Ports, Recorder, Secret,
-    SystemClock,
+    Clock as _, Entropy, Gateway, GatewayConfig, NetConnect, NodeAdmission, Ports, Secret, SystemClock,
 };
 use bourse_market::DataPolicy;
-use bourse_types::{Digest32, NodeId, SellerName};
+use bourse_types::{NodeId, SellerName};
 use bourse_wire::funds::Funds as _;
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -110,15 +110,11 @@ pub struct RunningMarket {
     /// The operator's key.
     pub key: String,
     data_dir: DataDir,
-    gateway: Gateway,
+    plane: DataPlane,
     exchange: Arc<Exchange>,
-    /// Keeps the journal of decisions, unless none is wanted.
-    recorder: Option<Recorder>,
-    stop_serving: watch::Sender<bool>,
+    /// Serves gateways elsewhere, where there may be any.
+    funds: Option<FundsServer>,
     stop_nodes: watch::Sender<bool>,
-    serving: Option<JoinHandle<std::io::Result<()>>>,
-    /// Follows the sellers' lists.
-    lists: JoinHandle<()>,
     nodes: Option<JoinHandle<std::io::Result<()>>>,
     supervisor: Option<Supervisor>,
 }
@@ -131,9 +127,9 @@ impl Market {
         gateway_config.tokenizers = wiring::tokenizers(&config, node.as_ref().map(|node| &*node.model))?;
         let exchange_config = wiring::exchange(&config)?;
         let listener = listen(config.gateway.listen).await?;
-        let address = local(&listener, config.gateway.listen)?;
         let nodes_listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
-        let nodes_address = local(&nodes_listener, config.gateway.listen)?;
+        let nodes_address = local(&nodes_listener)?;
+        let funds_listener = config.exchange.listen.map(listen_std).transpose()?;
         data_dir.create()?;
         let exchange = match exchange {
             Some(open) => open,
@@ -150,31 +146,23 @@ impl Market {
             gateway_config.nodes.push(admission(&config, node)?);
         }
         let gateway = gateway(gateway_config, &exchange, entropy)?;
-        let recorder = recorder(&gateway, &data_dir, config.gateway.decisions_bytes_max)?;
-        let (stop_serving, stopping) = watch::channel(false);
-        let serving = tokio::spawn({
-            let gateway = gateway.clone();
-            async move { gateway.serve(listener, told(stopping)).await }
-        });
-        let stopping = stop_serving.subscribe();
-        let lists = tokio::spawn(gateway.clone().keep_lists(told(stopping)));
+        let funds = funds_listener.map(|listener| serve_gateways(&exchange, listener, &config, &data_dir));
+        let funds = funds.transpose()?;
+        let plane = DataPlane::start(gateway, listener, &data_dir, config.gateway.decisions_bytes_max)?;
         let (stop_nodes, stopping) = watch::channel(false);
         let mut market = RunningMarket {
-            base_url: format!("http://{address}/v1"),
+            base_url: plane.base_url.clone(),
             key,
             data_dir,
-            gateway,
+            plane,
             exchange,
-            recorder,
-            stop_serving,
+            funds,
             stop_nodes,
-            serving: Some(serving),
-            lists,
             nodes: None,
             supervisor: None,
         };
         if let Some(node) = node {
-            let gateway = market.gateway.clone();
+            let gateway = market.gateway().clone();
             market.nodes =
                 Some(tokio::spawn(async move { gateway.serve_nodes(nodes_listener, told(stopping)).await }));
             market.supervisor = Some(Supervisor::start(NodeProcess {
@@ -197,7 +185,7 @@ impl RunningMarket {
     pub async fn node_ready(&self) -> Result<Option<u32>, StartError> {
         let Some(supervisor) = &self.supervisor else { return Ok(None) };
         let mut child = supervisor.state();
-        let mut connected = self.gateway.nodes_connected();
+        let mut connected = self.plane.gateway.nodes_connected();
         let ready = async {
             tokio::select! {
                 _ = connected.wait_for(|count| *count > 0) => Ok(()),
@@ -222,7 +210,12 @@ impl RunningMarket {
 
     /// The gateway.
     pub fn gateway(&self) -> &Gateway {
-        &self.gateway
+        &self.plane.gateway
+    }
+
+    /// Where gateways on other machines connect, if they may.
+    pub fn exchange_address(&self) -> Option<SocketAddr> {
+        self.funds.as_ref().map(FundsServer::address)
     }
 
     /// The books, for embedders.
@@ -232,22 +225,13 @@ impl RunningMarket {
 
     /// Completes if the market stops serving by itself, which it never should.
     pub async fn failed(&mut self) {
-        let Some(serving) = &mut self.serving else { return };
-        let ended = serving.await;
-        self.serving = None;
-        tracing::error!(?ended, "the gateway stopped serving");
+        self.plane.failed().await;
     }
 
     /// Stops in order: open streams end with a terminal, the node leaves, the books close.
-    pub async fn shutdown(self) -> Result<(), Plain> {
+    pub async fn shutdown(mut self) -> Result<(), Plain> {
         let _ = self.data_dir.withdraw();
-        let _ = self.stop_serving.send(true);
-        if let Some(serving) = self.serving
-            && let Ok(Err(error)) = serving.await
-        {
-            tracing::warn!(%error, "the gateway did not drain cleanly");
-        }
-        let _ = self.lists.await;
+        self.plane.drain().await;
         if let Some(supervisor) = self.supervisor {
             supervisor.stop().await;
         }
@@ -255,10 +239,13 @@ impl RunningMarket {
         if let Some(nodes) = self.nodes {
             let _ = nodes.await;
         }
-        // Joins a thread that writes to the disk.
-        let _ = tokio::task::spawn_blocking(move || drop(self.recorder)).await;
-        let exchange = self.exchange;
-        let closed = tokio::task::spawn_blocking(move || exchange.close()).await;
+        self.plane.close().await;
+        let (exchange, funds) = (self.exchange, self.funds);
+        let closed = tokio::task::spawn_blocking(move || {
+            drop(funds);
+            exchange.close()
+        });
+        let closed = closed.await;
         match closed {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Plain::new("the books did not close").because(error)),
@@ -272,34 +259,24 @@ pub fn probe(address: SocketAddr) -> Result<(), StartError> {
     std::net::TcpListener::bind(address).map(drop).map_err(|source| unusable(address, source))
 }
 
-/// Completes when told to stop, or when nobody is left to tell.
-async fn told(mut stopping: watch::Receiver<bool>) {
-    let _ = stopping.wait_for(|stop| *stop).await;
+fn listen_std(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    std::net::TcpListener::bind(address).map_err(|source| unusable(address, source))
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| unusable(address, source))
-}
-
-fn unusable(address: SocketAddr, source: std::io::Error) -> StartError {
-    match source.kind() {
-        ErrorKind::AddrInUse => StartError::Taken(address),
-        _ => StartError::Listen { address, source },
+/// Lets gateways on other machines in. The first start makes the secret.
+fn serve_gateways(
+    exchange: &Arc<Exchange>,
+    listener: std::net::TcpListener,
+    config: &Config,
+    data_dir: &DataDir,
+) -> Result<FundsServer, StartError> {
+    let file = wiring::secret_file(config, data_dir);
+    if !file.exists() {
+        write_private(&file, format!("{}\n", token()?).as_bytes())?;
     }
-}
-
-/// Where a process on this machine connects to a listener.
-fn local(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr, StartError> {
-    let mut address =
-        listener.local_addr().map_err(|source| StartError::Listen { address: asked, source })?;
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() {
-            Ipv4Addr::LOCALHOST.into()
-        } else {
-            Ipv6Addr::LOCALHOST.into()
-        });
-    }
-    Ok(address)
+    let secret = wiring::secret(config, data_dir)?;
+    let served = FundsServer::start(Arc::clone(exchange), listener, FundsServerConfig::of(secret));
+    Ok(served.map_err(|error| Plain::new("gateways cannot be served").because(error))?)
 }
 
 fn admission(config: &Config, node: &NodeLaunch) -> Result<NodeAdmission, StartError> {
@@ -321,35 +298,7 @@ fn gateway(config: GatewayConfig, exchange: &Arc<Exchange>, entropy: Entropy) ->
         entropy: Arc::new(entropy),
         connect: Arc::new(NetConnect::new()),
     };
-    Gateway::new(config, ports).map_err(|error| {
-        Plain::new("the configured sellers cannot be used")
-            .because(error)
-            .hint("`bourse config explain` shows what was read, and from where")
-            .into()
-    })
-}
-
-fn recorder(gateway: &Gateway, data_dir: &DataDir, bytes_max: u64) -> Result<Option<Recorder>, StartError> {
-    if bytes_max == 0 {
-        return Ok(None);
-    }
-    let folder = data_dir.decisions();
-    let started = Recorder::start(gateway, &folder, bytes_max);
-    started.map(Some).map_err(|error| {
-        let plain = Plain::new(format!("the journal of decisions cannot be kept in {}", folder.display()));
-        plain.because(error).hint("gateway.decisions_bytes_max = 0 goes without it").into()
-    })
-}
-
-fn no_randomness(error: std::io::Error) -> Plain {
-    Plain::new("the system gives no random bytes").because(error)
-}
-
-/// The token that commands of this user present while this market runs.
-fn token() -> Result<String, StartError> {
-    let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).map_err(|error| no_randomness(std::io::Error::other(error)))?;
-    Ok(Digest32(bytes).to_string())
+    Gateway::new(config, ports).map_err(no_gateway)
 }
 
 /// The kept key while the books know it; else a new one, which is kept. A key that the operator revoked is

@@ -34,6 +34,15 @@ pub fn reactor() -> Result<Runtime, NoReactor> {
     builder.enable_all().build().map_err(NoReactor)
 }
 
+/// Builds the reactor of a gateway whose exchange is elsewhere. Its calls block a thread until they are answered, so there
+/// are two workers at least, and as many threads that may take a blocked one's place as there may be calls.
+pub fn waiting_reactor() -> Result<Runtime, NoReactor> {
+    let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(cpus.clamp(2, WORKERS_MAX)).max_blocking_threads(bourse_link::CALLS_MAX);
+    builder.enable_all().build().map_err(NoReactor)
+}
+
 /// A reactor for a command that makes a call or two.
 pub fn small_reactor() -> Result<Runtime, NoReactor> {
     Builder::new_current_thread().enable_all().build().map_err(NoReactor)

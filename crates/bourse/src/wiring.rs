@@ -1,19 +1,22 @@
 //! From configuration to what each role is told: the last place where text is parsed.
 
 mod byok;
+mod funds;
 mod key;
 mod names;
 mod sellers;
 mod tokenizers;
 
 pub use byok::{BYOK_FILTER_MAX, BYOK_MAX, byok};
+pub(crate) use funds::secret_file;
+pub use funds::{addresses, secret};
 pub use names::{ALIAS_MODELS_MAX, ALIASES_MAX, PRESET_BYTES_MAX, PRESETS_MAX};
 pub use sellers::{LIST_MINUTES_MAX, MARKUP_BPS_MAX, MODELS_MAX};
 pub use tokenizers::{TOKENIZERS_MAX, tokenizers};
 
 use crate::config::{self, Config, ConfigError, Environment};
 use crate::runtime::traces::{self, TraceParent};
-use bourse_exchange::{ByokTerms, ExchangeConfig};
+use bourse_exchange::{ByokTerms, ExchangeConfig, Holds};
 use bourse_gateway::{
     DEDUPE_WINDOW_MAX, Durability, FollowedList, GatewayConfig, ProviderConfig, Timeouts, TraceContext,
 };
@@ -204,7 +207,10 @@ pub fn exchange(config: &Config) -> Result<ExchangeConfig, WiringError> {
         free_per_month: config::amount("exchange.byok_free_usd_per_month", free)?,
     };
     let starting_credit = config::amount("exchange.starting_credit", &config.exchange.starting_credit)?;
-    Ok(ExchangeConfig { fee_bps, byok, starting_credit, ..ExchangeConfig::default() })
+    // Gateways on other machines stream on and settle with the next exchange.
+    let holds =
+        if config.exchange.listen.is_some() { Holds::OutliveExchange } else { Holds::EndWithExchange };
+    Ok(ExchangeConfig { fee_bps, byok, starting_credit, holds, ..ExchangeConfig::default() })
 }
 
 /// Refuses a zero where it would refuse every request.

@@ -6,6 +6,7 @@
 
 mod standby;
 
+use super::stop::{Stop, close};
 use crate::cli::Place;
 use crate::client::Client;
 use crate::config::{Config, Environment, Flag};
@@ -18,12 +19,7 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::process::ExitCode;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-/// Exit code of a market that was interrupted twice: the shell's word for an interrupt.
-const INTERRUPTED: i32 = 130;
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
@@ -42,6 +38,9 @@ pub struct Args {
     /// Sell only what the configured providers offer.
     #[arg(long)]
     no_node: bool,
+    /// Let gateways on other machines connect here, such as 0.0.0.0:8421; see `bourse gateway`.
+    #[arg(long, value_name = "ADDR")]
+    exchange_listen: Option<std::net::SocketAddr>,
     /// Wait until no other exchange writes to the database of these books, and go on where it ended.
     #[arg(long)]
     standby: bool,
@@ -51,7 +50,10 @@ impl Args {
     fn flags(&self) -> Vec<Flag> {
         let listen = self.listen.map(|address| Flag::new("--listen", "gateway.listen", address.to_string()));
         let no_node = self.no_node.then(|| Flag::new("--no-node", "node.enabled", false));
-        listen.into_iter().chain(no_node).collect()
+        let elsewhere = self
+            .exchange_listen
+            .map(|address| Flag::new("--exchange-listen", "exchange.listen", address.to_string()));
+        listen.into_iter().chain(no_node).chain(elsewhere).collect()
     }
 }
 
@@ -62,6 +64,9 @@ struct Ready<'a> {
     #[serde(rename = "api_key")]
     key: &'a str,
     pids: Pids,
+    /// Where gateways on other machines connect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchange: Option<std::net::SocketAddr>,
     /// A model that is for sale, for the line to paste.
     #[serde(skip)]
     model: Option<&'a str>,
@@ -78,6 +83,9 @@ impl Ready<'_> {
     fn text(&self) -> String {
         let mut text =
             format!("The market is open.\n\n  base URL  {}\n  API key   {}\n\n", self.base_url, self.key);
+        if let Some(address) = self.exchange {
+            let _ = write!(text, "  gateways  {address}, with the secret in exchange.secret\n\n");
+        }
         match self.model {
             Some(model) => _ = write!(text, "Ask it something:\n\n{}\n\n", self.curl(model)),
             None => text
@@ -110,6 +118,11 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
     if !listen.ip().is_loopback() {
         eprintln!(
             "warning: {listen} is open to other machines and speaks plain HTTP: put TLS in front of it"
+        );
+    }
+    if !config.gateway.exchange.is_empty() {
+        eprintln!(
+            "warning: gateway.exchange is for `bourse gateway`; this market has an exchange of its own"
         );
     }
     runtime::raise_open_files();
@@ -149,7 +162,7 @@ async fn serve(args: &Args, mut config: MarketConfig) -> Result<ExitCode, Failur
     let announced = match ready {
         Some(Ok(node_pid)) => announce(args, &market, &local, node_pid).await,
         Some(Err(error)) => Err(error.into()),
-        None => return close(market, stop).await,
+        None => return end(market, stop).await,
     };
     if let Err(error) = announced {
         market.shutdown().await?;
@@ -159,13 +172,18 @@ async fn serve(args: &Args, mut config: MarketConfig) -> Result<ExitCode, Failur
         () = stop.asked() => false,
         () = market.failed() => true,
     };
-    let code = close(market, stop).await?;
+    let code = end(market, stop).await?;
     if failed {
         return Err(Plain::new("the market stopped serving by itself")
             .hint("the log above says why")
             .boxed());
     }
     Ok(code)
+}
+
+async fn end(market: RunningMarket, stop: Stop) -> Result<ExitCode, Failure> {
+    let gateway = market.gateway().clone();
+    close(&gateway, market.shutdown(), stop).await
 }
 
 async fn announce(
@@ -179,6 +197,7 @@ async fn announce(
         base_url: &market.base_url,
         key: &market.key,
         pids: Pids { gateway: std::process::id(), node: node_pid },
+        exchange: market.exchange_address(),
         model: model.as_deref(),
     };
     let text = if args.json { format!("{}\n", super::json(&ready)?) } else { ready.text() };
@@ -195,50 +214,6 @@ async fn for_sale(market: &RunningMarket, local: &str) -> Option<String> {
     ids.iter().find(|id| **id == local).or(ids.first()).map(|id| (*id).to_owned())
 }
 
-/// Drains; a Ctrl-C on top ends open streams, one more the process. A second SIGTERM does nothing: service managers
-/// and `timeout` send it to process and group, and mean it once.
-async fn close(market: RunningMarket, mut stop: Stop) -> Result<ExitCode, Failure> {
-    eprintln!("closing: open answers may end; Ctrl-C ends them now");
-    let gateway = market.gateway().clone();
-    let mut closing = pin!(market.shutdown());
-    let mut interrupts = 0;
-    loop {
-        tokio::select! {
-            closed = &mut closing => return closed.map(|()| ExitCode::SUCCESS).map_err(Plain::boxed),
-            _ = stop.interrupt.recv() => interrupts += 1,
-        }
-        if interrupts > 1 {
-            std::process::exit(INTERRUPTED);
-        }
-        eprintln!("ending open answers with a receipt each; Ctrl-C leaves them without one");
-        gateway.end_streams();
-    }
-}
-
-/// The two ways to ask a process to stop.
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stop {
-    fn new() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Plain::new("the system does not pass signals on").because(error).boxed())
-        };
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    /// Completes at a request to stop.
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +224,7 @@ mod tests {
             base_url: "http://127.0.0.1:8420/v1",
             key: "sk-bourse-1",
             pids: Pids { gateway: 7, node: None },
+            exchange: None,
             model: Some("a/b"),
         };
         let want = "curl http://127.0.0.1:8420/v1/chat/completions -H \"Authorization: Bearer sk-bourse-1\" \\\n  \
@@ -259,6 +235,11 @@ mod tests {
         let want = "{\"base_url\":\"http://127.0.0.1:8420/v1\",\"api_key\":\"sk-bourse-1\",\
                     \"pids\":{\"gateway\":7,\"node\":null}}";
         assert_eq!(super::super::json(&ready).unwrap_or_default(), want);
+        ready.exchange = Some(([127, 0, 0, 1], 8421).into());
+        assert!(ready.text().contains("  gateways  127.0.0.1:8421, with the secret in exchange.secret"));
+        assert!(
+            super::super::json(&ready).unwrap_or_default().ends_with(",\"exchange\":\"127.0.0.1:8421\"}")
+        );
         ready.model = None;
         assert!(ready.text().contains("Nothing is for sale yet"));
     }

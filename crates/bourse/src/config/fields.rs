@@ -119,6 +119,13 @@ pub const FIELDS: &[Field] = &[
         "most bytes of the journal of decisions, which `bourse route` replays; the oldest go first, 0 keeps none",
     ),
     field(
+        "gateway.exchange",
+        "BOURSE_GATEWAY_EXCHANGE",
+        Kind::Text,
+        "host:port with commas",
+        "the active exchange and its standbys elsewhere, in any order, for `bourse gateway`, which has no books of its own",
+    ),
+    field(
         "exchange.fee_bps",
         "BOURSE_EXCHANGE_FEE_BPS",
         Kind::Number,
@@ -145,6 +152,20 @@ pub const FIELDS: &[Field] = &[
         Kind::Text,
         "USD",
         "what the operator's account is given on the first start, from the subsidy account",
+    ),
+    field(
+        "exchange.listen",
+        "BOURSE_EXCHANGE_LISTEN",
+        Kind::Text,
+        "address:port",
+        "where gateways on other machines connect; holds then outlive this process until they expire",
+    ),
+    field(
+        "exchange.secret_file",
+        "BOURSE_EXCHANGE_SECRET_FILE",
+        Kind::Text,
+        "path",
+        "the secret that exchange and gateways share, readable by its owner only; exchange.secret in the data folder when left out",
     ),
     field(
         "node.enabled",

@@ -54,7 +54,7 @@ fn what_is_wrong_is_named_with_its_place() {
     check(
         "[gateway]\nlissten = \"127.0.0.1:1\"",
         "unknown field: found `lissten`, expected `one of `listen`, `durability`, `request_timeout_ms`, \
-         `connect_timeout_ms`, `first_content_timeout_ms`, `idle_timeout_ms`, `drain_timeout_ms`, `quantizations`, `dedupe_window_s`, `otlp_endpoint`, `decisions_bytes_max``: `gateway.lissten` (from FILE)",
+         `connect_timeout_ms`, `first_content_timeout_ms`, `idle_timeout_ms`, `drain_timeout_ms`, `quantizations`, `dedupe_window_s`, `otlp_endpoint`, `decisions_bytes_max`, `exchange``: `gateway.lissten` (from FILE)",
     );
     check(
         "[exchange]\nfee_bps = -1",

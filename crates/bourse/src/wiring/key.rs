@@ -26,11 +26,12 @@ pub(super) fn read(
             let key = environment.get(variable).ok_or(WiringError::NoKey { place, variable: named })?;
             Ok(Some(Secret::new(key)))
         }
-        (None, Some(path)) => of_file(place, path).map(Some),
+        (None, Some(path)) => of_file(place, path).map(|key| Some(Secret::new(key))),
     }
 }
 
-fn of_file(place: &str, path: &Path) -> Result<Secret, WiringError> {
+/// The secret that a file holds, which nobody but its owner may read.
+pub(super) fn of_file(place: &str, path: &Path) -> Result<String, WiringError> {
     let (place, shown) = (place.to_owned(), path.display().to_string());
     let unusable =
         |why: &'static str| WiringError::KeyFile { place: place.clone(), path: shown.clone(), why };
@@ -50,7 +51,7 @@ fn of_file(place: &str, path: &Path) -> Result<Secret, WiringError> {
     }
     match text.trim() {
         "" => Err(unusable("is empty")),
-        key => Ok(Secret::new(key)),
+        key => Ok(key.to_owned()),
     }
 }
 

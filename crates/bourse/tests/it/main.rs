@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod buyer;
 mod cli;
 #[expect(dead_code, reason = "tests of the exchange ask it for more")]
 #[path = "../../../bourse-exchange/tests/cluster/mod.rs"]
 mod cluster;
+mod gateways;
 mod market;
 mod program;
 mod real_model;

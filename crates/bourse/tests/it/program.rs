@@ -4,6 +4,8 @@ use bourse::client::Client;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
 
 /// What a command that ended left behind.
 pub(crate) struct Ended {
@@ -62,15 +64,81 @@ impl Ended {
     }
 }
 
-/// A market that runs as a child. Dropping it kills it.
-pub(crate) struct Up {
+/// A program that was started and has not said yet that it serves. Dropping it kills it.
+pub(crate) struct Begun {
     child: Child,
     stdout: BufReader<std::process::ChildStdout>,
     stderr: Option<std::thread::JoinHandle<String>>,
+    said: Mutex<Receiver<String>>,
+}
+
+/// Starts a program with nothing on its stdin.
+pub(crate) fn begin(mut command: Command) -> Begun {
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let (tell, said) = channel();
+    let stderr = std::thread::spawn(move || {
+        let (mut text, mut line) = (String::new(), Vec::new());
+        while errors.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
+            let one = String::from_utf8_lossy(&line).into_owned();
+            text.push_str(&one);
+            // Whoever listened may have gone.
+            let _ = tell.send(one);
+            line.clear();
+        }
+        text
+    });
+    Begun { child, stdout, stderr: Some(stderr), said: Mutex::new(said) }
+}
+
+impl Begun {
+    /// Waits until it says something on stderr that begins so.
+    pub(crate) fn hear(&self, start: &str) {
+        let heard = self.said.lock().unwrap().iter().any(|line| line.starts_with(start));
+        assert!(heard, "it ended and never said `{start}`");
+    }
+
+    /// Waits for its line on stdout.
+    pub(crate) fn ready(mut self) -> Up {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        if line.is_empty() {
+            let _ = self.child.kill();
+            let stderr = self.stderr.take().unwrap().join().unwrap();
+            panic!("it did not start: {stderr}");
+        }
+        let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let text = |name: &str| ready[name].as_str().unwrap_or_default().to_owned();
+        let pid = |name: &str| ready["pids"][name].as_u64().map(|pid| u32::try_from(pid).unwrap());
+        Up {
+            base_url: text("base_url"),
+            key: text("api_key"),
+            exchange: text("exchange"),
+            gateway_pid: pid("gateway").unwrap(),
+            node_pid: pid("node"),
+            begun: self,
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A market or a gateway that runs as a child. Dropping it kills it.
+pub(crate) struct Up {
+    begun: Begun,
     /// `http://127.0.0.1:PORT/v1`.
     pub(crate) base_url: String,
-    /// The operator's key.
+    /// The operator's key; a gateway without books has none.
     pub(crate) key: String,
+    /// Where gateways elsewhere connect; empty where they may not.
+    pub(crate) exchange: String,
     /// The process of gateway and exchange.
     pub(crate) gateway_pid: u32,
     /// The node's process, if there is one.
@@ -79,36 +147,22 @@ pub(crate) struct Up {
 
 /// Starts `up --json` on a port of the system's choice and waits for its line.
 pub(crate) fn up(data_dir: &Path, config: &str, args: &[&str], environment: &[(&str, &str)]) -> Up {
+    begin(serving("up", data_dir, config, args, environment)).ready()
+}
+
+/// A command that serves, with a configuration and on a port of the system's choice.
+pub(crate) fn serving(
+    name: &str,
+    data_dir: &Path,
+    config: &str,
+    args: &[&str],
+    environment: &[(&str, &str)],
+) -> Command {
     let config_file = data_dir.join("test.toml");
     std::fs::write(&config_file, config).unwrap();
-    let mut command = command(data_dir, &["up", "--json", "--listen", "127.0.0.1:0", "--config"]);
+    let mut command = command(data_dir, &[name, "--json", "--listen", "127.0.0.1:0", "--config"]);
     command.arg(&config_file).args(args).envs(environment.iter().copied());
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut errors = child.stderr.take().unwrap();
-    let stderr = std::thread::spawn(move || {
-        let mut text = Vec::new();
-        let _ = errors.read_to_end(&mut text);
-        String::from_utf8_lossy(&text).into_owned()
-    });
-    let mut line = String::new();
-    stdout.read_line(&mut line).unwrap();
-    if line.is_empty() {
-        let _ = child.kill();
-        let _ = child.wait();
-        panic!("the market did not start: {}", stderr.join().unwrap());
-    }
-    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
-    Up {
-        base_url: ready["base_url"].as_str().unwrap().to_owned(),
-        key: ready["api_key"].as_str().unwrap().to_owned(),
-        gateway_pid: u32::try_from(ready["pids"]["gateway"].as_u64().unwrap()).unwrap(),
-        node_pid: ready["pids"]["node"].as_u64().map(|pid| u32::try_from(pid).unwrap()),
-        child,
-        stdout,
-        stderr: Some(stderr),
-    }
+    command
 }
 
 impl Up {
@@ -126,9 +180,10 @@ impl Up {
     /// what it said.
     pub(crate) fn ended(mut self) -> (ExitStatus, String, String) {
         let mut rest = String::new();
-        self.stdout.read_to_string(&mut rest).unwrap();
-        let status = self.child.wait().unwrap();
-        (status, rest, self.stderr.take().unwrap().join().unwrap())
+        let begun = &mut self.begun;
+        begun.stdout.read_to_string(&mut rest).unwrap();
+        let status = begun.child.wait().unwrap();
+        (status, rest, begun.stderr.take().unwrap().join().unwrap())
     }
 
     /// Stops the market in order and checks that it ended well.
@@ -140,17 +195,9 @@ impl Up {
         assert_eq!(rest, "", "one line and no more");
     }
 
-    /// Kills the market as a power cut would.
-    pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// Kills the process as a power cut would.
+    pub(crate) fn kill(self) {
+        drop(self);
     }
 }
 

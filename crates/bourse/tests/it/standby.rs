@@ -1,10 +1,8 @@
 //! Two markets over one database: the second serves when the first is killed, with everything that was acknowledged.
 
 use crate::cluster::Cluster;
-use crate::program::{command, run, up};
+use crate::program::{begin, run, serving, up};
 use crate::{resale, seller};
-use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// The lease ends three seconds after its owner's last word. What a slow machine adds is not the point here.
@@ -24,32 +22,21 @@ fn a_standby_takes_over_when_the_active_market_is_killed() {
         std::fs::copy(active.path().join(file), waiting.path().join(file)).unwrap();
     }
 
-    let config_file = waiting.path().join("test.toml");
-    std::fs::write(&config_file, &config).unwrap();
-    let mut standby =
-        command(waiting.path(), &["up", "--json", "--no-node", "--standby", "--listen", "127.0.0.1:0"]);
-    standby.arg("--config").arg(&config_file).stdin(Stdio::null());
-    let mut standby = standby.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(standby.stderr.take().unwrap());
-    let mut line = String::new();
-    log.read_line(&mut line).unwrap();
-    assert!(line.starts_with("standing by"), "{line}");
-    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    let standby = begin(serving("up", waiting.path(), &config, &["--no-node", "--standby"], &[]));
+    standby.hear("standing by");
 
     let died = Instant::now();
-    drop(market);
-    let mut ready = String::new();
-    BufReader::new(standby.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    market.kill();
+    let standby = standby.ready();
     let took = died.elapsed();
     println!("taken over after {took:?}");
-    assert!(ready.contains("base_url") && took < TAKES_OVER_WITHIN, "{took:?}: {ready}");
+    assert!(took < TAKES_OVER_WITHIN, "{took:?}");
     let balances = run(waiting.path(), &["ledger", "balance", "--json"]).json();
     let operator = balances.as_array().unwrap().iter().find(|line| line["name"] == "operator").unwrap();
     assert_eq!(operator["balance_usd"], "12.000000000", "what was acknowledged is there");
     let credited = run(waiting.path(), &["ledger", "credit", "operator", "1"]).success();
     assert!(credited.contains("$13"), "the new one writes: {credited}");
-    standby.kill().unwrap();
-    standby.wait().unwrap();
+    standby.kill();
     let checked = run(waiting.path(), &["ledger", "check"]).success();
     assert!(checked.starts_with("the books are clean"), "{checked}");
 }

@@ -2,7 +2,8 @@
 //!
 //! The lease decides who writes; it ends by itself some seconds after its owner said nothing more, and a fencing token keeps
 //! an owner that was only slow from writing on. Until then nothing listens here, so that whoever spreads buyers over both
-//! sees at once which of them serves. Holds of the one that died are given back at the start, as after any crash.
+//! sees at once which of them serves. Holds of the one that died are given back at the start, as after any crash, unless
+//! gateways elsewhere (`exchange.listen`) go on with theirs.
 
 use crate::admin::cannot_open;
 use crate::market::MarketConfig;
@@ -19,6 +20,16 @@ pub(super) async fn books(config: &MarketConfig) -> Result<Exchange, Failure> {
         return Err(Plain::new("--standby needs books in a database that two exchanges can reach")
             .hint("`bourse migrate --to URL` moves them; the standby's folder has the same exchange.key and exchange.journal")
             .boxed());
+    }
+    if config.config.exchange.listen.is_some() {
+        // Gateways know the active exchange's; one made here would keep them out just when they need this one.
+        let file = wiring::secret_file(&config.config, data_dir);
+        if !file.exists() {
+            return Err(Plain::new(format!("there is no secret of gateways at {}", file.display()))
+                .hint("copy exchange.secret from the active exchange's data folder, for its owner only (chmod 600)")
+                .boxed());
+        }
+        wiring::secret(&config.config, data_dir)?;
     }
     eprintln!("standing by: another exchange may be writing these books");
     loop {
