@@ -6,10 +6,6 @@ pub(crate) mod cluster;
 #[path = "../tests/support/mod.rs"]
 pub(crate) mod support;
 
-#[expect(dead_code, reason = "the tests of the journal ask it for more")]
-#[path = "../tests/cluster/mod.rs"]
-mod cluster;
-
 mod accounts;
 mod activity;
 mod admin;

@@ -66,9 +66,6 @@ const HOMES: [(&str, &[&str]); 4] = [
     ("rusqlite", &["bourse-exchange"]),
     ("minijinja", &["bourse-tokens"]),
     ("tokenizers", &["bourse-tokens"]),
-    ("webpki-roots", &["bourse-gateway"]),
-    ("minijinja", &["bourse-node"]),
-    ("tokenizers", &["bourse-node"]),
     ("webpki-roots", &["bourse-exchange", "bourse-gateway"]),
 ];
 

@@ -15,7 +15,7 @@ use crate::report::{Failure, Plain};
 use crate::{admin, attach};
 use bourse_exchange::{
     AccountLine, AdminReply, AdminRequest, CheckReport, ExportError, ExportFormat, ExportTable,
-    OPERATOR_NAME, Period, StatementLine,
+    OPERATOR_NAME, Period, STATEMENT_LINES_MAX, StatementLine, StatementPage,
 };
 use bourse_gateway::{Clock as _, SystemClock};
 use bourse_types::{TransferId, UnixMs, UtcDay};
