@@ -165,6 +165,7 @@ impl RemoteFunds {
         let encoded = port::encode(port::NO_CALL, request, &mut frame);
         encoded.map_err(|_| FundsError::TooMany("bytes in one frame"))?;
         let (told, answer) = sync_channel(1);
+        let is_off_path = about.is_off_path();
         let number = {
             let mut state = self.shared.state.lock();
             if !state.has_room(&about) {
@@ -176,7 +177,7 @@ impl RemoteFunds {
         let answered = match &self.carrier {
             Carrier::Thread(_) => {
                 self.shared.wake.notify_one();
-                let patience = if about.is_off_path() { Duration::ZERO } else { ON_REACTOR };
+                let patience = if is_off_path { Duration::ZERO } else { ON_REACTOR };
                 wait(&answer, deadline, patience)
             }
             Carrier::Caller(carried) => carried.call(&self.shared, &answer),
@@ -227,7 +228,7 @@ impl Funds for RemoteFunds {
     }
 
     fn hold(&self, request: &HoldRequest) -> Result<(), FundsError> {
-        self.call(&Request::Hold(*request), About::Hold(*request)).map(drop)
+        self.call(&Request::Hold(*request), About::Hold(Box::new(*request))).map(drop)
     }
 
     fn extend(&self, extension: &HoldExtension) -> Result<(), FundsError> {

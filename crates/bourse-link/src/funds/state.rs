@@ -36,7 +36,7 @@ pub(super) enum Told {
 }
 
 /// What a call is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum About {
     /// Looks only, and at the hot path.
     Look,
@@ -44,7 +44,7 @@ pub(super) enum About {
     Question,
     /// Off the hot path, and changes something that must not be done twice: is sent once.
     Change,
-    Hold(HoldRequest),
+    Hold(Box<HoldRequest>),
     Extend(HoldExtension),
     Settle(RequestId),
     /// A hold or an extension said again. With the last one of an open hold, its incarnation knows of it.
@@ -65,7 +65,7 @@ pub(super) enum About {
 
 impl About {
     /// Made by the connection itself, for one connection.
-    fn is_of_connection(self) -> bool {
+    fn is_of_connection(&self) -> bool {
         matches!(
             self,
             Self::Again { .. } | Self::SettleAgain { .. } | Self::Metered | Self::Durable | Self::Ping
@@ -73,7 +73,7 @@ impl About {
     }
 
     /// Whether it is answered in parts, some time.
-    pub(super) fn is_off_path(self) -> bool {
+    pub(super) fn is_off_path(&self) -> bool {
         matches!(self, Self::Question | Self::Change)
     }
 }
@@ -165,10 +165,10 @@ impl State {
         if self.is_closed {
             return Err(FundsError::Closing);
         }
-        match about {
+        match &about {
             About::Question | About::Change => self.room_for_question()?,
             About::Hold(hold) => self.room_for_hold(hold.now)?,
-            About::Extend(more) => self.may_extend(&more)?,
+            About::Extend(more) => self.may_extend(more)?,
             _ => {}
         }
         Ok(self.push(frame, about, Some(caller), now))
@@ -229,7 +229,7 @@ impl State {
     /// Its caller waits no longer. A settlement stays owed.
     pub(super) fn give_up(&mut self, number: u64) {
         let Some(call) = self.calls.get_mut(&number) else { return };
-        match call.about {
+        match &call.about {
             About::Settle(_) => {
                 call.caller = None;
                 return;
@@ -286,7 +286,10 @@ impl State {
         self.calls.retain(|_, call| !call.about.is_of_connection());
         // Whether a change was made is not known, and it is not made twice.
         for (_, call) in self.calls.extract_if(.., |_, call| call.about == About::Change && call.is_sent) {
-            call.caller.map(|caller| caller.send(Err(FundsError::Away)));
+            if let Some(caller) = call.caller {
+                // Who asked may have gone.
+                let _ = caller.send(Err(FundsError::Away));
+            }
         }
         for call in self.calls.values_mut() {
             call.parts.clear();
@@ -326,7 +329,7 @@ impl State {
         };
         // Given up.
         let Some(call) = self.calls.remove(&number) else { return Ok(()) };
-        let mut answer = match (reply, call.about) {
+        let mut answer = match (reply, &call.about) {
             (Reply::Refused(error), _) => Err(error),
             (Reply::Granted(grant), About::Look) => Ok(Told::Grant(grant)),
             (Reply::Fee(fee), About::Look) => Ok(Told::Fee(fee)),
@@ -339,7 +342,7 @@ impl State {
             _ => return Err(Broken::Answer),
         };
         match (call.about, &mut answer) {
-            (About::Hold(hold), Ok(_)) => self.granted(hold),
+            (About::Hold(hold), Ok(_)) => self.granted(&hold),
             (About::Extend(more), Ok(_)) => self.extended(&more),
             (About::Settle(request), Ok(Told::Settled(settled))) => {
                 let ticket = self.keep(request, call.frame, settled.ticket.0);
@@ -375,16 +378,19 @@ impl State {
             return Err(Broken::Answer);
         }
         call.parts.extend_from_slice(bytes);
-        if is_last && let Some(call) = self.calls.remove(&number) {
+        if is_last
+            && let Some(call) = self.calls.remove(&number)
+            && let Some(caller) = call.caller
+        {
             // Who asked may have gone.
-            call.caller.map(|caller| caller.send(Ok(Told::Answer(call.parts))));
+            let _ = caller.send(Ok(Told::Answer(call.parts)));
         }
         Ok(())
     }
 
-    fn granted(&mut self, hold: HoldRequest) {
+    fn granted(&mut self, hold: &HoldRequest) {
         let incarnation = self.link.unwrap_or_default();
-        let made = || OpenHold { hold, steps: Vec::new(), incarnation, is_doubtful: false };
+        let made = || OpenHold { hold: *hold, steps: Vec::new(), incarnation, is_doubtful: false };
         self.open.entry(hold.request).or_insert_with(made);
     }
 

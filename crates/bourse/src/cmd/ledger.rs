@@ -5,8 +5,8 @@
 
 mod epoch;
 mod invoice;
-mod suspense;
 mod project;
+mod suspense;
 
 use crate::cli::Place;
 use crate::config::Environment;

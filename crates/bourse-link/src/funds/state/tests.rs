@@ -69,7 +69,7 @@ impl World {
 
     fn begin(&mut self, request: &Request) -> Result<(u64, Answers), FundsError> {
         let about = match request {
-            Request::Hold(hold) => About::Hold(*hold),
+            Request::Hold(hold) => About::Hold(Box::new(*hold)),
             Request::Extend(more) => About::Extend(*more),
             Request::Settle(settlement) => About::Settle(settlement.receipt.request),
             Request::Ask(question) if question.is_change() => About::Change,
@@ -260,7 +260,7 @@ fn every_list_has_its_bound() {
 
     let mut world = World::new(Some(1));
     for n in 0..OPEN_MAX as u128 {
-        world.state.granted(hold(n));
+        world.state.granted(&hold(n));
     }
     assert_eq!(world.begin(&Request::Hold(hold(1 << 99))).unwrap_err(), FundsError::TooMany("open holds"));
     let later = HoldRequest { now: UnixMs(1_000), ..hold(1 << 99) };
