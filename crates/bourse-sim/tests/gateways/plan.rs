@@ -120,21 +120,28 @@ pub(crate) fn key_of(n: u64) -> Option<u64> {
 
 fn ask(seed: u64, n: u64) -> (u64, Item) {
     let mut random = Random::new(mix(seed ^ mix(n)));
-    let key = key_of(n);
-    // What is sent twice is the same.
-    let mut meant = Random::new(mix(seed ^ mix(key.map_or(0x3000 + n, |key| 0x4000 + key))));
     let at = random.below(LENGTH_MS);
-    let item = Item::Ask(Ask {
+    let ask = Ask {
         number: n as usize,
-        buyer: meant.below(BUYERS as u64) as usize,
-        key,
+        buyer: random.below(BUYERS as u64) as usize,
+        key: key_of(n),
         gateway: random.below(GATEWAYS as u64) as usize,
+        is_stream: random.permille(700),
+        choices: 1 + random.below(2),
+        max_tokens: 1 + random.below(160),
+        leaves_ms: random.permille(150).then(|| random.below(800)),
+    };
+    let Some(key) = ask.key else { return (at, Item::Ask(ask)) };
+    // What is sent twice is the same.
+    let mut meant = Random::new(mix(seed ^ mix(0x4000 + key)));
+    let same = Ask {
+        buyer: meant.below(BUYERS as u64) as usize,
         is_stream: meant.permille(700),
         choices: 1 + meant.below(2),
         max_tokens: 1 + meant.below(160),
-        leaves_ms: random.permille(150).then(|| random.below(800)),
-    });
-    (at, item)
+        ..ask
+    };
+    (at, Item::Ask(same))
 }
 
 fn trouble(random: &mut Random) -> (u64, Item) {
