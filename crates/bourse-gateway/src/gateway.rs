@@ -324,7 +324,7 @@ impl Gateway {
                     // Large: it must not make the future of every request larger.
                     Box::pin(gauge.count_waiting()).await;
                 }
-                let answer = self.answer((open, &mut *trace), job, route, answer, wanted);
+                let answer = Self::answer((open, &mut *trace), job, route, answer, wanted);
                 let (response, settled) = answer.map_err(refused)?;
                 if let Some(repeat) = &call.repeat {
                     return Box::pin(self.kept(repeat, request, response, settled)).await.map_err(refused);
@@ -417,7 +417,6 @@ impl Gateway {
 
     /// The answer, and its settlement, which a stream waits for by itself. A stream keeps the trace, others put it back.
     fn answer(
-        &self,
         (mut open, trace): (Open, &mut Option<RequestTrace>),
         job: Job,
         route: Route,

@@ -251,7 +251,9 @@ impl Gauge {
         let waiting = std::mem::take(&mut recounter.waiting);
         let bytes: usize = waiting.iter().map(|(_, text)| text.len()).sum();
         let count = move |mut recounter: Box<Recounter>| {
-            waiting.iter().for_each(|(choice, text)| recounter.text(*choice, text));
+            for (choice, text) in &waiting {
+                recounter.text(*choice, text);
+            }
             recounter
         };
         self.recounter = if bytes <= INLINE_BYTES {

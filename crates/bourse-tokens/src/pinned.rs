@@ -245,7 +245,9 @@ impl Pin {
 
     fn texts(&mut self, texts: &[String]) {
         self.0.update(&(texts.len() as u64).to_le_bytes());
-        texts.iter().for_each(|text| self.part(text.as_bytes()));
+        for text in texts {
+            self.part(text.as_bytes());
+        }
     }
 
     fn finish(self) -> Digest32 {

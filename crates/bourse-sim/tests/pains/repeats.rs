@@ -97,7 +97,7 @@ async fn pain_10_a_restart_forgets_nothing() {
 
 #[tokio::test]
 async fn pain_10_equal_requests_are_charged_once_where_the_operator_says_so() {
-    let window = Some(Duration::from_secs(600));
+    let window = Some(Duration::from_mins(10));
     let house = House::open_with(vec![seller("one")], "1", |config| config.dedupe_window = window).await;
     let first = buy(&house, chat(Mode::Stream)).await;
     let cost = receipt(&house, &first).charge.total;
