@@ -148,7 +148,7 @@ impl Claims {
     pub(crate) fn end(&mut self, request: RequestId, how: ClaimEnd) {
         let Some(name) = self.requests.remove(&request) else { return };
         let Some(mut entry) = self.by_name.get(&name).cloned() else { return };
-        entry.open -= 1;
+        entry.open = entry.open.saturating_sub(1);
         entry.is_paid |= how == ClaimEnd::Paid;
         self.put(name, entry);
     }

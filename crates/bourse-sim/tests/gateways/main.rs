@@ -54,9 +54,9 @@ fn trace(plan: &Plan) -> String {
         items.len(),
         plan.items.len()
     );
-    trace.iter().for_each(|line| {
+    for line in &trace {
         let _ = writeln!(text, "  {line}");
-    });
+    }
     let why = result.err().map_or("only the whole plan fails".to_owned(), |broken| broken.0);
     let _ = write!(text, "then: {why}");
     text
@@ -69,10 +69,8 @@ fn no_seed_charges_what_was_not_told() {
     let mut all = Tally::default();
     for seed in alone.map_or(0..seeds, |seed| seed..seed + 1) {
         let plan = Plan::of(seed);
-        match run(&plan, &plan.items).result {
-            Ok(tally) => all.add(&tally),
-            Err(_) => panic!("{}", trace(&plan)),
-        }
+        let Ok(tally) = run(&plan, &plan.items).result else { panic!("{}", trace(&plan)) };
+        all.add(&tally);
     }
     println!("{all:?}");
     if alone.is_none() && seeds >= SEEDS {
