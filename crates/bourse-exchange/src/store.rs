@@ -87,7 +87,7 @@ pub(crate) fn reader(dir: &Path) -> Result<Box<dyn Journal>, JournalError> {
 pub(crate) fn answers(dir: &Path) -> Result<Box<dyn AnswerStore>, JournalError> {
     let failed = |error: AnswersError| JournalError::Store(error.to_string());
     Ok(match place(dir)? {
-        Some(url) => Box::new(PostgresAnswers::at(url)),
+        Some(url) => Box::new(PostgresAnswers::at(Database::at(&url)?)),
         None => Box::new(SqliteAnswers::open(dir).map_err(failed)?),
     })
 }

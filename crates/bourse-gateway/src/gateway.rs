@@ -275,7 +275,14 @@ impl Gateway {
             Found::Lost(first) => Err(repeat::lost(first).into()),
             Found::Nothing => {
                 let call = Call { api, headers, repeat: Some(Arc::new(repeat)) };
-                self.generate(&call, Full::new(body)).await
+                let answer = self.generate(&call, Full::new(body)).await;
+                let Some(repeat) = call.repeat.filter(|_| is_conflict(&answer)) else { return answer };
+                // Its hold may have met the claim of one that was faster by a moment.
+                match repeat.find(shared).await? {
+                    Found::Again(again) => Ok(again),
+                    Found::Lost(first) => Err(repeat::lost(first).into()),
+                    Found::Nothing => answer,
+                }
             }
         }
     }
@@ -516,6 +523,10 @@ fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result
 /// What is told of an answer in one piece whose settlement failed; nothing of such a one is metered before.
 fn unsettled_plain(error: &FundsError, cost: NanoUsd) -> ApiError {
     unsettled(if error.leaves_doubt() { cost } else { NanoUsd::ZERO })
+}
+
+fn is_conflict(answer: &Result<Response<Body>, Refused>) -> bool {
+    answer.as_ref().is_err_and(|refused| refused.error.kind == ErrorType::Conflict)
 }
 
 /// The id of a request; the rest of what was drawn seeds its plan.

@@ -5,11 +5,12 @@
 //! dead may still add is an answer of its own request, and nobody asks for one whose charge is not in the books.
 
 use super::{AnswerStore, AnswersError, Totals};
+use crate::store::{Database, told};
 use bourse_types::{Digest32, RequestId, UnixMs};
 use bourse_wire::funds::Outcome;
 use bytes::Bytes;
 use postgres::types::ToSql;
-use postgres::{Client, NoTls, Row};
+use postgres::{Client, Row};
 use std::time::{Duration, Instant};
 
 /// Between two tries to connect.
@@ -32,15 +33,15 @@ const DROP: &str = "
 
 /// Sealed answers in a PostgreSQL database.
 pub(crate) struct PostgresAnswers {
-    url: String,
+    database: Database,
     client: Option<Client>,
     tried: Option<Instant>,
 }
 
 impl PostgresAnswers {
     /// Connects when it is first used.
-    pub(crate) fn at(url: String) -> Self {
-        Self { url, client: None, tried: None }
+    pub(crate) fn at(database: Database) -> Self {
+        Self { database, client: None, tried: None }
     }
 
     fn client(&mut self) -> Result<&mut Client, AnswersError> {
@@ -51,7 +52,7 @@ impl PostgresAnswers {
             }
             None => {
                 self.tried = Some(Instant::now());
-                let mut client = Client::connect(&self.url, NoTls).map_err(|error| failed(&error))?;
+                let mut client = self.database.connect().map_err(|error| failed(&error))?;
                 client.batch_execute(LAYOUT).map_err(|error| failed(&error))?;
                 client
             }
@@ -99,8 +100,6 @@ impl AnswerStore for PostgresAnswers {
     }
 }
 
-/// What went wrong, without the address, which may hold a password.
 fn failed(error: &postgres::Error) -> AnswersError {
-    let told = error.as_db_error().map(|error| error.message().to_owned());
-    AnswersError(told.unwrap_or_else(|| error.to_string()))
+    AnswersError(told(error))
 }

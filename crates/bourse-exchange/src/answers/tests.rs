@@ -98,7 +98,7 @@ fn answers_in_a_directory() {
 #[test]
 fn answers_in_a_database() {
     let cluster = crate::tests::cluster::Cluster::start();
-    check_store(|| Box::new(PostgresAnswers::at(cluster.url())));
+    check_store(|| Box::new(PostgresAnswers::at(crate::store::Database::at(&cluster.url()).unwrap())));
 }
 
 fn now_or_panic<T>(future: BoxFuture<'static, T>) -> T {

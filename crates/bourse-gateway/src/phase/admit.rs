@@ -88,7 +88,8 @@ pub(crate) fn refusal(error: &FundsError) -> ApiError {
         ),
         FundsError::Conflict => (ErrorType::Conflict, ""),
         FundsError::ClaimTaken => (ErrorType::Conflict, ": use a new one"),
-        FundsError::ClaimOpen | FundsError::ClaimPaid(_) => (ErrorType::Conflict, ": come again"),
+        FundsError::ClaimOpen => (ErrorType::Conflict, ": come again"),
+        FundsError::ClaimPaid(_) => (ErrorType::Conflict, ": see its receipt, or use a new key"),
         // The market's own bounds, not the buyer's.
         FundsError::TooMany(_) | FundsError::Closing | FundsError::Away => {
             (ErrorType::ProviderOverloaded, ": try again in a moment")
@@ -103,10 +104,6 @@ pub(crate) fn refusal(error: &FundsError) -> ApiError {
     let mut api = ApiError::new(kind, format!("{error}{remedy}"));
     if let bourse_types::Retry::AfterMs(ms) = error.retry() {
         api.retry_after_s = Some(ms.div_ceil(1_000));
-    }
-    // Somebody was faster by a moment; who comes again gets what that one was answered.
-    if matches!(error, FundsError::ClaimPaid(_)) {
-        api.retry_after_s = Some(1);
     }
     api
 }
