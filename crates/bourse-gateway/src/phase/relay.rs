@@ -457,7 +457,7 @@ impl Sum {
             Ok(_) => *bill,
             Err(error) => {
                 self.failed = true;
-                if open.is_in_doubt(&error) { open.shown(bill) } else { nothing() }
+                if error.leaves_doubt() { open.shown(bill) } else { nothing() }
             }
         }
     }

@@ -66,9 +66,15 @@ async fn a_short_stream_and_a_plain_answer_are_settled_only() {
 /// nothing.
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_is_gone_may_have_been_settled_as_metered() {
-    for (pieces, may_cost) in [(20, true), (1, false)] {
+    let gone = || Some(FundsError::NoHold);
+    for (at_settlement, at_disk, pieces, may_cost) in [
+        (gone(), None, 20, true),
+        (gone(), None, 1, false),
+        (None, gone(), 20, true),
+        (None, gone(), 1, false),
+    ] {
         let house = House::new(&["a"]);
-        house.funds.fail_books(Some(FundsError::NoHold), None);
+        house.funds.fail_books(at_settlement, at_disk);
         house.net.script("a", paced(pieces, 10));
         let last = house.chat(r#","stream":true"#).await.payloads().pop().unwrap();
         let message = last["error"]["message"].as_str().unwrap();
