@@ -87,7 +87,7 @@ impl Chart {
 }
 
 /// What the journal tells of money.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Told<'a> {
     /// An account was opened; its name may follow.
     Opened { at: UnixMs, account: &'a Account },

@@ -74,6 +74,7 @@ pub(super) enum Cell {
 }
 
 impl Cell {
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and codes are told by value")]
     pub(super) fn text(value: impl ToString) -> Self {
         Self::Text(value.to_string())
     }

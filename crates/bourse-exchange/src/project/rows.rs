@@ -2,6 +2,9 @@
 //!
 //! One statement for each table and batch, whatever the number of rows: the columns travel as arrays.
 
+#![expect(clippy::unnecessary_wraps, reason = "a cell of a row, which may be empty")]
+#![expect(clippy::needless_pass_by_value, reason = "numbers and codes are told by value")]
+
 use bourse_types::UnixMs;
 use postgres::Transaction;
 use postgres::types::ToSql;

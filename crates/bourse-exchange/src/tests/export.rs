@@ -132,7 +132,9 @@ fn a_long_statement_is_read_page_by_page() {
     let dir = tempfile::tempdir().unwrap();
     let exchange = market_in(dir.path(), 10_000);
     let grant = key(&exchange, None);
-    (1..=7).for_each(|n| drop(serve(&exchange, n, grant, START.plus(DurationMs(n))).unwrap()));
+    for n in 1..=7 {
+        serve(&exchange, n, grant, START.plus(DurationMs(n))).unwrap();
+    }
     exchange.flush().unwrap();
     let page = |lines_max: usize, before: Option<TransferId>, period: Period| {
         statement(dir.path(), "operator", period, StatementPage { lines_max, before })

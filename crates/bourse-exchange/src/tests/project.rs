@@ -94,7 +94,7 @@ fn a_month_in_sql_is_the_month_of_the_books() {
         let name = format!("{}|{}", line.day, line.model);
         match days.last_mut().filter(|(last, ..)| *last == name) {
             Some((_, requests, cost)) => {
-                (*requests, *cost) = (*requests + line.requests, *cost + nano(&line.cost_usd))
+                (*requests, *cost) = (*requests + line.requests, *cost + nano(&line.cost_usd));
             }
             None => days.push((name, line.requests, nano(&line.cost_usd))),
         }
@@ -120,7 +120,7 @@ fn what_is_killed_in_the_middle_goes_on_and_counts_nothing_twice() {
     // A transaction that dies when all its rows are written, and its projector with it.
     let what = Projection::default();
     let small = |cluster: &Cluster, mut seen: Box<dyn FnMut(Projected) -> ControlFlow<()> + '_>| {
-        with_journal(&exchange, |journal| project_of(journal, &cluster.url(), &what, 1, |p| seen(p)))
+        with_journal(&exchange, |journal| project_of(journal, &cluster.url(), &what, 1, &mut seen))
     };
     let begun = small(&cluster, Box::new(|_| ControlFlow::Break(()))).unwrap();
     assert!(!begun.is_caught_up && begun.group < begun.of, "{begun:?}");

@@ -119,10 +119,8 @@ impl Options {
                 kept.push(pair);
             }
         }
-        options.rest = address[..at].to_owned();
-        if !kept.is_empty() {
-            options.rest = format!("{}?{}", options.rest, kept.join("&"));
-        }
+        let mark = if kept.is_empty() { "" } else { "?" };
+        options.rest = format!("{}{mark}{}", &address[..at], kept.join("&"));
         Ok(options)
     }
 

@@ -6,6 +6,7 @@
 
 use super::AddressError;
 use super::options::Identity;
+use std::fmt::Display;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -54,21 +55,21 @@ pub(super) fn public_roots() -> RootCertStore {
 pub(super) fn roots_of(path: &str) -> Result<RootCertStore, AddressError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("sslrootcert", path)? {
-        roots.add(certificate).map_err(|error| unusable("sslrootcert", path, error))?;
+        roots.add(certificate).map_err(|error| unusable("sslrootcert", path, &error))?;
     }
     Ok(roots)
 }
 
 fn certificates(option: &'static str, path: &str) -> Result<Vec<CertificateDer<'static>>, AddressError> {
     let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = found.map_err(|error| unusable(option, path, error))?;
+    let found = found.map_err(|error| unusable(option, path, &error))?;
     if found.is_empty() {
-        return Err(unusable(option, path, "there is no certificate in it"));
+        return Err(unusable(option, path, &"there is no certificate in it"));
     }
     Ok(found)
 }
 
-fn unusable(option: &'static str, path: &str, why: impl ToString) -> AddressError {
+fn unusable(option: &'static str, path: &str, why: &dyn Display) -> AddressError {
     AddressError::File { option, path: path.to_owned(), why: why.to_string() }
 }
 
@@ -90,7 +91,7 @@ pub(super) fn connector(trust: Trust, identity: Option<Identity>) -> Result<Conn
             let chain = certificates("sslcert", &identity.certificate)?;
             let key = key_of(&identity.key)?;
             let shown = config.with_client_auth_cert(chain, key);
-            shown.map_err(|error| unusable("sslkey", &identity.key, error))?
+            shown.map_err(|error| unusable("sslkey", &identity.key, &error))?
         }
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
@@ -99,12 +100,12 @@ pub(super) fn connector(trust: Trust, identity: Option<Identity>) -> Result<Conn
 
 /// A key that others on the machine can read is none; as with libpq, one of root may be read by its group.
 pub(super) fn key_of(path: &str) -> Result<PrivateKeyDer<'static>, AddressError> {
-    let file = std::fs::metadata(path).map_err(|error| unusable("sslkey", path, error))?;
+    let file = std::fs::metadata(path).map_err(|error| unusable("sslkey", path, &error))?;
     let forbidden = if file.uid() == 0 { 0o037 } else { 0o077 };
     if file.mode() & forbidden != 0 {
-        return Err(unusable("sslkey", path, "others can read it; `chmod 600` it"));
+        return Err(unusable("sslkey", path, &"others can read it; `chmod 600` it"));
     }
-    PrivateKeyDer::from_pem_file(path).map_err(|error| unusable("sslkey", path, error))
+    PrivateKeyDer::from_pem_file(path).map_err(|error| unusable("sslkey", path, &error))
 }
 
 /// What to do about what a handshake failed of.
