@@ -116,7 +116,7 @@ struct Export<'o> {
 
 /// A movement for programs.
 #[derive(Serialize)]
-struct Row<'a> {
+struct Movement<'a> {
     at: &'a str,
     at_ms: u64,
     transfer: &'a str,
@@ -167,7 +167,7 @@ impl Export<'_> {
         let (at, request) = (entry.at.to_iso_string(), entry.request.map(|request| request.to_string()));
         for posting in entry.postings {
             let (debit, credit) = (chart.names.name(posting.debit), chart.names.name(posting.credit));
-            let row = Row {
+            let row = Movement {
                 at: &at,
                 at_ms: entry.at.0,
                 transfer: &format!("{:032x}", posting.transfer.0),
@@ -189,7 +189,7 @@ impl Export<'_> {
         Ok(())
     }
 
-    fn csv(&mut self, row: &Row<'_>) -> io::Result<()> {
+    fn csv(&mut self, row: &Movement<'_>) -> io::Result<()> {
         let at_ms = row.at_ms.to_string();
         let cells = [
             row.at,

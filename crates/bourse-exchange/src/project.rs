@@ -18,12 +18,12 @@ mod rows;
 
 use crate::open::OpenError;
 use crate::postings::{Held, Walk};
-use crate::store::{Database, PostgresJournal, place, reader, told};
+use crate::store::{Database, place, reader, reader_at, told};
 use batch::Batch;
 use bourse_ledger::{Amount, Journal, JournalError, Position};
 use bourse_types::{AccountId, Digest32, TransferId, UnixMs};
 use postgres::error::SqlState;
-use postgres::{Client, Row, Transaction};
+use postgres::{Client, Transaction};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -116,7 +116,7 @@ pub fn project(
         None => place(dir)?.ok_or(ProjectError::NoTarget)?,
     };
     let journal: Box<dyn Journal> = match &what.from {
-        Some(url) => Box::new(PostgresJournal::open_read_only(url)?),
+        Some(url) => reader_at(url)?,
         None => reader(dir)?,
     };
     project_of(journal.as_ref(), &target, what, PROJECTION_GROUPS_MAX, seen)
@@ -256,16 +256,15 @@ fn open_holds(work: &mut Transaction<'_>) -> Result<HashMap<TransferId, Held>, P
         SELECT id, debit, credit, amount::text,
             CASE WHEN isfinite(expires_at) THEN (extract(epoch FROM expires_at) * 1000)::bigint ELSE $1 END
         FROM bourse_read.holds";
-    let hold = |row: &Row| {
+    let rows = work.query(sql, &[&i64::MAX])?;
+    let holds = rows.iter().map(|row| {
         let id = u128::from_str_radix(row.get(0), 16).ok()?;
         let amount = Amount(row.get::<_, &str>(3).parse().ok()?);
         let account = |column: usize| AccountId(row.get::<_, i64>(column).cast_unsigned());
         let expires_at = UnixMs(row.get::<_, i64>(4).cast_unsigned());
         Some((TransferId(id), Held { debit: account(1), credit: account(2), amount, expires_at }))
-    };
-    let rows = work.query(sql, &[&i64::MAX])?;
-    let holds: Option<HashMap<_, _>> = rows.iter().map(hold).collect();
-    holds.ok_or_else(|| {
+    });
+    holds.collect::<Option<_>>().ok_or_else(|| {
         ProjectError::Tables("a hold in the tables cannot be read: `--rebuild` makes them anew".to_owned())
     })
 }

@@ -78,9 +78,14 @@ pub(crate) fn writer(dir: &Path) -> Result<Box<dyn Journal>, JournalError> {
 /// The same for those who only read.
 pub(crate) fn reader(dir: &Path) -> Result<Box<dyn Journal>, JournalError> {
     Ok(match place(dir)? {
-        Some(url) => Box::new(PostgresJournal::open_read_only(&url)?),
+        Some(url) => reader_at(&url)?,
         None => Box::new(SqliteJournal::open_read_only(dir)?),
     })
+}
+
+/// The journal in a database, for those who only read.
+pub(crate) fn reader_at(url: &str) -> Result<Box<dyn Journal>, JournalError> {
+    Ok(Box::new(PostgresJournal::open_read_only(url)?))
 }
 
 /// The sealed answers of a directory, in the store that its journal is in.

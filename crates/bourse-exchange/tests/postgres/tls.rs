@@ -2,6 +2,8 @@
 //!
 //! The server is on loopback; `hostaddr` says so, and `host` is the name that its certificate is held against.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use crate::cluster::{Cluster, Network};
 use bourse_exchange::PostgresJournal;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
