@@ -28,7 +28,8 @@ impl Accounts for Exchange {
     ) -> Result<(KeyRecord, KeySecret), AccountsError> {
         draft.check(now)?;
         let asked = Asked { role: KeyRole::Inference, creator: Some(*by), draft };
-        let (hash, secret) = self.make_key(asked, now, |core| manager(core, by, now))?;
+        let (hash, secret) =
+            self.make_key(asked, now, |core| Ok::<_, AccountsError>(manager(core, by, now)?))?;
         Ok((self.key_record(&hash, now)?, secret))
     }
 
@@ -74,14 +75,15 @@ impl Accounts for Exchange {
 
 impl Exchange {
     /// Makes a key on the account that `payer` names.
-    pub(crate) fn make_key<E: From<FundsError>>(
+    pub(crate) fn make_key<E: From<AccountsError>>(
         &self,
         asked: Asked,
         now: UnixMs,
         payer: impl FnOnce(&mut Core) -> Result<AccountId, E>,
     ) -> Result<(KeyHash, KeySecret), E> {
-        let random = self.shared.draw().map_err(|error| FundsError::NoRandomness(error.to_string()))?;
-        let id = self.house_transfer(now)?;
+        let random = self.shared.draw().map_err(|error| FundsError::NoRandomness(error.to_string()));
+        let random = random.map_err(AccountsError::from)?;
+        let id = self.house_transfer(now).map_err(AccountsError::from)?;
         let secret = key_text(&random);
         let hash = hash_key(&secret);
         let Asked { role, creator, draft } = asked;
@@ -107,13 +109,18 @@ impl Exchange {
 }
 
 /// The account that a management key administers.
-fn manager(core: &Core, by: &KeyHash, now: UnixMs) -> Result<AccountId, FundsError> {
+pub(crate) fn manager(core: &Core, by: &KeyHash, now: UnixMs) -> Result<AccountId, FundsError> {
     core.running()?;
     let key = core.key(by, now)?;
     if key.row.role == KeyRole::Management { Ok(key.row.account) } else { Err(FundsError::NotManagement) }
 }
 
-fn owned<'a>(core: &'a Core, by: &KeyHash, hash: &KeyHash, now: UnixMs) -> Result<&'a Key, AccountsError> {
+pub(crate) fn owned<'a>(
+    core: &'a Core,
+    by: &KeyHash,
+    hash: &KeyHash,
+    now: UnixMs,
+) -> Result<&'a Key, AccountsError> {
     let account = manager(core, by, now)?;
     let key = core.keys.get(hash).filter(|key| key.row.account == account && is_shown(key));
     key.ok_or(AccountsError::NotFound)

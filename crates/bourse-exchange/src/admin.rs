@@ -18,10 +18,13 @@ use bourse_ledger::AccountKind;
 use bourse_types::{AccountId, Digest32, Fault, KeyHash, MoneyError, NanoUsd, RequestId, UnixMs};
 use bourse_wire::funds::{
     AccountsError, CLAIM_AGE_MAX, Change, Claim, FundsError, IDEMPOTENCY_KEY_BYTES_MAX, KeyDraft, KeyPatch,
-    KeyRole, LimitReset, PolicyError, PolicyText,
+    KeyRole, LimitReset, LimitsPatch, PolicyError, PolicyText,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+mod limits;
+pub use limits::{BudgetInfo, LimitsInfo, NewWorkspace, RateInfo, ScopeText, WorkspaceInfo};
 
 /// What an operator asks. Amounts are decimal dollars such as `12.5`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +75,39 @@ pub enum AdminRequest {
         /// The text; none when absent.
         #[serde(default)]
         policy: Option<String>,
+    },
+    /// Makes a workspace.
+    CreateWorkspace(NewWorkspace),
+    /// All workspaces.
+    ListWorkspaces {},
+    /// The limits of a key, a workspace or an organisation.
+    Limits {
+        /// Whose.
+        of: ScopeText,
+    },
+    /// Sets or lifts the budget of one window of a workspace or an organisation.
+    SetBudget {
+        /// Whose.
+        of: ScopeText,
+        /// `daily`, `weekly` (from Monday), `monthly` or `lifetime`.
+        interval: String,
+        /// The limit; none when absent.
+        #[serde(default)]
+        limit_usd: Option<String>,
+        /// Whether what the account's own sellers bill counts; as it was when absent.
+        #[serde(default)]
+        includes_byok: Option<bool>,
+    },
+    /// Sets or lifts rates: what is absent stays, 0 lifts.
+    SetRates {
+        /// Whose.
+        of: ScopeText,
+        /// Requests in any sixty seconds.
+        #[serde(default)]
+        requests_per_minute: Option<u64>,
+        /// Tokens in any sixty seconds.
+        #[serde(default)]
+        tokens_per_minute: Option<u64>,
     },
     /// Posts credit from the subsidy account.
     Credit {
@@ -135,6 +171,9 @@ pub struct NewKey {
     /// [`IDEMPOTENCY_KEY_BYTES_MAX`] bytes.
     #[serde(default)]
     pub idempotency_key: Option<String>,
+    /// The workspace that it belongs to for good, by its id or its slug; none when absent.
+    #[serde(default)]
+    pub workspace: Option<String>,
 }
 
 /// The answer.
@@ -164,6 +203,21 @@ pub enum AdminReply {
     Keys {
         /// The keys.
         keys: Vec<KeyInfo>,
+    },
+    /// A workspace was made.
+    Workspace {
+        /// As it is.
+        workspace: WorkspaceInfo,
+    },
+    /// All workspaces.
+    Workspaces {
+        /// The workspaces.
+        workspaces: Vec<WorkspaceInfo>,
+    },
+    /// Limits, as they are now.
+    Limits {
+        /// The limits.
+        limits: LimitsInfo,
     },
     /// The epoch has ended, or nothing had happened since the last one.
     Epoch {
@@ -238,6 +292,10 @@ pub struct KeyInfo {
     pub revoked_ms: Option<u64>,
     /// The id of its routing policy.
     pub policy: Option<String>,
+    /// The slug of the workspace that it belongs to.
+    pub workspace: Option<String>,
+    /// Held by its requests in flight.
+    pub in_flight_usd: String,
 }
 
 /// Why an operator's request was refused.
@@ -286,6 +344,9 @@ pub enum AdminError {
     /// A word that is no reset.
     #[error("`reset` is `{0}`; it can be none, daily, weekly or monthly")]
     Reset(String),
+    /// A word that is no interval.
+    #[error("`interval` is `{0}`; it can be daily, weekly, monthly or lifetime")]
+    Interval(String),
     /// A field of a key has a value that it cannot have.
     #[error(transparent)]
     Key(#[from] AccountsError),
@@ -366,6 +427,16 @@ impl Exchange {
                 self.flush()?;
                 Ok(AdminReply::Policy { id: id.map(|id| id.to_string()) })
             }
+            AdminRequest::CreateWorkspace(asked) => self.new_workspace(&asked, now),
+            AdminRequest::ListWorkspaces {} => Ok(self.all_workspaces()),
+            AdminRequest::Limits { of } => self.show_limits(&of, now),
+            AdminRequest::SetBudget { of, interval, limit_usd, includes_byok } => {
+                self.budget(&of, (&interval, limit_usd.as_deref()), includes_byok, now)
+            }
+            AdminRequest::SetRates { of, requests_per_minute, tokens_per_minute } => {
+                let [requests, tokens] = [requests_per_minute, tokens_per_minute].map(rate);
+                self.limit(&of, LimitsPatch::Rates { requests, tokens }, now)
+            }
             AdminRequest::Credit { account, amount_usd, idempotency_key } => {
                 self.credit(&account, &amount_usd, idempotency_key.as_deref(), now)
             }
@@ -392,11 +463,6 @@ impl Exchange {
     fn new_key(&self, asked: &NewKey, now: UnixMs) -> Result<AdminReply, AdminError> {
         let account = asked.account.as_deref().unwrap_or(OPERATOR_NAME);
         check_name("label", &asked.label, LABEL_BYTES_MAX)?;
-        check_name("account", account, ACCOUNT_NAME_BYTES_MAX)?;
-        if account.contains(':') && self.shared.core.lock().names.account(account).is_none() {
-            let extra = ", and no `:` for a customer";
-            return Err(AdminError::Name { field: "account", bytes_max: ACCOUNT_NAME_BYTES_MAX, extra });
-        }
         let draft = KeyDraft {
             name: asked.label.clone(),
             limit: parse_limit(asked.limit_usd.as_deref())?,
@@ -405,6 +471,7 @@ impl Exchange {
             expires: asked.expires_ms.map(UnixMs),
             policy: None,
             claim: None,
+            workspace: asked.workspace.clone(),
         };
         draft.check(now)?;
         let claim = match asked.idempotency_key.as_deref() {
@@ -416,14 +483,13 @@ impl Exchange {
         };
         let draft = KeyDraft { claim, ..draft };
         let role = if asked.management { KeyRole::Management } else { KeyRole::Inference };
-        let made = self.make_key(Asked { role, creator: None, draft }, now, |core| {
-            match core.names.account(account) {
-                Some(_) => customer(core, account),
-                None => core.customer(account, now).map_err(AdminError::from),
-            }
-        });
+        let asked_key = Asked { role, creator: None, draft };
+        let made = self.make_key(asked_key, now, |core| payer(core, account, now));
         let (hash, secret) = match made {
-            Err(AdminError::Funds(FundsError::ClaimPaid(_))) => return Err(AdminError::KeyMadeBefore),
+            Err(
+                AdminError::Funds(FundsError::ClaimPaid(_))
+                | AdminError::Key(AccountsError::Funds(FundsError::ClaimPaid(_))),
+            ) => return Err(AdminError::KeyMadeBefore),
             made => made?,
         };
         let key = self.changed_key(&hash, now)?;
@@ -498,12 +564,7 @@ impl Exchange {
     }
 
     fn find_key(&self, text: &str) -> Result<KeyHash, AdminError> {
-        let found = self.shared.core.lock().keys.named(text);
-        match found.as_slice() {
-            [hash] => Ok(*hash),
-            [] => Err(AdminError::NoSuchKey(text.to_owned())),
-            several => Err(AdminError::AmbiguousKey { name: text.to_owned(), count: several.len() }),
-        }
+        key_named(&self.shared.core.lock(), text)
     }
 
     /// A key as it is on disk.
@@ -512,6 +573,32 @@ impl Exchange {
         let core = self.shared.core.lock();
         Ok(info(&core, core.keys.get(hash).ok_or(FundsError::UnknownKey)?, now))
     }
+}
+
+fn key_named(core: &Core, text: &str) -> Result<KeyHash, AdminError> {
+    match core.keys.named(text).as_slice() {
+        [hash] => Ok(*hash),
+        [] => Err(AdminError::NoSuchKey(text.to_owned())),
+        several => Err(AdminError::AmbiguousKey { name: text.to_owned(), count: several.len() }),
+    }
+}
+
+/// Zero lifts a rate: nobody is let in under one of none.
+fn rate(asked: Option<u64>) -> Change<Option<u64>> {
+    asked.map_or(Change::Keep, |limit| Change::Set((limit > 0).then_some(limit)))
+}
+
+/// A customer account, opened when there is none of this name.
+fn payer(core: &mut Core, name: &str, now: UnixMs) -> Result<AccountId, AdminError> {
+    if core.names.account(name).is_some() {
+        return customer(core, name);
+    }
+    check_name("account", name, ACCOUNT_NAME_BYTES_MAX)?;
+    if name.contains(':') {
+        let extra = ", and no `:` for a customer";
+        return Err(AdminError::Name { field: "account", bytes_max: ACCOUNT_NAME_BYTES_MAX, extra });
+    }
+    Ok(core.customer(name, now)?)
 }
 
 fn customer(core: &Core, name: &str) -> Result<AccountId, AdminError> {
@@ -530,9 +617,9 @@ fn info(core: &Core, key: &Key, now: UnixMs) -> KeyInfo {
         label: row.label.clone(),
         account: core.names.name(row.account),
         management: row.role == KeyRole::Management,
-        limit_usd: row.limit.map(NanoUsd::to_usd_string),
-        limit_reset: row.reset.as_str().to_owned(),
-        window_used_usd: usd(signed(key.spent.in_window(row.reset, row.includes_byok, now))),
+        limit_usd: row.budget.limit.map(NanoUsd::to_usd_string),
+        limit_reset: row.budget.reset.as_str().to_owned(),
+        window_used_usd: usd(signed(key.spent.in_window(row.budget.reset, row.budget.includes_byok, now))),
         used_usd: usd(signed(key.spent.total())),
         byok_used_usd: key.record(now).byok_usage.total.to_usd_string(),
         created_ms: row.created.0,
@@ -540,6 +627,8 @@ fn info(core: &Core, key: &Key, now: UnixMs) -> KeyInfo {
         disabled: row.is_disabled,
         revoked_ms: row.revoked.map(|time| time.0),
         policy: row.policy.map(|id| id.to_string()),
+        workspace: row.workspace.and_then(|id| Some(core.scopes.workspace(id)?.record.slug.clone())),
+        in_flight_usd: usd(signed(key.held)),
     }
 }
 

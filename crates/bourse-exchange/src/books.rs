@@ -7,7 +7,7 @@ use crate::core::{Core, Verify};
 use crate::open::{OpenError, from_genesis, replay_all, replay_from};
 use crate::postings::{self, Period};
 use crate::store::reader;
-use bourse_ledger::{HashKey, Journal, Position};
+use bourse_ledger::{HashKey, Journal, Position, Unit};
 use bourse_types::TransferId;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -64,7 +64,7 @@ pub struct StatementLine {
     pub balance_usd: String,
 }
 
-/// Balances of all accounts in a data directory, live or not.
+/// Balances of all accounts of money in a data directory, live or not.
 pub fn balances(dir: &Path) -> Result<Vec<AccountLine>, OpenError> {
     let journal = reader(dir)?;
     Ok(balances_of(&replay_all(journal.as_ref(), HashKey::default(), u64::MAX)?))
@@ -89,7 +89,8 @@ pub(crate) fn balances_of(core: &Core) -> Vec<AccountLine> {
         held_usd: usd(signed(balance.debits_pending)),
         available_usd: usd(signed(balance.available())),
     };
-    core.state.accounts().map(line).collect()
+    // Rates count no money.
+    core.state.accounts().filter(|(account, _)| account.unit == Unit::NANO_USD).map(line).collect()
 }
 
 /// Hands the balances after every group to `seen`.

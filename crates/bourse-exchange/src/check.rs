@@ -8,7 +8,7 @@ use crate::core::{Core, Verify};
 use crate::data_dir::is_live;
 use crate::open::{OpenError, from_genesis, from_snapshot, replay_from, replay_until};
 use crate::store::{SqliteJournal, place, reader};
-use bourse_ledger::{Balance, HashKey, Journal, JournalError, Position};
+use bourse_ledger::{Balance, HashKey, Journal, JournalError, Position, Unit};
 use bourse_types::{DurationMs, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -170,6 +170,7 @@ fn report(core: &Core, at: Position, market: Market, now: UnixMs) -> CheckReport
         problems.push(format!("suspense holds {waiting} nano-USD, its open cases are worth {cases}"));
     }
     let holds = core.state.pendings();
+    let of_money = holds.iter().filter(|(_, hold)| !core.is_rate(hold.debit)).count();
     let overdue = |expires_at: UnixMs| expires_at.plus(RELEASE_GRACE) < now;
     if market == Market::Live {
         let unexplained = holds.iter().filter(|(_, hold)| overdue(hold.expires_at)).count();
@@ -177,9 +178,9 @@ fn report(core: &Core, at: Position, market: Market, now: UnixMs) -> CheckReport
             problems.push(format!("{unexplained} holds are open beyond their time"));
         }
     }
-    let (holds_open, holds_orphaned) =
-        if market == Market::Live { (holds.len(), 0) } else { (0, holds.len()) };
-    let sum = |side: fn(&Balance) -> u128| core.state.accounts().map(|(_, b)| side(&b)).sum::<u128>();
+    let (holds_open, holds_orphaned) = if market == Market::Live { (of_money, 0) } else { (0, of_money) };
+    let in_money = || core.state.accounts().filter(|(account, _)| account.unit == Unit::NANO_USD);
+    let sum = |side: fn(&Balance) -> u128| in_money().map(|(_, b)| side(&b)).sum::<u128>();
     let facts = BooksFacts {
         groups: at.seq,
         events: core.state.events_applied(),

@@ -4,45 +4,55 @@
 //! into the open commit group in the same step, so that the journal holds exactly what happened, in the
 //! order in which it happened. `now` comes in; nothing here reads a clock, signs or touches a disk.
 //!
-//! A request has two holds at most, under ids derived from its own: the customer's money and, when the
-//! key has a limit, its allowance. Settling is one chain: post both, then move the charge on from
-//! clearing to seller (or, where its claim is beyond the market's own
-//! count, to suspense), fee and rounding, so that clearing is zero between any two events.
+//! A request has one hold of the customer's money and one of each [budget](budgets) that binds it, under ids derived from
+//! its own and in one chain, with what it takes from [rates]. Settling is one chain: post them all, then move the charge
+//! on from clearing to seller (or, where its claim is beyond the market's own count, to suspense), fee and rounding, so
+//! that clearing is zero between any two events.
 
 use crate::claims::{ClaimEnd, Claims};
 use crate::config::EARLY_COMMIT_BYTES;
 use crate::keys::{Key, KeyRing};
+use crate::limits::{PLACES_MAX, ScopeId, Scopes};
 use crate::names::{ALLOWANCES, CLEARING, Names};
 use crate::policies::Policies;
 use crate::record;
+use crate::spend::nano;
 use crate::suspense::Suspense;
 use bourse_ledger::{
     Account, AccountKind, Applied, BalanceLimit, Event, GROUP_BYTES_MAX, HashKey, Refusal, ReleaseReason,
-    State, Transfer, TransferKind,
+    State, Transfer, TransferKind, Unit,
 };
 use bourse_proof::log::MerkleLog;
 use bourse_types::{AccountId, Digest32, KeyHash, NanoUsd, RequestId, TransferId, UnixMs};
 use bourse_wire::funds::{
     Claim, CommitTicket, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant, KeyRole,
+    RATE_WINDOW,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 mod admin;
 mod adopt;
+mod budgets;
 mod epoch;
 mod keys;
 mod metered;
+mod rates;
 mod replay;
+mod roles;
 mod settle;
 mod snapshot;
 mod suspense;
+mod workspaces;
+use budgets::{AllowanceHold, counted};
 pub use epoch::CloseError;
 #[cfg(test)]
 pub(crate) use epoch::is_liability;
 pub(crate) use epoch::{EpochFailure, LastEpoch, SNAPSHOT_EPOCHS};
 pub(crate) use keys::KeyCreation;
+use rates::RateWindows;
 pub(crate) use replay::{ReplayFailure, Verify};
+use roles::Role;
 pub(crate) use settle::{PreparedSettlement, ReceiptMark, Split};
 pub(crate) use suspense::Resolution;
 
@@ -52,62 +62,28 @@ pub const WAITING_BYTES_MAX: usize = GROUP_BYTES_MAX / 2;
 const GROUP_RESERVE_BYTES: usize = 64 * 1024;
 /// Holds released in one step of expiry.
 pub(crate) const RELEASES_PER_STEP_MAX: usize = 1_024;
-/// Events that one settlement makes at most: two posts, three moves.
-const CHAIN_EVENTS: usize = 5;
-
-/// Which transfer of a request an id stands for.
-#[derive(Debug, Clone, Copy)]
-#[repr(u16)]
-enum Role {
-    Hold = 0,
-    HoldAllowance = 1,
-    Post = 2,
-    PostAllowance = 3,
-    Seller = 4,
-    Fee = 5,
-    Rounding = 6,
-    /// Raises count on from here.
-    Raise = 16,
-}
-
-impl Role {
-    fn of(self, request: RequestId) -> TransferId {
-        request.transfer(self as u16)
-    }
-}
+/// Events that one settlement makes at most: posts of the money and of each budget, three moves.
+const CHAIN_EVENTS: usize = 1 + PLACES_MAX + 3;
 
 /// A request between hold and settlement. Lives in memory only: after a restart nobody would settle it, unless its
 /// gateway is elsewhere and lives on; see [`Core::adopt`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct OpenRequest {
     key: KeyHash,
     held: NanoUsd,
     step: u16,
-    /// What it holds of its key's allowance; none for a key that had no limit.
-    allowance: Option<AllowanceHold>,
+    /// The amount of the first hold, by which its repetition is known.
+    first: NanoUsd,
+    /// What it holds of the budgets that bound its key then.
+    allowances: Vec<AllowanceHold>,
     /// Whether it holds under a claim.
     has_claim: bool,
 }
 
-/// A hold on a key's allowance.
-#[derive(Debug, Clone, Copy)]
-struct AllowanceHold {
-    held: NanoUsd,
-    /// Whether what the buyer's own sellers bill counts, as it was when the hold was made.
-    includes_byok: bool,
-}
-
-impl AllowanceHold {
-    /// What a charge and a bill of the buyer's own seller take from it.
-    fn posted(self, charge: NanoUsd, byok: NanoUsd) -> Result<NanoUsd, FundsError> {
-        counted(charge, byok, self.includes_byok)
+impl OpenRequest {
+    fn draws_on(&self, allowance: AccountId) -> bool {
+        self.allowances.iter().any(|hold| hold.account == allowance)
     }
-}
-
-/// What counts towards a limit.
-fn counted(charge: NanoUsd, byok: NanoUsd, includes_byok: bool) -> Result<NanoUsd, FundsError> {
-    let byok = if includes_byok { byok } else { NanoUsd::ZERO };
-    charge.checked_add(byok).map_err(|_| FundsError::TooMany("nano-USD in one hold"))
 }
 
 /// Records that wait for the disk.
@@ -138,6 +114,7 @@ pub(crate) struct Core {
     pub(crate) names: Names,
     pub(crate) keys: KeyRing,
     pub(crate) policies: Policies,
+    pub(crate) scopes: Scopes,
     pub(crate) log: MerkleLog,
     pub(crate) exchange: Digest32,
     pub(crate) epoch: LastEpoch,
@@ -145,8 +122,9 @@ pub(crate) struct Core {
     pub(crate) claims: Claims,
     open: HashMap<RequestId, OpenRequest, HashKey>,
     metered: metered::MeteredRequests,
-    /// Keys that got their limit while requests without one were open.
-    mixed: HashSet<KeyHash>,
+    /// Allowances that do not know of all open requests that their budgets are about.
+    mixed: HashSet<AccountId>,
+    rates: RateWindows,
     group: OpenGroup,
     /// Receipts in the group that is being committed.
     committing: Arc<Vec<ReceiptMark>>,
@@ -169,6 +147,7 @@ impl Core {
             names: Names::new(),
             keys: KeyRing::default(),
             policies: Policies::default(),
+            scopes: Scopes::default(),
             log: MerkleLog::default(),
             exchange,
             epoch: LastEpoch::default(),
@@ -178,6 +157,7 @@ impl Core {
             open: HashMap::with_hasher(key),
             metered: metered::MeteredRequests::default(),
             mixed: HashSet::new(),
+            rates: RateWindows::default(),
             group: OpenGroup::default(),
             committing: Arc::default(),
             seq: 1,
@@ -205,47 +185,63 @@ impl Core {
 
     pub(crate) fn hold(&mut self, asked: &HoldRequest) -> Result<(), FundsError> {
         self.running()?;
-        if self.adopt(asked)? {
+        if self.is_repeated(asked)? || self.adopt(asked)? {
             return Ok(());
         }
         if self.group.bytes.len() >= WAITING_BYTES_MAX {
             return Err(FundsError::TooMany("bytes wait for the disk"));
         }
-        let now = asked.now.max(self.now());
+        let (request, now) = (asked.request, asked.now.max(self.now()));
         if let Some(claim) = &asked.claim {
             self.claims.check(claim, now)?;
         }
-        let limit = self.limit_of(&asked.grant, now)?;
+        let scopes = self.buyer(&asked.grant, now)?;
+        let allowances = self.draws(scopes, (asked.amount, asked.byok), now)?;
+        let rates = self.rate_draws(request, scopes, asked.tokens, now)?;
         let expires_at = asked.expires;
-        let pending = |role: Role, debit, credit, amount: NanoUsd, linked| {
-            let amount = amount.into();
-            let kind = TransferKind::Pending { debit, credit, amount, expires_at };
-            Event::Transfer(Transfer { id: role.of(asked.request), linked, kind })
+        let pending = |id, debit, credit, amount: NanoUsd| {
+            let kind = TransferKind::Pending { debit, credit, amount: amount.into(), expires_at };
+            Event::Transfer(Transfer { id, linked: false, kind })
         };
-        let mut allowance = None;
         self.chain.clear();
-        self.chain.push(pending(Role::Hold, asked.grant.account, CLEARING, asked.amount, limit.is_some()));
-        if let Some((account, includes_byok)) = limit {
-            let held = counted(asked.amount, asked.byok, includes_byok)?;
-            self.chain.push(pending(Role::HoldAllowance, account, ALLOWANCES, held, false));
-            allowance = Some(AllowanceHold { held, includes_byok });
+        self.chain.push(pending(Role::Hold.of(request), asked.grant.account, CLEARING, asked.amount));
+        for hold in &allowances {
+            self.chain.push(pending(roles::hold(request, hold.place), hold.account, ALLOWANCES, hold.held));
         }
-        if self.apply(asked.now)? == Applied::Done {
-            let has_claim = asked.claim.is_some();
-            let open =
-                OpenRequest { key: asked.grant.key, held: asked.amount, step: 0, allowance, has_claim };
-            self.open.insert(asked.request, open);
-            if let Some(claim) = &asked.claim {
-                self.claim(claim, Some(asked.request), now)?;
+        let until = now.plus(RATE_WINDOW);
+        self.chain_rates(&rates, until);
+        match self.apply_for(scopes, asked.now) {
+            Ok(Applied::Done) => {
+                let (key, held, has_claim) = (asked.grant.key, asked.amount, asked.claim.is_some());
+                self.put_open(
+                    request,
+                    OpenRequest { key, held, step: 0, first: held, allowances, has_claim },
+                );
+                self.rates_taken(&rates, until);
+                if let Some(claim) = &asked.claim {
+                    self.claim(claim, Some(request), now)?;
+                }
+                Ok(())
             }
+            // Its hold is gone, settled or released: whoever went on would serve for nothing.
+            Ok(Applied::Exists) | Err(FundsError::Conflict) => Err(FundsError::NoHold),
+            Err(refused) => Err(refused),
         }
-        // Repeated when its hold is gone, settled or released: whoever went on would serve for nothing.
-        if self.open.contains_key(&asked.request) { Ok(()) } else { Err(FundsError::NoHold) }
+    }
+
+    /// Whether the hold is open already. Its amount and its end must be the same.
+    fn is_repeated(&self, asked: &HoldRequest) -> Result<bool, FundsError> {
+        let Some(open) = self.open.get(&asked.request) else { return Ok(false) };
+        let hold = self.state.pending(Role::Hold.of(asked.request));
+        let is_same = open.key == asked.grant.key
+            && open.first == asked.amount
+            && hold.is_some_and(|hold| hold.expires_at == asked.expires && hold.debit == asked.grant.account);
+        if is_same { Ok(true) } else { Err(FundsError::Conflict) }
     }
 
     pub(crate) fn extend(&mut self, asked: &HoldExtension) -> Result<(), FundsError> {
         self.running()?;
-        let mut open = *self.open.get(&asked.request).ok_or(FundsError::NoHold)?;
+        let mut open = self.open.get(&asked.request).ok_or(FundsError::NoHold)?.clone();
         if asked.step > HOLD_EXTENSIONS_MAX {
             return Err(FundsError::TooMany("extensions of one hold"));
         }
@@ -256,31 +252,58 @@ impl Core {
             return Err(FundsError::Conflict);
         }
         // A key that was taken away buys nothing more; one that expires lets end what has begun.
-        match self.keys.get(&open.key).ok_or(FundsError::UnknownKey)?.usable(asked.now) {
+        let key = self.keys.get(&open.key).ok_or(FundsError::UnknownKey)?;
+        match key.usable(asked.now) {
             Ok(()) | Err(FundsError::ExpiredKey) => {}
             Err(taken_away) => return Err(taken_away),
         }
+        let (scopes, now) = (key.row.scopes(), asked.now.max(self.now()));
         let too_many = |_| FundsError::TooMany("nano-USD in one hold");
         open.held = open.held.checked_add(asked.amount).map_err(too_many)?;
         open.step = asked.step;
-        if let Some(allowance) = &mut open.allowance {
-            let more = counted(asked.amount, asked.byok, allowance.includes_byok)?;
-            allowance.held = allowance.held.checked_add(more).map_err(too_many)?;
-            self.renew_allowance(&open.key, asked.now.max(self.now()))?;
+        for hold in &mut open.allowances {
+            let more = hold.counted(asked.amount, asked.byok)?;
+            hold.held = hold.held.checked_add(more).map_err(too_many)?;
         }
-        let raise = |role: Role, n: u16, to: NanoUsd, linked| {
-            let (pending, to) = (role.of(asked.request), to.into());
-            let kind = TransferKind::Raise { pending, to, expires_at: UnixMs(0) };
-            Event::Transfer(Transfer { id: asked.request.transfer(Role::Raise as u16 + n), linked, kind })
+        if !open.allowances.is_empty() {
+            scopes.iter().flatten().try_for_each(|scope| self.renew(scope, now))?;
+        }
+        self.extension_chain(asked, &open);
+        let applied = self.apply_for(scopes, asked.now)?;
+        self.put_open(asked.request, open);
+        // One that the books had, after a restart, was counted with it. One that costs nothing changes nothing there.
+        if applied == Applied::Done || (asked.amount, asked.byok) == (NanoUsd::ZERO, NanoUsd::ZERO) {
+            self.count_more(asked, scopes, now);
+        }
+        Ok(())
+    }
+
+    fn extension_chain(&mut self, asked: &HoldExtension, open: &OpenRequest) {
+        let (request, step) = (asked.request, asked.step);
+        let raise = |id, pending, to: NanoUsd| {
+            let kind = TransferKind::Raise { pending, to: to.into(), expires_at: UnixMs(0) };
+            Event::Transfer(Transfer { id, linked: false, kind })
         };
         self.chain.clear();
-        self.chain.push(raise(Role::Hold, 2 * asked.step, open.held, open.allowance.is_some()));
-        if let Some(allowance) = open.allowance {
-            self.chain.push(raise(Role::HoldAllowance, 2 * asked.step + 1, allowance.held, false));
+        self.chain.push(raise(roles::raise_money(request, step), Role::Hold.of(request), open.held));
+        for AllowanceHold { place, held, .. } in &open.allowances {
+            let id = roles::raise(request, *place, step);
+            self.chain.push(raise(id, roles::hold(request, *place), *held));
         }
-        self.apply(asked.now)?;
-        self.open.insert(asked.request, open);
-        Ok(())
+    }
+
+    /// Notes what a request in flight holds now.
+    fn put_open(&mut self, request: RequestId, open: OpenRequest) {
+        let (key, held) = (open.key, open.held);
+        let before = self.open.insert(request, open).map_or(NanoUsd::ZERO, |before| before.held);
+        self.keys.hold(&key, before, held);
+    }
+
+    /// A request is no longer in flight.
+    fn end_open(&mut self, request: &RequestId) {
+        if let Some(open) = self.open.remove(request) {
+            self.keys.hold(&open.key, open.held, NanoUsd::ZERO);
+        }
     }
 
     /// Ends holds whose time is over: settles what was [metered](metered) and releases the rest. Returns how many;
@@ -295,10 +318,12 @@ impl Core {
         Ok(due.len())
     }
 
-    /// All open holds, in the order of their ids.
+    /// All open holds of money and allowances, in the order of their ids. What was taken from rates is none of them: it
+    /// waits for nobody.
     pub(crate) fn holds_open(&self) -> Result<Vec<TransferId>, FundsError> {
         self.running()?;
-        Ok(self.state.pendings().into_iter().map(|(id, _)| id).collect())
+        let holds = self.state.pendings().into_iter().filter(|(_, hold)| !self.is_rate(hold.debit));
+        Ok(holds.map(|(id, _)| id).collect())
     }
 
     /// Releases holds that nobody will settle, such as those that a crash left behind.
@@ -396,9 +421,8 @@ impl Core {
         key.usable(now).map(|()| key)
     }
 
-    /// The allowance that a hold under this grant draws on, filled up for the running window, and whether
-    /// what own sellers bill counts.
-    fn limit_of(&mut self, grant: &KeyGrant, now: UnixMs) -> Result<Option<(AccountId, bool)>, FundsError> {
+    /// Whose limits bind a hold under this grant.
+    fn buyer(&self, grant: &KeyGrant, now: UnixMs) -> Result<[Option<ScopeId>; 3], FundsError> {
         let key = self.key(&grant.key, now)?;
         if key.row.account != grant.account {
             return Err(FundsError::Conflict);
@@ -406,23 +430,30 @@ impl Core {
         if key.row.role == KeyRole::Management {
             return Err(FundsError::ManagementKey);
         }
-        let limit = key.row.limit.and(key.row.allowance).map(|account| (account, key.row.includes_byok));
-        if now >= key.window_ends {
-            self.renew_allowance(&grant.key, now)?;
-        }
-        Ok(limit)
+        Ok(key.row.scopes())
     }
 
     /// Applies `self.chain` and writes it down when it changed something.
     fn apply(&mut self, now: UnixMs) -> Result<Applied, FundsError> {
+        self.apply_for([None; 3], now)
+    }
+
+    /// The same for a buyer, who is told which of its limits was in the way.
+    fn apply_for(&mut self, scopes: [Option<ScopeId>; 3], now: UnixMs) -> Result<Applied, FundsError> {
         self.room_for(0)?;
+        let last = self.chain.len().saturating_sub(1);
+        for (n, event) in self.chain.iter_mut().enumerate() {
+            if let Event::Transfer(transfer) = event {
+                transfer.linked = n < last;
+            }
+        }
         match self.state.apply_chain(now.max(self.epoch.closed_at), &self.chain) {
             Ok(Applied::Done) => {
                 record::put_events(&mut self.group.bytes, self.state.now(), &self.chain);
                 Ok(Applied::Done)
             }
             Ok(Applied::Exists) => Ok(Applied::Exists),
-            Err(refused) => Err(self.explain(refused.why)),
+            Err(refused) => Err(self.explain(refused.why, scopes, now.max(self.now()))),
         }
     }
 
@@ -441,15 +472,14 @@ impl Core {
     ) -> Result<(), FundsError> {
         for pending in holds {
             // What was metered is settled already, with all holds of its request.
-            if self.state.pending(*pending).is_none() {
-                continue;
-            }
+            let Some(hold) = self.state.pending(*pending) else { continue };
             self.apply_one(Event::Release { pending: *pending, reason }, now)?;
             // The first hold of a request carries the request's own id.
             let request = RequestId(pending.0);
-            self.open.remove(&request);
+            self.end_open(&request);
             self.metered.remove(&request);
             self.claims.end(request, ClaimEnd::ForNothing);
+            self.rates.forget(hold.debit, *pending);
         }
         Ok(())
     }
@@ -473,27 +503,31 @@ impl Core {
         name: String,
         kind: AccountKind,
         limit: BalanceLimit,
+        unit: Unit,
         now: UnixMs,
     ) -> Result<AccountId, FundsError> {
         let id = self.names.next_id();
-        self.apply_one(Event::Open(Account::of_money(id, kind, limit)), now)?;
+        self.apply_one(Event::Open(Account { id, kind, limit, unit }), now)?;
         record::put_name(&mut self.group.bytes, id, &name);
         self.names.add(id, name);
         Ok(id)
     }
 
-    /// Says in the words of the port why the ledger refused.
-    fn explain(&self, why: Refusal) -> FundsError {
+    /// Says in the words of the port why the ledger refused what these scopes asked.
+    fn explain(&self, why: Refusal, scopes: [Option<ScopeId>; 3], now: UnixMs) -> FundsError {
         match why {
             Refusal::ExceedsBalance { account, available, needed } => {
-                let available = NanoUsd(u64::try_from(available).unwrap_or(u64::MAX));
-                let needed = needed.nano_usd();
-                let kind = self.state.account(account).map(|(account, _)| account.kind);
-                if kind == Some(AccountKind::KeyAllowance) {
-                    FundsError::KeyLimit { available, needed }
-                } else {
-                    FundsError::InsufficientFunds { available, needed }
+                if self.is_rate(account)
+                    && let Some(limited) = self.over_rate(scopes, now)
+                {
+                    return limited;
                 }
+                let needed = needed.nano_usd();
+                let over = |scope| self.over_budget(scope, account, needed, now);
+                scopes.iter().flatten().find_map(over).unwrap_or_else(|| {
+                    let held = self.state.account(account).map_or(0, |(_, balance)| balance.debits_pending);
+                    FundsError::InsufficientFunds { available: nano(available), needed, held: nano(held) }
+                })
             }
             Refusal::IdReused | Refusal::IdAhead => FundsError::Conflict,
             // The hold came later after its request's arrival than the ledger remembers ids.

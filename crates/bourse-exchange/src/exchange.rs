@@ -240,9 +240,10 @@ impl Exchange {
         index.with_journal(|journal| balances_by_group(journal, &mut seen))
     }
 
-    /// Open holds.
+    /// Open holds of money and allowances.
     pub fn open_holds(&self) -> usize {
-        self.shared.core.lock().state.pendings_count()
+        let core = self.shared.core.lock();
+        core.state.pendings_count() - core.rate_entries()
     }
 
     /// Closes the books: releases what is still held (unless [`Holds`] outlive it), commits, takes a

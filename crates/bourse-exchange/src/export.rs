@@ -307,7 +307,7 @@ impl Export<'_> {
 
 /// What is money or stands for it. Allowances mirror spending and hold nothing.
 fn is_booked(kind: AccountKind) -> bool {
-    !matches!(kind, AccountKind::KeyAllowance | AccountKind::Control)
+    !matches!(kind, AccountKind::Allowance | AccountKind::Control)
 }
 
 /// Where accountants look for an account: from the market's side, what buyers have is what it owes.
@@ -325,7 +325,7 @@ fn branch(kind: AccountKind) -> &'static str {
         AccountKind::Subsidy => "Expenses:Subsidy",
         AccountKind::Burn => "Expenses:Burn",
         AccountKind::Escrow => "Assets:Escrow",
-        AccountKind::KeyAllowance | AccountKind::Control => "Equity:Control",
+        AccountKind::Allowance | AccountKind::Control => "Equity:Control",
     }
 }
 

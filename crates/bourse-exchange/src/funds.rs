@@ -110,7 +110,11 @@ impl Records for Exchange {
         core.running()?;
         let key = core.key(key, now)?;
         let balance = core.state.account(key.row.account).map(|(_, balance)| balance).unwrap_or_default();
+        let scopes = key.row.scopes();
+        let scopes = || scopes.iter().flatten();
         Ok(KeyStatus {
+            budgets: scopes().flat_map(|scope| core.budget_statuses(scope, now)).collect(),
+            rates: scopes().flat_map(|scope| core.rate_statuses(scope, now)).collect(),
             key: key.record(now),
             held: nano(balance.debits_pending),
             account_credited: nano(balance.credits_posted),

@@ -1,15 +1,14 @@
 //! API keys: what the house knows of a key, which is everything but the key.
 //!
 //! A key is `sk-bourse-` and 64 hex digits of 32 random bytes; the house keeps its SHA-256 and shows the
-//! key once. Each key spends from one customer account, or administers that account's keys. A limit is an
-//! allowance account in the ledger that every hold draws on in the same chain, so that no number of
-//! concurrent callers passes it; a limit that resets is filled up again by the first hold of a new window.
-//! Names are labels and need not be unique.
+//! key once. Each key spends from one customer account, or administers that account's keys. What it may spend
+//! is a [budget](crate::limits). Names are labels and need not be unique.
 
-use crate::spend::{ByokMonth, Spent};
+use crate::limits::{Budget, ScopeId};
+use crate::spend::{ByokMonth, Spent, nano};
 use bourse_types::{AccountId, Digest32, KeyHash, NanoUsd, UnixMs};
 use bourse_wire::funds::{
-    FundsError, KEY_NAME_BYTES_MAX, KeyGrant, KeyRecord, KeyRole, LimitReset, PolicyId,
+    FundsError, KEY_NAME_BYTES_MAX, KeyGrant, KeyRecord, KeyRole, PolicyId, WorkspaceId,
 };
 use bourse_wire::receipt::Receipt;
 use sha2::{Digest, Sha256};
@@ -34,12 +33,8 @@ pub(crate) struct KeyRow {
     pub(crate) account: AccountId,
     pub(crate) role: KeyRole,
     pub(crate) is_disabled: bool,
-    pub(crate) allowance: Option<AccountId>,
-    pub(crate) limit: Option<NanoUsd>,
-    pub(crate) reset: LimitReset,
-    pub(crate) includes_byok: bool,
-    /// The start of the window that the allowance stands for.
-    pub(crate) window: UnixMs,
+    /// What it may spend.
+    pub(crate) budget: Budget,
     pub(crate) expires: Option<UnixMs>,
     pub(crate) revoked: Option<UnixMs>,
     pub(crate) policy: Option<PolicyId>,
@@ -48,12 +43,20 @@ pub(crate) struct KeyRow {
     pub(crate) created: UnixMs,
     pub(crate) updated: UnixMs,
     pub(crate) label: String,
+    /// For good: what a workspace has spent never changes afterwards.
+    pub(crate) workspace: Option<WorkspaceId>,
 }
 
 impl KeyRow {
     /// How people name the key: `key_` and the start of its hash.
     pub(crate) fn id(&self) -> String {
         key_id(&self.hash)
+    }
+
+    /// Whose limits bind it: its own, its workspace's, its organisation's.
+    pub(crate) fn scopes(&self) -> [Option<ScopeId>; 3] {
+        let workspace = self.workspace.map(ScopeId::Workspace);
+        [Some(ScopeId::Key(self.hash)), workspace, Some(ScopeId::Organisation(self.account))]
     }
 }
 
@@ -64,8 +67,8 @@ pub(crate) struct Key {
     pub(crate) spent: Spent,
     pub(crate) digest: Digest32,
     pub(crate) account_digest: Digest32,
-    /// When the allowance must be filled up again; the end of time without one.
-    pub(crate) window_ends: UnixMs,
+    /// Held by its requests in flight. Like them it lives in memory only.
+    pub(crate) held: u128,
 }
 
 impl Key {
@@ -95,16 +98,17 @@ impl Key {
     pub(crate) fn record(&self, now: UnixMs) -> KeyRecord {
         let row = &self.row;
         let (usage, byok_usage) = self.spent.shown(now);
-        let spent = crate::spend::nano(self.spent.in_window(row.reset, row.includes_byok, now));
+        let budget = &row.budget;
+        let spent = nano(self.spent.in_window(budget.reset, budget.includes_byok, now));
         KeyRecord {
             hash: row.hash,
             name: row.label.clone(),
             role: row.role,
             is_disabled: row.is_disabled,
-            limit: row.limit,
-            limit_reset: row.reset,
-            limit_remaining: row.limit.map(|limit| NanoUsd(limit.0.saturating_sub(spent.0))),
-            includes_byok_in_limit: row.includes_byok,
+            limit: budget.limit,
+            limit_reset: budget.reset,
+            limit_remaining: budget.limit.map(|limit| NanoUsd(limit.0.saturating_sub(spent.0))),
+            includes_byok_in_limit: budget.includes_byok,
             expires: row.expires,
             usage,
             byok_usage,
@@ -113,6 +117,8 @@ impl Key {
             updated: row.updated,
             last_used: self.spent.last_used(),
             policy: row.policy,
+            workspace: row.workspace,
+            held: nano(self.held),
         }
     }
 }
@@ -147,14 +153,11 @@ impl KeyRing {
     pub(crate) fn put(&mut self, row: KeyRow) {
         let digest = Receipt::digest_of_key(&row.hash);
         let account_digest = Receipt::digest_of_account(row.account);
-        let spent = self.keys.get(&row.hash).map(|key| key.spent).unwrap_or_default();
-        let window_ends = match row.limit {
-            Some(_) => row.reset.window_end(row.window),
-            None => UnixMs(u64::MAX),
-        };
+        let old = self.keys.get(&row.hash).map(|key| (key.spent, key.held));
+        let (spent, held) = old.unwrap_or_default();
         self.by_digest.insert(digest, row.hash);
         self.by_account.entry(row.account).or_default().insert((row.created, row.hash));
-        self.keys.insert(row.hash, Key { row, spent, digest, account_digest, window_ends });
+        self.keys.insert(row.hash, Key { row, spent, digest, account_digest, held });
     }
 
     /// Counts a settlement.
@@ -164,6 +167,12 @@ impl KeyRing {
         if byok > NanoUsd::ZERO {
             self.byok.entry(key.row.account).or_default().add(byok, now);
         }
+    }
+
+    /// Counts what a request in flight has come to hold, or no longer holds.
+    pub(crate) fn hold(&mut self, hash: &KeyHash, before: NanoUsd, after: NanoUsd) {
+        let Some(key) = self.keys.get_mut(hash) else { return };
+        key.held = key.held.saturating_add(u128::from(after.0)).saturating_sub(u128::from(before.0));
     }
 
     /// The key of this name in receipts.

@@ -31,6 +31,7 @@ mod funds;
 mod index;
 mod invoice;
 mod keys;
+mod limits;
 mod memory;
 mod migrate;
 mod names;
@@ -45,11 +46,15 @@ mod serve;
 mod spend;
 mod store;
 mod suspense;
+mod workspaces;
 
 #[cfg(test)]
 mod tests;
 
-pub use admin::{AdminError, AdminReply, AdminRequest, KeyInfo, NewKey, SecretText};
+pub use admin::{
+    AdminError, AdminReply, AdminRequest, BudgetInfo, KeyInfo, LimitsInfo, NewKey, NewWorkspace, RateInfo,
+    ScopeText, SecretText, WorkspaceInfo,
+};
 pub use books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, StatementPage, balances, statement};
 pub use bourse_ledger::JournalError;
 pub use check::{BooksFacts, CheckReport, RELEASE_GRACE, check};

@@ -113,7 +113,8 @@ pub(crate) fn recover(
         core.begin(&config.limits, config.starting_credit, id, now).map_err(OpenError::FirstCommit)?;
         return Ok(core);
     }
-    let core = replay_all(journal, key, config.snapshot_events)?;
+    let mut core = replay_all(journal, key, config.snapshot_events)?;
+    core.order_rates();
     if core.exchange != *exchange {
         return Err(OpenError::WrongKey { journal: core.exchange, key: *exchange });
     }

@@ -7,11 +7,12 @@
 
 use bourse_ledger::{Batch, CodecError, Event, Limits, Reader, batch_time, decode_batch, encode_batch};
 use bourse_types::{AccountId, Digest32, DurationMs, KeyHash, NanoUsd, RequestId, UnixMs};
-use bourse_wire::funds::{Claim, KeyRole, LimitReset, POLICY_BYTES_MAX, PolicyId, PolicyText};
+use bourse_wire::funds::{Claim, KeyRole, POLICY_BYTES_MAX, PolicyId, PolicyText, WorkspaceId};
 use bourse_wire::liability::{Epoch, SignedEpoch};
 use bourse_wire::receipt::Checkpoint;
 
 use crate::keys::{KeyRow, LABEL_BYTES_MAX};
+use crate::limits::{Budget, ScopeRow, read_reset};
 use crate::names::ACCOUNT_NAME_BYTES_MAX;
 use crate::suspense::SuspenseRecord;
 
@@ -25,6 +26,7 @@ const TAG_NOTE: u8 = 7;
 const TAG_POLICY: u8 = 8;
 const TAG_ACCOUNT_POLICY: u8 = 9;
 const TAG_EPOCH: u8 = 10;
+const TAG_SCOPE: u8 = 11;
 const TAG_CLAIM: u8 = 12;
 const TAG_SUSPENSE: u8 = 13;
 const TAG_METERED: u8 = 16;
@@ -54,6 +56,8 @@ pub(crate) enum Record<'a> {
     Epoch(EpochRecord),
     /// A share of a seller waits, or waits no more.
     Suspense(SuspenseRecord),
+    /// A workspace, or the limits of a key, a workspace or an organisation, from now on.
+    Scope(ScopeRow),
     /// A policy that somebody is about to have.
     Policy(PolicyText),
     /// The policy of an account from now on.
@@ -177,7 +181,14 @@ fn decode(tag: u8, offset: usize, bytes: &[u8]) -> Result<Record<'_>, CodecError
         TAG_NAME => {
             Record::Name { account: AccountId(r.u64()?), name: read_text(&mut r, ACCOUNT_NAME_BYTES_MAX)? }
         }
-        TAG_KEY => Record::Key(read_key(&mut r)?),
+        TAG_KEY => {
+            let mut row = read_key(&mut r)?;
+            if r.remaining() > 0 {
+                row.workspace = read_workspace(&mut r)?;
+            }
+            Record::Key(row)
+        }
+        TAG_SCOPE => Record::Scope(ScopeRow::read(&mut r)?),
         TAG_RECEIPT => Record::Receipt { offset, bytes: r.take(bytes.len())? },
         TAG_POLICY => {
             let text = PolicyText::parse(&read_text(&mut r, POLICY_BYTES_MAX)?);
@@ -243,8 +254,26 @@ pub(crate) fn put_name(out: &mut Vec<u8>, account: AccountId, name: &str) {
     });
 }
 
+/// Its workspace follows where there is one: keys were once written without.
 pub(crate) fn put_key(out: &mut Vec<u8>, key: &KeyRow) {
-    framed(out, TAG_KEY, |out| write_key(out, key));
+    framed(out, TAG_KEY, |out| {
+        write_key(out, key);
+        if key.workspace.is_some() {
+            write_workspace(out, key);
+        }
+    });
+}
+
+pub(crate) fn put_scope(out: &mut Vec<u8>, row: &ScopeRow) {
+    framed(out, TAG_SCOPE, |out| row.write(out));
+}
+
+pub(crate) fn write_workspace(out: &mut Vec<u8>, key: &KeyRow) {
+    put_option(out, key.workspace.map(|id| id.0.to_le_bytes()));
+}
+
+pub(crate) fn read_workspace(r: &mut Reader<'_>) -> Result<Option<WorkspaceId>, CodecError> {
+    Ok(read_option(r, Reader::u128)?.map(WorkspaceId))
 }
 
 /// Returns where the receipt starts in the group.
@@ -339,16 +368,17 @@ pub(crate) fn write_key(out: &mut Vec<u8>, key: &KeyRow) {
     out.extend([
         u8::from(key.role == KeyRole::Management),
         u8::from(key.is_disabled),
-        key.reset as u8,
-        u8::from(key.includes_byok),
+        key.budget.reset as u8,
+        u8::from(key.budget.includes_byok),
     ]);
-    let words = [key.allowance.map(|a| a.0), key.limit.map(|l| l.0), key.expires.map(|t| t.0)];
+    let budget = &key.budget;
+    let words = [budget.allowance.map(|a| a.0), budget.limit.map(|l| l.0), key.expires.map(|t| t.0)];
     for word in words.into_iter().chain([key.revoked.map(|t| t.0)]) {
         put_option(out, word.map(u64::to_le_bytes));
     }
     put_option(out, key.policy.map(|id| id.0.0));
     put_option(out, key.creator.map(|hash| hash.0));
-    for time in [key.window, key.created, key.updated] {
+    for time in [budget.window, key.created, key.updated] {
         out.extend_from_slice(&time.0.to_le_bytes());
     }
     put_text(out, &key.label);
@@ -359,25 +389,29 @@ pub(crate) fn read_key(r: &mut Reader<'_>) -> Result<KeyRow, CodecError> {
     let account = AccountId(r.u64()?);
     let role = if read_flag(r)? { KeyRole::Management } else { KeyRole::Inference };
     let is_disabled = read_flag(r)?;
-    let code = r.u8()?;
-    let reset = LimitReset::ALL.get(usize::from(code)).copied();
+    let mut budget = Budget::unset(read_reset(r)?);
+    budget.includes_byok = read_flag(r)?;
+    budget.allowance = read_option(r, Reader::u64)?.map(AccountId);
+    budget.limit = read_option(r, Reader::u64)?.map(NanoUsd);
+    let expires = read_option(r, Reader::u64)?.map(UnixMs);
+    let revoked = read_option(r, Reader::u64)?.map(UnixMs);
+    let policy = read_option(r, Reader::array)?.map(|id| PolicyId(Digest32(id)));
+    let creator = read_option(r, Reader::array)?.map(KeyHash);
+    budget.window = UnixMs(r.u64()?);
     Ok(KeyRow {
         hash,
         account,
         role,
         is_disabled,
-        reset: reset.ok_or(CodecError::Code { what: "limit reset", code })?,
-        includes_byok: read_flag(r)?,
-        allowance: read_option(r, Reader::u64)?.map(AccountId),
-        limit: read_option(r, Reader::u64)?.map(NanoUsd),
-        expires: read_option(r, Reader::u64)?.map(UnixMs),
-        revoked: read_option(r, Reader::u64)?.map(UnixMs),
-        policy: read_option(r, Reader::array)?.map(|id| PolicyId(Digest32(id))),
-        creator: read_option(r, Reader::array)?.map(KeyHash),
-        window: UnixMs(r.u64()?),
+        budget,
+        expires,
+        revoked,
+        policy,
+        creator,
         created: UnixMs(r.u64()?),
         updated: UnixMs(r.u64()?),
         label: read_text(r, LABEL_BYTES_MAX)?,
+        workspace: None,
     })
 }
 
@@ -394,7 +428,7 @@ pub(crate) fn read_option<'a, T>(
     if read_flag(r)? { read(r).map(Some) } else { Ok(None) }
 }
 
-fn read_flag(r: &mut Reader<'_>) -> Result<bool, CodecError> {
+pub(crate) fn read_flag(r: &mut Reader<'_>) -> Result<bool, CodecError> {
     match r.u8()? {
         0 => Ok(false),
         1 => Ok(true),

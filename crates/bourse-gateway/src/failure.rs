@@ -78,12 +78,20 @@ pub struct Failure {
     pub retry_after: Option<DurationMs>,
     /// The field at fault, where it is the request's.
     pub param: Option<Cow<'static, str>>,
+    /// What the buyer is told where its own money or limits are the reason.
+    pub refusal: Option<Box<ApiError>>,
 }
 
 impl Failure {
     /// A failure without a hint.
     pub fn new(class: FailureClass, status: u16, reason: impl Into<String>) -> Self {
-        Self { class, status, reason: reason.into(), retry_after: None, param: None }
+        Self { class, status, reason: reason.into(), retry_after: None, param: None, refusal: None }
+    }
+
+    /// The buyer's money or its limits do not cover this seller's price.
+    pub fn unaffordable(refusal: ApiError) -> Self {
+        let (status, reason) = (refusal.status(), refusal.message.clone());
+        Self { refusal: Some(Box::new(refusal)), ..Self::new(FailureClass::Unaffordable, status, reason) }
     }
 
     /// What a seller told, with the status and the header that it came with; without such a header its error may say how
@@ -173,8 +181,10 @@ pub(crate) fn all_failed(failures: &[(String, Failure)]) -> ApiError {
         ErrorType::ProviderUnavailable
     };
     if kind == ErrorType::PaymentRequired {
-        let reason = failures.first().map_or_else(String::new, |(_, f)| f.reason.clone());
-        return ApiError::new(kind, reason);
+        let first = failures.first().map(|(_, failure)| failure);
+        let reason = || first.map_or_else(String::new, |failure| failure.reason.clone());
+        let refusal = first.and_then(|failure| failure.refusal.as_deref()).cloned();
+        return refusal.unwrap_or_else(|| ApiError::new(kind, reason()));
     }
     let told = failures.iter().rfind(|(_, f)| f.class == FailureClass::BadRequest);
     // Who was asked says more than who was not.

@@ -575,8 +575,13 @@ fn error_answer(api: Api, refused: &Refused) -> Response<Body> {
     if let Some(seconds) = error.retry_after_s {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    let is_conflict = error.kind == ErrorType::Conflict && error.retry_after_s.is_none();
-    if is_conflict || matches!(error.kind, ErrorType::ProviderUnavailable | ErrorType::Timeout) {
+    for (name, value) in error.details.iter().flat_map(|details| &details.headers) {
+        headers.insert(*name, HeaderValue::from(*value));
+    }
+    let is_final = matches!(error.kind, ErrorType::Conflict | ErrorType::RateLimitExceeded);
+    if is_final && error.retry_after_s.is_none()
+        || matches!(error.kind, ErrorType::ProviderUnavailable | ErrorType::Timeout)
+    {
         headers.insert(SHOULD_RETRY_HEADER, HeaderValue::from_static("false"));
     }
     match refused.request {

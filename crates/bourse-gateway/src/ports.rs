@@ -5,7 +5,7 @@
 
 use crate::io::Io;
 use bourse_types::UnixMs;
-use bourse_wire::funds::{Accounts, BoxFuture, Funds, Outcomes, Records};
+use bourse_wire::funds::{Accounts, BoxFuture, Funds, Outcomes, Records, Workspaces};
 use parking_lot::Mutex;
 use std::fmt;
 use std::io;
@@ -110,6 +110,8 @@ pub struct Ports {
     pub outcomes: Option<Arc<dyn Outcomes>>,
     /// Keys as their owners administer them, when they may.
     pub accounts: Option<Arc<dyn Accounts>>,
+    /// Workspaces and limits as their owners set them, when they may.
+    pub workspaces: Option<Arc<dyn Workspaces>>,
     /// Administration, when there is any.
     pub admin: Option<Arc<dyn AdminPort>>,
     /// Time of day.

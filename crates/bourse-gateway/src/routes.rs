@@ -14,6 +14,7 @@ mod policy;
 mod query;
 mod report;
 pub(crate) mod table;
+mod workspaces;
 
 pub(crate) use catalogue::pricing;
 
@@ -162,6 +163,24 @@ where
         Endpoint::ListKeys => json(&keys::list(shared, &grant, &query)?),
         Endpoint::GetKey => json(&keys::get(shared, &grant, name)?),
         Endpoint::DeleteKey => json(&keys::delete(shared, &grant, name).await?),
+        Endpoint::ListWorkspaces => json(&workspaces::list(shared, &grant, &query)?),
+        Endpoint::Limits(part) => json(&workspaces::limits(shared, &grant, part, name)?),
+        Endpoint::Budgets => json(&workspaces::budgets(shared, &grant, name)?),
+        Endpoint::DeleteBudget(part) => json(&workspaces::delete_budget(shared, &grant, part, name).await?),
+        Endpoint::CreateWorkspace => {
+            let body = parse::read(&head.headers, body, ADMIN_BYTES_MAX, within).await?;
+            let mut response = json(&workspaces::create(shared, &grant, &body).await?)?;
+            *response.status_mut() = StatusCode::CREATED;
+            Ok(response)
+        }
+        Endpoint::PutBudget(part) => {
+            let body = parse::read(&head.headers, body, ADMIN_BYTES_MAX, within).await?;
+            json(&workspaces::put_budget(shared, &grant, (part, name), &body).await?)
+        }
+        Endpoint::PutRates(part) => {
+            let body = parse::read(&head.headers, body, ADMIN_BYTES_MAX, within).await?;
+            json(&workspaces::put_rates(shared, &grant, (part, name), &body).await?)
+        }
         Endpoint::CreateKey => {
             let body = parse::read(&head.headers, body, ADMIN_BYTES_MAX, within).await?;
             keys::create(shared, &grant, head, &body).await

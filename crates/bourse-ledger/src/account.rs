@@ -20,6 +20,10 @@ impl Unit {
     pub const NANO_USD: Self = Self(0);
     /// Capacity that was bought ahead: one token a second, for a second.
     pub const TOKEN_SECONDS: Self = Self(1);
+    /// Requests, for limits on how many there may be in a time.
+    pub const REQUESTS: Self = Self(2);
+    /// Tokens, for limits on how many there may be in a time.
+    pub const TOKENS: Self = Self(3);
 
     /// Credits of a class, such as those that one seller gives away. Worth nothing outside it.
     pub const fn credits(class: u8) -> Self {
@@ -31,7 +35,7 @@ impl Unit {
     }
 
     pub(crate) fn from_code(code: u16) -> Option<Self> {
-        let is_known = code <= Self::TOKEN_SECONDS.0 || (CREDIT_CODES..=CREDIT_CODES + 0xff).contains(&code);
+        let is_known = code <= Self::TOKENS.0 || (CREDIT_CODES..=CREDIT_CODES + 0xff).contains(&code);
         is_known.then_some(Self(code))
     }
 }
@@ -41,6 +45,8 @@ impl fmt::Display for Unit {
         match *self {
             Self::NANO_USD => f.write_str("nano-USD"),
             Self::TOKEN_SECONDS => f.write_str("token-seconds"),
+            Self::REQUESTS => f.write_str("requests"),
+            Self::TOKENS => f.write_str("tokens"),
             Self(code) => write!(f, "credits of class {}", code - CREDIT_CODES),
         }
     }
@@ -71,8 +77,9 @@ impl From<NanoUsd> for Amount {
 pub enum AccountKind {
     /// Money that a buyer may spend.
     Customer,
-    /// What is left of the limit of one key. Mirrors spending, holds no money of its own.
-    KeyAllowance,
+    /// What is left of a limit of a key, a workspace or an organisation, in money, requests or tokens. Mirrors what
+    /// happens, holds no money of its own.
+    Allowance,
     /// What the market owes a seller.
     SellerPayable,
     /// The market's fee.
@@ -103,7 +110,7 @@ impl AccountKind {
     /// Every kind, in the order of their codes.
     pub const ALL: [Self; 14] = [
         Self::Customer,
-        Self::KeyAllowance,
+        Self::Allowance,
         Self::SellerPayable,
         Self::Fee,
         Self::Rounding,
@@ -122,7 +129,7 @@ impl AccountKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Customer => "customer",
-            Self::KeyAllowance => "key_allowance",
+            Self::Allowance => "allowance",
             Self::SellerPayable => "seller_payable",
             Self::Fee => "fee",
             Self::Rounding => "rounding",

@@ -134,6 +134,11 @@ impl HoldWindow {
         self.held
     }
 
+    /// Upper bound of the prompt's tokens.
+    pub fn prompt_tokens(&self) -> u64 {
+        self.prompt_tokens
+    }
+
     /// Completion tokens that the hold covers.
     pub fn covered_tokens(&self) -> u64 {
         self.covered_tokens

@@ -13,6 +13,7 @@ mod catalogue;
 mod error;
 pub mod generation;
 mod key;
+mod limits;
 mod money;
 mod record;
 mod report;
@@ -27,6 +28,10 @@ pub use error::{
     ErrorRelaxation, MessagesErrorBody, MessagesErrorEnvelope,
 };
 pub use key::{Key, KeyCreate, KeyCreated, KeyDeleted, KeyReset, KeyUpdate};
+pub use limits::{
+    Budget, BudgetDeleted, BudgetSet, Counted, LimitReached, Limits, Rate, RatesSet, Workspace,
+    WorkspaceCreate, interval, parse_interval,
+};
 pub use money::Usd;
 pub use record::{CostDetails, DataRegion, GenerationRecord, ProviderAttempt};
 pub use report::{Ask, BestExecution, Execution, Neutrality, Reason, SellerShare, Totals, Window};

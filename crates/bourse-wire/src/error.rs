@@ -176,6 +176,8 @@ pub struct Details {
     pub metadata_json: Option<String>,
     /// Members that stand beside `error` in a whole body, the same way.
     pub beside_json: Option<String>,
+    /// Further header fields of the answer.
+    pub headers: Vec<(&'static str, u64)>,
 }
 
 /// One failed request, as told to the buyer.
@@ -232,6 +234,13 @@ impl ApiError {
     #[must_use]
     pub fn with_metadata(mut self, json: String) -> Self {
         self.details.get_or_insert_default().metadata_json = Some(json);
+        self
+    }
+
+    /// The same error with a further header field.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: u64) -> Self {
+        self.details.get_or_insert_default().headers.push((name, value));
         self
     }
 

@@ -6,12 +6,13 @@
 //! is a separate call on the ticket that a settlement returns. In one process the exchange answers
 //! directly; between machines the same messages travel as the frames of [`port`].
 //!
-//! Beside it stand [`Records`] for whoever asks about the past and [`Accounts`] for those who administer keys.
+//! Beside it stand [`Records`] for whoever asks about the past, [`Accounts`] for those who administer keys and
+//! [`Workspaces`] for those who set limits.
 //! When the buyer's own key at a seller serves (*BYOK*), the seller bills the buyer outside the books: the list
 //! price is never posted, the charge is the market's fee on it, and the list price is counted apart.
 
 use crate::receipt::{Receipt, ReceiptDocument};
-use bourse_types::{AccountId, Digest32, Fault, KeyHash, NanoUsd, RequestId, Retry, UnixMs};
+use bourse_types::{AccountId, Digest32, DurationMs, Fault, KeyHash, NanoUsd, RequestId, Retry, UnixMs};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 mod accounts;
 mod activity;
 mod claim;
+mod limits;
 mod note;
 mod policy;
 pub mod port;
@@ -30,6 +32,12 @@ pub use activity::{
     ACTIVITY_DAYS, ACTIVITY_OTHER, ACTIVITY_ROWS_PER_DAY_MAX, ActivityQuery, ActivityRow, ActivitySums,
 };
 pub use claim::{CLAIM_AGE_MAX, Claim, IDEMPOTENCY_KEY_BYTES_MAX, Outcome, Outcomes, SEALED_BYTES_MAX};
+pub use limits::{
+    BUDGETS_MAX, BudgetStatus, DEFAULT_WORKSPACE, LimitsPatch, RATE_REQUESTS_MAX, RATE_TOKENS_MAX,
+    RATE_WINDOW, RateStatus, RateUnit, Scope, ScopeName, ScopeRecord, WORKSPACE_NAME_BYTES_MAX,
+    WORKSPACE_SLUG_BYTES_MAX, WORKSPACES_MAX, WORKSPACES_PAGE_MAX, WorkspaceDraft, WorkspaceId,
+    WorkspaceRecord, Workspaces,
+};
 pub use note::{
     GenerationNote, NOTE_BYTES_MAX, NOTE_TEXT_BYTES_MAX, NOTE_VERSION, NoteText, ProviderResponse,
 };
@@ -80,6 +88,9 @@ pub struct HoldRequest {
     /// Upper bound so far of what the buyer's own sellers bill it. Holds no money; counts towards a key's
     /// limit that includes it. Zero where no own key may serve.
     pub byok: NanoUsd,
+    /// Upper bound so far of the tokens of the prompt and of what may be generated, which count towards rates with the
+    /// request itself. None: it goes on with a request that was let in before, and counts towards none.
+    pub tokens: Option<u64>,
     /// When an abandoned hold gives itself back.
     pub expires: UnixMs,
     /// The caller's clock.
@@ -99,6 +110,9 @@ pub struct HoldExtension {
     pub amount: NanoUsd,
     /// What to add to [`HoldRequest::byok`].
     pub byok: NanoUsd,
+    /// What to add to [`HoldRequest::tokens`]. No extension is refused for a rate: what has begun may go on, and takes
+    /// what is left of it.
+    pub tokens: u64,
     /// The caller's clock.
     pub now: UnixMs,
 }
@@ -157,6 +171,10 @@ pub struct KeyStatus {
     pub key: KeyRecord,
     /// Held by requests in flight of this key's account.
     pub held: NanoUsd,
+    /// Every budget that a hold under this key draws on: the key's, its workspace's, its organisation's.
+    pub budgets: Vec<BudgetStatus>,
+    /// Every rate that a request under this key counts towards.
+    pub rates: Vec<RateStatus>,
     /// Everything ever credited to the account.
     pub account_credited: NanoUsd,
     /// Everything the account ever spent.
@@ -202,14 +220,32 @@ pub enum FundsError {
         available: NanoUsd,
         /// What was asked.
         needed: NanoUsd,
+        /// Held by requests in flight of the account.
+        held: NanoUsd,
     },
-    /// The key's limit cannot cover the amount.
-    #[error("the key has {available} of its limit left and this request needs {needed}")]
-    KeyLimit {
-        /// What the key can spend.
-        available: NanoUsd,
+    /// A budget of the key, of its workspace or of its organisation cannot cover the amount.
+    #[error(
+        "the {} has {} of its {}limit left and this request needs {needed}",
+        budget.scope.as_str(), budget.left, interval(budget.reset)
+    )]
+    OverBudget {
+        /// Which, as it stands.
+        budget: Box<BudgetStatus>,
         /// What was asked.
         needed: NanoUsd,
+    },
+    /// A rate of the key, of its workspace or of its organisation is used up.
+    #[error(
+        "the {} may ask for {} {} in a minute, has {} left and this request needs {needed}",
+        rate.scope.as_str(), rate.limit, rate.unit.as_str(), rate.left
+    )]
+    RateLimited {
+        /// Which, as it stands.
+        rate: Box<RateStatus>,
+        /// What was asked.
+        needed: u64,
+        /// When enough is free again for this request, if nothing else takes it; none: it is more than the limit.
+        retry_after: Option<DurationMs>,
     },
     /// The settlement is dearer than the hold: a bug in the caller, refused so that nobody overspends.
     #[error("the charge {charge} exceeds the hold {held}")]
@@ -263,7 +299,8 @@ impl FundsError {
             | Self::ManagementKey
             | Self::NotManagement
             | Self::InsufficientFunds { .. }
-            | Self::KeyLimit { .. }
+            | Self::OverBudget { .. }
+            | Self::RateLimited { .. }
             | Self::Conflict
             | Self::ClaimTaken
             | Self::ClaimOpen
@@ -282,9 +319,15 @@ impl FundsError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::TooMany(_) | Self::Closing | Self::Away | Self::ClaimOpen => Retry::AfterMs(1_000),
+            Self::RateLimited { retry_after: Some(span), .. } => Retry::AfterMs(span.0),
             _ => Retry::Never,
         }
     }
+}
+
+/// `daily ` before a word; nothing for what never begins anew.
+fn interval(reset: LimitReset) -> String {
+    if reset == LimitReset::Never { String::new() } else { format!("{} ", reset.as_str()) }
 }
 
 /// The port itself. Implemented by the exchange and, in tests, by fakes.

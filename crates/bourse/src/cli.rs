@@ -26,6 +26,10 @@ enum Command {
     Chat(cmd::chat::Args),
     /// Make, list, end and limit API keys.
     Key(cmd::key::Args),
+    /// Make and list workspaces.
+    Workspace(cmd::workspace::Args),
+    /// Show and set budgets and rates.
+    Limits(cmd::limits::Args),
     /// Read and check the books.
     Ledger(cmd::ledger::Args),
     /// Move the books of a stopped market into a database.
@@ -72,6 +76,8 @@ pub fn run() -> Result<ExitCode, Failure> {
         Command::Gateway(args) => cmd::gateway::run(&args, &environment),
         Command::Chat(args) => cmd::chat::run(&args, &environment),
         Command::Key(args) => cmd::key::run(&args, &environment),
+        Command::Workspace(args) => cmd::workspace::run(&args, &environment),
+        Command::Limits(args) => cmd::limits::run(&args, &environment),
         Command::Ledger(args) => cmd::ledger::run(&args, &environment),
         Command::Migrate(args) => cmd::migrate::run(&args, &environment),
         Command::Models(args) => cmd::models::run(&args, &environment),

@@ -8,6 +8,7 @@ pub mod config;
 pub mod gateway;
 pub mod key;
 pub mod ledger;
+pub mod limits;
 pub mod migrate;
 pub mod models;
 pub mod node;
@@ -17,6 +18,7 @@ mod stop;
 pub mod tokens;
 pub mod up;
 pub mod verify;
+pub mod workspace;
 
 use crate::report::{Failure, Plain};
 use serde::Serialize;

@@ -293,6 +293,7 @@ fn gateway(config: GatewayConfig, exchange: &Arc<Exchange>, entropy: Entropy) ->
         records: exchange.clone(),
         outcomes: Some(exchange.clone()),
         accounts: Some(exchange.clone()),
+        workspaces: Some(exchange.clone()),
         admin: Some(Arc::new(ExchangeAdmin(exchange.clone()))),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(entropy),

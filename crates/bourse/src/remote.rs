@@ -82,6 +82,8 @@ impl RemoteGateway {
             // is refused when it is repeated, as its claim's hold is.
             outcomes: None,
             accounts: Some(funds.clone()),
+            // Limits are set at the exchange; they bind here, too.
+            workspaces: None,
             admin: None,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(Entropy::of_system().map_err(data_plane::no_randomness)?),

@@ -33,7 +33,7 @@ for entry in entries:
 told = {
     line["name"]: -Decimal(line["balance_usd"])
     for line in json.loads(ledger("balance", "--json"))
-    if line["kind"] not in ("key_allowance", "control")
+    if line["kind"] not in ("allowance", "control")
 }
 assert len(sums) > 3, "the books hold something"
 assert {name: sums[name] for name in told} == told, [name for name in told if sums[name] != told[name]]

@@ -5,7 +5,7 @@
 use super::Core;
 use crate::names::{HOUSE, SUBSIDY};
 use crate::record;
-use bourse_ledger::{AccountKind, BalanceLimit, Event, Limits, Transfer, TransferKind};
+use bourse_ledger::{AccountKind, Amount, BalanceLimit, Event, Limits, Transfer, TransferKind, Unit};
 use bourse_types::{AccountId, NanoUsd, TransferId, UnixMs};
 use bourse_wire::funds::{Claim, FundsError};
 
@@ -31,17 +31,17 @@ impl Core {
     }
 
     /// Does something once under a claim: it and the claim are written down together.
-    pub(crate) fn once(
+    pub(crate) fn once<E: From<FundsError>>(
         &mut self,
         claim: Option<&Claim>,
         now: UnixMs,
-        act: impl FnOnce(&mut Self) -> Result<(), FundsError>,
-    ) -> Result<(), FundsError> {
+        act: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
         let Some(claim) = claim else { return act(self) };
         let now = now.max(self.now());
         self.claims.check(claim, now)?;
         act(self)?;
-        self.claim(claim, None, now)
+        Ok(self.claim(claim, None, now)?)
     }
 
     /// Posts credit from the subsidy account.
@@ -65,6 +65,7 @@ impl Core {
                 name.to_owned(),
                 AccountKind::Customer,
                 BalanceLimit::DebitsWithinCredits,
+                Unit::NANO_USD,
                 now,
             ),
         }
@@ -75,7 +76,7 @@ impl Core {
         id: TransferId,
         debit: AccountId,
         credit: AccountId,
-        amount: NanoUsd,
+        amount: impl Into<Amount>,
         now: UnixMs,
     ) -> Result<(), FundsError> {
         let kind = TransferKind::Single { debit, credit, amount: amount.into() };

@@ -10,10 +10,10 @@
 //! A key that was taken away or has expired since is no reason to refuse the hold: what has begun may end. Extensions
 //! under a key that was taken away are refused, repeated or not, so then at most the first part is paid for.
 //!
-//! Limits: whether a limit counts what own sellers bill is what the key says now. A key that gets its first limit between
+//! Limits: whether a budget counts what own sellers bill is what it says now. One that is set for the first time between
 //! the take-over and the repetition is fitted without what these holds have; they are counted from its next change on.
 
-use super::{AllowanceHold, Core, OpenRequest, Role, counted};
+use super::{Core, OpenRequest, Role};
 use bourse_ledger::Pending;
 use bourse_types::NanoUsd;
 use bourse_wire::funds::{FundsError, HoldRequest};
@@ -28,21 +28,14 @@ impl Core {
         if !is_same || hold.expires_at != asked.expires || !covers(&hold, asked.amount) {
             return Err(FundsError::Conflict);
         }
-        let includes_byok = key.row.includes_byok;
-        let allowance = match self.state.pending(Role::HoldAllowance.of(asked.request)) {
-            Some(of_key) if key.row.allowance == Some(of_key.debit) => {
-                let held = counted(asked.amount, asked.byok, includes_byok)?;
-                Some(AllowanceHold { held, includes_byok })
-            }
-            Some(_) => return Err(FundsError::Conflict),
-            None => None,
-        };
-        if allowance.is_none() && key.row.limit.is_some() {
-            self.mixed.insert(asked.grant.key);
+        let mut allowances = self.booked_draws(asked.request, key)?;
+        for hold in &mut allowances {
+            hold.held = hold.counted(asked.amount, asked.byok)?;
         }
-        let has_claim = self.claims.has(asked.request);
-        let open = OpenRequest { key: asked.grant.key, held: asked.amount, step: 0, allowance, has_claim };
-        self.open.insert(asked.request, open);
+        let (key, held, has_claim) = (asked.grant.key, asked.amount, self.claims.has(asked.request));
+        let open = OpenRequest { key, held, step: 0, first: held, allowances, has_claim };
+        self.note_mixed(&open);
+        self.put_open(asked.request, open);
         Ok(true)
     }
 }

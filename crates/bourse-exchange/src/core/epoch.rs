@@ -177,7 +177,7 @@ impl Core {
 pub(crate) fn is_liability(kind: AccountKind) -> bool {
     match kind {
         AccountKind::Customer | AccountKind::SubAccount | AccountKind::SellerPayable => true,
-        AccountKind::KeyAllowance
+        AccountKind::Allowance
         | AccountKind::Fee
         | AccountKind::Rounding
         | AccountKind::Subsidy

@@ -1,19 +1,15 @@
-//! Keys and policies: made, changed, ended; and the allowance that a limit is.
+//! Keys and policies: made, changed, ended.
 //!
-//! Every change of a key goes through one function, whoever asks. Lowering a limit below what a key has spent
-//! and holds takes what is free at once and no more: holds already granted are honoured.
-//!
-//! A limit that resets needs no clock. The first hold or extension of a new window fills the allowance up to
-//! what the limit leaves after what this window has settled and what is still held: a request in flight at
-//! midnight counts in the window in which it settles, so that no window settles more than the limit.
+//! Every change of a key goes through one function, whoever asks. What it may spend is a [budget](super::budgets).
 
 use super::Core;
 use crate::keys::KeyRow;
-use crate::names::ALLOWANCES;
+use crate::limits::{Budget, ScopeId};
 use crate::record;
-use bourse_ledger::{AccountKind, BalanceLimit};
-use bourse_types::{AccountId, KeyHash, NanoUsd, RequestId, TransferId, UnixMs};
-use bourse_wire::funds::{Change, FundsError, KeyDraft, KeyPatch, KeyRole, LimitReset, PolicyId, PolicyText};
+use bourse_types::{AccountId, KeyHash, TransferId, UnixMs};
+use bourse_wire::funds::{
+    AccountsError, Change, FundsError, KeyDraft, KeyPatch, KeyRole, LimitReset, PolicyId, PolicyText,
+};
 
 /// A key to be made.
 #[derive(Debug, Clone)]
@@ -32,20 +28,18 @@ impl Core {
         asked: KeyCreation,
         id: TransferId,
         now: UnixMs,
-    ) -> Result<(), FundsError> {
+    ) -> Result<(), AccountsError> {
         self.running()?;
         let KeyCreation { hash, account, role, creator, draft } = asked;
         self.keys.room_for(account)?;
+        let named = |text: &String| self.scopes.named(account, text).ok_or(AccountsError::NoWorkspace);
+        let workspace = draft.workspace.as_ref().map(named).transpose()?;
         let row = KeyRow {
             hash,
             account,
             role,
             is_disabled: false,
-            allowance: None,
-            limit: None,
-            reset: LimitReset::Never,
-            includes_byok: false,
-            window: UnixMs(0),
+            budget: Budget::unset(LimitReset::Never),
             expires: draft.expires,
             revoked: None,
             policy: None,
@@ -53,6 +47,7 @@ impl Core {
             created: now,
             updated: now,
             label: draft.name,
+            workspace,
         };
         let rest = KeyPatch {
             limit: Change::Set(draft.limit),
@@ -61,7 +56,7 @@ impl Core {
             policy: Change::Set(draft.policy),
             ..KeyPatch::default()
         };
-        self.change_key(row, rest, id, now)
+        self.change_key(row, rest, id, now).map_err(AccountsError::from)
     }
 
     pub(crate) fn update_key(
@@ -100,17 +95,6 @@ impl Core {
         Ok(id)
     }
 
-    /// Fills the allowance up when `now` is beyond its window. Cheap when it is not.
-    pub(super) fn renew_allowance(&mut self, hash: &KeyHash, now: UnixMs) -> Result<(), FundsError> {
-        let Some(key) = self.keys.get(hash).filter(|key| now >= key.window_ends) else { return Ok(()) };
-        self.room_for(0)?;
-        let mut row = key.row.clone();
-        let id = renewal_id(hash, row.reset.window_start(now), now);
-        self.fit_allowance(&mut row, id, now)?;
-        self.put_key(row);
-        Ok(())
-    }
-
     /// The one way in which a key changes.
     fn change_key(
         &mut self,
@@ -123,74 +107,19 @@ impl Core {
             Change::Set(Some(text)) => self.room_for_policy(text)?,
             _ => self.room_for(0)?,
         }
-        let was_unlimited = row.limit.is_none();
+        let was = row.budget.limit;
         set(&mut row.label, patch.name);
         set(&mut row.is_disabled, patch.disabled);
         set(&mut row.expires, patch.expires);
-        set(&mut row.limit, patch.limit);
-        set(&mut row.reset, patch.limit_reset);
-        set(&mut row.includes_byok, patch.includes_byok_in_limit);
-        if was_unlimited && row.limit.is_some() && self.open.values().any(|open| open.key == row.hash) {
-            self.mixed.insert(row.hash);
-        }
-        self.fit_allowance(&mut row, id, now)?;
+        set(&mut row.budget.limit, patch.limit);
+        set(&mut row.budget.reset, patch.limit_reset);
+        set(&mut row.budget.includes_byok, patch.includes_byok_in_limit);
+        self.begin_budget(&ScopeId::Key(row.hash), 0, &mut row.budget, was, (id, now))?;
         if let Change::Set(policy) = patch.policy {
             row.policy = policy.map(|text| self.keep_policy(text));
         }
         self.put_key(row);
         Ok(())
-    }
-
-    /// Makes what is free of the allowance what the limit leaves in the window that holds `now`.
-    fn fit_allowance(&mut self, row: &mut KeyRow, id: TransferId, now: UnixMs) -> Result<(), FundsError> {
-        let Some(limit) = row.limit else { return Ok(()) };
-        let allowance = match row.allowance {
-            Some(allowance) => allowance,
-            None => self.open_account(
-                format!("allowance:{}", row.id()),
-                AccountKind::KeyAllowance,
-                BalanceLimit::DebitsWithinCredits,
-                now,
-            )?,
-        };
-        row.allowance = Some(allowance);
-        let now = now.max(self.now());
-        row.window = row.reset.window_start(now);
-        let key = self.keys.get(&row.hash);
-        let spent = key.map_or(0, |key| key.spent.in_window(row.reset, row.includes_byok, now));
-        let bound = spent.saturating_add(self.held_against(&row.hash, allowance));
-        self.set_available(allowance, u128::from(limit.0).saturating_sub(bound), id, now)
-    }
-
-    /// What requests in flight of a key can still take from its limit. The allowance knows of all that were
-    /// held under the limit; those held before there was one are counted one by one until they are gone.
-    fn held_against(&mut self, hash: &KeyHash, allowance: AccountId) -> u128 {
-        let known = self.state.account(allowance).map_or(0, |(_, balance)| balance.debits_pending);
-        if !self.mixed.contains(hash) {
-            return known;
-        }
-        let free: Vec<_> = self.open.values().filter(|o| o.key == *hash && o.allowance.is_none()).collect();
-        if free.is_empty() {
-            self.mixed.remove(hash);
-        }
-        free.iter().map(|open| u128::from(open.held.0)).sum::<u128>().saturating_add(known)
-    }
-
-    /// Moves between allowance and its other side until `wanted` is free.
-    fn set_available(
-        &mut self,
-        allowance: AccountId,
-        wanted: u128,
-        id: TransferId,
-        now: UnixMs,
-    ) -> Result<(), FundsError> {
-        let free = self.state.account(allowance).map_or(0, |(_, balance)| balance.available());
-        let amount = |difference: u128| NanoUsd(u64::try_from(difference).unwrap_or(u64::MAX));
-        match (wanted.checked_sub(free), free.checked_sub(wanted)) {
-            (Some(more), _) if more > 0 => self.post(id, ALLOWANCES, allowance, amount(more), now),
-            (_, Some(less)) if less > 0 => self.post(id, allowance, ALLOWANCES, amount(less), now),
-            _ => Ok(()),
-        }
     }
 
     fn room_for_policy(&self, text: &PolicyText) -> Result<(), FundsError> {
@@ -208,7 +137,7 @@ impl Core {
         id
     }
 
-    fn put_key(&mut self, row: KeyRow) {
+    pub(super) fn put_key(&mut self, row: KeyRow) {
         record::put_key(&mut self.group.bytes, &row);
         self.take_key(row).expect("a policy is kept before a key has it");
     }
@@ -226,15 +155,4 @@ fn set<T>(field: &mut T, change: Change<T>) {
     if let Change::Set(value) = change {
         *field = value;
     }
-}
-
-/// One renewal of one key in one window; its time is of now, so that the ledger takes it for new.
-fn renewal_id(hash: &KeyHash, window: UnixMs, now: UnixMs) -> TransferId {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"bourse/allowance-renewal/1");
-    hasher.update(&hash.0);
-    hasher.update(&window.0.to_le_bytes());
-    let mut random = [0u8; 10];
-    hasher.finalize_xof().fill(&mut random);
-    RequestId::new(now, random).transfer(0)
 }

@@ -74,8 +74,8 @@ impl Core {
         if self.group.bytes.len() >= WAITING_BYTES_MAX {
             return Err(FundsError::TooMany("bytes wait for the disk"));
         }
-        let open = self.open.get(&so_far.request).copied().ok_or(FundsError::NoHold)?;
-        self.covers(&open, so_far)?;
+        let open = self.open.get(&so_far.request).ok_or(FundsError::NoHold)?;
+        self.covers(open, so_far)?;
         record::put_metered(&mut self.group.bytes, so_far.receipt, so_far.note);
         self.metered.put(so_far.request, so_far.receipt, so_far.note);
         Ok(())
@@ -116,7 +116,7 @@ impl Core {
         let split = Split::as_written(&receipt, note.byok_cost.is_some()).ok_or(FundsError::Conflict)?;
         if !self.open.contains_key(&receipt.request) {
             let open = self.as_booked(&receipt)?;
-            self.open.insert(receipt.request, open);
+            self.put_open(receipt.request, open);
         }
         let settled = self.settle(&PreparedSettlement {
             request: receipt.request,
@@ -141,12 +141,9 @@ impl Core {
         let hash = *self.keys.by_digest(&receipt.key_digest).ok_or(FundsError::UnknownKey)?;
         let key = self.keys.get(&hash).ok_or(FundsError::UnknownKey)?;
         let hold = self.state.pending(Role::Hold.of(receipt.request)).ok_or(FundsError::NoHold)?;
-        let allowance = self.state.pending(Role::HoldAllowance.of(receipt.request));
-        let includes_byok = key.row.includes_byok;
-        let allowance =
-            allowance.map(|of_key| super::AllowanceHold { held: of_key.amount.nano_usd(), includes_byok });
+        let (allowances, held) = (self.booked_draws(receipt.request, key)?, hold.amount.nano_usd());
         let has_claim = self.claims.has(receipt.request);
-        Ok(OpenRequest { key: hash, held: hold.amount.nano_usd(), step: 0, allowance, has_claim })
+        Ok(OpenRequest { key: hash, held, step: 0, first: held, allowances, has_claim })
     }
 
     /// Replay: what a group says was metered.

@@ -80,6 +80,7 @@ impl Core {
                 }
                 Record::Name { account, name } => self.names.add(account, name),
                 Record::Key(row) => self.take_key(row)?,
+                Record::Scope(row) => self.scopes.put(row),
                 Record::Policy(text) => self.policies.put(text),
                 Record::AccountPolicy { account, policy } => self.policies.set_account(account, policy)?,
                 Record::Receipt { bytes, .. } => {

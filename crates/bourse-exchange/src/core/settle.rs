@@ -6,14 +6,14 @@
 //!
 //! Where the seller claims more than the market counted, its share goes to suspense in its stead, in the same chain.
 
-use super::{Core, OpenRequest, Role};
+use super::{Core, OpenRequest, Role, counted, roles};
 use crate::claims::{ClaimEnd, is_for_nothing};
 use crate::config::ByokTerms;
 use crate::index::Sale;
 use crate::names::{CLEARING, FEE, ROUNDING, SUSPENSE, seller_account_name};
 use crate::record;
 use crate::suspense::{Case, SuspenseRecord};
-use bourse_ledger::{AccountKind, Applied, BalanceLimit, Event, Refusal, Transfer, TransferKind};
+use bourse_ledger::{AccountKind, Applied, BalanceLimit, Event, Refusal, Transfer, TransferKind, Unit};
 use bourse_types::{AccountId, Charge, Digest32, MoneyError, NanoUsd, RequestId, SellerName, UnixMs, UtcDay};
 use bourse_wire::funds::{FundsError, Settled};
 use bourse_wire::receipt::{Finish, Receipt};
@@ -110,23 +110,25 @@ impl Core {
     pub(crate) fn settle(&mut self, asked: &PreparedSettlement<'_>) -> Result<Settled, FundsError> {
         self.running()?;
         let cost = asked.split.total;
-        let Some(open) = self.open.get(&asked.request).copied() else {
+        let Some(open) = self.open.get(&asked.request) else {
             return self.settled_before(asked);
         };
-        self.covers(&open, asked)?;
+        self.covers(open, asked)?;
+        let (key, has_claim) = (open.key, open.has_claim);
+        let posts = open.allowances.iter().map(|hold| Ok((hold.place, hold.counted(cost, asked.byok)?)));
+        let posts = posts.collect::<Result<Vec<_>, FundsError>>()?;
         let seller = match asked.seller {
             _ if asked.split.seller == NanoUsd::ZERO => None,
             Some(_) if asked.suspended.is_some() => Some(self.suspense_account(asked.now)?),
             Some(name) => Some(self.seller_account(name, asked.now)?),
             None => return Err(FundsError::Conflict),
         };
-        let customer = self.keys.get(&open.key).map(|key| key.row.account).ok_or(FundsError::UnknownKey)?;
-        let allowance = open.allowance.map(|allowance| allowance.posted(cost, asked.byok)).transpose()?;
-        self.settlement_chain(asked, seller, allowance);
+        let customer = self.keys.get(&key).map(|key| key.row.account).ok_or(FundsError::UnknownKey)?;
+        self.settlement_chain(asked, seller, &posts);
         if self.apply(asked.now)? == Applied::Exists {
             return Ok(Settled { cost, ticket: self.ticket() });
         }
-        self.open.remove(&asked.request);
+        self.end_open(&asked.request);
         self.metered.remove(&asked.request);
         self.write_down(asked);
         let case = asked.suspended.filter(|_| asked.split.seller > NanoUsd::ZERO);
@@ -134,11 +136,11 @@ impl Core {
         if let Some(case) = case {
             self.write_case(SuspenseRecord::Opened { request: asked.request, case });
         }
-        if open.has_claim {
+        if has_claim {
             let is_free = is_for_nothing(cost, asked.byok, asked.finish);
             self.claims.end(asked.request, if is_free { ClaimEnd::ForNothing } else { ClaimEnd::Paid });
         }
-        self.keys.spend(&open.key, cost, asked.byok, self.state.now());
+        self.keys.spend(&key, cost, asked.byok, self.state.now());
         Ok(Settled { cost, ticket: self.ticket() })
     }
 
@@ -173,17 +175,22 @@ impl Core {
         self.group.head_changed = true;
     }
 
-    /// A request that is not open: the same settlement again, or none at all.
+    /// A request that is not open: the same settlement again, or none at all. Which budgets it drew on is not known any
+    /// more; it is the same when it is so for any of those that its key has.
     fn settled_before(&mut self, asked: &PreparedSettlement<'_>) -> Result<Settled, FundsError> {
         let seller = match asked.suspended {
             Some(_) => Some(SUSPENSE),
             None => asked.seller.and_then(|name| self.names.seller(name)),
         };
         let total = asked.split.total;
-        let whole = total.checked_add(asked.byok).ok();
+        let could = self.could_draw(&asked.key_digest);
         let mut last = FundsError::NoHold;
-        for allowance in [None, Some(total), whole.filter(|whole| *whole != total)] {
-            self.settlement_chain(asked, seller, allowance);
+        for drawn in (0..1u32 << could.len()).rev() {
+            let drew = could.iter().enumerate().filter(|(n, _)| drawn >> n & 1 == 1).map(|(_, place)| place);
+            let amount = |includes_byok| counted(total, asked.byok, includes_byok);
+            let posts = drew.map(|(place, includes_byok)| Ok((*place, amount(*includes_byok)?)));
+            let posts = posts.collect::<Result<Vec<_>, FundsError>>()?;
+            self.settlement_chain(asked, seller, &posts);
             match self.state.apply_chain(asked.now, &self.chain) {
                 Ok(_) => return Ok(Settled { cost: total, ticket: self.ticket() }),
                 Err(refused) if refused.why == Refusal::IdReused => last = FundsError::Conflict,
@@ -193,22 +200,33 @@ impl Core {
         Err(last)
     }
 
-    /// `allowance` is what is posted of the key's allowance, for a hold that drew on it.
+    /// The places of budgets that a request of this key may have drawn on, and whether each counts what own sellers bill.
+    fn could_draw(&self, key: &Digest32) -> Vec<(usize, bool)> {
+        let key = self.keys.by_digest(key).and_then(|hash| self.keys.get(hash));
+        let scopes = key.map(|key| key.row.scopes()).into_iter().flatten().flatten();
+        let places = scopes.flat_map(|scope| {
+            let budgets = self.budgets(&scope).iter().enumerate();
+            let used = budgets.filter(|(_, budget)| budget.allowance.is_some());
+            used.map(move |(slot, budget)| (scope.place(slot), budget.includes_byok))
+        });
+        places.collect()
+    }
+
+    /// `posts` is what is posted of the allowances that the hold drew on, by place.
     fn settlement_chain(
         &mut self,
         asked: &PreparedSettlement<'_>,
         seller: Option<AccountId>,
-        allowance: Option<NanoUsd>,
+        posts: &[(usize, NanoUsd)],
     ) {
         let (request, split) = (asked.request, asked.split);
         self.chain.clear();
-        let mut push = |role: Role, kind| {
-            self.chain.push(Event::Transfer(Transfer { id: role.of(request), linked: true, kind }));
-        };
-        push(Role::Post, TransferKind::Post { pending: Role::Hold.of(request), amount: split.total.into() });
-        if let Some(amount) = allowance {
-            let pending = Role::HoldAllowance.of(request);
-            push(Role::PostAllowance, TransferKind::Post { pending, amount: amount.into() });
+        let mut push = |id, kind| self.chain.push(Event::Transfer(Transfer { id, linked: true, kind }));
+        let (pending, amount) = (Role::Hold.of(request), split.total.into());
+        push(Role::Post.of(request), TransferKind::Post { pending, amount });
+        for (place, amount) in posts {
+            let (pending, amount) = (roles::hold(request, *place), (*amount).into());
+            push(roles::post(request, *place), TransferKind::Post { pending, amount });
         }
         let moves = [
             (Role::Seller, seller, split.seller),
@@ -217,7 +235,10 @@ impl Core {
         ];
         for (role, credit, amount) in moves {
             if let Some(credit) = credit.filter(|_| amount > NanoUsd::ZERO) {
-                push(role, TransferKind::Single { debit: CLEARING, credit, amount: amount.into() });
+                push(
+                    role.of(request),
+                    TransferKind::Single { debit: CLEARING, credit, amount: amount.into() },
+                );
             }
         }
         if let Some(Event::Transfer(last)) = self.chain.last_mut() {
@@ -232,6 +253,7 @@ impl Core {
                 seller_account_name(name),
                 AccountKind::SellerPayable,
                 BalanceLimit::DebitsWithinCredits,
+                Unit::NANO_USD,
                 now,
             ),
         }

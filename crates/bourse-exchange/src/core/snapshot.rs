@@ -7,6 +7,7 @@
 use super::metered::MeteredRequests;
 use super::{Core, LastEpoch};
 use crate::claims::Claims;
+use crate::limits::ScopeRow;
 use crate::names::ACCOUNT_NAME_BYTES_MAX;
 use crate::record;
 use crate::spend::{ByokMonth, Spent};
@@ -17,7 +18,7 @@ use bourse_types::{AccountId, Digest32, UnixMs};
 use bourse_wire::funds::{POLICY_BYTES_MAX, PolicyId, PolicyText};
 
 /// 2: keys in full, policies, windows of spending. 3: the last epoch, and the hash at the end. 4: what is
-/// metered, cases in suspense, claims.
+/// metered, cases in suspense, claims, workspaces and limits.
 const SNAPSHOT_VERSION: u8 = 4;
 const HASH_BYTES: usize = 32;
 
@@ -57,6 +58,7 @@ impl Core {
         put_count(&mut out, keys.len());
         for key in keys {
             record::write_key(&mut out, &key.row);
+            record::write_workspace(&mut out, &key.row);
             key.spent.write(&mut out);
         }
         put_count(&mut out, self.keys.byok_months().len());
@@ -67,6 +69,9 @@ impl Core {
             out.extend_from_slice(&sum.to_le_bytes());
         }
         self.metered.write(&mut out);
+        let rows = self.scopes.rows();
+        put_count(&mut out, rows.len());
+        rows.iter().for_each(|row| row.write(&mut out));
         self.state.encode_snapshot(&mut out);
         self.suspense.write(&mut out);
         self.claims.write(&mut out);
@@ -100,7 +105,8 @@ impl Core {
         }
         core.read_policies(&mut r)?;
         for _ in 0..r.u32()? {
-            let row = record::read_key(&mut r)?;
+            let mut row = record::read_key(&mut r)?;
+            row.workspace = record::read_workspace(&mut r)?;
             let hash = row.hash;
             core.take_key(row)?;
             core.keys.set_spent(&hash, Spent::read(&mut r)?);
@@ -110,6 +116,9 @@ impl Core {
             core.keys.set_byok_month(account, ByokMonth::of_parts(month, r.u128()?));
         }
         core.metered = MeteredRequests::read(&mut r)?;
+        for _ in 0..r.u32()? {
+            core.scopes.put(ScopeRow::read(&mut r)?);
+        }
         core.state = State::decode_snapshot(&mut r, key)?;
         core.events_at_snapshot = core.state.events_applied();
         core.suspense = Suspense::read(&mut r)?;

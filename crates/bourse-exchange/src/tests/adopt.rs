@@ -24,6 +24,7 @@ fn call(exchange: &Exchange, grant: KeyGrant, n: usize) -> Result<(), FundsError
         step,
         amount: NanoUsd(amount),
         byok: NanoUsd(0),
+        tokens: 0,
         now: START,
     };
     match n {

@@ -41,7 +41,7 @@ fn rows_tell_every_movement() {
         of_second,
         [
             "operator customer clearing clearing 1234 nano-USD",
-            "allowance:1 key_allowance allowances control 1234 nano-USD",
+            "allowance:1 allowance allowances control 1234 nano-USD",
             "clearing clearing seller:local seller_payable 1183 nano-USD",
             "clearing clearing fee fee 49 nano-USD",
             "clearing clearing rounding rounding 2 nano-USD",

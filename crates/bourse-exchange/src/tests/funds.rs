@@ -26,7 +26,14 @@ fn step(exchange: &Exchange, grant: KeyGrant, line: &str) -> String {
         "hold" => exchange.hold(&hold(id, grant, n(1), START)),
         "extend" => {
             let (step, amount) = (n(1) as u16, NanoUsd(n(2)));
-            exchange.extend(&HoldExtension { request: id, step, amount, byok: NanoUsd(0), now: START })
+            exchange.extend(&HoldExtension {
+                request: id,
+                step,
+                amount,
+                byok: NanoUsd(0),
+                tokens: 0,
+                now: START,
+            })
         }
         "settle" => exchange.settle(settlement(id, grant, n(1), START)).map(|settled| {
             assert_eq!(settled.cost, NanoUsd(n(1)));
@@ -36,7 +43,7 @@ fn step(exchange: &Exchange, grant: KeyGrant, line: &str) -> String {
     match result {
         Ok(()) => "ok".to_owned(),
         Err(FundsError::InsufficientFunds { available, .. }) => format!("poor:{}", available.0),
-        Err(FundsError::KeyLimit { available, .. }) => format!("limit:{}", available.0),
+        Err(FundsError::OverBudget { budget, .. }) => format!("limit:{}", budget.left.0),
         Err(FundsError::ExceedsHold { held, .. }) => format!("exceeds:{}", held.0),
         Err(FundsError::NoHold) => "nohold".to_owned(),
         Err(FundsError::Conflict) => "conflict".to_owned(),
@@ -171,6 +178,7 @@ fn bounds_are_named_and_kept() {
         step,
         amount: NanoUsd(0),
         byok: NanoUsd(0),
+        tokens: 0,
         now: START,
     };
     for step in 1..=HOLD_EXTENSIONS_MAX {
@@ -237,6 +245,7 @@ fn a_hold_waits_for_company_and_a_settlement_does_not() {
         step: 1,
         amount: NanoUsd(5),
         byok: NanoUsd(0),
+        tokens: 0,
         now: START,
     };
     exchange.extend(&extension).unwrap();

@@ -58,7 +58,7 @@ fn make(exchange: &Exchange, grant: KeyGrant, now: UnixMs, call: &Call) {
         Call::Hold(n, amount) => exchange.hold(&hold(request(*n, START), grant, *amount, now)),
         Call::Extend(n, step, amount) => {
             let (request, amount) = (request(*n, START), NanoUsd(*amount));
-            exchange.extend(&HoldExtension { request, step: *step, amount, byok: NanoUsd(9), now })
+            exchange.extend(&HoldExtension { request, step: *step, amount, byok: NanoUsd(9), tokens: 0, now })
         }
         Call::Settle(n, total) => {
             let mut settlement = settlement(request(*n, START), grant, *total, now);
@@ -104,6 +104,30 @@ fn make(exchange: &Exchange, grant: KeyGrant, now: UnixMs, call: &Call) {
             Ok(())
         }
     };
+}
+
+/// A key and another one of a workspace, and one outside.
+fn three_keys(exchange: &Exchange) -> [KeyGrant; 3] {
+    super::ask(exchange, r#"{"op":"create_workspace","slug":"w"}"#);
+    ["a", "b", "c"].map(|label| {
+        let workspace = if label == "c" { "" } else { r#","workspace":"w""# };
+        let made = super::ask(exchange, &format!(r#"{{"op":"create_key","label":"{label}"{workspace}}}"#));
+        let crate::AdminReply::KeyCreated { secret, .. } = made else { panic!() };
+        exchange.authenticate(&crate::hash_key(&secret.0), START).unwrap()
+    })
+}
+
+/// Of the first key, of the workspace, or of the organisation. A key has one budget: the last that is set.
+fn set_budget(exchange: &Exchange, scope: usize, reset: LimitReset, limit: u64) {
+    let usd = NanoUsd(limit).to_usd_string();
+    let interval = bourse_wire::api::interval(reset);
+    let of =
+        [None, Some(r#"{"scope":"workspace","workspace":"w"}"#), Some(r#"{"scope":"organization"}"#)][scope];
+    let json = match of {
+        None => format!(r#"{{"op":"limit_key","key":"a","limit_usd":"{usd}","reset":"{}"}}"#, reset.as_str()),
+        Some(of) => format!(r#"{{"op":"set_budget","of":{of},"interval":"{interval}","limit_usd":"{usd}"}}"#),
+    };
+    super::ask(exchange, &json);
 }
 
 fn run(calls: &[(u64, Call)]) -> Exchange {
@@ -157,6 +181,46 @@ proptest! {
             let spent = windows.entry(reset.window_start(now)).or_insert(0);
             *spent += after - before;
             prop_assert!(*spent <= limit, "{} of {} since {:?}", spent, limit, reset.window_start(now));
+        }
+        let report = exchange.check(START).unwrap();
+        prop_assert!(report.is_clean(), "{:?}", report);
+    }
+
+    /// The same under budgets of a key, its workspace and its organisation, of several windows each.
+    #[test]
+    fn no_window_of_any_scope_settles_more_than_its_budget(
+        calls in proptest::collection::vec((step(), call()), 1..160),
+        budgets in proptest::collection::btree_map((0usize..3, reset()), 1u64..4_000, 1..6),
+    ) {
+        let exchange = market(4_000_000);
+        let keys = three_keys(&exchange);
+        let last_of_key = budgets.keys().rfind(|(scope, _)| *scope == 0).copied();
+        let budgets: Vec<_> =
+            budgets.into_iter().filter(|(of, _)| of.0 > 0 || Some(*of) == last_of_key).collect();
+        for ((scope, reset), limit) in &budgets {
+            set_budget(&exchange, *scope, *reset, *limit);
+        }
+        let total = |n: usize, now| exchange.key_status(&keys[n].key, now).unwrap().key.usage.total.0;
+        let mut spent = std::collections::BTreeMap::new();
+        let mut now = START;
+        for (step, call) in calls {
+            now = UnixMs(now.0 + step);
+            let before = [0, 1, 2].map(|n| total(n, now));
+            match &call {
+                Call::Limit(..) | Call::Policy(..) => {}
+                Call::Hold(n, _) | Call::Extend(n, ..) | Call::Settle(n, _) | Call::SettleByok(n, _) => {
+                    make(&exchange, keys[*n as usize % 3], now, &call);
+                }
+                _ => make(&exchange, keys[0], now, &call),
+            }
+            let more = [0, 1, 2].map(|n| total(n, now) - before[n]);
+            for ((scope, reset), limit) in &budgets {
+                // The first key alone; the first two, which are of the workspace; all of them.
+                let of_scope: u64 = more.iter().take(scope + 1).sum();
+                let sum = spent.entry((*scope, *reset as u8, reset.window_start(now))).or_insert(0);
+                *sum += of_scope;
+                prop_assert!(*sum <= *limit, "{} of {} in scope {}: {:?}", sum, limit, scope, reset);
+            }
         }
         let report = exchange.check(START).unwrap();
         prop_assert!(report.is_clean(), "{:?}", report);

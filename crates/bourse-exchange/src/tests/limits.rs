@@ -33,13 +33,20 @@ fn check_windows(reset: &str, script: &str, want: &str) {
             "hold" => exchange.hold(&hold(id, grant, n(3), now)),
             "extend" => {
                 let (step, amount) = (n(3) as u16, NanoUsd(n(4)));
-                exchange.extend(&HoldExtension { request: id, step, amount, byok: NanoUsd(0), now })
+                exchange.extend(&HoldExtension {
+                    request: id,
+                    step,
+                    amount,
+                    byok: NanoUsd(0),
+                    tokens: 0,
+                    now,
+                })
             }
             _ => exchange.settle(settlement(id, grant, n(3), now)).map(drop),
         };
         words.push(match result {
             Ok(()) => "ok".to_owned(),
-            Err(FundsError::KeyLimit { available, .. }) => format!("limit:{}", available.0),
+            Err(FundsError::OverBudget { budget, .. }) => format!("limit:{}", budget.left.0),
             Err(other) => format!("{other:?}"),
         });
     }
@@ -115,7 +122,7 @@ fn a_window_survives_a_restart_and_is_shown() {
     drop(exchange);
     let exchange = market_in(dir.path(), 0);
     let over = exchange.hold(&hold(request(2, day), grant, 301, day));
-    assert!(matches!(over, Err(FundsError::KeyLimit { available: NanoUsd(300), .. })), "{over:?}");
+    assert_eq!(over.unwrap_err().money_left(), Some(NanoUsd(300)));
     serve(&exchange, 3, next);
     let status = exchange.key_status(&grant.key, next).unwrap().key;
     assert_eq!((status.usage.total.0, status.usage.daily.0, status.usage.monthly.0), (1_400, 700, 1_400));
@@ -137,7 +144,7 @@ fn a_limit_set_on_a_busy_key_counts_what_was_held_before_in_every_window() {
     exchange.hold(&hold(request(1, day), grant, 600, day)).unwrap();
     ask(&exchange, r#"{"op":"limit_key","key":"test","limit_usd":"0.000001","reset":"daily"}"#);
     let free = |n: u64, now: UnixMs| match exchange.hold(&hold(request(n, now), grant, 9_999, now)) {
-        Err(FundsError::KeyLimit { available, .. }) => available.0,
+        Err(FundsError::OverBudget { budget, .. }) => budget.left.0,
         other => panic!("{other:?}"),
     };
     assert_eq!((free(2, day), free(3, next)), (400, 400), "its holder may still settle 600 today");
@@ -182,7 +189,7 @@ fn a_key_that_is_taken_away_buys_nothing_more() {
     exchange.hold(&hold(request(1, START), grant, 10, START)).unwrap();
     let extend = |step: u16, now: UnixMs| {
         let (request, byok) = (request(1, START), NanoUsd::ZERO);
-        exchange.extend(&HoldExtension { request, step, amount: NanoUsd(10), byok, now })
+        exchange.extend(&HoldExtension { request, step, amount: NanoUsd(10), byok, tokens: 0, now })
     };
     assert_eq!(extend(1, UnixMs(expires)), Ok(()), "what has begun may end");
     ask(&exchange, r#"{"op":"disable_key","key":"test"}"#);
@@ -218,7 +225,7 @@ fn callers_around_midnight_never_pass_a_days_limit() {
                     let id = request(caller * 1_000 + n, now);
                     match exchange.hold(&hold(id, grant, 900, now)) {
                         Ok(()) => {}
-                        Err(FundsError::KeyLimit { .. }) => continue,
+                        Err(FundsError::OverBudget { .. }) => continue,
                         Err(other) => panic!("{other}"),
                     }
                     let later = UnixMs(clock.fetch_add(1, Ordering::Relaxed));

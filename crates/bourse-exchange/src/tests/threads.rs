@@ -15,10 +15,11 @@ fn call(exchange: &Exchange, grant: KeyGrant, n: u64) -> u64 {
     let id = request(n, START);
     match exchange.hold(&hold(id, grant, 700, START)) {
         Ok(()) => {}
-        Err(FundsError::InsufficientFunds { .. } | FundsError::KeyLimit { .. }) => return 0,
+        Err(FundsError::InsufficientFunds { .. } | FundsError::OverBudget { .. }) => return 0,
         Err(other) => panic!("{other}"),
     }
-    let asked = HoldExtension { request: id, step: 1, amount: NanoUsd(500), byok: NanoUsd(0), now: START };
+    let asked =
+        HoldExtension { request: id, step: 1, amount: NanoUsd(500), byok: NanoUsd(0), tokens: 0, now: START };
     let bound = if n.is_multiple_of(3) && exchange.extend(&asked).is_ok() { 1_200 } else { 700 };
     let total = bound - n % 200;
     let settled = exchange.settle(settlement(id, grant, total, START)).unwrap();

@@ -64,7 +64,8 @@ fn serve(funds: &RemoteFunds, n: u64, grant: KeyGrant) -> Ack {
     let (id, charge) = (request(n, now), 100 + n % 4_000);
     funds.hold(&hold(id, grant, 1_000, now)).expect("a hold");
     for step in 1..=4 {
-        let more = HoldExtension { request: id, step, amount: NanoUsd(1_000), byok: NanoUsd::ZERO, now };
+        let more =
+            HoldExtension { request: id, step, amount: NanoUsd(1_000), byok: NanoUsd::ZERO, tokens: 0, now };
         funds.extend(&more).expect("an extension");
     }
     let ended = settlement(id, grant, charge, now);

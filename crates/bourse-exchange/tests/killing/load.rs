@@ -224,7 +224,8 @@ impl Load<'_> {
         // Repeating a number repeats the outcome.
         for step in [1, 1, 2, 2] {
             let (amount, now) = (NanoUsd(RAISE), self.passes(1));
-            let more = HoldExtension { request: plan.id(), step, amount, byok: NanoUsd::ZERO, now };
+            let more =
+                HoldExtension { request: plan.id(), step, amount, byok: NanoUsd::ZERO, tokens: 0, now };
             match self.exchange.extend(&more) {
                 Err(FundsError::NoHold) if turn == Turn::Again => {}
                 raised => raised?,

@@ -24,7 +24,7 @@ pub fn request(n: u64, now: UnixMs) -> RequestId {
 
 pub fn hold(request: RequestId, grant: KeyGrant, amount: u64, now: UnixMs) -> HoldRequest {
     let (amount, expires) = (NanoUsd(amount), UnixMs(now.0 + 60_000));
-    HoldRequest { request, grant, amount, byok: NanoUsd(0), expires, now, claim: None }
+    HoldRequest { request, grant, amount, byok: NanoUsd(0), tokens: Some(0), expires, now, claim: None }
 }
 
 /// A charge of `total` of which up to two nano-dollars are rounding.

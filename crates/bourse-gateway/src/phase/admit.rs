@@ -4,8 +4,9 @@
 //! nothing but a head.
 
 use bourse_types::{KeyHash, UnixMs};
+use bourse_wire::api::LimitReached;
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::funds::{Funds, FundsError, KeyGrant};
+use bourse_wire::funds::{Funds, FundsError, KeyGrant, Scope};
 use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 
@@ -82,10 +83,20 @@ pub(crate) fn refusal(error: &FundsError) -> ApiError {
         FundsError::InsufficientFunds { .. } => {
             (ErrorType::PaymentRequired, ": add credit, or ask for less (`max_tokens`, `n`)")
         }
-        FundsError::KeyLimit { .. } => (
+        FundsError::OverBudget { budget, .. } if budget.scope == Scope::Key => (
             ErrorType::PaymentRequired,
             ": raise it with `bourse key limit`, or ask for less (`max_tokens`, `n`)",
         ),
+        FundsError::OverBudget { .. } => (
+            ErrorType::PermissionDenied,
+            ": wait for its next window, have it raised with `bourse limits budget`, or ask for less (`max_tokens`, `n`)",
+        ),
+        FundsError::RateLimited { retry_after: Some(_), .. } => {
+            (ErrorType::RateLimitExceeded, ": wait as long as `Retry-After` says")
+        }
+        FundsError::RateLimited { .. } => {
+            (ErrorType::RateLimitExceeded, ": no waiting helps, ask for less (`max_tokens`, `n`)")
+        }
         FundsError::Conflict => (ErrorType::Conflict, ""),
         FundsError::ClaimTaken => (ErrorType::Conflict, ": use a new one"),
         FundsError::ClaimOpen => (ErrorType::Conflict, ": come again"),
@@ -105,7 +116,19 @@ pub(crate) fn refusal(error: &FundsError) -> ApiError {
     if let bourse_types::Retry::AfterMs(ms) = error.retry() {
         api.retry_after_s = Some(ms.div_ceil(1_000));
     }
-    api
+    match LimitReached::of(error).map(|limit| serde_json::to_string(&limit)) {
+        Some(Ok(limit)) => rate_headers(api.with_metadata(format!("\"limit\":{limit}")), error),
+        _ => api,
+    }
+}
+
+/// What clients read of a rate; the field's own header names. `X-RateLimit-Reset` is in Unix milliseconds.
+fn rate_headers(api: ApiError, error: &FundsError) -> ApiError {
+    let FundsError::RateLimited { rate, retry_after, .. } = error else { return api };
+    let api =
+        api.with_header("x-ratelimit-limit", rate.limit).with_header("x-ratelimit-remaining", rate.left);
+    let api = rate.resets_at.iter().fold(api, |api, at| api.with_header("x-ratelimit-reset", at.0));
+    retry_after.iter().fold(api, |api, span| api.with_header("retry-after-ms", span.0))
 }
 
 #[cfg(test)]
@@ -148,7 +171,8 @@ mod tests {
 
     #[test]
     fn refusals_say_what_to_do() {
-        let poor = FundsError::InsufficientFunds { available: NanoUsd(5), needed: NanoUsd(7) };
+        let (available, needed, held) = (NanoUsd(5), NanoUsd(7), NanoUsd(2));
+        let poor = FundsError::InsufficientFunds { available, needed, held };
         let error = refusal(&poor);
         assert_eq!(error.status(), 402);
         assert!(error.message.contains("$0.000000005 available") && error.message.contains("max_tokens"));

@@ -104,11 +104,8 @@ impl From<HoldError> for Stop {
     fn from(error: HoldError) -> Self {
         match error {
             HoldError::Funds(
-                error @ (FundsError::InsufficientFunds { .. } | FundsError::KeyLimit { .. }),
-            ) => {
-                let reason = admit::refusal(&error).message.into_owned();
-                Self::Failed(Failure::new(FailureClass::Unaffordable, 402, reason))
-            }
+                error @ (FundsError::InsufficientFunds { .. } | FundsError::OverBudget { .. }),
+            ) => Self::Failed(Failure::unaffordable(admit::refusal(&error))),
             HoldError::Funds(error) => Self::Abort(admit::refusal(&error)),
             HoldError::Quote(error) => Self::Failed(Failure::broken(0, error.to_string())),
         }

@@ -27,6 +27,10 @@ pub(crate) struct Held {
     amount: Option<NanoUsd>,
     /// List price that the buyer's own sellers may bill so far.
     byok: NanoUsd,
+    /// Tokens of prompt and answer that are covered so far.
+    tokens: u64,
+    /// It goes on with a request that was let in, so no rate counts it.
+    is_continued: bool,
     steps: u16,
 }
 
@@ -43,8 +47,23 @@ pub(crate) enum HoldError {
 
 impl Held {
     pub(crate) fn nothing(request: RequestId, grant: KeyGrant, expires: UnixMs) -> Self {
-        let byok = NanoUsd::ZERO;
-        Self { request, grant, expires, claim: None, fee_bps: None, amount: None, byok, steps: 0 }
+        Self {
+            request,
+            grant,
+            expires,
+            claim: None,
+            fee_bps: None,
+            amount: None,
+            byok: NanoUsd::ZERO,
+            tokens: 0,
+            is_continued: false,
+            steps: 0,
+        }
+    }
+
+    /// The same, of a request that goes on with another one.
+    pub(crate) fn continued(self) -> Self {
+        Self { is_continued: true, ..self }
     }
 
     /// Whether a settlement is owed.
@@ -61,8 +80,19 @@ impl Held {
         self.amount.unwrap_or(NanoUsd::ZERO)
     }
 
-    /// Makes the hold cover a list price of at least `total`.
+    /// Makes the hold cover a list price of at least `total`, with tokens that were covered before.
     pub(crate) fn cover(&mut self, funds: &dyn Funds, total: NanoUsd, now: UnixMs) -> Result<(), FundsError> {
+        self.cover_tokens(funds, total, self.tokens, now)
+    }
+
+    /// Makes the hold cover a list price of at least `total` for at least `tokens`.
+    fn cover_tokens(
+        &mut self,
+        funds: &dyn Funds,
+        total: NanoUsd,
+        tokens: u64,
+        now: UnixMs,
+    ) -> Result<(), FundsError> {
         let (amount, byok) = match self.fee_bps {
             None => (total, NanoUsd::ZERO),
             Some(bps) => (total.share_bps_floor(bps).unwrap_or(total), total),
@@ -70,11 +100,12 @@ impl Held {
         let Some(held) = self.amount else {
             let (request, grant, expires) = (self.request, self.grant, self.expires);
             let claim = self.claim.as_deref().copied();
-            funds.hold(&HoldRequest { request, grant, amount, byok, expires, now, claim })?;
-            (self.amount, self.byok) = (Some(amount), byok);
+            let rated = (!self.is_continued).then_some(tokens);
+            funds.hold(&HoldRequest { request, grant, amount, byok, tokens: rated, expires, now, claim })?;
+            (self.amount, self.byok, self.tokens) = (Some(amount), byok, tokens);
             return Ok(());
         };
-        if amount <= held && byok <= self.byok {
+        if amount <= held && byok <= self.byok && tokens <= self.tokens {
             return Ok(());
         }
         let step = self.steps + 1;
@@ -84,11 +115,24 @@ impl Held {
         let (more, more_byok) = (amount.0.saturating_sub(held.0), byok.0.saturating_sub(self.byok.0));
         // A refused step is not used up: the exchange keeps no refusals, and the next leg may ask for less.
         let (amount, byok) = (NanoUsd(more), NanoUsd(more_byok));
-        funds.extend(&HoldExtension { request: self.request, step, amount, byok, now })?;
+        let tokens = tokens.saturating_sub(self.tokens);
+        funds.extend(&HoldExtension { request: self.request, step, amount, byok, tokens, now })?;
         self.steps = step;
         self.amount = Some(NanoUsd(held.0 + more));
         self.byok = NanoUsd(self.byok.0 + more_byok);
+        self.tokens = self.tokens.saturating_add(tokens);
         Ok(())
+    }
+
+    /// Covers a window.
+    fn cover_window(
+        &mut self,
+        funds: &dyn Funds,
+        window: &HoldWindow,
+        now: UnixMs,
+    ) -> Result<(), FundsError> {
+        let tokens = window.prompt_tokens().saturating_add(window.covered_tokens());
+        self.cover_tokens(funds, window.held(), tokens, now)
     }
 }
 
@@ -102,7 +146,7 @@ pub(crate) fn cover_stream(
 ) -> Result<HoldWindow, HoldError> {
     let is_text = Operations::GENERATES.contains(demand.operation);
     let window = if is_text { HoldWindow::first } else { HoldWindow::whole }(offer, demand)?;
-    held.cover(funds, window.held(), now)?;
+    held.cover_window(funds, &window, now)?;
     Ok(window)
 }
 
@@ -119,17 +163,15 @@ pub(crate) fn extend(
     let now = now();
     let mut grant = |window: &mut HoldWindow, extension: &Extension| {
         let total = window.held().checked_add(extension.amount).map_err(QuoteError::Bound)?;
-        held.cover(funds, total, now)?;
+        let tokens = window.prompt_tokens().saturating_add(extension.covers_tokens);
+        held.cover_tokens(funds, total, tokens, now)?;
         Ok::<_, HoldError>(window.grant(extension)?)
     };
     let refused = match grant(window, &extension) {
         Err(HoldError::Funds(refused)) => refused,
         granted => return granted,
     };
-    let (FundsError::InsufficientFunds { available, .. } | FundsError::KeyLimit { available, .. }) = refused
-    else {
-        return Err(refused.into());
-    };
+    let Some(available) = refused.money_left() else { return Err(refused.into()) };
     let most = NanoUsd(window.held().0.saturating_add(available.0));
     if let Some(smaller) = window.extension_within(generated, most)? {
         // Somebody else may have been faster; what is covered is still there to be used.
@@ -148,20 +190,17 @@ pub(crate) fn cover_whole(
     demand: &Demand<'_>,
     now: UnixMs,
 ) -> Result<Option<u32>, HoldError> {
-    let whole = |max_tokens| HoldWindow::whole(offer, &Demand { max_tokens, ..*demand }).map(|w| w.held());
-    let refused = match held.cover(funds, whole(demand.max_tokens)?, now) {
+    let whole = |max_tokens| HoldWindow::whole(offer, &Demand { max_tokens, ..*demand });
+    let refused = match held.cover_window(funds, &whole(demand.max_tokens)?, now) {
         Ok(()) => return Ok(None),
         Err(refused) => refused,
     };
-    let (FundsError::InsufficientFunds { available, .. } | FundsError::KeyLimit { available, .. }) = &refused
-    else {
-        return Err(refused.into());
-    };
+    let Some(available) = refused.money_left() else { return Err(refused.into()) };
     if held.fee_bps.is_some() {
         return Err(refused.into());
     }
     let reach = NanoUsd(available.0.saturating_add(held.amount().0));
-    let fits = |tokens: u64| Ok::<_, QuoteError>(whole(Some(tokens))? <= reach);
+    let fits = |tokens: u64| Ok::<_, QuoteError>(whole(Some(tokens))?.held() <= reach);
     let can_be_capped = demand.max_tokens.is_none() && Operations::GENERATES.contains(demand.operation);
     if !can_be_capped || !fits(CAP_TOKENS_MIN)? {
         return Err(refused.into());
@@ -171,6 +210,6 @@ pub(crate) fn cover_whole(
         let middle = low + (high - low).div_ceil(2);
         if fits(middle)? { low = middle } else { high = middle - 1 }
     }
-    held.cover(funds, whole(Some(low))?, now)?;
+    held.cover_window(funds, &whole(Some(low))?, now)?;
     Ok(u32::try_from(low).ok())
 }

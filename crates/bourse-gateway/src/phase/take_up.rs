@@ -50,7 +50,7 @@ pub(crate) async fn take_up(
     let now = shared.ports.clock.now();
     let random = shared.ports.entropy.draw();
     let request = RequestId::new(now, std::array::from_fn(|n| random[n]));
-    let mut held = Held::nothing(request, grant, expires);
+    let mut held = Held::nothing(request, grant, expires).continued();
     held.claim = claim;
     let draft = Draft::new(&again.job, &again.route, now);
     let mut open = Open::new(shared, held, draft, Instant::now());

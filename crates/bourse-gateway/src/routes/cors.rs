@@ -10,10 +10,10 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 /// Headers of answers that pages may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "x-request-id, request-id, x-generation-id, x-bourse-receipt, x-bourse-cost, x-bourse-notice, retry-after, x-should-retry, idempotent-replayed",
+    "x-request-id, request-id, x-generation-id, x-bourse-receipt, x-bourse-cost, x-bourse-notice, retry-after, retry-after-ms, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-should-retry, idempotent-replayed",
 );
 /// Methods that some path takes.
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PATCH, DELETE");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 /// How long a page need not ask again, in seconds.
 const MAX_AGE_S: HeaderValue = HeaderValue::from_static("600");
 /// Longest list of headers that is allowed as it was asked for, in bytes.

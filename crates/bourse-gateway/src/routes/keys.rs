@@ -38,8 +38,8 @@ pub(super) async fn create(
 }
 
 async fn make(shared: &Shared, grant: &KeyGrant, draft: KeyDraft) -> Result<Response<Body>, ApiError> {
-    let by = grant.key;
-    let made = blocking(shared, move |accounts, now| accounts.create_key(&by, draft, now)).await?;
+    let (by, accounts) = (grant.key, accounts(shared)?);
+    let made = blocking(shared, accounts, move |accounts, now| accounts.create_key(&by, draft, now)).await?;
     let mut response = json(&KeyCreated { key: made.1.0, data: Key::from(&made.0) })?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
@@ -74,18 +74,20 @@ pub(super) async fn update(
     body: &[u8],
 ) -> Result<Data<Key>, ApiError> {
     let (hash, patch, by) = (named(hash)?, KeyUpdate::parse(body)?, grant.key);
-    let key = blocking(shared, move |accounts, now| accounts.update_key(&by, &hash, patch, now)).await?;
+    let accounts = accounts(shared)?;
+    let key =
+        blocking(shared, accounts, move |accounts, now| accounts.update_key(&by, &hash, patch, now)).await?;
     Ok(Data { data: Key::from(&key) })
 }
 
 pub(super) async fn delete(shared: &Shared, grant: &KeyGrant, hash: &str) -> Result<KeyDeleted, ApiError> {
     let (hash, by) = (named(hash)?, grant.key);
-    blocking(shared, move |accounts, now| accounts.delete_key(&by, &hash, now)).await?;
+    blocking(shared, accounts(shared)?, move |accounts, now| accounts.delete_key(&by, &hash, now)).await?;
     Ok(KeyDeleted { deleted: true })
 }
 
 /// The key of a path. What is no hash names no key.
-fn named(hash: &str) -> Result<KeyHash, ApiError> {
+pub(super) fn named(hash: &str) -> Result<KeyHash, ApiError> {
     KeyHash::parse_hex(hash).map_err(|_| refusal(&AccountsError::NotFound))
 }
 
@@ -94,21 +96,27 @@ fn accounts(shared: &Shared) -> Result<&Arc<dyn Accounts>, ApiError> {
     shared.ports.accounts.as_ref().ok_or_else(none)
 }
 
-async fn blocking<T: Send + 'static>(
+/// Calls a port that may wait for the disk.
+pub(super) async fn blocking<P: ?Sized + Send + Sync + 'static, T: Send + 'static>(
     shared: &Shared,
-    call: impl FnOnce(&dyn Accounts, UnixMs) -> Result<T, AccountsError> + Send + 'static,
+    port: &Arc<P>,
+    call: impl FnOnce(&P, UnixMs) -> Result<T, AccountsError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let (accounts, now) = (Arc::clone(accounts(shared)?), shared.ports.clock.now());
-    let done = tokio::task::spawn_blocking(move || call(&*accounts, now)).await;
+    let (port, now) = (Arc::clone(port), shared.ports.clock.now());
+    let done = tokio::task::spawn_blocking(move || call(&*port, now)).await;
     let broken = |_| ApiError::new(ErrorType::Server, "the books could not be asked: tell the operator");
     done.map_err(broken)?.map_err(|error| refusal(&error))
 }
 
-fn refusal(error: &AccountsError) -> ApiError {
+pub(super) fn refusal(error: &AccountsError) -> ApiError {
     match error {
         AccountsError::NotFound => {
             ApiError::new(ErrorType::NotFound, format!("{error}: `GET /v1/keys` lists those that there are"))
         }
+        AccountsError::NoWorkspace => ApiError::new(
+            ErrorType::NotFound,
+            format!("{error}: `GET /v1/workspaces` lists those that there are"),
+        ),
         AccountsError::Invalid { field, .. } => ApiError::field(*field, error.to_string()),
         AccountsError::Funds(error) => admit::refusal(error),
     }

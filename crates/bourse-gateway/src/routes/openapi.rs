@@ -244,8 +244,10 @@ fn meaning(status: u16) -> &'static str {
     match status {
         400 => "The call is not what the API accepts; `param` names the field.",
         401 => "There is no key, or one that is not known.",
-        402 => "The credit or the key's limit does not cover it.",
-        403 => "The caller may not do this, or a seller's filter refuses the content.",
+        402 => "The credit or the key's limit does not cover it; `metadata.limit` says what is left.",
+        403 => {
+            "The caller may not do this, a budget of its workspace or organisation does not cover it, or a seller's filter refuses the content."
+        }
         404 => "There is no such thing, or nobody offers it.",
         408 => "The body did not arrive in time.",
         409 => "It was done before, with other content.",

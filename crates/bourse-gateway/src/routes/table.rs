@@ -8,9 +8,9 @@ use super::query::{
     AGE, DATE, FLAG, INSTANT, LIMIT, LIST, NAME, OFFSET, PRICE, Parameter, SHARE, SORT, TOKENS,
 };
 use bourse_wire::api::{
-    ActivityItem, BestExecution, Credits, CurrentKey, Data, Endpoint as Offered, GenerationRecord, Health,
-    Key, KeyCreate, KeyCreated, KeyDeleted, KeyUpdate, List, Model, ModelCount, ModelEndpoints, ModelList,
-    Provider,
+    ActivityItem, BestExecution, Budget, BudgetDeleted, BudgetSet, Credits, CurrentKey, Data,
+    Endpoint as Offered, GenerationRecord, Health, Key, KeyCreate, KeyCreated, KeyDeleted, KeyUpdate, Limits,
+    List, Model, ModelCount, ModelEndpoints, ModelList, Provider, RatesSet, Workspace, WorkspaceCreate,
 };
 use bourse_wire::dialect::Api;
 use http::Method;
@@ -41,6 +41,15 @@ pub(crate) enum Endpoint {
     GetKey,
     UpdateKey,
     DeleteKey,
+    CreateWorkspace,
+    ListWorkspaces,
+    /// A part with its limits.
+    Limits(Part),
+    /// Of a workspace.
+    Budgets,
+    PutBudget(Part),
+    DeleteBudget(Part),
+    PutRates(Part),
     BestExecution,
     Receipt,
     Checkpoint,
@@ -56,6 +65,14 @@ pub(crate) enum Endpoint {
 pub(crate) enum Kind {
     Embeddings,
     Images,
+}
+
+/// Whose limits an operation is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Key,
+    Workspace,
+    Organization,
 }
 
 /// Who may call.
@@ -76,6 +93,7 @@ pub(crate) enum Verb {
     /// `HEAD` means the same.
     Get,
     Post,
+    Put,
     Patch,
     Delete,
 }
@@ -86,6 +104,7 @@ impl Verb {
         match *method {
             Method::GET | Method::HEAD => Some(Self::Get),
             Method::POST => Some(Self::Post),
+            Method::PUT => Some(Self::Put),
             Method::PATCH => Some(Self::Patch),
             Method::DELETE => Some(Self::Delete),
             _ => None,
@@ -96,6 +115,7 @@ impl Verb {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Put => "PUT",
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
         }
@@ -267,7 +287,7 @@ use Answer::{Json, Object, Text};
 use Caller::{Anyone, Key as AnyKey};
 
 /// Everything that can be called.
-pub(crate) static OPERATIONS: [Operation; 38] = [
+pub(crate) static OPERATIONS: [Operation; 51] = [
     generate(Api::Chat, "/chat/completions", "Answers a conversation, in OpenAI's and OpenRouter's grammar."),
     generate(Api::Messages, "/messages", "Answers a conversation, in Anthropic's grammar."),
     generate(Api::Responses, "/responses", "Answers a conversation, in OpenAI's newer grammar."),
@@ -378,7 +398,7 @@ pub(crate) static OPERATIONS: [Operation; 38] = [
             Parameter::new(
                 "workspace_id",
                 NAME,
-                "Accepted for the field's clients; an account is one workspace.",
+                "Accepted for the field's clients; rows are of the whole account.",
             ),
         ],
         Json(200, of::<List<ActivityItem>>),
@@ -427,7 +447,7 @@ pub(crate) static OPERATIONS: [Operation; 38] = [
             Parameter::new(
                 "workspace_id",
                 NAME,
-                "Accepted for the field's clients; an account is one workspace.",
+                "Accepted for the field's clients; keys of all workspaces are listed.",
             ),
         ],
         ..change(
@@ -438,6 +458,20 @@ pub(crate) static OPERATIONS: [Operation; 38] = [
             "The keys of the caller's account, the oldest first, a hundred at most.",
         )
     },
+    change(
+        (Endpoint::Limits(Part::Key), Verb::Get),
+        "/keys/{hash}/rate-limits",
+        Body::None,
+        Json(200, of::<Data<Limits>>),
+        "A key with its limits, and what is left of them.",
+    ),
+    change(
+        (Endpoint::PutRates(Part::Key), Verb::Put),
+        "/keys/{hash}/rate-limits",
+        Body::Json(of::<RatesSet>),
+        Json(200, of::<Data<Limits>>),
+        "Sets or lifts the rates of a key.",
+    ),
     change((Endpoint::GetKey, Verb::Get), "/keys/{hash}", Body::None, Json(200, of::<Data<Key>>), "One key."),
     change(
         (Endpoint::UpdateKey, Verb::Patch),
@@ -452,6 +486,86 @@ pub(crate) static OPERATIONS: [Operation; 38] = [
         Body::None,
         Json(200, of::<KeyDeleted>),
         "Ends a key for good.",
+    ),
+    change(
+        (Endpoint::CreateWorkspace, Verb::Post),
+        "/workspaces",
+        Body::Json(of::<WorkspaceCreate>),
+        Json(201, of::<Data<Workspace>>),
+        "Makes a workspace: a named part of the caller's organisation, to which keys can belong.",
+    ),
+    Operation {
+        query: &[Parameter::new("offset", OFFSET, "Workspaces to leave out at the beginning.")],
+        ..change(
+            (Endpoint::ListWorkspaces, Verb::Get),
+            "/workspaces",
+            Body::None,
+            Json(200, of::<List<Workspace>>),
+            "The workspaces of the caller's organisation, the oldest first, a hundred at most.",
+        )
+    },
+    change(
+        (Endpoint::Budgets, Verb::Get),
+        "/workspaces/{id}/budgets",
+        Body::None,
+        Json(200, of::<List<Budget>>),
+        "The budgets of a workspace, and what is left of them.",
+    ),
+    change(
+        (Endpoint::PutRates(Part::Workspace), Verb::Put),
+        "/workspaces/{id}/rate-limits",
+        Body::Json(of::<RatesSet>),
+        Json(200, of::<Data<Limits>>),
+        "Sets or lifts the rates of a workspace.",
+    ),
+    change(
+        (Endpoint::PutBudget(Part::Workspace), Verb::Put),
+        "/workspaces/{id}/budgets/{interval}",
+        Body::Json(of::<BudgetSet>),
+        Json(200, of::<Data<Budget>>),
+        "Sets the budget of a workspace: daily, weekly, monthly or lifetime.",
+    ),
+    change(
+        (Endpoint::DeleteBudget(Part::Workspace), Verb::Delete),
+        "/workspaces/{id}/budgets/{interval}",
+        Body::None,
+        Json(200, of::<BudgetDeleted>),
+        "Lifts the budget of a workspace.",
+    ),
+    change(
+        (Endpoint::Limits(Part::Workspace), Verb::Get),
+        "/workspaces/{id}",
+        Body::None,
+        Json(200, of::<Data<Limits>>),
+        "A workspace by its id or slug, with what it used, what is in flight, and its limits.",
+    ),
+    change(
+        (Endpoint::Limits(Part::Organization), Verb::Get),
+        "/organization",
+        Body::None,
+        Json(200, of::<Data<Limits>>),
+        "The caller's organisation, with what it used, what is in flight, and its limits.",
+    ),
+    change(
+        (Endpoint::PutRates(Part::Organization), Verb::Put),
+        "/organization/rate-limits",
+        Body::Json(of::<RatesSet>),
+        Json(200, of::<Data<Limits>>),
+        "Sets or lifts the rates of the whole organisation.",
+    ),
+    change(
+        (Endpoint::PutBudget(Part::Organization), Verb::Put),
+        "/organization/budgets/{interval}",
+        Body::Json(of::<BudgetSet>),
+        Json(200, of::<Data<Budget>>),
+        "Sets the budget of the whole organisation: daily, weekly, monthly or lifetime.",
+    ),
+    change(
+        (Endpoint::DeleteBudget(Part::Organization), Verb::Delete),
+        "/organization/budgets/{interval}",
+        Body::None,
+        Json(200, of::<BudgetDeleted>),
+        "Lifts the budget of the whole organisation.",
     ),
     get(
         Endpoint::Checkpoint,

@@ -63,7 +63,7 @@ fn the_table_has_no_twins_and_finds_each_of_its_own() {
         let base = if operation.base == Base::Api { "/v1" } else { "" };
         let path = format!("{base}{}", operation.path);
         let path = path.replace("{author}", "a").replace("{slug}", "b").replace("{model}", "a%2Fb");
-        let path = path.replace("{hash}", "00").replace("{id}", "gen-1");
+        let path = path.replace("{hash}", "00").replace("{id}", "gen-1").replace("{interval}", "daily");
         let method = Method::from_bytes(operation.verb.as_str().as_bytes()).unwrap();
         assert!(std::ptr::eq(find(&method, &path).unwrap().operation, operation), "{path}");
         assert!(!operation.summary.is_empty() && operation.summary.ends_with('.'), "{path}");

@@ -2,9 +2,11 @@
 
 mod accounts;
 mod claims;
+mod workspaces;
 
 pub(super) use accounts::FakeAccounts;
 pub(crate) use claims::Keeps;
+pub(super) use workspaces::FakeWorkspaces;
 
 use crate::{
     Clock, Connect, Entropy, Gateway, GatewayConfig, Io, Ports, ProviderConfig, ProviderModel, Target,
@@ -58,6 +60,8 @@ pub(crate) struct FakeFunds {
 
 #[derive(Default)]
 struct FundsState {
+    /// Why nothing is held any more.
+    no_holds: Option<FundsError>,
     /// Why no hold is extended any more.
     no_more: Option<FundsError>,
     /// What becomes of settlements, and of waiting for the disk.
@@ -76,7 +80,18 @@ struct FundsState {
     claims: claims::FakeClaims,
 }
 
+impl FundsState {
+    fn held(&self) -> NanoUsd {
+        NanoUsd(self.holds.values().sum())
+    }
+}
+
 impl FakeFunds {
+    /// Refuses every hold from now on.
+    pub(crate) fn hold_no_more(&self, why: FundsError) {
+        self.state.lock().no_holds = Some(why);
+    }
+
     /// Refuses every extension of a hold from now on.
     pub(crate) fn extend_no_more(&self, why: FundsError) {
         self.state.lock().no_more = Some(why);
@@ -151,9 +166,12 @@ impl Funds for FakeFunds {
 
     fn hold(&self, request: &HoldRequest) -> Result<(), FundsError> {
         let mut state = self.state.lock();
+        if let Some(why) = &state.no_holds {
+            return Err(why.clone());
+        }
         let (available, needed) = (NanoUsd(state.available), request.amount);
         if needed > available {
-            return Err(FundsError::InsufficientFunds { available, needed });
+            return Err(FundsError::InsufficientFunds { available, needed, held: state.held() });
         }
         if let Some(claim) = &request.claim {
             state.claims.begin(claim, request.request, request.now)?;
@@ -170,7 +188,7 @@ impl Funds for FakeFunds {
         }
         let (available, needed) = (NanoUsd(state.available), extension.amount);
         if needed > available {
-            return Err(FundsError::InsufficientFunds { available, needed });
+            return Err(FundsError::InsufficientFunds { available, needed, held: state.held() });
         }
         state.available -= needed.0;
         *state.holds.get_mut(&extension.request).ok_or(FundsError::NoHold)? += needed.0;
@@ -268,8 +286,12 @@ impl Records for FakeFunds {
                 updated: UnixMs(0),
                 last_used: None,
                 policy: None,
+                workspace: None,
+                held: NanoUsd(77),
             },
-            held: NanoUsd::ZERO,
+            budgets: Vec::new(),
+            rates: Vec::new(),
+            held: NanoUsd(99),
             account_credited: NanoUsd::from_usd(10),
             account_spent: NanoUsd(1_234),
             account_available: NanoUsd(self.available()),
@@ -565,6 +587,7 @@ impl House {
             records: funds.clone(),
             outcomes: Some(funds.clone()),
             accounts: Some(Arc::new(FakeAccounts::default())),
+            workspaces: Some(Arc::new(FakeWorkspaces::default())),
             admin: None,
             clock,
             entropy: Arc::new(Entropy::seeded(seed)),

@@ -93,8 +93,8 @@ struct Call {
 /// A hold that was granted.
 struct OpenHold {
     hold: HoldRequest,
-    /// Amounts and time of each extension, the first one first.
-    steps: Vec<(NanoUsd, NanoUsd, UnixMs)>,
+    /// Its extensions, the first one first.
+    steps: Vec<HoldExtension>,
     /// Which incarnation knows of it.
     incarnation: u128,
     /// An extension was given up: nobody knows whether it took effect.
@@ -202,7 +202,7 @@ impl State {
             return Err(FundsError::TooMany("extensions of one hold"));
         }
         let said = usize::from(more.step).checked_sub(1).and_then(|at| open.steps.get(at));
-        let is_other = said.is_some_and(|said| (said.0, said.1) != (more.amount, more.byok));
+        let is_other = said.is_some_and(|said| HoldExtension { now: said.now, ..*more } != *said);
         if is_other { Err(FundsError::Conflict) } else { Ok(()) }
     }
 
@@ -298,10 +298,7 @@ impl State {
 
     fn say_again(&mut self, open: &OpenHold, restores: Option<RequestId>, now: Instant) {
         let hold = open.hold;
-        let steps = open.steps.iter().zip(1..).map(|((amount, byok, now), step)| {
-            let (amount, byok, now) = (*amount, *byok, *now);
-            Request::Extend(HoldExtension { request: hold.request, step, amount, byok, now })
-        });
+        let steps = open.steps.iter().map(|more| Request::Extend(*more));
         for (n, request) in std::iter::once(Request::Hold(hold)).chain(steps).enumerate() {
             let mut frame = Vec::new();
             // Of a fixed and small size.
@@ -397,7 +394,7 @@ impl State {
     fn extended(&mut self, more: &HoldExtension) {
         let Some(open) = self.open.get_mut(&more.request) else { return };
         if open.steps.len() + 1 == usize::from(more.step) {
-            open.steps.push((more.amount, more.byok, more.now));
+            open.steps.push(*more);
         }
     }
 

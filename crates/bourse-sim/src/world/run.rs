@@ -215,6 +215,7 @@ impl World {
             amount,
             byok: NanoUsd::ZERO,
             expires: now.plus(DurationMs(HOLD_MS)),
+            tokens: Some(0),
             now,
             claim: None,
         };
@@ -222,7 +223,7 @@ impl World {
         self.note(now, || format!("#{number} buyer-{buyer} {} holds {amount}: {held:?}", order.model));
         match held {
             Ok(()) => {}
-            Err(FundsError::InsufficientFunds { .. } | FundsError::KeyLimit { .. }) => {
+            Err(FundsError::InsufficientFunds { .. } | FundsError::OverBudget { .. }) => {
                 self.report.refused += 1;
                 return Ok(());
             }
@@ -324,11 +325,14 @@ impl World {
         let amount = NanoUsd(covered.0.saturating_sub(flight.held.0));
         if amount > NanoUsd::ZERO {
             let step = flight.steps + 1;
-            let asked = HoldExtension { request: flight.request, step, amount, byok: NanoUsd::ZERO, now };
+            let asked =
+                HoldExtension { request: flight.request, step, amount, byok: NanoUsd::ZERO, tokens: 0, now };
             let exchange = self.house.exchange()?;
             match exchange.extend(&asked) {
                 Ok(()) => {}
-                Err(FundsError::InsufficientFunds { .. } | FundsError::KeyLimit { .. }) => return Ok(false),
+                Err(FundsError::InsufficientFunds { .. } | FundsError::OverBudget { .. }) => {
+                    return Ok(false);
+                }
                 Err(error) => return Err(broken(error)),
             }
             if flight.order.repeats {

@@ -210,8 +210,16 @@ impl Till {
             return;
         };
         let (request, expires) = (RequestId::new(now, [77; 10]), now.plus(DurationMs(60_000)));
-        let hold =
-            HoldRequest { request, grant: *grant, amount, byok: NanoUsd::ZERO, expires, now, claim: None };
+        let hold = HoldRequest {
+            request,
+            grant: *grant,
+            amount,
+            byok: NanoUsd::ZERO,
+            tokens: Some(0),
+            expires,
+            now,
+            claim: None,
+        };
         settlement.receipt.request = request;
         // A bug that does not come off is none.
         let _ = self.remote.hold(&hold).and_then(|()| self.remote.settle(settlement));

@@ -334,6 +334,7 @@ impl<'a> World<'a> {
             records: Arc::new(NoRecords),
             outcomes: None,
             accounts: None,
+            workspaces: None,
             admin: None,
             clock: self.places[place].clock.clone(),
             entropy: Arc::new(Entropy::seeded(*blake3::hash(&drawn.to_le_bytes()).as_bytes())),

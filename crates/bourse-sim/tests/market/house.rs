@@ -178,6 +178,7 @@ impl Door {
             records: exchange.clone(),
             outcomes: Some(exchange.clone()),
             accounts: Some(exchange.clone()),
+            workspaces: Some(exchange.clone()),
             admin: None,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(Entropy::of_system().expect("randomness")),

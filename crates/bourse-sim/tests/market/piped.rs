@@ -192,6 +192,7 @@ impl Market {
             records: line,
             outcomes: Some(exchange.clone()),
             accounts: None,
+            workspaces: None,
             admin: None,
             clock: clock.clone(),
             entropy: Arc::new(Entropy::seeded([7; 32])),

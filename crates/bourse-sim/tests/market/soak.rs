@@ -229,6 +229,7 @@ fn open(exchange: &Arc<Exchange>, sellers: &[Arc<Seller>], born: Instant, life: 
         records: line.clone(),
         outcomes: Some(exchange.clone()),
         accounts: None,
+        workspaces: None,
         admin: None,
         clock: Arc::new(VirtualClock(born)),
         entropy: Arc::new(Entropy::seeded([life as u8 + 1; 32])),

@@ -146,6 +146,7 @@ impl House {
             records: exchange.clone(),
             outcomes: Some(exchange),
             accounts: None,
+            workspaces: None,
             admin: None,
             clock: clock.clone(),
             entropy: Arc::new(Entropy::seeded([8; 32])),

@@ -116,7 +116,16 @@ fn pain_02_a_crash_in_mid_request_leaves_nothing_held() {
         let grant = exchange.authenticate(&hash_key(&secret.0), now).unwrap();
         let expires = now.plus(DurationMs(60_000));
         let (request, amount) = (RequestId::new(now, [random; 10]), NanoUsd(CREDIT));
-        exchange.hold(&HoldRequest { request, grant, amount, byok: NanoUsd::ZERO, expires, now, claim: None })
+        exchange.hold(&HoldRequest {
+            request,
+            grant,
+            amount,
+            byok: NanoUsd::ZERO,
+            tokens: Some(0),
+            expires,
+            now,
+            claim: None,
+        })
     };
     hold(&exchange, 1, at(1)).unwrap();
     exchange.flush().unwrap();

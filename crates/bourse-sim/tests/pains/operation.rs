@@ -301,6 +301,7 @@ fn market_without_a_disk(seller: &Seller) -> (Gateway, Arc<Stuck>, Arc<Exchange>
         records: records.clone(),
         outcomes: None,
         accounts: None,
+        workspaces: None,
         admin: None,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(Entropy::seeded([9; 32])),

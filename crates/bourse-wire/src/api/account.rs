@@ -1,12 +1,12 @@
 //! What a key can ask about itself and its account.
 
-use super::key::{KeyReset, windows};
+use super::key::{KeyReset, windows, workspace};
+use super::limits::{Budget, Rate, requests_per_minute};
 use super::money::Usd;
 use crate::funds::{ActivityRow, KeyRole, KeyStatus};
 use bourse_types::UnixMs;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 /// The caller's own key.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -48,20 +48,24 @@ pub struct CurrentKey {
     pub creator_user_id: Option<String>,
     /// Organisations are not kept.
     pub organization_id: Option<String>,
-    /// An account is one workspace.
+    /// The workspace that it belongs to; `default`: none.
     pub workspace_id: Option<String>,
     /// Regions that its requests may go to: no key is confined to one.
     pub allowed_data_regions: Vec<String>,
     /// Requests without charge: none are given.
     pub free_model_daily_requests: FreeRequests,
-    /// Requests that are let through in a time.
+    /// Requests that are let through in a time, in the field's older words.
     pub rate_limit: RateLimit,
+    /// Every rate that its requests count towards: its own, its workspace's and its organisation's.
+    pub rate_limits: Vec<Rate>,
     /// From when on it is refused.
     pub expires_at: Option<String>,
-    /// Budgets beside the limit: none.
-    pub budgets: Vec<Map<String, Value>>,
-    /// The budget that binds: none.
-    pub effective_budget: Option<Map<String, Value>>,
+    /// Every budget that it draws on: its own limit, its workspace's and its organisation's.
+    pub budgets: Vec<Budget>,
+    /// The one of them that has the least left.
+    pub effective_budget: Option<Budget>,
+    /// Held by requests in flight of this key.
+    pub in_flight: Usd,
     /// Held by requests in flight of this key's account.
     pub held: Usd,
 }
@@ -77,7 +81,7 @@ pub struct FreeRequests {
     pub used: u64,
 }
 
-/// Requests that are let through in a time. The market has no such limit: money is what bounds a key.
+/// Requests that are let through in a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RateLimit {
     /// The time.
@@ -113,19 +117,32 @@ impl From<&KeyStatus> for CurrentKey {
             is_provisioning_key: is_management,
             creator_user_id: key.creator.map(|hash| hash.to_string()),
             organization_id: None,
-            workspace_id: None,
+            workspace_id: Some(workspace(key)),
             allowed_data_regions: vec!["global".to_owned()],
             free_model_daily_requests: FreeRequests { limit: 0, remaining: 0, used: 0 },
-            rate_limit: RateLimit {
-                interval: "10s".to_owned(),
-                note: "requests are not limited: credit and the key's limit are".to_owned(),
-                requests: -1,
-            },
+            rate_limit: rate_limit(requests_per_minute(&status.rates)),
+            rate_limits: status.rates.iter().map(Rate::from).collect(),
             expires_at: key.expires.map(UnixMs::to_iso_string),
-            budgets: Vec::new(),
-            effective_budget: None,
+            budgets: status.budgets.iter().map(Budget::from).collect(),
+            effective_budget: status.budgets.iter().min_by_key(|budget| budget.left).map(Budget::from),
+            in_flight: Usd(key.held),
             held: Usd(status.held),
         }
+    }
+}
+
+fn rate_limit(per_minute: Option<u64>) -> RateLimit {
+    match per_minute {
+        Some(requests) => RateLimit {
+            interval: "60s".to_owned(),
+            note: "see rate_limits".to_owned(),
+            requests: i64::try_from(requests).unwrap_or(i64::MAX),
+        },
+        None => RateLimit {
+            interval: "10s".to_owned(),
+            note: "requests are not limited: credit and the key's limit are".to_owned(),
+            requests: -1,
+        },
     }
 }
 
@@ -138,6 +155,8 @@ pub struct Credits {
     pub total_usage: Usd,
     /// What can still be spent: less what requests in flight hold.
     pub available: Usd,
+    /// Held by requests in flight.
+    pub in_flight: Usd,
 }
 
 impl From<&KeyStatus> for Credits {
@@ -146,6 +165,7 @@ impl From<&KeyStatus> for Credits {
             total_credits: Usd(status.account_credited),
             total_usage: Usd(status.account_spent),
             available: Usd(status.account_available),
+            in_flight: Usd(status.held),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Errors as schemas. They are written by [`ApiError`](crate::error::ApiError), not through these types; a test of the
 //! gateway holds every error against them.
 
+use super::limits::LimitReached;
 use crate::error::{AVAILABILITY_ITEMS_MAX, AvailabilityCode};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
@@ -47,6 +48,10 @@ pub struct ErrorMetadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     pub retry_after: Option<u64>,
+    /// The limit that was in the way, where one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "LimitReached")]
+    pub limit: Option<LimitReached>,
 }
 
 /// Why no offer could serve.

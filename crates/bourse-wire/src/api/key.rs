@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::error::{ApiError, ErrorType};
-use crate::funds::{Change, KeyDraft, KeyPatch, KeyRecord, LimitReset, SpendWindows};
+use crate::funds::{Change, DEFAULT_WORKSPACE, KeyDraft, KeyPatch, KeyRecord, LimitReset, SpendWindows};
 use crate::json::{path_at, without_exponent};
 
 /// A key as its owner may see it.
@@ -62,12 +62,11 @@ pub struct Key {
     pub creator_user_id: Option<String>,
     /// The buyer's user; keys have none.
     pub external_user: Option<String>,
-    /// An account is one workspace, which is called `default`.
+    /// The workspace that it belongs to; `default`: none.
     pub workspace_id: String,
+    /// Held by its requests in flight.
+    pub in_flight: Usd,
 }
-
-/// The name of an account's one workspace.
-const WORKSPACE: &str = "default";
 
 impl From<&KeyRecord> for Key {
     fn from(record: &KeyRecord) -> Self {
@@ -95,9 +94,15 @@ impl From<&KeyRecord> for Key {
             last_used_at: record.last_used.map(UnixMs::to_iso_string),
             creator_user_id: record.creator.map(|hash| hash.to_string()),
             external_user: None,
-            workspace_id: WORKSPACE.to_owned(),
+            workspace_id: workspace(record),
+            in_flight: Usd(record.held),
         }
     }
+}
+
+/// The workspace of a key, as its clients know it.
+pub(super) fn workspace(record: &KeyRecord) -> String {
+    record.workspace.map_or_else(|| DEFAULT_WORKSPACE.to_owned(), |id| id.to_string())
 }
 
 /// When a limit begins anew.
@@ -166,9 +171,9 @@ pub struct KeyCreate {
     /// Accepted for the field's clients; the key belongs to the caller's account.
     #[serde(default, rename = "creator_user_id")]
     _creator_user_id: Option<String>,
-    /// Accepted for the field's clients; an account is one workspace.
-    #[serde(default, rename = "workspace_id")]
-    _workspace_id: Option<String>,
+    /// The workspace that it belongs to for good, by its id or its slug; null or `default`: none.
+    #[serde(default)]
+    workspace_id: Option<String>,
 }
 
 impl KeyCreate {
@@ -177,12 +182,13 @@ impl KeyCreate {
         let asked: Self = read(body)?;
         Ok(KeyDraft {
             name: asked.name,
-            limit: asked.limit.as_deref().map(limit).transpose()?,
+            limit: asked.limit.as_deref().map(|raw| limit("limit", raw)).transpose()?,
             limit_reset: reset(asked.limit_reset),
             includes_byok_in_limit: asked.include_byok_in_limit.unwrap_or(false),
             expires: asked.expires_at.as_deref().map(expires).transpose()?,
             policy: None,
             claim: None,
+            workspace: asked.workspace_id.filter(|named| named != DEFAULT_WORKSPACE),
         })
     }
 }
@@ -222,7 +228,7 @@ impl KeyUpdate {
         Ok(KeyPatch {
             name: change(asked.name),
             disabled: change(asked.disabled),
-            limit: asked.limit.read(|raw| limit(&raw))?,
+            limit: asked.limit.read(|raw| limit("limit", &raw))?,
             limit_reset: match asked.limit_reset {
                 Asked::Absent => Change::Keep,
                 Asked::Given(asked) => Change::Set(reset(asked)),
@@ -236,7 +242,7 @@ impl KeyUpdate {
 
 /// A member that may be absent, null, or there.
 #[derive(Debug, Default)]
-enum Asked<T> {
+pub(super) enum Asked<T> {
     #[default]
     Absent,
     Given(Option<T>),
@@ -250,7 +256,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Asked<T> {
 
 impl<T> Asked<T> {
     /// Absent keeps, null sets to none.
-    fn read<V>(self, read: impl FnOnce(T) -> Result<V, ApiError>) -> Result<Change<Option<V>>, ApiError> {
+    pub(super) fn read<V>(
+        self,
+        read: impl FnOnce(T) -> Result<V, ApiError>,
+    ) -> Result<Change<Option<V>>, ApiError> {
         match self {
             Self::Absent => Ok(Change::Keep),
             Self::Given(value) => value.map(read).transpose().map(Change::Set),
@@ -280,7 +289,7 @@ fn member_before(body: &[u8], error: &serde_json::Error) -> Option<String> {
 }
 
 /// A body of JSON; the error names the member where serde does.
-fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     // Serde would take a list for an object, too: its entries for the members in order.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(ApiError::new(ErrorType::InvalidRequest, "the body must be a JSON object"));
@@ -299,13 +308,13 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
 }
 
 /// Dollars as written: at most nine decimal places. Clients write small ones with an exponent.
-fn limit(raw: &RawValue) -> Result<NanoUsd, ApiError> {
+pub(super) fn limit(field: &'static str, raw: &RawValue) -> Result<NanoUsd, ApiError> {
     let text = raw.get();
     let plain = without_exponent(text);
     let bad = || {
         let message =
-            "`limit` must be dollars as a number from 0 on with at most nine decimal places, or null";
-        ApiError::field("limit", message)
+            format!("`{field}` must be dollars as a number from 0 on with at most nine decimal places");
+        ApiError::field(field, message)
     };
     NanoUsd::parse_usd(plain.as_deref().unwrap_or(text)).map_err(|_| bad())
 }

@@ -6,6 +6,7 @@
 
 use super::FundsError;
 use super::claim::Claim;
+use super::limits::WorkspaceId;
 use super::policy::{PolicyId, PolicyText};
 use bourse_types::{Fault, KeyHash, NanoUsd, UnixMs, UtcDay};
 use std::fmt;
@@ -28,7 +29,7 @@ pub enum KeyRole {
 }
 
 /// When a key's limit begins anew: at 00:00 UTC of a day, a Monday, or the first of a month.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum LimitReset {
     /// A lifetime limit.
     #[default]
@@ -132,6 +133,10 @@ pub struct KeyRecord {
     pub last_used: Option<UnixMs>,
     /// Its own routing policy.
     pub policy: Option<PolicyId>,
+    /// The workspace that it belongs to.
+    pub workspace: Option<WorkspaceId>,
+    /// Held by its requests in flight.
+    pub held: NanoUsd,
 }
 
 /// A key to be made.
@@ -151,6 +156,8 @@ pub struct KeyDraft {
     pub policy: Option<PolicyText>,
     /// Under which it is made once; refused with [`FundsError::ClaimPaid`] when it was made before.
     pub claim: Option<Claim>,
+    /// The workspace that it belongs to for good, by its id or its slug.
+    pub workspace: Option<String>,
 }
 
 impl KeyDraft {
@@ -235,6 +242,9 @@ pub enum AccountsError {
     /// No inference key of the caller's account has this hash.
     #[error("no key of this account has this hash")]
     NotFound,
+    /// No workspace of the caller's organisation is called so.
+    #[error("no workspace of this organisation has this id or slug")]
+    NoWorkspace,
     /// A field has a value that it cannot have.
     #[error("`{field}` {rule}")]
     Invalid {
@@ -253,7 +263,7 @@ impl AccountsError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Funds(error) => error.fault(),
-            Self::NotFound | Self::Invalid { .. } => Fault::Buyer,
+            Self::NotFound | Self::NoWorkspace | Self::Invalid { .. } => Fault::Buyer,
         }
     }
 }

@@ -55,6 +55,9 @@ enum Action {
         /// What the request is called: under the same one a key is made once a day.
         #[arg(long, value_name = "KEY")]
         idempotency_key: Option<String>,
+        /// The workspace that it belongs to for good, by its id or its short name.
+        #[arg(long, value_name = "WORKSPACE")]
+        workspace: Option<String>,
     },
     /// List all keys.
     List,
@@ -151,18 +154,27 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
 
 fn request(action: &Action) -> Result<AdminRequest, Failure> {
     Ok(match action {
-        Action::Create { label, limit, reset, expires, count_byok, management, account, idempotency_key } => {
-            AdminRequest::CreateKey(NewKey {
-                label: label.clone(),
-                account: account.clone(),
-                limit_usd: limit.clone(),
-                reset: reset.map(Reset::word),
-                expires_ms: expires.map(|time| time.0),
-                includes_byok_in_limit: *count_byok,
-                management: *management,
-                idempotency_key: idempotency_key.clone(),
-            })
-        }
+        Action::Create {
+            label,
+            limit,
+            reset,
+            expires,
+            count_byok,
+            management,
+            account,
+            idempotency_key,
+            workspace,
+        } => AdminRequest::CreateKey(NewKey {
+            label: label.clone(),
+            account: account.clone(),
+            limit_usd: limit.clone(),
+            reset: reset.map(Reset::word),
+            expires_ms: expires.map(|time| time.0),
+            includes_byok_in_limit: *count_byok,
+            management: *management,
+            idempotency_key: idempotency_key.clone(),
+            workspace: workspace.clone(),
+        }),
         Action::List => AdminRequest::ListKeys {},
         Action::Revoke { key } => AdminRequest::RevokeKey { key: key.clone() },
         Action::Limit { key, usd, reset } => AdminRequest::LimitKey {
@@ -221,17 +233,20 @@ fn state(key: &KeyInfo) -> String {
     }
 }
 
-fn line(key: &KeyInfo) -> [String; 7] {
+fn line(key: &KeyInfo) -> [String; 9] {
     let limit =
         key.limit_usd.as_deref().map_or_else(|| "none".to_owned(), |usd| amount(usd, &key.limit_reset));
     let used = [&key.window_used_usd, &key.used_usd].map(|usd| super::dollars(usd));
     let [in_window, used] = used;
     let (id, label, account) = (key.id.clone(), key.label.clone(), key.account.clone());
-    [id, label, account, limit, in_window, used, state(key)]
+    let workspace = key.workspace.clone().unwrap_or_else(|| "none".to_owned());
+    let in_flight = super::dollars(&key.in_flight_usd);
+    [id, label, account, workspace, limit, in_window, used, in_flight, state(key)]
 }
 
 fn table(keys: &[KeyInfo]) -> String {
-    let heads = ["ID", "LABEL", "ACCOUNT", "LIMIT", "USED OF LIMIT", "USED", "STATE"];
+    let heads =
+        ["ID", "LABEL", "ACCOUNT", "WORKSPACE", "LIMIT", "USED OF LIMIT", "USED", "IN FLIGHT", "STATE"];
     let mut rows = vec![heads.map(str::to_owned)];
     rows.extend(keys.iter().map(line));
     super::columns(&rows)

@@ -1,6 +1,6 @@
 //! What the books should say, in the simplest words: who has how much, who holds how much, who was charged what.
 
-use super::plan::{Asked, CUSTOMERS, KEYS_PER_CUSTOMER};
+use super::plan::{Asked, CUSTOMERS, KEYS_PER_CUSTOMER, Limits};
 use bourse_types::{UnixMs, UtcDay};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +15,7 @@ pub(super) enum Expected {
     Again,
     NoMoney,
     OverLimit,
+    OverRate,
     OverHold,
     NoHold,
     Conflict,
@@ -44,7 +45,9 @@ pub(super) struct Model {
     pub(super) sellers: u64,
     pub(super) fees: u64,
     pub(super) rounding: u64,
-    limit: u64,
+    /// What rates have let in: whose, until when it counts, requests and tokens.
+    let_in: Vec<(usize, UnixMs, [u64; 2])>,
+    limits: Limits,
 }
 
 fn customer_of(key: usize) -> usize {
@@ -63,9 +66,28 @@ pub(super) fn window_of(key: usize) -> Window {
     [Window::None, Window::Day, Window::Ever][key % KEYS_PER_CUSTOMER]
 }
 
+/// The first two keys of each customer are of its workspace.
+pub(super) fn is_in_workspace(key: usize) -> bool {
+    key % KEYS_PER_CUSTOMER < 2
+}
+
+/// How long what was let in counts.
+const MINUTE_MS: u64 = 60_000;
+
 impl Model {
-    pub(super) fn new(limit: u64) -> Self {
-        Self { limit, ..Self::default() }
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Requests of the customer's workspace, and tokens of all its keys, in the minute before `now`.
+    pub(super) fn asked_for(&self, customer: usize, now: UnixMs) -> [u64; 2] {
+        let counts =
+            self.let_in.iter().filter(|(key, until, _)| customer_of(*key) == customer && *until > now);
+        counts.fold([0, 0], |sums, (_, _, counted)| [sums[0] + counted[0], sums[1] + counted[1]])
+    }
+
+    fn let_in(&mut self, key: usize, counted: [u64; 2], now: UnixMs) {
+        self.let_in.push((key, UnixMs(now.0 + MINUTE_MS), counted));
     }
 
     pub(super) fn held(&self, customer: usize) -> u64 {
@@ -73,18 +95,29 @@ impl Model {
         of.map(|hold| hold.amount).sum()
     }
 
-    /// Holds of money, and those of allowances beside them.
+    /// Holds of money, and those of allowances beside them: of the key, of two budgets of its workspace, of one of its
+    /// organisation.
     pub(super) fn holds_open(&self) -> (usize, usize) {
-        let limited = self.holds.values().filter(|hold| window_of(hold.key) != Window::None);
-        (self.holds.len(), limited.count())
+        let allowances = self.holds.values().map(|hold| {
+            usize::from(window_of(hold.key) != Window::None) + 2 * usize::from(is_in_workspace(hold.key)) + 1
+        });
+        (self.holds.len(), allowances.sum())
     }
 
     pub(super) fn hold(&mut self, n: usize, asked: &Asked, now: UnixMs) -> Expected {
         if self.seen.contains(&n) {
             return if self.holds.contains_key(&n) { Expected::Again } else { Expected::NoHold };
         }
-        let expected = self.afford(asked.key, asked.amount, now);
+        let mut expected = self.afford(asked.key, asked.amount, now);
+        let counted = [u64::from(is_in_workspace(asked.key)), asked.tokens];
+        let used = self.asked_for(customer_of(asked.key), now);
+        let most = [self.limits.requests, self.limits.tokens];
+        let is_over = |n: usize| counted[n] > 0 && used[n] + counted[n] > most[n];
+        if expected == Expected::Done && (is_over(0) || is_over(1)) {
+            expected = Expected::OverRate;
+        }
         if expected == Expected::Done {
+            self.let_in(asked.key, counted, now);
             let hold =
                 Hold { key: asked.key, amount: asked.amount, expires: asked.expires, step: 0, metered: None };
             self.holds.insert(n, hold);
@@ -104,6 +137,9 @@ impl Model {
         let expected = self.afford(hold.key, more, now);
         if expected == Expected::Done {
             self.holds.insert(n, Hold { amount: hold.amount + more, step, ..hold });
+            let used = self.asked_for(customer_of(hold.key), now)[1];
+            let tokens = (more / 3).min(self.limits.tokens.saturating_sub(used));
+            self.let_in(hold.key, [0, tokens], now);
         }
         expected
     }
@@ -171,14 +207,26 @@ impl Model {
         if self.spent[customer] + self.held(customer) + more > self.credited[customer] {
             return Expected::NoMoney;
         }
-        let of_key = self.holds.values().filter(|hold| hold.key == key);
-        let held: u64 = of_key.map(|hold| hold.amount).sum();
-        let spent: u64 = match window_of(key) {
-            Window::None => return Expected::Done,
-            Window::Day => self.spent_on.get(&(key, day(now))).copied().unwrap_or_default(),
-            Window::Ever => self.spent_on.range((key, 0)..=(key, u64::MAX)).map(|(_, spent)| spent).sum(),
+        let (limits, of_customer) = (self.limits, move |other: usize| customer_of(other) == customer);
+        let in_workspace = |other: usize| of_customer(other) && is_in_workspace(other);
+        let fits = |window, limit, of: &dyn Fn(usize) -> bool| {
+            window == Window::None || self.bound(window, now, of) + more <= limit
         };
-        if spent + held + more > self.limit { Expected::OverLimit } else { Expected::Done }
+        let does_workspace = !is_in_workspace(key)
+            || fits(Window::Day, limits.workspace, &in_workspace)
+                && fits(Window::Ever, 2 * limits.workspace, &in_workspace);
+        let is_within = fits(window_of(key), limits.key, &|other| other == key)
+            && does_workspace
+            && fits(Window::Day, limits.organisation, &of_customer);
+        if is_within { Expected::Done } else { Expected::OverLimit }
+    }
+
+    /// What some keys have spent in a window and hold.
+    fn bound(&self, window: Window, now: UnixMs, of: &dyn Fn(usize) -> bool) -> u64 {
+        let counts = |on: u64| window == Window::Ever || on == day(now);
+        let spent = self.spent_on.iter().filter(|((key, on), _)| of(*key) && counts(*on));
+        let held = self.holds.values().filter(|hold| of(hold.key)).map(|hold| hold.amount);
+        spent.map(|(_, spent)| spent).sum::<u64>() + held.sum::<u64>()
     }
 }
 

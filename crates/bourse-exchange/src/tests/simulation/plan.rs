@@ -17,12 +17,29 @@ const REQUESTS: u64 = 100;
 /// Steps of a hold's extension, at most.
 const RAISES_MAX: u64 = 3;
 
+/// Limits of every customer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Of those keys that have one.
+    pub(super) key: u64,
+    /// Of the workspace in a day; ever it has twice as much.
+    pub(super) workspace: u64,
+    /// Of all keys in a day.
+    pub(super) organisation: u64,
+    /// Of the workspace in a minute.
+    pub(super) requests: u64,
+    /// Of all keys in a minute.
+    pub(super) tokens: u64,
+}
+
 /// A request as its gateway means it.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) id: RequestId,
     pub(super) key: usize,
     pub(super) amount: u64,
+    /// Extensions add a third of what they add in money.
+    pub(super) tokens: u64,
     pub(super) expires: UnixMs,
     /// What each extension adds.
     pub(super) raises: Vec<u64>,
@@ -83,8 +100,7 @@ pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
     /// Credit of each customer at the beginning.
     pub(super) credit: u64,
-    /// Limit of those keys that have one.
-    pub(super) limit: u64,
+    pub(super) limits: Limits,
     pub(super) snapshot_events: u64,
     /// Ids that the ledger remembers.
     pub(super) known_ids_max: usize,
@@ -118,7 +134,13 @@ impl Plan {
         // Some runs are crowded into seconds, some go over days.
         let length_ms = [20_000, 600_000, 259_200_000][random.below(3) as usize];
         let credit = 1 + random.below(90_000);
-        let limit = 1 + random.below(40_000);
+        let limits = Limits {
+            key: 1 + random.below(40_000),
+            workspace: 1 + random.below(60_000),
+            organisation: 1 + random.below(90_000),
+            requests: 1 + random.below(30),
+            tokens: 1 + random.below(9_000),
+        };
         let snapshot_events = 8 + random.below(120);
         let known_ids_max = if random.one_in(4) { 16 + random.below(100) as usize } else { 1 << 12 };
         let mut planner = Planner { random, sent: Vec::new(), length_ms };
@@ -126,7 +148,7 @@ impl Plan {
         planner.house();
         planner.sent.sort_by_key(|(at, _)| *at);
         let steps = planner.sent.into_iter().map(|(_, step)| step).collect();
-        Self { seed, requests, steps, credit, limit, snapshot_events, known_ids_max, is_wrong_by: 0 }
+        Self { seed, requests, steps, credit, limits, snapshot_events, known_ids_max, is_wrong_by: 0 }
     }
 
     pub(super) fn show(&self, step: &Step) -> String {
@@ -184,6 +206,7 @@ impl Planner {
             id: request(n, created),
             key: random.below((CUSTOMERS * KEYS_PER_CUSTOMER) as u64) as usize,
             amount,
+            tokens: amount / 3,
             expires: UnixMs(created.0 + [2_000, 60_000, 600_000][random.below(3) as usize]),
             raises,
             // Now and then dearer than what is held: a bug of the gateway.

@@ -3,15 +3,16 @@
 //! What is waited for is kept by group: when the store has a group, the model of that moment is the truth after a crash.
 
 use super::Tally;
-use super::model::{Expected, Model, Window, window_of};
+use super::model::{Expected, Model, Window, is_in_workspace, window_of};
 use super::plan::{Asked, CUSTOMERS, KEYS_PER_CUSTOMER, Plan, Step};
 use super::store::{Store, StoreFault};
 use crate::data_dir::Entropy;
 use crate::exchange::Parts;
 use crate::index::MemoryIndex;
+use crate::limits::ScopeId;
 use crate::names::{CLEARING, FEE, ROUNDING};
 use crate::tests::support::{START, charge, hold, settlement};
-use crate::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, hash_key};
+use crate::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, NewWorkspace, ScopeText, hash_key};
 use bourse_ledger::{AccountKind, Balance, Journal as _, Limits};
 use bourse_proof::sign::Signer;
 use bourse_types::{AccountId, Digest32, NanoUsd, UnixMs};
@@ -20,6 +21,10 @@ use bourse_wire::funds::{
 };
 use std::collections::BTreeMap;
 
+/// What the workspace of each customer is called.
+const WORKSPACE: &str = "team";
+/// How long setting the market up may take before the plan begins.
+const SETUP_MS: u64 = 5_000;
 /// Beyond every expiry of a plan.
 const LATE_MS: u64 = 10_000_000_000;
 
@@ -55,20 +60,22 @@ impl<'a> World<'a> {
             store: Store::default(),
             exchange: None,
             keys: Vec::new(),
-            model: Model::new(plan.limit),
+            model: Model::new(plan.limits),
             at_group: BTreeMap::new(),
             answered: Vec::new(),
             acknowledged: BTreeMap::new(),
-            now: START,
+            now: UnixMs(START.0 - SETUP_MS),
             tally: Tally { requests: plan.requests.len() as u64, ..Tally::default() },
         };
         let entropy = Entropy::Seed { seed: [plan.seed as u8; 32], drawn: 0 };
-        world.open(entropy, START);
+        world.open(entropy, world.now);
+        (0..CUSTOMERS).for_each(|who| world.make_workspace(who));
         for key in 0..CUSTOMERS * KEYS_PER_CUSTOMER {
             world.make_key(key);
         }
         for customer in 0..CUSTOMERS {
-            world.credit(customer, plan.credit, START, None).expect("a new market takes money");
+            let now = world.next_setup();
+            world.credit(customer, plan.credit, now, None).expect("a new market takes money");
         }
         world
     }
@@ -148,21 +155,60 @@ impl<'a> World<'a> {
         self.at_group = BTreeMap::from([(self.store.last().seq, self.model.clone())]);
     }
 
+    /// A workspace with two budgets and a rate of requests, an organisation with one and a rate of tokens.
+    fn make_workspace(&mut self, who: usize) {
+        let (limits, account) = (self.plan.limits, Some(customer(who)));
+        let slug = WORKSPACE.to_owned();
+        let workspace = || ScopeText::Workspace { workspace: slug.clone(), account: account.clone() };
+        let organization = || ScopeText::Organization { account: account.clone() };
+        let new = NewWorkspace { slug: slug.clone(), name: None, account: account.clone() };
+        let budget = |of, interval: &str, limit| AdminRequest::SetBudget {
+            of,
+            interval: interval.to_owned(),
+            limit_usd: Some(NanoUsd(limit).to_usd_string()),
+            includes_byok: None,
+        };
+        let rates = |of, requests_per_minute, tokens_per_minute| AdminRequest::SetRates {
+            of,
+            requests_per_minute,
+            tokens_per_minute,
+        };
+        for asked in [
+            AdminRequest::CreateWorkspace(new),
+            budget(workspace(), "daily", limits.workspace),
+            budget(workspace(), "lifetime", 2 * limits.workspace),
+            budget(organization(), "daily", limits.organisation),
+            rates(workspace(), Some(limits.requests), None),
+            rates(organization(), None, Some(limits.tokens)),
+        ] {
+            let now = self.next_setup();
+            self.exchange().admin(asked, now).expect("a new market takes limits");
+        }
+        self.at_group = BTreeMap::from([(self.store.last().seq, self.model.clone())]);
+    }
+
+    /// A small window of ids would forget the last one if all were made at one time.
+    fn next_setup(&mut self) -> UnixMs {
+        self.now = UnixMs(self.now.0 + 10);
+        self.now
+    }
+
     fn make_key(&mut self, key: usize) {
         let (limit, reset) = match window_of(key) {
             Window::None => (None, "none"),
-            Window::Day => (Some(self.plan.limit), "daily"),
-            Window::Ever => (Some(self.plan.limit), "none"),
+            Window::Day => (Some(self.plan.limits.key), "daily"),
+            Window::Ever => (Some(self.plan.limits.key), "none"),
         };
+        let now = self.next_setup();
         let create = AdminRequest::CreateKey(NewKey {
             label: format!("key {key}"),
             account: Some(customer(key / KEYS_PER_CUSTOMER)),
             limit_usd: limit.map(|limit| NanoUsd(limit).to_usd_string()),
             reset: Some(reset.to_owned()),
+            workspace: is_in_workspace(key).then(|| WORKSPACE.to_owned()),
             ..NewKey::default()
         });
-        let AdminReply::KeyCreated { secret, .. } = self.exchange().admin(create, START).expect("a key")
-        else {
+        let AdminReply::KeyCreated { secret, .. } = self.exchange().admin(create, now).expect("a key") else {
             unreachable!("a key was asked for")
         };
         let grant = self.exchange().authenticate(&hash_key(&secret.0), START).expect("the key is there");
@@ -182,7 +228,8 @@ impl<'a> World<'a> {
     fn hold(&mut self, n: usize, now: UnixMs) -> Checked {
         let asked = self.asked(n);
         let grant = self.keys[asked.key];
-        let request = HoldRequest { expires: asked.expires, ..hold(asked.id, grant, asked.amount, now) };
+        let (expires, tokens) = (asked.expires, Some(asked.tokens));
+        let request = HoldRequest { expires, tokens, ..hold(asked.id, grant, asked.amount, now) };
         let answer = self.exchange().hold(&request);
         let time = self.time(now);
         self.judge("hold", answer.as_ref().err(), |model| model.hold(n, asked, time))
@@ -192,8 +239,14 @@ impl<'a> World<'a> {
         let asked = self.asked(n);
         let more = asked.raises[step as usize - 1];
         let (request, amount) = (asked.id, NanoUsd(more));
-        let answer =
-            self.exchange().extend(&HoldExtension { request, step, amount, byok: NanoUsd::ZERO, now });
+        let answer = self.exchange().extend(&HoldExtension {
+            request,
+            step,
+            amount,
+            byok: NanoUsd::ZERO,
+            tokens: more / 3,
+            now,
+        });
         let time = self.time(now);
         self.judge("raise", answer.as_ref().err(), |model| model.raise(n, step, more, time))
     }
@@ -225,7 +278,10 @@ impl<'a> World<'a> {
     }
 
     fn tick(&mut self, now: UnixMs) -> Checked {
+        let entries = |world: &Self| world.exchange().shared.core.lock().rate_entries();
+        let of_rates = entries(self);
         let released = self.exchange().tick(now).map_err(|error| error.to_string())?;
+        let released = released - (of_rates - entries(self));
         let (before, allowances) = self.model.holds_open();
         let books = self.exchange().shared.core.lock().state.now();
         let (expired, metered) = self.model.expire(now, books);
@@ -323,7 +379,8 @@ impl<'a> World<'a> {
         let is_as_expected = match error {
             None => matches!(expected, Expected::Done | Expected::Again),
             Some(FundsError::InsufficientFunds { .. }) => expected == Expected::NoMoney,
-            Some(FundsError::KeyLimit { .. }) => expected == Expected::OverLimit,
+            Some(FundsError::OverBudget { .. }) => expected == Expected::OverLimit,
+            Some(FundsError::RateLimited { .. }) => expected == Expected::OverRate,
             Some(FundsError::ExceedsHold { .. }) => expected == Expected::OverHold,
             Some(FundsError::Conflict) => expected == Expected::Conflict,
             // What the ledger has forgotten was never there.
@@ -363,7 +420,16 @@ impl<'a> World<'a> {
         same("clearing", balance(CLEARING).net_posted(), 0)?;
         let (money, allowances) = self.model.holds_open();
         same("open requests", core.requests_open(), money)?;
-        same("open holds", core.state.pendings_count(), money + allowances)?;
+        let of_rates = core.rate_entries();
+        same("open holds", core.state.pendings_count() - of_rates, money + allowances)?;
+        for who in 0..CUSTOMERS {
+            let account = core.names.account(&customer(who)).ok_or("a customer is gone")?;
+            let workspace = core.scopes.named(account, WORKSPACE).ok_or("a workspace is gone")?;
+            let used = |scope| core.rate_statuses(&scope, UnixMs(0)).first().map(|rate| rate.used);
+            let is = [used(ScopeId::Workspace(workspace)), used(ScopeId::Organisation(account))];
+            let should = self.model.asked_for(who, core.now());
+            same("what rates have let in", is, should.map(Some))?;
+        }
         core.state.check_books().map(drop).map_err(|error| error.to_string())
     }
 }

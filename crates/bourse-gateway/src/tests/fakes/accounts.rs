@@ -49,6 +49,8 @@ impl Accounts for FakeAccounts {
             updated: now,
             last_used: None,
             policy: None,
+            workspace: None,
+            held: bourse_types::NanoUsd::ZERO,
         };
         keys.push(record.clone());
         Ok((record, KeySecret(format!("sk-secret-{n}"))))

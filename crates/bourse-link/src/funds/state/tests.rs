@@ -12,13 +12,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 fn hold(n: u128) -> HoldRequest {
     let grant = KeyGrant::new(KeyHash([1; 32]), AccountId(1));
     let (amount, byok) = (NanoUsd(100), NanoUsd::ZERO);
-    let (expires, now) = (UnixMs(1_000), UnixMs(1));
-    HoldRequest { request: RequestId(n), grant, amount, byok, expires, now, claim: None }
+    let (expires, now, tokens) = (UnixMs(1_000), UnixMs(1), Some(9));
+    HoldRequest { request: RequestId(n), grant, amount, byok, tokens, expires, now, claim: None }
 }
 
 fn extension(n: u128, step: u16) -> HoldExtension {
     let (amount, byok) = (NanoUsd(u64::from(step)), NanoUsd::ZERO);
-    HoldExtension { request: RequestId(n), step, amount, byok, now: UnixMs(2) }
+    HoldExtension { request: RequestId(n), step, amount, byok, tokens: 3, now: UnixMs(2) }
 }
 
 fn settlement(n: u128) -> Settlement {

@@ -4,15 +4,16 @@
 //! more than its own length.
 
 use super::body::{
-    put_error, put_note, put_policy_id, put_receipt, put_role, read_error, read_flag, read_note,
-    read_policy_id, read_receipt, read_role,
+    put_budget, put_error, put_note, put_policy_id, put_rate, put_receipt, put_role, read_budget, read_error,
+    read_flag, read_note, read_policy_id, read_rate, read_receipt, read_role,
 };
 use super::question::{put_reset, read_key, read_policy, read_reset};
 use crate::canonical::{CanonicalError, Reader, Writer};
 use crate::funds::accounts::RULES;
 use crate::funds::{
-    ACTIVITY_DAYS, ACTIVITY_ROWS_PER_DAY_MAX, AccountsError, ActivityRow, ActivitySums, Generation,
-    KEYS_PAGE_MAX, KeyRecord, KeySecret, KeyStatus, PolicyText, SpendWindows,
+    ACTIVITY_DAYS, ACTIVITY_ROWS_PER_DAY_MAX, AccountsError, ActivityRow, ActivitySums, BUDGETS_MAX,
+    Generation, KEYS_PAGE_MAX, KeyRecord, KeySecret, KeyStatus, PolicyText, RateUnit, Scope, SpendWindows,
+    WorkspaceId,
 };
 use crate::receipt::{Checkpoint, ReceiptDocument};
 use bourse_types::{AccountId, Digest32, ModelSlug, NanoUsd, SellerName, UnixMs, UtcDay};
@@ -200,11 +201,13 @@ fn read_document(r: &mut Reader<'_>) -> Result<ReceiptDocument, CanonicalError> 
 }
 
 fn put_status(w: &mut Writer, status: &KeyStatus) {
-    let KeyStatus { key, held, account_credited, account_spent, account_available } = status;
+    let KeyStatus { key, budgets, rates, held, account_credited, account_spent, account_available } = status;
     put_key(w, key);
     for amount in [held, account_credited, account_spent, account_available] {
         w.u64(amount.0);
     }
+    put_list(w, budgets, put_budget);
+    put_list(w, rates, put_rate);
 }
 
 fn read_status(r: &mut Reader<'_>) -> Result<KeyStatus, CanonicalError> {
@@ -214,6 +217,8 @@ fn read_status(r: &mut Reader<'_>) -> Result<KeyStatus, CanonicalError> {
         account_credited: NanoUsd(r.u64()?),
         account_spent: NanoUsd(r.u64()?),
         account_available: NanoUsd(r.u64()?),
+        budgets: read_list(r, 1 + 2 * BUDGETS_MAX, read_budget)?,
+        rates: read_list(r, Scope::ALL.len() * RateUnit::ALL.len(), read_rate)?,
     })
 }
 
@@ -277,6 +282,8 @@ fn put_key(w: &mut Writer, key: &KeyRecord) {
     w.u64(key.updated.0);
     w.option(key.last_used, |w, used| w.u64(used.0));
     put_policy_id(w, key.policy);
+    w.option(key.workspace, |w, id| w.u128(id.0));
+    w.u64(key.held.0);
 }
 
 fn read_key_record(r: &mut Reader<'_>) -> Result<KeyRecord, CanonicalError> {
@@ -297,12 +304,15 @@ fn read_key_record(r: &mut Reader<'_>) -> Result<KeyRecord, CanonicalError> {
         updated: UnixMs(r.u64()?),
         last_used: r.option(Reader::u64)?.map(UnixMs),
         policy: read_policy_id(r)?,
+        workspace: r.option(Reader::u128)?.map(WorkspaceId),
+        held: NanoUsd(r.u64()?),
     })
 }
 
 fn put_refusal(w: &mut Writer, error: &AccountsError) {
     match error {
         AccountsError::NotFound => w.u8(1),
+        AccountsError::NoWorkspace => w.u8(4),
         AccountsError::Invalid { field, rule } => {
             let place = RULES.iter().position(|known| (known.field, known.rule) == (*field, *rule));
             w.u8(2);
@@ -323,6 +333,7 @@ fn read_refusal(r: &mut Reader<'_>) -> Result<AccountsError, CanonicalError> {
             rule.map(|rule| rule.broken()).ok_or(CanonicalError::Value("rule"))
         }
         3 => read_error(r).map(AccountsError::Funds),
+        4 => Ok(AccountsError::NoWorkspace),
         _ => Err(CanonicalError::Value("refusal")),
     }
 }

@@ -3,14 +3,15 @@
 use super::{ERROR_TEXT_BYTES_MAX, Message, PART_BYTES_MAX, Question, Reply, Request};
 use crate::canonical::{CanonicalError, Reader, Writer};
 use crate::funds::{
-    Billing, Claim, CommitTicket, FundsError, GenerationNote, HoldExtension, HoldRequest, KeyGrant, KeyRole,
-    NOTE_BYTES_MAX, PolicyId, Settled, Settlement,
+    Billing, BudgetStatus, Claim, CommitTicket, FundsError, GenerationNote, HoldExtension, HoldRequest,
+    KeyGrant, KeyRole, LimitReset, NOTE_BYTES_MAX, PolicyId, RateStatus, RateUnit, Scope, Settled,
+    Settlement,
 };
 use crate::receipt::Receipt;
 use bourse_types::{AccountId, Digest32, DurationMs, KeyHash, NanoUsd, RequestId, UnixMs};
 
 /// Of what there can be too many. Another word becomes the last of these.
-pub(super) const TOO_MANY: [&str; 16] = [
+pub(super) const TOO_MANY: [&str; 17] = [
     "bytes wait for the disk",
     "open holds",
     "requests since this one arrived",
@@ -20,6 +21,7 @@ pub(super) const TOO_MANY: [&str; 16] = [
     "keys",
     "keys of one account",
     "policies",
+    "workspaces",
     "bytes in one frame",
     "requests under idempotency keys",
     "bytes of answers",
@@ -62,11 +64,12 @@ impl Message for Request {
                     w.u64(n);
                 }
                 w.option(hold.claim.as_ref(), put_claim);
+                w.option(hold.tokens, Writer::u64);
             }
             Self::Extend(more) => {
                 w.u128(more.request.0);
                 w.u32(u32::from(more.step));
-                for n in [more.amount.0, more.byok.0, more.now.0] {
+                for n in [more.amount.0, more.byok.0, more.tokens, more.now.0] {
                     w.u64(n);
                 }
             }
@@ -93,12 +96,14 @@ impl Message for Request {
                 expires: UnixMs(r.u64()?),
                 now: UnixMs(r.u64()?),
                 claim: r.option(read_claim)?,
+                tokens: r.option(Reader::u64)?,
             }),
             4 => Self::Extend(HoldExtension {
                 request: RequestId(r.u128()?),
                 step: u16::try_from(r.u32()?).map_err(|_| CanonicalError::Value("step"))?,
                 amount: NanoUsd(r.u64()?),
                 byok: NanoUsd(r.u64()?),
+                tokens: r.u64()?,
                 now: UnixMs(r.u64()?),
             }),
             5 => Self::ByokFee { grant: read_grant(r)?, list: NanoUsd(r.u64()?), now: UnixMs(r.u64()?) },
@@ -291,15 +296,27 @@ fn read_settlement(r: &mut Reader<'_>) -> Result<Settlement, CanonicalError> {
 }
 
 pub(super) fn put_error(w: &mut Writer, error: &FundsError) {
-    let mut pair = |kind: u8, a: NanoUsd, b: NanoUsd| {
+    let mut amounts = |kind: u8, all: &[NanoUsd]| {
         w.u8(kind);
-        w.u64(a.0);
-        w.u64(b.0);
+        for amount in all {
+            w.u64(amount.0);
+        }
     };
     match error {
-        FundsError::InsufficientFunds { available, needed } => pair(7, *available, *needed),
-        FundsError::KeyLimit { available, needed } => pair(8, *available, *needed),
-        FundsError::ExceedsHold { charge, held } => pair(9, *charge, *held),
+        FundsError::InsufficientFunds { available, needed, held } => {
+            amounts(7, &[*available, *needed, *held]);
+        }
+        FundsError::OverBudget { budget, needed } => {
+            amounts(8, &[*needed]);
+            put_budget(w, budget);
+        }
+        FundsError::RateLimited { rate, needed, retry_after } => {
+            w.u8(17);
+            w.u64(*needed);
+            w.option(*retry_after, |w, span| w.u64(span.0));
+            put_rate(w, rate);
+        }
+        FundsError::ExceedsHold { charge, held } => amounts(9, &[*charge, *held]),
         FundsError::UnknownKey => w.u8(1),
         FundsError::RevokedKey => w.u8(2),
         FundsError::DisabledKey => w.u8(3),
@@ -340,8 +357,11 @@ pub(super) fn read_error(r: &mut Reader<'_>) -> Result<FundsError, CanonicalErro
         4 => FundsError::ExpiredKey,
         5 => FundsError::ManagementKey,
         6 => FundsError::NotManagement,
-        7 => FundsError::InsufficientFunds { available: amount(r)?, needed: amount(r)? },
-        8 => FundsError::KeyLimit { available: amount(r)?, needed: amount(r)? },
+        7 => FundsError::InsufficientFunds { available: amount(r)?, needed: amount(r)?, held: amount(r)? },
+        8 => {
+            let needed = amount(r)?;
+            FundsError::OverBudget { budget: Box::new(read_budget(r)?), needed }
+        }
         9 => FundsError::ExceedsHold { charge: amount(r)?, held: amount(r)? },
         10 => FundsError::NoHold,
         11 => FundsError::Conflict,
@@ -356,8 +376,62 @@ pub(super) fn read_error(r: &mut Reader<'_>) -> Result<FundsError, CanonicalErro
         20 => FundsError::ClaimTaken,
         21 => FundsError::ClaimOpen,
         22 => FundsError::ClaimPaid(RequestId(r.u128()?)),
+        17 => {
+            let (needed, retry_after) = (r.u64()?, r.option(Reader::u64)?.map(DurationMs));
+            FundsError::RateLimited { rate: Box::new(read_rate(r)?), needed, retry_after }
+        }
         _ => return Err(CanonicalError::Value("error")),
     })
+}
+
+pub(super) fn put_budget(w: &mut Writer, budget: &BudgetStatus) {
+    let BudgetStatus { scope, reset, limit, includes_byok, spent, held, left, resets_at } = budget;
+    for code in [*scope as u8, *reset as u8, u8::from(*includes_byok)] {
+        w.u8(code);
+    }
+    for amount in [limit, spent, held, left] {
+        w.u64(amount.0);
+    }
+    w.option(*resets_at, |w, at| w.u64(at.0));
+}
+
+pub(super) fn read_budget(r: &mut Reader<'_>) -> Result<BudgetStatus, CanonicalError> {
+    Ok(BudgetStatus {
+        scope: of_code(&Scope::ALL, r.u8()?, "scope")?,
+        reset: of_code(&LimitReset::ALL, r.u8()?, "reset")?,
+        includes_byok: read_flag(r)?,
+        limit: NanoUsd(r.u64()?),
+        spent: NanoUsd(r.u64()?),
+        held: NanoUsd(r.u64()?),
+        left: NanoUsd(r.u64()?),
+        resets_at: r.option(Reader::u64)?.map(UnixMs),
+    })
+}
+
+pub(super) fn put_rate(w: &mut Writer, rate: &RateStatus) {
+    let RateStatus { scope, unit, limit, used, left, resets_at } = rate;
+    w.u8(*scope as u8);
+    w.u8(*unit as u8);
+    for n in [limit, used, left] {
+        w.u64(*n);
+    }
+    w.option(*resets_at, |w, at| w.u64(at.0));
+}
+
+pub(super) fn read_rate(r: &mut Reader<'_>) -> Result<RateStatus, CanonicalError> {
+    Ok(RateStatus {
+        scope: of_code(&Scope::ALL, r.u8()?, "scope")?,
+        unit: of_code(&RateUnit::ALL, r.u8()?, "unit")?,
+        limit: r.u64()?,
+        used: r.u64()?,
+        left: r.u64()?,
+        resets_at: r.option(Reader::u64)?.map(UnixMs),
+    })
+}
+
+/// One of a closed list by its place.
+fn of_code<T: Copy>(all: &[T], code: u8, what: &'static str) -> Result<T, CanonicalError> {
+    all.get(usize::from(code)).copied().ok_or(CanonicalError::Value(what))
 }
 
 fn read_text(r: &mut Reader<'_>) -> Result<String, CanonicalError> {

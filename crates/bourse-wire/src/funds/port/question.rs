@@ -221,7 +221,8 @@ pub(super) fn read_policy(r: &mut Reader<'_>) -> Result<PolicyText, CanonicalErr
 }
 
 fn put_draft(w: &mut Writer, draft: &KeyDraft) {
-    let KeyDraft { name, limit, limit_reset, includes_byok_in_limit, expires, policy, claim } = draft;
+    let KeyDraft { name, limit, limit_reset, includes_byok_in_limit, expires, policy, claim, workspace } =
+        draft;
     w.text(name);
     w.option(*limit, |w, limit| w.u64(limit.0));
     put_reset(w, *limit_reset);
@@ -229,6 +230,7 @@ fn put_draft(w: &mut Writer, draft: &KeyDraft) {
     w.option(*expires, |w, expires| w.u64(expires.0));
     put_policy(w, policy.as_ref());
     w.option(claim.as_ref(), put_claim);
+    w.option(workspace.as_ref(), |w, named| w.text(named));
 }
 
 fn read_draft(r: &mut Reader<'_>) -> Result<KeyDraft, CanonicalError> {
@@ -240,6 +242,7 @@ fn read_draft(r: &mut Reader<'_>) -> Result<KeyDraft, CanonicalError> {
         expires: r.option(Reader::u64)?.map(UnixMs),
         policy: r.option(read_policy)?,
         claim: r.option(read_claim)?,
+        workspace: r.option(Reader::text)?.map(str::to_owned),
     })
 }
 

@@ -2,7 +2,10 @@
 
 use super::body::TOO_MANY;
 use super::*;
-use crate::funds::{Billing, Claim, GenerationNote, KeyRole, NoteText, PolicyId, ProviderResponse};
+use crate::funds::{
+    Billing, BudgetStatus, Claim, GenerationNote, KeyRole, LimitReset, NoteText, PolicyId, ProviderResponse,
+    RateStatus, RateUnit, Scope,
+};
 use crate::receipt::{ATTEMPTS_MAX, AttemptRecord, Finish, NodeStatement, Receipt, SignedNodeStatement};
 use bourse_types::{
     AccountId, Charge, Digest32, DurationMs, ModelSlug, NAME_BYTES_MAX, NodeId, RequestId, SellerName, Usage,
@@ -111,8 +114,7 @@ fn errors(a: u64, b: u64, text: &str) -> Vec<FundsError> {
         FundsError::ExpiredKey,
         FundsError::ManagementKey,
         FundsError::NotManagement,
-        FundsError::InsufficientFunds { available, needed },
-        FundsError::KeyLimit { available, needed },
+        FundsError::InsufficientFunds { available, needed, held: NanoUsd(b ^ 1) },
         FundsError::ExceedsHold { charge: available, held: needed },
         FundsError::NoHold,
         FundsError::Conflict,
@@ -125,6 +127,21 @@ fn errors(a: u64, b: u64, text: &str) -> Vec<FundsError> {
         FundsError::ClaimPaid(RequestId(a.into())),
     ];
     all.extend(TOO_MANY.map(FundsError::TooMany));
+    for (n, (scope, reset)) in Scope::ALL.into_iter().cycle().zip(LimitReset::ALL).enumerate() {
+        let resets_at = (reset != LimitReset::Never).then_some(UnixMs(b));
+        let (limit, spent, held, left) = (NanoUsd(a ^ 1), NanoUsd(a), NanoUsd(b ^ 2), NanoUsd(b));
+        let includes_byok = n.is_multiple_of(2);
+        let budget = BudgetStatus { scope, reset, limit, includes_byok, spent, held, left, resets_at };
+        all.push(FundsError::OverBudget { budget, needed });
+        for unit in RateUnit::ALL {
+            let rate = RateStatus { scope, unit, limit: a, used: b, left: a ^ 3, resets_at };
+            all.push(FundsError::RateLimited {
+                rate,
+                needed: b ^ 5,
+                retry_after: resets_at.map(|_| DurationMs(a)),
+            });
+        }
+    }
     all
 }
 
@@ -137,15 +154,15 @@ proptest! {
         settlement.note.session_id = NoteText::clip(&text);
         settlement.billing = if step.is_multiple_of(2) { Billing::Credits } else { Billing::Byok };
         let hold =
-            HoldRequest { request, grant: grant(n), amount, byok, expires: UnixMs(b), now, claim: None };
+            HoldRequest { request, grant: grant(n), amount, byok, tokens: None, expires: UnixMs(b), now, claim: None };
         let (name, fingerprint) = (Digest32([n; 32]), Digest32([n ^ 3; 32]));
         let claim = Claim { name, fingerprint, first: RequestId(id ^ 1), kept_for: DurationMs(b) };
         let requests = [
             Request::Hello { version: n, nonce: [n; 32], proof: [n ^ 1; 32] },
             Request::Authenticate { key: KeyHash([n; 32]), now },
             Request::Hold(hold),
-            Request::Hold(HoldRequest { claim: Some(claim), ..hold }),
-            Request::Extend(HoldExtension { request, step, amount, byok, now }),
+            Request::Hold(HoldRequest { claim: Some(claim), tokens: Some(a ^ 9), ..hold }),
+            Request::Extend(HoldExtension { request, step, amount, byok, tokens: b, now }),
             Request::ByokFee { grant: grant(n), list: amount, now },
             Request::Settle(Box::new(settlement.clone())),
             Request::Metered(Box::new(settlement)),

@@ -4,8 +4,9 @@ use super::*;
 use crate::funds::accounts::RULES;
 use crate::funds::{
     ACTIVITY_DAYS, ACTIVITY_ROWS_PER_DAY_MAX, AccountsError, ActivityQuery, ActivityRow, ActivitySums,
-    Change, Generation, KEY_NAME_BYTES_MAX, KEYS_PAGE_MAX, KeyDraft, KeyPage, KeyPatch, KeyRecord, KeySecret,
-    KeyStatus, LimitReset, POLICY_BYTES_MAX, PolicyText, SpendWindows,
+    BudgetStatus, Change, Generation, KEY_NAME_BYTES_MAX, KEYS_PAGE_MAX, KeyDraft, KeyPage, KeyPatch,
+    KeyRecord, KeySecret, KeyStatus, LimitReset, POLICY_BYTES_MAX, PolicyText, RateStatus, RateUnit, Scope,
+    SpendWindows, WorkspaceId,
 };
 use crate::receipt::{Checkpoint, ReceiptDocument};
 use bourse_types::UtcDay;
@@ -25,6 +26,7 @@ fn draft(n: u8) -> KeyDraft {
         expires: is_odd.then_some(UnixMs(u64::from(n))),
         policy: is_odd.then(|| policy(POLICY_BYTES_MAX)),
         claim: is_odd.then_some(claim(n)),
+        workspace: is_odd.then(|| "team".to_owned()),
     }
 }
 
@@ -34,7 +36,7 @@ fn claim(n: u8) -> Claim {
 }
 
 fn patch(n: u8) -> KeyPatch {
-    let KeyDraft { name, limit, limit_reset, includes_byok_in_limit, expires, policy, claim: _ } = draft(n);
+    let KeyDraft { name, limit, limit_reset, includes_byok_in_limit, expires, policy, .. } = draft(n);
     if n < 4 {
         return KeyPatch::default();
     }
@@ -74,6 +76,8 @@ fn record(n: u8) -> KeyRecord {
         updated: UnixMs(5),
         last_used: draft.expires,
         policy: draft.policy.map(|policy| policy.id()),
+        workspace: draft.workspace.map(|_| WorkspaceId(n.into())),
+        held: NanoUsd(6),
     }
 }
 
@@ -152,6 +156,30 @@ proptest! {
             account_credited: NanoUsd(a),
             account_spent: NanoUsd(2),
             account_available: NanoUsd(3),
+            budgets: vec![
+                BudgetStatus {
+                    scope: Scope::Workspace,
+                    reset: LimitReset::ALL[usize::from(n) % 4],
+                    limit: NanoUsd(a),
+                    includes_byok: n > 9,
+                    spent: NanoUsd(1),
+                    held: NanoUsd(2),
+                    left: NanoUsd(3),
+                    resets_at: (n > 99).then_some(UnixMs(a)),
+                };
+                usize::from(n) % 10
+            ],
+            rates: vec![
+                RateStatus {
+                    scope: Scope::Organisation,
+                    unit: RateUnit::Tokens,
+                    limit: a,
+                    used: 1,
+                    left: 2,
+                    resets_at: (n > 99).then_some(UnixMs(a)),
+                };
+                usize::from(n) % 7
+            ],
         };
         let generation = Generation { receipt: settlement.receipt, note: settlement.note };
         let mut answers = vec![
@@ -172,6 +200,7 @@ proptest! {
             Answer::Account(None),
             Answer::Account(Some(AccountId(a))),
             Answer::Refused(AccountsError::NotFound),
+            Answer::Refused(AccountsError::NoWorkspace),
         ];
         answers.extend(RULES.map(|rule| Answer::Refused(rule.broken())));
         answers.extend(errors(a, 1, &text).into_iter().map(|error| Answer::Refused(error.into())));
