@@ -77,7 +77,7 @@ pub struct Failure {
     /// How long the seller wants to be left alone.
     pub retry_after: Option<DurationMs>,
     /// The field at fault, where it is the request's.
-    pub param: Option<Cow<'static, str>>,
+    pub param: Option<Box<str>>,
     /// What the buyer is told where its own money or limits are the reason.
     pub refusal: Option<Box<ApiError>>,
 }
@@ -113,7 +113,7 @@ impl Failure {
     /// The request cannot be said in the seller's grammar, so the seller was not asked.
     pub fn untranslatable(error: &ApiError) -> Self {
         let failure = Self::new(FailureClass::Untranslatable, 0, error.message.clone());
-        Self { param: error.param.clone(), ..failure }
+        Self { param: error.param.as_deref().map(Box::from), ..failure }
     }
 
     /// The seller broke off or sent something unusable.
@@ -208,7 +208,7 @@ pub(crate) fn all_failed(failures: &[(String, Failure)]) -> ApiError {
         None => "no seller could be asked before the deadline".to_owned(),
     };
     let mut error = ApiError::new(kind, message);
-    error.param = told.and_then(|(_, f)| f.param.clone());
+    error.param = told.and_then(|(_, f)| f.param.clone()).map(|param| Cow::Owned(param.into()));
     let hints = failures.iter().filter_map(|(_, f)| f.retry_after);
     let told = hints.min().map(|span| span.0.div_ceil(1_000).min(RETRY_AFTER_TOLD_S_MAX));
     let is_busy = matches!(kind, ErrorType::RateLimitExceeded | ErrorType::ProviderOverloaded);

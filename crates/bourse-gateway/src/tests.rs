@@ -5,6 +5,7 @@ mod byok;
 pub(crate) mod fakes;
 mod faults;
 mod life;
+mod limits;
 mod media;
 mod metered;
 mod names;

@@ -301,7 +301,7 @@ impl Core {
     ) -> Option<FundsError> {
         let budget = self.budgets(scope).iter().find(|budget| budget.allowance == Some(allowance))?;
         let budget = self.budget_status(scope, budget, None, now)?;
-        Some(FundsError::OverBudget { budget, needed })
+        Some(FundsError::OverBudget { budget: Box::new(budget), needed })
     }
 
     /// Without `spent`, it is what limit, rest and holds leave: whoever is refused may come often.

@@ -191,7 +191,11 @@ impl Core {
                 }
             }
         }
-        last.map(|(retry_after, (rate, needed))| FundsError::RateLimited { rate, needed, retry_after })
+        last.map(|(retry_after, (rate, needed))| FundsError::RateLimited {
+            rate: Box::new(rate),
+            needed,
+            retry_after,
+        })
     }
 
     /// Puts entries in order again after the ledger was read.

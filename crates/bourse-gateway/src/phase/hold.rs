@@ -23,12 +23,14 @@ pub(crate) struct Held {
     pub(crate) claim: Option<Box<Claim>>,
     /// The market's fee where the buyer's own key serves, in 1/10,000; none: the market's key does.
     pub(crate) fee_bps: Option<u32>,
-    /// Granted so far; none before the first grant.
-    amount: Option<NanoUsd>,
+    /// Granted so far.
+    amount: NanoUsd,
     /// List price that the buyer's own sellers may bill so far.
     byok: NanoUsd,
     /// Tokens of prompt and answer that are covered so far.
     tokens: u64,
+    /// Something was granted.
+    is_open: bool,
     /// It goes on with a request that was let in, so no rate counts it.
     is_continued: bool,
     steps: u16,
@@ -53,9 +55,10 @@ impl Held {
             expires,
             claim: None,
             fee_bps: None,
-            amount: None,
+            amount: NanoUsd::ZERO,
             byok: NanoUsd::ZERO,
             tokens: 0,
+            is_open: false,
             is_continued: false,
             steps: 0,
         }
@@ -68,16 +71,12 @@ impl Held {
 
     /// Whether a settlement is owed.
     pub(crate) fn is_open(&self) -> bool {
-        self.amount.is_some()
+        self.is_open
     }
 
     /// The list price that is covered for whoever serves.
     pub(crate) fn covered(&self) -> NanoUsd {
-        if self.fee_bps.is_some() { self.byok } else { self.amount() }
-    }
-
-    fn amount(&self) -> NanoUsd {
-        self.amount.unwrap_or(NanoUsd::ZERO)
+        if self.fee_bps.is_some() { self.byok } else { self.amount }
     }
 
     /// Makes the hold cover a list price of at least `total`, with tokens that were covered before.
@@ -97,14 +96,15 @@ impl Held {
             None => (total, NanoUsd::ZERO),
             Some(bps) => (total.share_bps_floor(bps).unwrap_or(total), total),
         };
-        let Some(held) = self.amount else {
+        if !self.is_open {
             let (request, grant, expires) = (self.request, self.grant, self.expires);
             let claim = self.claim.as_deref().copied();
             let rated = (!self.is_continued).then_some(tokens);
             funds.hold(&HoldRequest { request, grant, amount, byok, tokens: rated, expires, now, claim })?;
-            (self.amount, self.byok, self.tokens) = (Some(amount), byok, tokens);
+            (self.amount, self.byok, self.tokens, self.is_open) = (amount, byok, tokens, true);
             return Ok(());
-        };
+        }
+        let held = self.amount;
         if amount <= held && byok <= self.byok && tokens <= self.tokens {
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl Held {
         let tokens = tokens.saturating_sub(self.tokens);
         funds.extend(&HoldExtension { request: self.request, step, amount, byok, tokens, now })?;
         self.steps = step;
-        self.amount = Some(NanoUsd(held.0 + more));
+        self.amount = NanoUsd(held.0 + more);
         self.byok = NanoUsd(self.byok.0 + more_byok);
         self.tokens = self.tokens.saturating_add(tokens);
         Ok(())
@@ -199,7 +199,7 @@ pub(crate) fn cover_whole(
     if held.fee_bps.is_some() {
         return Err(refused.into());
     }
-    let reach = NanoUsd(available.0.saturating_add(held.amount().0));
+    let reach = NanoUsd(available.0.saturating_add(held.amount.0));
     let fits = |tokens: u64| Ok::<_, QuoteError>(whole(Some(tokens))?.held() <= reach);
     let can_be_capped = demand.max_tokens.is_none() && Operations::GENERATES.contains(demand.operation);
     if !can_be_capped || !fits(CAP_TOKENS_MIN)? {

@@ -60,6 +60,8 @@ pub(crate) struct FakeFunds {
 
 #[derive(Default)]
 struct FundsState {
+    /// What each hold said of its tokens.
+    tokens: Vec<Option<u64>>,
     /// Why nothing is held any more.
     no_holds: Option<FundsError>,
     /// Why no hold is extended any more.
@@ -136,6 +138,11 @@ impl FakeFunds {
         self.state.lock().available
     }
 
+    /// What each hold said of its tokens.
+    pub(crate) fn tokens(&self) -> Vec<Option<u64>> {
+        self.state.lock().tokens.clone()
+    }
+
     pub(crate) fn open_holds(&self) -> usize {
         self.state.lock().holds.len()
     }
@@ -177,6 +184,7 @@ impl Funds for FakeFunds {
             state.claims.begin(claim, request.request, request.now)?;
         }
         state.available -= needed.0;
+        state.tokens.push(request.tokens);
         assert!(state.holds.insert(request.request, needed.0).is_none(), "held twice");
         Ok(())
     }

@@ -15,8 +15,8 @@ const EVERY_EVENT: &str = "s1 fund>alice 100 &
 
 fn every_event() -> Vec<Event> {
     let open = Account::of_money(AccountId(9), AccountKind::Control, BalanceLimit::CreditsWithinDebits);
-    let others =
-        [Unit::TOKEN_SECONDS, Unit::credits(0), Unit::credits(255)].map(|unit| Account { unit, ..open });
+    let others = [Unit::TOKEN_SECONDS, Unit::TOKENS, Unit::credits(0), Unit::credits(255)]
+        .map(|unit| Account { unit, ..open });
     let opened = [open].into_iter().chain(others).map(Event::Open);
     EVERY_EVENT.lines().map(|line| parse(line.trim())).chain(opened).collect()
 }
@@ -53,8 +53,8 @@ fn codes_out_of_range_are_named() {
     assert_eq!(account(14, 0), Err(CodecError::Code { what: "account kind", code: 14 }));
     assert_eq!(account(0, 3), Err(CodecError::Code { what: "balance limit", code: 3 }));
     let counts = |unit: [u8; 2]| event(&[&[8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &unit].concat());
-    assert!(counts([1, 0]).is_ok() && counts([0xff, 1]).is_ok());
-    for unknown in [[2, 0], [0xff, 0], [0, 2]] {
+    assert!(counts([3, 0]).is_ok() && counts([0xff, 1]).is_ok());
+    for unknown in [[4, 0], [0xff, 0], [0, 2]] {
         let want = CodecError::Inconsistent("an account counts an unknown unit");
         assert_eq!(counts(unknown), Err(want), "{unknown:?}");
     }

@@ -232,7 +232,8 @@ fn what_an_account_counts_stays_among_its_kind() {
 
 #[test]
 fn units_have_names() {
-    let names = [Unit::NANO_USD, Unit::TOKEN_SECONDS, Unit::credits(7)].map(|unit| unit.to_string());
-    assert_eq!(names, ["nano-USD", "token-seconds", "credits of class 7"]);
+    let all = [Unit::NANO_USD, Unit::TOKEN_SECONDS, Unit::REQUESTS, Unit::TOKENS, Unit::credits(7)];
+    let names = all.map(|unit| unit.to_string());
+    assert_eq!(names, ["nano-USD", "token-seconds", "requests", "tokens", "credits of class 7"]);
     assert_eq!((Unit::default(), Amount::from(bourse_types::NanoUsd(5)).nano_usd().0), (Unit::NANO_USD, 5));
 }

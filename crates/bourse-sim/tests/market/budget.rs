@@ -1,6 +1,8 @@
 //! Many callers on one small balance: nobody overspends, nothing stays held.
 
 use crate::house::House;
+use bourse_exchange::{AdminReply, AdminRequest, NewKey, NewWorkspace, ScopeText};
+use bourse_gateway::{Clock as _, SystemClock};
 use bourse_sim::client::{call, request};
 use bourse_sim::upstream::{Fault, FaultScript, FaultTiming, Listing, SellerConfig, SpeedLaw};
 use bourse_types::{NanoUsd, PicoUsdPerToken};
@@ -65,4 +67,90 @@ async fn nor_do_they_with_faults_and_a_dearer_second_seller() {
     let mut second = dear("two", FaultScript::Always(Fault::UsageHigh));
     second.listings[0].price_completion = PicoUsdPerToken(25_000_000);
     race(vec![dear("one", FaultScript::Seeded { seed: 5, permille: 400 }), second]).await;
+}
+
+/// A market with a workspace of the buyer's account, and two keys in it.
+fn keys_of_a_workspace(house: &House) -> [String; 2] {
+    let account = || Some("buyer".to_owned());
+    let ask = |request| house.exchange.admin(request, SystemClock.now()).expect("the operator may");
+    ask(AdminRequest::CreateWorkspace(NewWorkspace { slug: "team".into(), name: None, account: account() }));
+    ["one", "two"].map(|label| {
+        let (label, workspace) = (label.to_owned(), Some("team".to_owned()));
+        let new = NewKey { label, account: account(), workspace, ..NewKey::default() };
+        let AdminReply::KeyCreated { secret, .. } = ask(AdminRequest::CreateKey(new)) else {
+            panic!("no key")
+        };
+        secret.0
+    })
+}
+
+fn team() -> ScopeText {
+    ScopeText::Workspace { workspace: "team".into(), account: Some("buyer".into()) }
+}
+
+/// Many callers with two keys on one budget of their workspace: the workspace never spends more, and others go on.
+#[tokio::test]
+async fn callers_on_one_workspaces_budget_never_pass_it() {
+    const BUDGET: NanoUsd = NanoUsd(4_000_000);
+    let house = House::open(vec![dear("one", FaultScript::Seeded { seed: 7, permille: 200 })], "10").await;
+    let keys = keys_of_a_workspace(&house);
+    let (of, limit_usd) = (team(), Some(BUDGET.to_usd_string()));
+    let set = AdminRequest::SetBudget { of, interval: "lifetime".into(), limit_usd, includes_byok: None };
+    house.exchange.admin(set, SystemClock.now()).expect("a budget is set");
+    let mut callers = JoinSet::new();
+    for number in 0..CALLERS / 4 {
+        let (address, authorization) = (house.address, format!("Bearer {}", keys[number % 2]));
+        callers.spawn(async move {
+            let body = json!({
+                "model": "dear/model", "stream": number % 3 == 0, "max_tokens": 64,
+                "messages": [{"role": "user", "content": format!("caller {number} asks")}],
+            });
+            let fields = [("authorization", authorization.as_str())];
+            let bytes = request("POST", "/v1/chat/completions", &fields, body.to_string().as_bytes());
+            call(address, &bytes).await.expect("the gateway answers")
+        });
+    }
+    let answers = callers.join_all().await;
+    let receipts = answers.iter().filter_map(|answer| house.receipt_of(answer)).collect::<Vec<_>>();
+    let total: u64 = receipts.iter().map(|receipt| receipt.charge.total.0).sum();
+    assert!(house.spent() <= BUDGET, "{} spent of {BUDGET}", house.spent());
+    assert_eq!(house.spent(), NanoUsd(total), "every charge has its receipt");
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 403).collect();
+    assert!(!refused.is_empty() && answers.iter().any(|answer| answer.status == 200));
+    for answer in refused {
+        let limit = answer.json()["error"]["metadata"]["limit"].clone();
+        assert_eq!((&limit["scope"], &limit["interval"]), (&json!("workspace"), &json!("lifetime")));
+    }
+    // The account has other keys, which the budget does not bind.
+    let body =
+        json!({"model": "dear/model", "max_tokens": 8, "messages": [{"role": "user", "content": "I ask"}]});
+    let other = house.chat(&body).await;
+    assert_ne!(other.status, 403);
+    let receipts = receipts.len() as u64 + u64::from(house.receipt_of(&other).is_some());
+    house.close(receipts).await;
+}
+
+/// A rate of two requests a minute: the third is told to wait about a minute, and another key is not.
+#[tokio::test]
+async fn a_rate_of_a_key_is_its_own() {
+    let house = House::open(vec![dear("one", FaultScript::Never)], "10").await;
+    let keys = keys_of_a_workspace(&house);
+    let of = ScopeText::Key { key: "one".into() };
+    let set = AdminRequest::SetRates { of, requests_per_minute: Some(2), tokens_per_minute: None };
+    house.exchange.admin(set, SystemClock.now()).expect("a rate is set");
+    let ask = async |key: &str| {
+        let body = json!({"model": "dear/model", "max_tokens": 8, "messages": [{"role": "user", "content": "I ask"}]});
+        let authorization = format!("Bearer {key}");
+        let fields = [("authorization", authorization.as_str())];
+        let bytes = request("POST", "/v1/chat/completions", &fields, body.to_string().as_bytes());
+        call(house.address, &bytes).await.expect("the gateway answers")
+    };
+    let statuses = [ask(&keys[0]).await.status, ask(&keys[0]).await.status, ask(&keys[1]).await.status];
+    assert_eq!(statuses, [200, 200, 200]);
+    let third = ask(&keys[0]).await;
+    assert_eq!((third.status, third.header("x-ratelimit-remaining")), (429, Some("0")));
+    let wait: u64 = third.header("retry-after").expect("it says when").parse().expect("seconds");
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert_eq!(ask(&keys[1]).await.status, 200);
+    house.close(4).await;
 }

@@ -117,3 +117,54 @@ fn no_password_of_a_database_is_told() {
         }
     }
 }
+
+#[test]
+fn workspaces_and_their_limits_are_made_shown_and_lifted() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |args: &str| run(dir.path(), &args.split(' ').collect::<Vec<_>>());
+    assert_eq!(run("workspace create team --account acme --name Team").success(), "team\n");
+    let listed = run("workspace list --json").json();
+    assert_eq!(
+        (&listed["workspaces"][0]["slug"], &listed["workspaces"][0]["account"]),
+        (&"team".into(), &"acme".into())
+    );
+    run("key create robot --account acme --workspace team").success();
+    let keys = run("key list --json").json();
+    assert_eq!(
+        (&keys["keys"][0]["workspace"], &keys["keys"][0]["in_flight_usd"]),
+        (&"team".into(), &"0.000000000".into())
+    );
+    let of_team = "--account acme --workspace team";
+    run(&format!("limits {of_team} budget monthly 100")).success();
+    run(&format!("limits {of_team} rate --requests 60 --tokens 90000")).success();
+    run("limits --account acme budget daily 7.5").success();
+    run("limits --key robot rate --requests 5").success();
+    let shown = run(&format!("limits {of_team} show --json")).json()["limits"].clone();
+    assert_eq!(
+        (&shown["budgets"][0]["interval"], &shown["budgets"][0]["left_usd"]),
+        (&"monthly".into(), &"100.000000000".into())
+    );
+    assert_eq!(shown["rates"][1]["limit_per_minute"], 90_000);
+    let text = run(&format!("limits {of_team} show")).success();
+    assert!(
+        text.contains("monthly") && text.contains("requests a minute") && text.contains("90000"),
+        "{text}"
+    );
+    run(&format!("limits {of_team} budget monthly none")).success();
+    let lifted = run(&format!("limits {of_team} rate --requests 0 --json")).json()["limits"].clone();
+    assert_eq!(
+        (lifted["budgets"].as_array().unwrap().len(), lifted["rates"].as_array().unwrap().len()),
+        (0, 1)
+    );
+    for (args, said) in [
+        ("limits --key robot budget daily 5", "`budget` of a key is its limit: change the key"),
+        ("limits --workspace nowhere show", "no workspace of this organisation has this id or slug"),
+        ("workspace create Team", "`slug` needs 1 to 64 lower-case letters"),
+        ("key create other --account acme --workspace nowhere", "no workspace of this organisation"),
+        ("limits rate", "--tokens"),
+        ("limits --key robot --workspace team show", "cannot be used with"),
+    ] {
+        let failed = run(args).failure();
+        assert!(failed.contains(said), "{args}: {failed}");
+    }
+}

@@ -132,11 +132,11 @@ fn errors(a: u64, b: u64, text: &str) -> Vec<FundsError> {
         let (limit, spent, held, left) = (NanoUsd(a ^ 1), NanoUsd(a), NanoUsd(b ^ 2), NanoUsd(b));
         let includes_byok = n.is_multiple_of(2);
         let budget = BudgetStatus { scope, reset, limit, includes_byok, spent, held, left, resets_at };
-        all.push(FundsError::OverBudget { budget, needed });
+        all.push(FundsError::OverBudget { budget: Box::new(budget), needed });
         for unit in RateUnit::ALL {
             let rate = RateStatus { scope, unit, limit: a, used: b, left: a ^ 3, resets_at };
             all.push(FundsError::RateLimited {
-                rate,
+                rate: Box::new(rate),
                 needed: b ^ 5,
                 retry_after: resets_at.map(|_| DurationMs(a)),
             });
