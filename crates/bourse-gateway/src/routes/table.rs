@@ -217,6 +217,29 @@ const fn change(
     Operation { endpoint, verb, base, path, summary, caller, query: &[], body, answer }
 }
 
+use Answer::{Json, Object, Text};
+use Caller::{Anyone, Key as AnyKey};
+
+const fn put_rates(part: Part, path: &'static str, summary: &'static str) -> Operation {
+    let body = Body::Json(of::<RatesSet>);
+    change((Endpoint::PutRates(part), Verb::Put), path, body, Json(200, of::<Data<Limits>>), summary)
+}
+
+const fn put_budget(part: Part, path: &'static str, summary: &'static str) -> Operation {
+    let body = Body::Json(of::<BudgetSet>);
+    change((Endpoint::PutBudget(part), Verb::Put), path, body, Json(200, of::<Data<Budget>>), summary)
+}
+
+const fn delete_budget(part: Part, path: &'static str, summary: &'static str) -> Operation {
+    let answer = Json(200, of::<BudgetDeleted>);
+    change((Endpoint::DeleteBudget(part), Verb::Delete), path, Body::None, answer, summary)
+}
+
+const fn limits(part: Part, path: &'static str, summary: &'static str) -> Operation {
+    let answer = Json(200, of::<Data<Limits>>);
+    change((Endpoint::Limits(part), Verb::Get), path, Body::None, answer, summary)
+}
+
 const OUTPUT: Parameter = Parameter::new(
     "output_modalities",
     LIST,
@@ -282,9 +305,6 @@ const MODEL_FILTERS: &[Parameter] = &[
         "Share of good tool calls over two hours at most; leaves out models without any.",
     ),
 ];
-
-use Answer::{Json, Object, Text};
-use Caller::{Anyone, Key as AnyKey};
 
 /// Everything that can be called.
 pub(crate) static OPERATIONS: [Operation; 51] = [
@@ -458,20 +478,8 @@ pub(crate) static OPERATIONS: [Operation; 51] = [
             "The keys of the caller's account, the oldest first, a hundred at most.",
         )
     },
-    change(
-        (Endpoint::Limits(Part::Key), Verb::Get),
-        "/keys/{hash}/rate-limits",
-        Body::None,
-        Json(200, of::<Data<Limits>>),
-        "A key with its limits, and what is left of them.",
-    ),
-    change(
-        (Endpoint::PutRates(Part::Key), Verb::Put),
-        "/keys/{hash}/rate-limits",
-        Body::Json(of::<RatesSet>),
-        Json(200, of::<Data<Limits>>),
-        "Sets or lifts the rates of a key.",
-    ),
+    limits(Part::Key, "/keys/{hash}/rate-limits", "A key with its limits, and what is left of them."),
+    put_rates(Part::Key, "/keys/{hash}/rate-limits", "Sets or lifts the rates of a key."),
     change((Endpoint::GetKey, Verb::Get), "/keys/{hash}", Body::None, Json(200, of::<Data<Key>>), "One key."),
     change(
         (Endpoint::UpdateKey, Verb::Patch),
@@ -511,60 +519,36 @@ pub(crate) static OPERATIONS: [Operation; 51] = [
         Json(200, of::<List<Budget>>),
         "The budgets of a workspace, and what is left of them.",
     ),
-    change(
-        (Endpoint::PutRates(Part::Workspace), Verb::Put),
-        "/workspaces/{id}/rate-limits",
-        Body::Json(of::<RatesSet>),
-        Json(200, of::<Data<Limits>>),
-        "Sets or lifts the rates of a workspace.",
-    ),
-    change(
-        (Endpoint::PutBudget(Part::Workspace), Verb::Put),
+    put_rates(Part::Workspace, "/workspaces/{id}/rate-limits", "Sets or lifts the rates of a workspace."),
+    put_budget(
+        Part::Workspace,
         "/workspaces/{id}/budgets/{interval}",
-        Body::Json(of::<BudgetSet>),
-        Json(200, of::<Data<Budget>>),
         "Sets the budget of a workspace: daily, weekly, monthly or lifetime.",
     ),
-    change(
-        (Endpoint::DeleteBudget(Part::Workspace), Verb::Delete),
-        "/workspaces/{id}/budgets/{interval}",
-        Body::None,
-        Json(200, of::<BudgetDeleted>),
-        "Lifts the budget of a workspace.",
-    ),
-    change(
-        (Endpoint::Limits(Part::Workspace), Verb::Get),
+    delete_budget(Part::Workspace, "/workspaces/{id}/budgets/{interval}", "Lifts the budget of a workspace."),
+    limits(
+        Part::Workspace,
         "/workspaces/{id}",
-        Body::None,
-        Json(200, of::<Data<Limits>>),
         "A workspace by its id or slug, with what it used, what is in flight, and its limits.",
     ),
-    change(
-        (Endpoint::Limits(Part::Organization), Verb::Get),
+    limits(
+        Part::Organization,
         "/organization",
-        Body::None,
-        Json(200, of::<Data<Limits>>),
         "The caller's organisation, with what it used, what is in flight, and its limits.",
     ),
-    change(
-        (Endpoint::PutRates(Part::Organization), Verb::Put),
+    put_rates(
+        Part::Organization,
         "/organization/rate-limits",
-        Body::Json(of::<RatesSet>),
-        Json(200, of::<Data<Limits>>),
         "Sets or lifts the rates of the whole organisation.",
     ),
-    change(
-        (Endpoint::PutBudget(Part::Organization), Verb::Put),
+    put_budget(
+        Part::Organization,
         "/organization/budgets/{interval}",
-        Body::Json(of::<BudgetSet>),
-        Json(200, of::<Data<Budget>>),
         "Sets the budget of the whole organisation: daily, weekly, monthly or lifetime.",
     ),
-    change(
-        (Endpoint::DeleteBudget(Part::Organization), Verb::Delete),
+    delete_budget(
+        Part::Organization,
         "/organization/budgets/{interval}",
-        Body::None,
-        Json(200, of::<BudgetDeleted>),
         "Lifts the budget of the whole organisation.",
     ),
     get(
