@@ -2,6 +2,7 @@
 
 use super::api::described;
 use super::fakes::{House, MANAGEMENT_KEY, Reply, good_plain, good_stream};
+use bourse_market::HOLD_STEP_TOKENS_MIN;
 use bourse_types::{DurationMs, NanoUsd, UnixMs};
 use bourse_wire::funds::{BudgetStatus, FundsError, LimitReset, RateStatus, RateUnit, Scope};
 use serde_json::{Value, json};
@@ -108,7 +109,7 @@ async fn tokens_of_prompt_and_answer_are_told() {
     let plain = plain.expect("it is counted");
     assert!(plain > 100 && plain < 200, "a short prompt and an answer of 100: {plain}");
     let stream = stream.expect("it is counted");
-    assert!(stream > plain && stream < 400, "the same prompt and one step: {stream}");
+    assert_eq!(stream, plain - 100 + HOLD_STEP_TOKENS_MIN, "the same prompt and one step");
 }
 
 #[tokio::test(start_paused = true)]
