@@ -17,7 +17,7 @@ const CHART: [(&str, AccountKind, Unit, BalanceLimit); 22] = [
     ("alice/workspace", AccountKind::SubAccount, Unit::NANO_USD, COVERED),
     ("alice/run", AccountKind::SubAccount, Unit::NANO_USD, COVERED),
     ("alice/channel", AccountKind::SubAccount, Unit::NANO_USD, COVERED),
-    ("key", AccountKind::KeyAllowance, Unit::NANO_USD, COVERED),
+    ("key", AccountKind::Allowance, Unit::NANO_USD, COVERED),
     ("allowances", AccountKind::Control, Unit::NANO_USD, BalanceLimit::None),
     ("clearing", AccountKind::Clearing, Unit::NANO_USD, COVERED),
     ("acme", AccountKind::SellerPayable, Unit::NANO_USD, COVERED),
@@ -408,7 +408,7 @@ fn every_kind_of_account_has_its_rule() {
     };
     let table = "\
 customer       debits_within_credits
-key_allowance  debits_within_credits
+allowance      debits_within_credits
 seller_payable debits_within_credits
 fee            debits_within_credits
 rounding       debits_within_credits

@@ -80,7 +80,9 @@ impl RemoteFunds {
 fn funds(error: AccountsError) -> FundsError {
     match error {
         AccountsError::Funds(error) => error,
-        AccountsError::NotFound | AccountsError::Invalid { .. } => FundsError::Away,
+        AccountsError::NotFound | AccountsError::NoWorkspace | AccountsError::Invalid { .. } => {
+            FundsError::Away
+        }
     }
 }
 
