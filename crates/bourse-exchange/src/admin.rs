@@ -365,7 +365,7 @@ impl Exchange {
             }
             AdminRequest::SetRates { of, requests_per_minute, tokens_per_minute } => {
                 let [requests, tokens] = [requests_per_minute, tokens_per_minute].map(rate);
-                self.limit(&of, LimitsPatch::Rates { requests, tokens }, now)
+                self.limit(&of, &LimitsPatch::Rates { requests, tokens }, now)
             }
             AdminRequest::Credit { account, amount_usd, idempotency_key } => {
                 self.credit(&account, &amount_usd, idempotency_key.as_deref(), now)

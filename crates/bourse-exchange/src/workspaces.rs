@@ -46,7 +46,7 @@ impl Workspaces for Exchange {
         patch: LimitsPatch,
         now: UnixMs,
     ) -> Result<ScopeRecord, AccountsError> {
-        self.change_limits(patch, now, |core| scope_of(core, by, of, now))
+        self.change_limits(&patch, now, |core| scope_of(core, by, of, now))
     }
 }
 
@@ -75,7 +75,7 @@ impl Exchange {
     /// Changes a limit of the scope that `of` names.
     pub(crate) fn change_limits<E: From<AccountsError>>(
         &self,
-        patch: LimitsPatch,
+        patch: &LimitsPatch,
         now: UnixMs,
         of: impl FnOnce(&mut Core) -> Result<ScopeId, E>,
     ) -> Result<ScopeRecord, E> {
@@ -83,7 +83,7 @@ impl Exchange {
         let id = self.house_transfer(now).map_err(AccountsError::from)?;
         let scope = self.shared.change(|core| {
             let scope = of(core)?;
-            match patch {
+            match *patch {
                 LimitsPatch::Budget { .. } if matches!(scope, ScopeId::Key(_)) => {
                     let rule = "of a key is its limit: change the key";
                     return Err(E::from(AccountsError::Invalid { field: "budget", rule }));

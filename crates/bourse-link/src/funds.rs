@@ -160,7 +160,6 @@ impl RemoteFunds {
     }
 
     fn call(&self, request: &Request, about: About) -> Result<Told, FundsError> {
-        let is_off_path = about.is_off_path();
         let deadline = now() + self.call_within;
         let mut frame = Vec::new();
         let encoded = port::encode(port::NO_CALL, request, &mut frame);

@@ -260,6 +260,7 @@ impl<'a> Run<'a> {
             grant,
             amount: held,
             byok: NanoUsd::ZERO,
+            tokens: None,
             expires,
             now,
             claim: None,
@@ -377,7 +378,7 @@ fn raise(
     flight.pass(now);
     let (step, amount) = (flight.steps + 1, total.checked_sub(flight.held)?);
     let request = request(n as u64, START);
-    exchange.extend(&HoldExtension { request, step, amount, byok: NanoUsd::ZERO, now })?;
+    exchange.extend(&HoldExtension { request, step, amount, byok: NanoUsd::ZERO, tokens: 0, now })?;
     (flight.held, flight.steps) = (total, step);
     Ok(())
 }
@@ -415,7 +416,7 @@ fn rate(raises: f64) -> Result<Value, Failure> {
             *owed -= 1.0;
             step += 1;
             let (amount, byok) = (NanoUsd(500), NanoUsd::ZERO);
-            exchange.extend(&HoldExtension { request: id, step, amount, byok, now })?;
+            exchange.extend(&HoldExtension { request: id, step, amount, byok, tokens: 0, now })?;
         }
         let ticket = exchange.settle(settlement(id, grant, 1_234, now))?.ticket;
         if number.is_multiple_of(UNACKNOWLEDGED) { block_on(exchange.durable(ticket)) } else { Ok(()) }

@@ -170,13 +170,13 @@ impl Exchange {
             parse_interval(word).map_err(|_| AdminError::Interval(word.chars().take(64).collect()))?;
         let limit = limit_usd.map(|text| parse_amount("limit_usd", text)).transpose()?;
         let includes_byok = includes_byok.map_or(Change::Keep, Change::Set);
-        self.limit(of, LimitsPatch::Budget { reset, limit, includes_byok }, now)
+        self.limit(of, &LimitsPatch::Budget { reset, limit, includes_byok }, now)
     }
 
     pub(super) fn limit(
         &self,
         of: &ScopeText,
-        patch: LimitsPatch,
+        patch: &LimitsPatch,
         now: UnixMs,
     ) -> Result<AdminReply, AdminError> {
         let record = self.change_limits(patch, now, |core| scope_of(core, of))?;

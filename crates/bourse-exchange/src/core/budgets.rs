@@ -183,7 +183,7 @@ impl Core {
             return Err(AccountsError::Invalid { field: "interval", rule });
         }
         let old = budgets.get(slot).copied().unwrap_or(Budget::unset(reset));
-        let mut budget = Budget { reset, limit, ..old };
+        let mut budget = Budget { limit, reset, ..old };
         if let Change::Set(includes_byok) = includes_byok {
             budget.includes_byok = includes_byok;
         }
@@ -204,14 +204,13 @@ impl Core {
         if budget.limit.is_none() {
             return Ok(());
         }
-        let allowance = match budget.allowance {
-            Some(allowance) => allowance,
-            None => {
-                let slot = if slot == 0 { String::new() } else { format!(":{slot}") };
-                let name = format!("allowance:{}{slot}", scope.name());
-                let (kind, limit) = (AccountKind::Allowance, BalanceLimit::DebitsWithinCredits);
-                self.open_account(name, kind, limit, Unit::NANO_USD, now)?
-            }
+        let allowance = if let Some(allowance) = budget.allowance {
+            allowance
+        } else {
+            let slot = if slot == 0 { String::new() } else { format!(":{slot}") };
+            let name = format!("allowance:{}{slot}", scope.name());
+            let (kind, limit) = (AccountKind::Allowance, BalanceLimit::DebitsWithinCredits);
+            self.open_account(name, kind, limit, Unit::NANO_USD, now)?
         };
         budget.allowance = Some(allowance);
         if was.is_none() && self.open.values().any(|open| self.is_of(scope, &open.key)) {

@@ -147,13 +147,12 @@ impl Core {
                 let name = control_name(unit);
                 self.open_account(name, AccountKind::Control, BalanceLimit::None, unit_of(unit), now)?;
             }
-            let account = match rate.account {
-                Some(account) => account,
-                None => {
-                    let name = format!("rate:{}:{}", scope.name(), unit.as_str());
-                    let (kind, keeps) = (AccountKind::Allowance, BalanceLimit::DebitsWithinCredits);
-                    self.open_account(name, kind, keeps, unit_of(unit), now)?
-                }
+            let account = if let Some(account) = rate.account {
+                account
+            } else {
+                let name = format!("rate:{}:{}", scope.name(), unit.as_str());
+                let (kind, keeps) = (AccountKind::Allowance, BalanceLimit::DebitsWithinCredits);
+                self.open_account(name, kind, keeps, unit_of(unit), now)?
             };
             rate.account = Some(account);
             self.fund(account, limit, unit, now)?;
@@ -206,7 +205,9 @@ impl Core {
             .collect();
         taken.sort_by_key(|(_, taken)| taken.until);
         self.rates = RateWindows::default();
-        taken.into_iter().for_each(|(account, taken)| self.rates.take(account, taken));
+        for (account, taken) in taken {
+            self.rates.take(account, taken);
+        }
     }
 
     /// Whether an account is one of a rate's.

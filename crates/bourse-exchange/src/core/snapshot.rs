@@ -71,7 +71,9 @@ impl Core {
         self.metered.write(&mut out);
         let rows = self.scopes.rows();
         put_count(&mut out, rows.len());
-        rows.iter().for_each(|row| row.write(&mut out));
+        for row in &rows {
+            row.write(&mut out);
+        }
         self.state.encode_snapshot(&mut out);
         self.suspense.write(&mut out);
         self.claims.write(&mut out);

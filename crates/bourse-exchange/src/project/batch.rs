@@ -414,7 +414,7 @@ fn key_row(key: &KeyRow) -> [Option<String>; 14] {
         KeyRole::Inference => "inference",
         KeyRole::Management => "management",
     };
-    let reset = match key.reset {
+    let reset = match key.budget.reset {
         LimitReset::Never => "never",
         LimitReset::Daily => "daily",
         LimitReset::Weekly => "weekly",
@@ -427,9 +427,9 @@ fn key_row(key: &KeyRow) -> [Option<String>; 14] {
         text(role),
         word(&key.label),
         text(key.is_disabled),
-        key.limit.and_then(|NanoUsd(limit)| text(limit)),
+        key.budget.limit.and_then(|NanoUsd(limit)| text(limit)),
         text(reset),
-        text(key.includes_byok),
+        text(key.budget.includes_byok),
         key.creator.as_ref().and_then(|creator| text(key_id(creator))),
         moment(key.created),
         moment(key.updated),

@@ -95,7 +95,9 @@ fn who_sends_in_large_pieces_is_held_further_ahead() {
         let (offer, demand) = (offer("m", "s"), demand(&wishes, None, choices));
         let mut window = HoldWindow::first(&offer, &demand).unwrap();
         let seen = window.extension(piece).unwrap();
-        seen.iter().for_each(|seen| window.grant(seen).unwrap());
+        if let Some(seen) = &seen {
+            window.grant(seen).unwrap();
+        }
         let covered = window.covered_tokens();
         // Asked at once, so that the way there brings nothing larger.
         let is_due = |left: u64| window.clone().extension(covered - left).unwrap().is_some();

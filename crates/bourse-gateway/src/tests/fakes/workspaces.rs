@@ -22,8 +22,8 @@ fn empty() -> ScopeRecord {
     }
 }
 
-fn change(record: &mut ScopeRecord, patch: LimitsPatch, scope: Scope) {
-    match patch {
+fn change(record: &mut ScopeRecord, patch: &LimitsPatch, scope: Scope) {
+    match *patch {
         LimitsPatch::Budget { reset, limit, .. } => {
             record.budgets.retain(|budget| budget.reset != reset);
             record.budgets.extend(limit.map(|limit| BudgetStatus {
@@ -97,7 +97,7 @@ impl Workspaces for FakeWorkspaces {
             ScopeName::Organisation => (&mut other, Scope::Organisation),
             ScopeName::Key(_) => (&mut other, Scope::Key),
         };
-        change(record, patch, scope);
+        change(record, &patch, scope);
         Ok(record.clone())
     }
 }
