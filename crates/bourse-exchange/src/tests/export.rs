@@ -130,7 +130,7 @@ fn a_statement_may_be_of_a_part_of_the_time() {
 #[test]
 fn a_long_statement_is_read_page_by_page() {
     let dir = tempfile::tempdir().unwrap();
-    let exchange = market_in(dir.path(), 10_000);
+    let exchange = market_in(dir.path(), 50_000);
     let grant = key(&exchange, None);
     for n in 1..=7 {
         serve(&exchange, n, grant, START.plus(DurationMs(n))).unwrap();
