@@ -1,6 +1,7 @@
 //! The command line as a person meets it: what is printed, what is said, how it ends.
 
-use crate::program::{command, finish, run};
+use crate::program::{command, finish, run, up};
+use crate::resale;
 
 #[test]
 fn a_node_wants_a_host_and_a_port() {
@@ -120,7 +121,8 @@ fn no_password_of_a_database_is_told() {
 
 #[test]
 fn workspaces_and_their_limits_are_made_shown_and_lifted() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, seller) = (tempfile::tempdir().unwrap(), crate::seller::start());
+    up(dir.path(), &resale(&seller.base_url), &["--no-node"], &[]).stop();
     let run = |args: &str| run(dir.path(), &args.split(' ').collect::<Vec<_>>());
     assert_eq!(run("workspace create team --account acme --name Team").success(), "team\n");
     let listed = run("workspace list --json").json();
@@ -130,10 +132,8 @@ fn workspaces_and_their_limits_are_made_shown_and_lifted() {
     );
     run("key create robot --account acme --workspace team").success();
     let keys = run("key list --json").json();
-    assert_eq!(
-        (&keys["keys"][0]["workspace"], &keys["keys"][0]["in_flight_usd"]),
-        (&"team".into(), &"0.000000000".into())
-    );
+    let robot = keys["keys"].as_array().unwrap().iter().find(|key| key["workspace"] == "team").unwrap();
+    assert_eq!((&robot["label"], &robot["in_flight_usd"]), (&"robot".into(), &"0.000000000".into()));
     let of_team = "--account acme --workspace team";
     run(&format!("limits {of_team} budget monthly 100")).success();
     run(&format!("limits {of_team} rate --requests 60 --tokens 90000")).success();
