@@ -135,7 +135,7 @@ fn damage_is_found_and_named() {
     assert!(unknown.to_string().contains("layout 99"), "{unknown}");
 }
 
-const START: UnixMs = UnixMs(1_800_000_000_000);
+const START: UnixMs = UnixMs(3_567_225_600_000);
 
 fn market(dir: &Path) -> Exchange {
     Exchange::open(dir, ExchangeConfig::default(), START).expect("it works")

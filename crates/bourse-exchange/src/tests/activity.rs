@@ -45,38 +45,38 @@ fn shown(exchange: &Exchange, query: ActivityQuery, now: UnixMs) -> Vec<String> 
 
 fn use_up_three_days(exchange: &Exchange) -> (KeyGrant, KeyGrant) {
     let (one, two) = (key(exchange, None), key(exchange, None));
-    settle(exchange, 1, one, at("2027-01-15T23:59:59.999Z"), |_| ());
-    settle(exchange, 2, one, at("2027-01-16"), |s| s.note.reasoning_tokens = Some(TokenCount(2)));
-    settle(exchange, 3, two, at("2027-01-16T08:00:00Z"), |s| s.billing = Billing::Byok);
-    settle(exchange, 4, one, at("2027-01-16T09:00:00Z"), |s| {
+    settle(exchange, 1, one, at("2083-01-15T23:59:59.999Z"), |_| ());
+    settle(exchange, 2, one, at("2083-01-16"), |s| s.note.reasoning_tokens = Some(TokenCount(2)));
+    settle(exchange, 3, two, at("2083-01-16T08:00:00Z"), |s| s.billing = Billing::Byok);
+    settle(exchange, 4, one, at("2083-01-16T09:00:00Z"), |s| {
         s.receipt.model = ModelSlug::parse("a/another").unwrap();
         s.receipt.seller = Some(SellerName::parse("maple").unwrap());
     });
-    settle(exchange, 5, one, at("2027-01-16T10:00:00Z"), |s| {
+    settle(exchange, 5, one, at("2083-01-16T10:00:00Z"), |s| {
         s.receipt.seller = None;
         s.receipt.charge = super::support::charge(0);
     });
-    settle(exchange, 6, one, at("2027-01-17"), |_| ());
+    settle(exchange, 6, one, at("2083-01-17"), |_| ());
     (one, two)
 }
 
 fn check_three_days(exchange: &Exchange, two: KeyHash) {
-    let now = at("2027-01-17T12:00:00Z");
+    let now = at("2083-01-17T12:00:00Z");
     let (model, all) = ("smollm2-135m-instruct", ActivityQuery::default());
     let want = [
-        format!("2027-01-15 {model}@local 1 9/3/0 900+0"),
-        "2027-01-16 another@maple 1 9/3/0 900+0".to_owned(),
-        format!("2027-01-16 {model}@local 2 18/6/2 945+900"),
+        format!("2083-01-15 {model}@local 1 9/3/0 900+0"),
+        "2083-01-16 another@maple 1 9/3/0 900+0".to_owned(),
+        format!("2083-01-16 {model}@local 2 18/6/2 945+900"),
     ];
     assert_eq!(shown(exchange, all, now), want, "the running day is not shown");
     let of_day = |day: &str| ActivityQuery { day: UtcDay::parse(day), ..all };
-    assert_eq!(shown(exchange, of_day("2027-01-16"), now), want[1..]);
-    assert_eq!(shown(exchange, of_day("2027-01-17"), now), Vec::<String>::new());
+    assert_eq!(shown(exchange, of_day("2083-01-16"), now), want[1..]);
+    assert_eq!(shown(exchange, of_day("2083-01-17"), now), Vec::<String>::new());
     let of_key = ActivityQuery { key: Some(two), ..all };
-    assert_eq!(shown(exchange, of_key, now), [format!("2027-01-16 {model}@local 1 9/3/0 45+900")]);
+    assert_eq!(shown(exchange, of_key, now), [format!("2083-01-16 {model}@local 1 9/3/0 45+900")]);
     assert_eq!(exchange.activity(crate::FEE, &all, now), Ok(vec![]), "another account's are its own");
-    assert_eq!(shown(exchange, all, at("2027-02-14")).len(), 4, "thirty completed days");
-    assert_eq!(shown(exchange, all, at("2027-02-15"))[0], want[1], "and no more");
+    assert_eq!(shown(exchange, all, at("2083-02-14")).len(), 4, "thirty completed days");
+    assert_eq!(shown(exchange, all, at("2083-02-15"))[0], want[1], "and no more");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn sums_survive_restarts_and_the_loss_of_the_index() {
 /// One row past the bound of a day, and one day past those that are kept.
 fn check_bounds(exchange: &Exchange) {
     let grant = key(exchange, None);
-    let day = at("2027-01-16");
+    let day = at("2083-01-16");
     for n in 0..ACTIVITY_ROWS_PER_DAY_MAX as u64 + 2 {
         let model = ModelSlug::parse(&format!("a/{n}")).unwrap();
         settle(exchange, n, grant, day, |s| s.receipt.model = model);
@@ -113,11 +113,11 @@ fn check_bounds(exchange: &Exchange) {
         }
     }
     settle(exchange, 9_999, grant, day, |s| s.receipt.model = ModelSlug::parse("a/7").unwrap());
-    let rows = shown(exchange, ActivityQuery::default(), at("2027-01-17"));
+    let rows = shown(exchange, ActivityQuery::default(), at("2083-01-17"));
     assert_eq!(rows.len(), ACTIVITY_ROWS_PER_DAY_MAX + 1);
     let others: Vec<_> = rows.iter().filter(|row| row.contains(ACTIVITY_OTHER)).collect();
-    assert_eq!(others, ["2027-01-16 other@other 2 18/6/0 1800+0"]);
-    assert!(rows.contains(&"2027-01-16 7@local 2 18/6/0 1800+0".to_owned()), "a row that is there goes on");
+    assert_eq!(others, ["2083-01-16 other@other 2 18/6/0 1800+0"]);
+    assert!(rows.contains(&"2083-01-16 7@local 2 18/6/0 1800+0".to_owned()), "a row that is there goes on");
     let later = UtcDay::of(day).plus(ACTIVITY_DAYS + 1);
     settle(exchange, 10_000, grant, later.start(), |_| ());
     let kept = shown(exchange, ActivityQuery::default(), later.plus(1).start());

@@ -98,109 +98,109 @@ fn check_script(credit: u64, script: &str, want: &str) {
         words.push(word(result));
     }
     assert_eq!(words.join(" "), want, "{script}");
-    exchange.tick(at("2028-01-01")).unwrap();
+    exchange.tick(at("2084-01-01")).unwrap();
     check_clean(&exchange);
 }
 
 #[test]
 fn a_workspaces_budget_binds_its_keys_and_no_other() {
-    let script = "2027-01-15 budget workspace lifetime 1000
-                  2027-01-15 hold 1 a 600
-                  2027-01-15 hold 2 b 401
-                  2027-01-15 hold 2 b 400
-                  2027-01-15 hold 3 c 9000
-                  2027-01-15 settle 1 100
-                  2027-01-15 hold 4 b 501
-                  2027-01-15 extend 2 1 501
-                  2027-01-15 extend 2 1 500
-                  2027-01-15 settle 2 900
-                  2027-02-15 hold 5 a 1";
+    let script = "2083-01-15 budget workspace lifetime 1000
+                  2083-01-15 hold 1 a 600
+                  2083-01-15 hold 2 b 401
+                  2083-01-15 hold 2 b 400
+                  2083-01-15 hold 3 c 9000
+                  2083-01-15 settle 1 100
+                  2083-01-15 hold 4 b 501
+                  2083-01-15 extend 2 1 501
+                  2083-01-15 extend 2 1 500
+                  2083-01-15 settle 2 900
+                  2083-02-15 hold 5 a 1";
     let want = "ok workspace:ever:400 ok ok ok workspace:ever:500 workspace:ever:500 ok ok workspace:ever:0";
     check_script(1_000_000, script, want);
 }
 
 #[test]
 fn an_organisations_budget_binds_all_keys_and_the_narrowest_is_named() {
-    let script = "2027-01-15 budget organization daily 1000
-                  2027-01-15 budget workspace daily 500
-                  2027-01-15 hold 1 a 501
-                  2027-01-15 hold 1 a 500
-                  2027-01-15 hold 2 c 501
-                  2027-01-15 hold 2 c 500
-                  2027-01-15 settle 1 500
-                  2027-01-15 settle 2 500
-                  2027-01-16 hold 3 b 500
-                  2027-01-16 hold 4 c 501
-                  2027-01-16 hold 5 c 400
-                  2027-01-16 hold 6 a 1";
+    let script = "2083-01-15 budget organization daily 1000
+                  2083-01-15 budget workspace daily 500
+                  2083-01-15 hold 1 a 501
+                  2083-01-15 hold 1 a 500
+                  2083-01-15 hold 2 c 501
+                  2083-01-15 hold 2 c 500
+                  2083-01-15 settle 1 500
+                  2083-01-15 settle 2 500
+                  2083-01-16 hold 3 b 500
+                  2083-01-16 hold 4 c 501
+                  2083-01-16 hold 5 c 400
+                  2083-01-16 hold 6 a 1";
     let want = "workspace:daily:500 ok organization:daily:500 ok ok ok ok organization:daily:500 ok workspace:daily:0";
     check_script(1_000_000, script, want);
-    let poor = "2027-01-15 budget organization daily 1000
-                2027-01-15 hold 1 a 51
-                2027-01-15 hold 2 a 50
-                2027-01-15 hold 3 c 1";
+    let poor = "2083-01-15 budget organization daily 1000
+                2083-01-15 hold 1 a 51
+                2083-01-15 hold 2 a 50
+                2083-01-15 hold 3 c 1";
     check_script(50, poor, "poor:50 ok poor:0");
 }
 
 #[test]
 fn each_window_of_a_workspace_begins_anew_in_its_own_time() {
-    // 2027-01-31 is a Sunday.
-    let script = "2027-01-30 budget workspace daily 100
-                  2027-01-30 budget workspace weekly 150
-                  2027-01-30 budget workspace monthly 190
-                  2027-01-30 budget workspace lifetime 300
-                  2027-01-30 hold 1 a 101
-                  2027-01-30 hold 1 a 100
-                  2027-01-30 settle 1 100
-                  2027-01-31 hold 2 a 51
-                  2027-01-31 hold 2 a 50
-                  2027-01-31 settle 2 50
-                  2027-02-01 hold 3 b 100
-                  2027-02-01 settle 3 100
-                  2027-02-02 hold 4 b 51
-                  2027-02-02 hold 4 b 50
-                  2027-02-02 settle 4 50
-                  2027-02-08 hold 5 a 1";
+    // 2083-01-31 is a Sunday.
+    let script = "2083-01-30 budget workspace daily 100
+                  2083-01-30 budget workspace weekly 150
+                  2083-01-30 budget workspace monthly 190
+                  2083-01-30 budget workspace lifetime 300
+                  2083-01-30 hold 1 a 101
+                  2083-01-30 hold 1 a 100
+                  2083-01-30 settle 1 100
+                  2083-01-31 hold 2 a 51
+                  2083-01-31 hold 2 a 50
+                  2083-01-31 settle 2 50
+                  2083-02-01 hold 3 b 100
+                  2083-02-01 settle 3 100
+                  2083-02-02 hold 4 b 51
+                  2083-02-02 hold 4 b 50
+                  2083-02-02 settle 4 50
+                  2083-02-08 hold 5 a 1";
     let want = "workspace:daily:100 ok ok workspace:weekly:50 ok ok ok ok workspace:weekly:50 ok ok workspace:ever:0";
     check_script(1_000_000, script, want);
 }
 
 #[test]
 fn what_is_in_flight_at_midnight_counts_in_the_window_in_which_it_settles() {
-    let script = "2027-01-15T23:00:00Z budget workspace daily 1000
-                  2027-01-15T23:00:00Z budget organization daily 1500
-                  2027-01-15T23:59:00Z hold 1 a 600
-                  2027-01-16T00:00:01Z hold 2 b 401
-                  2027-01-16T00:00:01Z hold 2 b 400
-                  2027-01-16T00:00:02Z hold 3 c 501
-                  2027-01-16T00:00:02Z settle 1 100
-                  2027-01-16T00:00:02Z hold 4 a 501
-                  2027-01-16T00:00:02Z hold 4 a 500
-                  2027-01-16T00:00:02Z hold 5 c 500";
+    let script = "2083-01-15T23:00:00Z budget workspace daily 1000
+                  2083-01-15T23:00:00Z budget organization daily 1500
+                  2083-01-15T23:59:00Z hold 1 a 600
+                  2083-01-16T00:00:01Z hold 2 b 401
+                  2083-01-16T00:00:01Z hold 2 b 400
+                  2083-01-16T00:00:02Z hold 3 c 501
+                  2083-01-16T00:00:02Z settle 1 100
+                  2083-01-16T00:00:02Z hold 4 a 501
+                  2083-01-16T00:00:02Z hold 4 a 500
+                  2083-01-16T00:00:02Z hold 5 c 500";
     let want = "ok workspace:daily:400 ok organization:daily:500 ok workspace:daily:500 ok ok";
     check_script(1_000_000, script, want);
 }
 
 #[test]
 fn a_budget_that_is_set_late_knows_what_came_before() {
-    let script = "2027-01-15 hold 1 a 300
-                  2027-01-15 settle 1 300
-                  2027-01-15 hold 2 b 200
-                  2027-01-15 budget workspace daily 600
-                  2027-01-15 hold 3 a 101
-                  2027-01-15 hold 3 a 100
-                  2027-01-15 settle 2 10
-                  2027-01-15 budget workspace daily 600
-                  2027-01-15 hold 4 a 191
-                  2027-01-15 hold 4 a 190
-                  2027-01-15 budget workspace daily 100
-                  2027-01-15 hold 5 a 1
-                  2027-01-15 settle 4 190
-                  2027-01-15 budget workspace daily none
-                  2027-01-15 hold 5 a 9999
-                  2027-01-15 budget workspace weekly 10700
-                  2027-01-15 hold 6 b 102
-                  2027-01-15 hold 6 b 101";
+    let script = "2083-01-15 hold 1 a 300
+                  2083-01-15 settle 1 300
+                  2083-01-15 hold 2 b 200
+                  2083-01-15 budget workspace daily 600
+                  2083-01-15 hold 3 a 101
+                  2083-01-15 hold 3 a 100
+                  2083-01-15 settle 2 10
+                  2083-01-15 budget workspace daily 600
+                  2083-01-15 hold 4 a 191
+                  2083-01-15 hold 4 a 190
+                  2083-01-15 budget workspace daily 100
+                  2083-01-15 hold 5 a 1
+                  2083-01-15 settle 4 190
+                  2083-01-15 budget workspace daily none
+                  2083-01-15 hold 5 a 9999
+                  2083-01-15 budget workspace weekly 10700
+                  2083-01-15 hold 6 b 102
+                  2083-01-15 hold 6 b 101";
     let want = "ok ok ok workspace:daily:100 ok ok workspace:daily:190 ok workspace:daily:0 ok ok workspace:weekly:101 ok";
     check_script(1_000_000, script, want);
 }
@@ -234,7 +234,7 @@ fn id_of(grant: &KeyGrant) -> String {
 fn what_is_left_and_in_flight_is_shown() {
     let exchange = market(1_000_000);
     let keys = with_workspace(&exchange);
-    let now = at("2027-01-15T10:00:00Z");
+    let now = at("2083-01-15T10:00:00Z");
     set_budget(&exchange, "workspace", "monthly", "1000", now);
     set_budget(&exchange, "organization", "lifetime", "5000", now);
     for (n, key, amount) in [(1, "a", 300), (2, "b", 200), (3, "c", 70)] {
@@ -246,16 +246,16 @@ fn what_is_left_and_in_flight_is_shown() {
     let budget = &shown.budgets[0];
     let amounts = [&budget.limit_usd, &budget.spent_usd, &budget.in_flight_usd, &budget.left_usd];
     assert_eq!(amounts.map(String::as_str), ["0.000001000", "0.000000150", "0.000000300", "0.000000550"]);
-    assert_eq!((budget.interval.as_str(), budget.resets_at_ms), ("monthly", Some(at("2027-02-01").0)));
+    assert_eq!((budget.interval.as_str(), budget.resets_at_ms), ("monthly", Some(at("2083-02-01").0)));
     let status = exchange.key_status(&keys["a"].key, now).unwrap();
     assert_eq!((status.key.held.0, status.held.0, status.account_available.0), (300, 370, 999_480));
     let of =
         status.budgets.iter().map(|budget| (budget.scope, budget.left.0, budget.held.0, budget.resets_at));
     let want =
-        [(Scope::Workspace, 550, 300, Some(at("2027-02-01"))), (Scope::Organisation, 4_480, 370, None)];
+        [(Scope::Workspace, 550, 300, Some(at("2083-02-01"))), (Scope::Organisation, 4_480, 370, None)];
     assert_eq!(of.collect::<Vec<_>>(), want);
     // Nothing has been asked for in the new month yet, and what is in flight may still settle in it.
-    let later = limits(&exchange, "workspace", at("2027-02-02"));
+    let later = limits(&exchange, "workspace", at("2083-02-02"));
     assert_eq!(later.budgets[0].left_usd, "0.000000700");
     assert_eq!(exchange.tick(UnixMs(now.0 + 60_000)), Ok(5), "three of the first, two of the last");
     assert_eq!(exchange.key_status(&keys["a"].key, now).unwrap().key.held, NanoUsd::ZERO);

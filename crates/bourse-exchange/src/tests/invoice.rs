@@ -17,7 +17,7 @@ pub(crate) fn at(text: &str) -> UnixMs {
 pub(crate) fn buyer(exchange: &Exchange, name: &str) -> KeyGrant {
     let reply = ask(exchange, &format!(r#"{{"op":"create_key","label":"k","account":"{name}"}}"#));
     let AdminReply::KeyCreated { secret, .. } = reply else { panic!("a key") };
-    exchange.authenticate(&hash_key(&secret.0), at("2027-01-31")).expect("a key")
+    exchange.authenticate(&hash_key(&secret.0), at("2083-01-31")).expect("a key")
 }
 
 pub(crate) fn credit(exchange: &Exchange, name: &str, nano: u64, now: UnixMs) {
@@ -52,20 +52,20 @@ fn use_for(exchange: &Exchange, grant: KeyGrant, first: u64, from: UnixMs, until
     }
 }
 
-pub(crate) const FROM: &str = "2027-02-01";
-pub(crate) const UNTIL: &str = "2027-03-01";
-const NOW: &str = "2027-03-02T12:00:00Z";
+pub(crate) const FROM: &str = "2083-02-01";
+pub(crate) const UNTIL: &str = "2083-03-01";
+const NOW: &str = "2083-03-02T12:00:00Z";
 
 pub(crate) fn month() -> Exchange {
     let exchange = market(0);
     let (alice, bob) = (buyer(&exchange, "alice"), buyer(&exchange, "bob"));
-    credit(&exchange, "alice", 800_000_000, at("2027-01-20"));
-    credit(&exchange, "bob", 900_000_000, at("2027-01-20"));
-    use_for(&exchange, alice, 0, at("2027-01-25"), at(FROM));
-    use_for(&exchange, alice, 10_000, at(FROM), at("2027-02-14"));
-    use_for(&exchange, bob, 20_000, at("2027-02-14"), at("2027-02-15"));
-    credit(&exchange, "alice", 300_000_001, at("2027-02-15"));
-    use_for(&exchange, alice, 30_000, at("2027-02-15"), at(UNTIL));
+    credit(&exchange, "alice", 800_000_000, at("2083-01-20"));
+    credit(&exchange, "bob", 900_000_000, at("2083-01-20"));
+    use_for(&exchange, alice, 0, at("2083-01-25"), at(FROM));
+    use_for(&exchange, alice, 10_000, at(FROM), at("2083-02-14"));
+    use_for(&exchange, bob, 20_000, at("2083-02-14"), at("2083-02-15"));
+    credit(&exchange, "alice", 300_000_001, at("2083-02-15"));
+    use_for(&exchange, alice, 30_000, at("2083-02-15"), at(UNTIL));
     exchange.close_epoch(at(UNTIL)).expect("the books are right").expect("something happened");
     use_for(&exchange, alice, 40_000, at(UNTIL), at(NOW));
     exchange.flush().expect("it is written");
@@ -157,7 +157,7 @@ fn an_invoice_is_of_somebody_and_the_same_bytes_again() {
     let nobody = invoice(&exchange, "nobody", Period::EVER).unwrap_err().to_string();
     assert_eq!(nobody, "no account is called `nobody`");
     let bob = invoice(&exchange, "bob", Period::EVER).unwrap();
-    assert!(bob.usage.iter().all(|line| line.day == "2027-02-14") && bob.credits.len() == 1, "{bob:?}");
+    assert!(bob.usage.iter().all(|line| line.day == "2083-02-14") && bob.credits.len() == 1, "{bob:?}");
     assert_eq!(bob.pdf(), invoice(&exchange, "bob", Period::EVER).unwrap().pdf());
     assert!(bob.pdf().starts_with(b"%PDF-1.7") && bob.pdf().ends_with(b"%%EOF"));
     let pages = |invoice: &Invoice| String::from_utf8_lossy(&invoice.pdf()).matches("/Type /Page\n").count();

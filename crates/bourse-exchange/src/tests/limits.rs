@@ -56,53 +56,53 @@ fn check_windows(reset: &str, script: &str, want: &str) {
 
 #[test]
 fn a_limit_begins_anew_at_midnight_utc() {
-    let script = "2027-01-15T23:59:59Z hold 1 1000
-                  2027-01-15T23:59:59.999Z hold 2 1
-                  2027-01-15T23:59:59.999Z settle 1 1000
-                  2027-01-15T23:59:59.999Z hold 3 1
-                  2027-01-16T00:00:00Z hold 4 1001
-                  2027-01-16T00:00:00Z hold 4 1000
-                  2027-01-16T12:00:00Z hold 5 1";
+    let script = "2083-01-15T23:59:59Z hold 1 1000
+                  2083-01-15T23:59:59.999Z hold 2 1
+                  2083-01-15T23:59:59.999Z settle 1 1000
+                  2083-01-15T23:59:59.999Z hold 3 1
+                  2083-01-16T00:00:00Z hold 4 1001
+                  2083-01-16T00:00:00Z hold 4 1000
+                  2083-01-16T12:00:00Z hold 5 1";
     check_windows("daily", script, "ok limit:0 ok limit:0 limit:1000 ok limit:0");
-    // 2027-01-18 is a Monday.
-    let script = "2027-01-15 hold 1 1000
-                  2027-01-15 settle 1 900
-                  2027-01-17T23:59:59Z hold 2 101
-                  2027-01-18 hold 2 1000";
+    // 2083-01-18 is a Monday.
+    let script = "2083-01-15 hold 1 1000
+                  2083-01-15 settle 1 900
+                  2083-01-17T23:59:59Z hold 2 101
+                  2083-01-18 hold 2 1000";
     check_windows("weekly", script, "ok ok limit:100 ok");
     check_windows("monthly", script, "ok ok limit:100 limit:100");
-    let script = "2027-01-31T23:59:59Z hold 1 1000
-                  2027-01-31T23:59:59Z settle 1 1000
-                  2027-02-01 hold 2 1000";
+    let script = "2083-01-31T23:59:59Z hold 1 1000
+                  2083-01-31T23:59:59Z settle 1 1000
+                  2083-02-01 hold 2 1000";
     check_windows("monthly", script, "ok ok ok");
     check_windows("none", script, "ok ok limit:0");
 }
 
 #[test]
 fn what_is_in_flight_at_midnight_counts_in_the_window_in_which_it_settles() {
-    let held = "2027-01-15T23:59:00Z hold 1 600
-                2027-01-16T00:00:01Z hold 2 401
-                2027-01-16T00:00:01Z hold 2 400
-                2027-01-16T00:00:02Z settle 1 100
-                2027-01-16T00:00:02Z hold 3 501
-                2027-01-16T00:00:02Z hold 3 500";
+    let held = "2083-01-15T23:59:00Z hold 1 600
+                2083-01-16T00:00:01Z hold 2 401
+                2083-01-16T00:00:01Z hold 2 400
+                2083-01-16T00:00:02Z settle 1 100
+                2083-01-16T00:00:02Z hold 3 501
+                2083-01-16T00:00:02Z hold 3 500";
     check_windows("daily", held, "ok limit:400 ok ok limit:500 ok");
-    let settled_first = "2027-01-15T23:59:00Z hold 1 600
-                         2027-01-16T00:00:01Z settle 1 600
-                         2027-01-16T00:00:02Z hold 2 401
-                         2027-01-16T00:00:02Z hold 2 400";
+    let settled_first = "2083-01-15T23:59:00Z hold 1 600
+                         2083-01-16T00:00:01Z settle 1 600
+                         2083-01-16T00:00:02Z hold 2 401
+                         2083-01-16T00:00:02Z hold 2 400";
     check_windows("daily", settled_first, "ok ok limit:400 ok");
-    let extended = "2027-01-15T23:00:00Z hold 1 400
-                    2027-01-15T23:00:00Z hold 2 600
-                    2027-01-15T23:59:00Z settle 2 600
-                    2027-01-15T23:59:59Z extend 1 1 1
-                    2027-01-16T00:00:00Z extend 1 1 601
-                    2027-01-16T00:00:00Z extend 1 1 600
-                    2027-01-17T00:00:00Z extend 1 2 1
-                    2027-01-17T00:00:00Z settle 1 1000";
+    let extended = "2083-01-15T23:00:00Z hold 1 400
+                    2083-01-15T23:00:00Z hold 2 600
+                    2083-01-15T23:59:00Z settle 2 600
+                    2083-01-15T23:59:59Z extend 1 1 1
+                    2083-01-16T00:00:00Z extend 1 1 601
+                    2083-01-16T00:00:00Z extend 1 1 600
+                    2083-01-17T00:00:00Z extend 1 2 1
+                    2083-01-17T00:00:00Z settle 1 1000";
     check_windows("daily", extended, "ok ok ok limit:0 limit:600 ok limit:0 ok");
-    let clock_goes_back = "2027-01-16T00:00:00Z hold 1 1000
-                           2027-01-15T23:59:59Z hold 2 1";
+    let clock_goes_back = "2083-01-16T00:00:00Z hold 1 1000
+                           2083-01-15T23:59:59Z hold 2 1";
     check_windows("daily", clock_goes_back, "ok limit:0");
 }
 
@@ -110,7 +110,7 @@ fn what_is_in_flight_at_midnight_counts_in_the_window_in_which_it_settles() {
 fn a_window_survives_a_restart_and_is_shown() {
     let dir = tempfile::tempdir().unwrap();
     let fields = r#""limit_usd":"0.000001","reset":"daily""#;
-    let (day, next) = (at("2027-01-15T10:00:00Z"), at("2027-01-16T10:00:00Z"));
+    let (day, next) = (at("2083-01-15T10:00:00Z"), at("2083-01-16T10:00:00Z"));
     let exchange = market_in(dir.path(), 1_000_000);
     let grant = key_with(&exchange, fields);
     let serve = |exchange: &Exchange, n: u64, now: UnixMs| {
@@ -127,7 +127,7 @@ fn a_window_survives_a_restart_and_is_shown() {
     let status = exchange.key_status(&grant.key, next).unwrap().key;
     assert_eq!((status.usage.total.0, status.usage.daily.0, status.usage.monthly.0), (1_400, 700, 1_400));
     assert_eq!(status.limit_remaining, Some(NanoUsd(300)));
-    let later = exchange.key_status(&grant.key, at("2027-01-17")).unwrap().key;
+    let later = exchange.key_status(&grant.key, at("2083-01-17")).unwrap().key;
     assert_eq!((later.usage.daily.0, later.limit_remaining), (0, Some(NanoUsd(1_000))));
     let digest = exchange.digest();
     exchange.close().unwrap();
@@ -140,7 +140,7 @@ fn a_window_survives_a_restart_and_is_shown() {
 fn a_limit_set_on_a_busy_key_counts_what_was_held_before_in_every_window() {
     let exchange = market(1_000_000);
     let grant = super::key(&exchange, None);
-    let (day, next) = (at("2027-01-15T23:00:00Z"), at("2027-01-16"));
+    let (day, next) = (at("2083-01-15T23:00:00Z"), at("2083-01-16"));
     exchange.hold(&hold(request(1, day), grant, 600, day)).unwrap();
     ask(&exchange, r#"{"op":"limit_key","key":"test","limit_usd":"0.000001","reset":"daily"}"#);
     let free = |n: u64, now: UnixMs| match exchange.hold(&hold(request(n, now), grant, 9_999, now)) {
@@ -149,7 +149,7 @@ fn a_limit_set_on_a_busy_key_counts_what_was_held_before_in_every_window() {
     };
     assert_eq!((free(2, day), free(3, next)), (400, 400), "its holder may still settle 600 today");
     exchange.settle(settlement(request(1, day), grant, 600, next)).unwrap();
-    assert_eq!((free(4, next), free(5, at("2027-01-17"))), (400, 1_000));
+    assert_eq!((free(4, next), free(5, at("2083-01-17"))), (400, 1_000));
     check_clean(&exchange);
 }
 
@@ -214,7 +214,7 @@ fn callers_around_midnight_never_pass_a_days_limit() {
     let config = ExchangeConfig { starting_credit: NanoUsd::from_usd(1), ..ExchangeConfig::default() };
     let exchange = Exchange::open(dir.path(), config, START).unwrap();
     let grant = key_with(&exchange, r#""limit_usd":"0.0001","reset":"daily""#);
-    let midnight = at("2027-01-16");
+    let midnight = at("2083-01-16");
     let (clock, charged) = (AtomicU64::new(midnight.0 - 400), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for caller in 0..16u64 {
