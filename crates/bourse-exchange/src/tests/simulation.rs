@@ -7,27 +7,23 @@
 //! every step, every hold is explained, and what was acknowledged is never lost, or the step that broke it is named. A
 //! plan that fails is cut down to the steps that matter before it is shown.
 //!
-//! `BOURSE_SIMULATION_SEEDS` says how many seeds (200 if unset); `BOURSE_SIMULATION_SEED` runs one alone. Limits: the
-//! gateways are their messages, not their code; the store loses whole groups, never bytes (torn and flipped bytes are in
-//! `tests/crash.rs`). Source: the idea is FoundationDB's and TigerBeetle's simulation.
+//! Limits: the gateways are their messages, not their code; the store loses whole groups, never bytes (torn and flipped
+//! bytes are in `tests/crash.rs`). Source: the idea is FoundationDB's and TigerBeetle's simulation.
 
 mod model;
 mod plan;
 mod random;
+mod seeds;
 mod store;
 mod world;
 
 use plan::{Plan, Step};
+use seeds::Seeds;
 use std::fmt::Write as _;
 use world::{Broken, World};
 
-const SEEDS: u64 = 200;
 /// Runs that cutting a failing plan down may take.
 const SHRINK_RUNS_MAX: usize = 3_000;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
-}
 
 /// What a run met, so that a simulation in which nothing happens is noticed.
 #[derive(Debug, Default, Clone, Copy)]
@@ -110,16 +106,18 @@ fn trace(plan: &Plan, seed: u64) -> String {
 
 #[test]
 fn no_seed_moves_a_nano_dollar_that_the_model_does_not() {
-    let alone = number("BOURSE_SIMULATION_SEED");
-    let seeds = number("BOURSE_SIMULATION_SEEDS").unwrap_or(SEEDS);
-    let mut all = Tally::default();
-    for seed in alone.map_or(0..seeds, |seed| seed..seed + 1) {
+    let seeds = Seeds::asked();
+    let tallies = seeds.play(|seed| {
         let plan = Plan::of(seed);
-        let Ok(tally) = run(&plan, &plan.steps) else { panic!("{}", trace(&plan, seed)) };
+        run(&plan, &plan.steps).ok()
+    });
+    let tallies = tallies.unwrap_or_else(|seed| panic!("{}", trace(&Plan::of(seed), seed)));
+    let mut all = Tally::default();
+    for tally in tallies {
         all.add(tally);
     }
     println!("{all:?}");
-    if alone.is_none() && seeds >= SEEDS {
+    if let Some(seeds) = seeds.enough() {
         let met = [
             all.acknowledged,
             all.refused,

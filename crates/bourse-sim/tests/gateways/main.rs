@@ -8,10 +8,9 @@
 //! told is in the books for what it said, nothing is charged that nobody asked for, and nothing is held when all
 //! times are over. A plan that fails is cut down to the items that matter before it is shown.
 //!
-//! `BOURSE_SIMULATION_SEEDS` says how many seeds (200 if unset); `BOURSE_SIMULATION_SEED` runs one alone. Limits: calls
-//! between gateway and exchange take no time, because the gateway waits for them in place; a connection breaks between
-//! two of its turns, never within one; proving the secret is left out. Torn and flipped bytes of the disk are in the
-//! exchange's `tests/crash.rs`.
+//! Limits: calls between gateway and exchange take no time, because the gateway waits for them in place; a connection
+//! breaks between two of its turns, never within one; proving the secret is left out. Torn and flipped bytes of the disk
+//! are in the exchange's `tests/crash.rs`.
 
 mod buyer;
 #[path = "../../../bourse-exchange/src/tests/simulation/store.rs"]
@@ -20,18 +19,15 @@ mod disk;
 mod laws;
 mod network;
 mod plan;
+#[path = "../../../bourse-exchange/src/tests/simulation/seeds.rs"]
+mod seeds;
 mod world;
 
 use bourse_sim::world::smallest;
 use plan::{Bug, Item, Plan};
+use seeds::{SEEDS, Seeds};
 use std::fmt::Write as _;
 use world::{Broken, Run, Tally};
-
-const SEEDS: u64 = 200;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
-}
 
 /// A run; a panic is a finding like any other.
 fn run(plan: &Plan, items: &[(u64, Item)]) -> Run {
@@ -64,16 +60,18 @@ fn trace(plan: &Plan) -> String {
 
 #[test]
 fn no_seed_charges_what_was_not_told() {
-    let alone = number("BOURSE_SIMULATION_SEED");
-    let seeds = number("BOURSE_SIMULATION_SEEDS").unwrap_or(SEEDS);
-    let mut all = Tally::default();
-    for seed in alone.map_or(0..seeds, |seed| seed..seed + 1) {
+    let seeds = Seeds::asked();
+    let tallies = seeds.play(|seed| {
         let plan = Plan::of(seed);
-        let Ok(tally) = run(&plan, &plan.items).result else { panic!("{}", trace(&plan)) };
-        all.add(&tally);
+        run(&plan, &plan.items).result.ok()
+    });
+    let tallies = tallies.unwrap_or_else(|seed| panic!("{}", trace(&Plan::of(seed))));
+    let mut all = Tally::default();
+    for tally in &tallies {
+        all.add(tally);
     }
     println!("{all:?}");
-    if alone.is_none() && seeds >= SEEDS {
+    if let Some(seeds) = seeds.enough() {
         let met = [all.answered, all.refused, all.left, all.exchanges_died, all.gateways_died, all.cuts];
         assert!(met.into_iter().all(|count| count > seeds / 2), "a simulation without faults: {all:?}");
         assert!(
