@@ -3,9 +3,10 @@
 //! The list is `xtask/mutants.txt`. Each bug is one line changed in a copy of the repository; it must compile, and the
 //! test beside it must then fail. A bug that lives means a test that does not test. First every test is run without
 //! any bug, so that one that fails anyway, or is not there, is told. Too slow for every change: run it when the money's
-//! code or its tests change, and every night.
+//! code or its tests change, and every night. What takes the time is building: each bug is built once, incrementally,
+//! and bugs of one file and one program of tests come one after another, so that what was mended is not built twice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -35,6 +36,39 @@ struct Mutant {
     test: String,
 }
 
+impl Mutant {
+    /// Which program of tests, as arguments of `cargo test`: a package and a target.
+    fn program(&self) -> &str {
+        self.test.rsplit_once(' ').map_or("", |(program, _)| program)
+    }
+
+    fn test_name(&self) -> &str {
+        self.test.rsplit_once(' ').map_or("", |(_, name)| name)
+    }
+}
+
+/// What a run of tests came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Nothing ran.
+    NotBuilt,
+    Failed,
+    /// So many tests passed, and none failed.
+    Passed(usize),
+}
+
+/// Reads it off what `cargo test` printed: a program of tests that was built says how many it runs before it runs them.
+fn outcome(is_success: bool, stdout: &str) -> Outcome {
+    let ran = stdout.lines().any(|line| line.starts_with("running ") && line.contains(" test"));
+    let passed =
+        |line: &str| line.strip_prefix("test result: ok. ")?.split(' ').next()?.parse::<usize>().ok();
+    match (is_success, ran) {
+        (_, false) => Outcome::NotBuilt,
+        (false, true) => Outcome::Failed,
+        (true, true) => Outcome::Passed(stdout.lines().filter_map(passed).sum()),
+    }
+}
+
 /// The copy that bugs are planted in.
 struct Nursery {
     root: PathBuf,
@@ -49,10 +83,14 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if let Some(only) = &args.only {
         mutants.retain(|mutant| mutant.name.contains(only));
     }
+    mutants.sort_by(|a, b| (a.program(), &a.file).cmp(&(b.program(), &b.file)));
     let nursery = Nursery::copy(workspace)?;
-    let tests: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.test.as_str()).collect();
-    for test in tests {
-        nursery.passes(test)?;
+    let mut tests: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for mutant in &mutants {
+        tests.entry(mutant.program()).or_default().insert(mutant.test_name());
+    }
+    for (program, names) in tests {
+        nursery.passes(program, &names)?;
     }
     let mut alive = Vec::new();
     for (n, mutant) in mutants.iter().enumerate() {
@@ -100,6 +138,9 @@ fn parse(text: &str) -> Result<Vec<Mutant>> {
         if [name, file, from, to, test].iter().any(|field| field.is_empty()) {
             bail!("{LIST}: a block lacks one of name, file, from, to, test: {block}");
         }
+        if !test.contains(' ') {
+            bail!("{LIST}: a test without a package or a name: {test}");
+        }
         mutants.push(mutant);
     }
     Ok(mutants)
@@ -131,40 +172,38 @@ impl Nursery {
         Ok(Self { root, target })
     }
 
-    fn cargo_test(&self, test: &str, more: &[&str]) -> Result<Output> {
-        let words: Vec<&str> = test.split(' ').collect();
-        let [scope @ .., name] = words.as_slice() else { bail!("{LIST}: a test without a name: {test}") };
+    fn cargo_test(&self, program: &str, names: &BTreeSet<&str>) -> Result<(Outcome, Output)> {
         let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-        command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target).env("CARGO_INCREMENTAL", "0");
-        command.args(["test", "--quiet", "--package"]).args(scope).args(more);
-        if more.is_empty() {
-            command.args(["--", "--exact", name]);
-        }
-        command.output().context("cannot start cargo")
+        command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target).env("CARGO_INCREMENTAL", "1");
+        command.args(["test", "--quiet", "--package"]).args(program.split(' '));
+        let out = command.args(["--", "--exact"]).args(names).output().context("cannot start cargo")?;
+        Ok((outcome(out.status.success(), &String::from_utf8_lossy(&out.stdout)), out))
     }
 
-    fn passes(&self, test: &str) -> Result<()> {
-        let out = self.cargo_test(test, &[])?;
-        let text = String::from_utf8_lossy(&out.stdout);
-        if out.status.success() && text.contains("1 passed") {
+    fn passes(&self, program: &str, names: &BTreeSet<&str>) -> Result<()> {
+        let (outcome, out) = self.cargo_test(program, names)?;
+        if outcome == Outcome::Passed(names.len()) {
             return Ok(());
         }
-        bail!("`{test}` does not pass without any bug:\n{text}{}", String::from_utf8_lossy(&out.stderr))
+        bail!("the tests of `{program}` do not all pass without any bug:\n{}", printed(&out))
     }
 
     fn finds(&self, mutant: &Mutant) -> Result<bool> {
         let path = self.root.join(&mutant.file);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", mutant.file))?;
         fs::write(&path, planted(&text, mutant)?)?;
-        let built = self.cargo_test(&mutant.test, &["--no-run"]);
-        let tested = self.cargo_test(&mutant.test, &[]);
+        let tested = self.cargo_test(mutant.program(), &BTreeSet::from([mutant.test_name()]));
         fs::write(&path, text)?;
-        let (built, tested) = (built?, tested?);
-        if !built.status.success() {
-            bail!("`{}` does not compile:\n{}", mutant.name, String::from_utf8_lossy(&built.stderr));
+        let (outcome, out) = tested?;
+        if outcome == Outcome::NotBuilt {
+            bail!("`{}` does not compile:\n{}", mutant.name, printed(&out));
         }
-        Ok(!tested.status.success())
+        Ok(outcome == Outcome::Failed)
     }
+}
+
+fn printed(out: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
 }
 
 #[cfg(test)]
@@ -182,6 +221,17 @@ mod tests {
         }
         let names: BTreeSet<_> = mutants.iter().map(|mutant| &mutant.name).collect();
         assert_eq!(names.len(), mutants.len(), "each has a name of its own");
+    }
+
+    #[test]
+    fn what_does_not_compile_is_no_test_that_fails() {
+        let check = |is_success, stdout, want| assert_eq!(outcome(is_success, stdout), want);
+        check(false, "", Outcome::NotBuilt);
+        check(true, "", Outcome::NotBuilt);
+        check(false, "\nrunning 1 test\nF\n\ntest result: FAILED. 0 passed; 1 failed;", Outcome::Failed);
+        check(false, "\nrunning 1 test\n", Outcome::Failed);
+        check(true, "\nrunning 2 tests\n..\ntest result: ok. 2 passed; 0 failed;", Outcome::Passed(2));
+        check(true, "\nrunning 0 tests\n\ntest result: ok. 0 passed; 0 failed;", Outcome::Passed(0));
     }
 
     #[test]
