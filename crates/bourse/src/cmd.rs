@@ -12,6 +12,7 @@ pub mod limits;
 pub mod migrate;
 pub mod models;
 pub mod node;
+mod operator;
 pub mod receipt;
 pub mod route;
 mod stop;

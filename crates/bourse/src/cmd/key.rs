@@ -3,8 +3,7 @@
 //! A key is shown once, when it is made, and alone on stdout, so that a script can keep it; the books know
 //! its hash only.
 
-use crate::admin;
-use crate::cli::Place;
+use super::operator::{Operator, unasked};
 use crate::config::Environment;
 use crate::report::{Failure, Plain};
 use bourse_exchange::{AdminReply, AdminRequest, KeyInfo, NewKey};
@@ -19,10 +18,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    place: Place,
-    /// JSON instead of text.
-    #[arg(long, global = true)]
-    json: bool,
+    operator: Operator,
     #[command(subcommand)]
     action: Action,
 }
@@ -123,12 +119,10 @@ impl Reset {
 
 /// Asks and prints.
 pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let data_dir = args.place.locate(environment)?;
-    let reply = admin::ask(&data_dir, environment, request(&args.action)?)?;
-    if args.json {
-        super::tell_line(&super::json(&reply)?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
+    args.operator.ask(environment, request(&args.action)?, tell)
+}
+
+fn tell(reply: AdminReply) -> Result<(), Failure> {
     match reply {
         AdminReply::KeyCreated { key, secret, namesakes } => {
             super::tell_line(&secret.0)?;
@@ -147,9 +141,9 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
         AdminReply::Policy { id } => super::tell_line(id.as_deref().unwrap_or("none"))?,
         AdminReply::Key { key } => super::tell_line(&line(&key).join("  "))?,
         AdminReply::Keys { keys } => super::tell(&table(&keys))?,
-        _ => return Err(Plain::new("the market answered another question").boxed()),
+        _ => return Err(unasked()),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn request(action: &Action) -> Result<AdminRequest, Failure> {

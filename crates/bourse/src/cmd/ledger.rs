@@ -8,7 +8,7 @@ mod invoice;
 mod project;
 mod suspense;
 
-use crate::cli::Place;
+use super::operator::{Operator, unasked};
 use crate::config::Environment;
 use crate::data_dir::DataDir;
 use crate::report::{Failure, Plain};
@@ -28,10 +28,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    place: Place,
-    /// JSON instead of text.
-    #[arg(long, global = true)]
-    json: bool,
+    operator: Operator,
     #[command(subcommand)]
     action: Action,
 }
@@ -187,7 +184,7 @@ impl Format {
 
 /// Reads and prints.
 pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let data_dir = args.place.locate(environment)?;
+    let (json, data_dir) = (args.operator.json, args.operator.locate(environment)?);
     if !matches!(&args.action, Action::Project(asked) if asked.is_elsewhere()) {
         attach::books(&data_dir)?;
     }
@@ -195,23 +192,23 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
         Action::Balance => {
             let accounts =
                 bourse_exchange::balances(data_dir.root()).map_err(|e| admin::cannot_open(&data_dir, e))?;
-            print_balances(args.json, &accounts)
+            print_balances(json, &accounts)
         }
         Action::Statement { account, lines, before, span } => {
             let page = StatementPage { lines_max: *lines, before: *before };
-            statement(args.json, &data_dir, account, *span, page)
+            statement(json, &data_dir, account, *span, page)
         }
         Action::Export { format, table, out, span } => {
-            let format = if args.json { ExportFormat::Json } else { format.of(*table) };
+            let format = if json { ExportFormat::Json } else { format.of(*table) };
             export(&data_dir, format, *span, out.as_deref())
         }
-        Action::Invoice(asked) => invoice::run(args.json, &data_dir, asked),
-        Action::Project(asked) => project::run(args.json, &data_dir, environment, asked),
-        Action::Check => check(args.json, &data_dir),
-        Action::Replay { group } => replay(args.json, &data_dir, *group),
+        Action::Invoice(asked) => invoice::run(json, &data_dir, asked),
+        Action::Project(asked) => project::run(json, &data_dir, environment, asked),
+        Action::Check => check(json, &data_dir),
+        Action::Replay { group } => replay(json, &data_dir, *group),
         Action::Prove { account, epoch, out } => epoch::prove(&data_dir, account, *epoch, out.as_deref()),
-        Action::Suspense { action } => suspense::run(args.json, &data_dir, environment, action),
-        Action::Close => epoch::close(args.json, &data_dir, environment),
+        Action::Suspense { action } => suspense::run(json, &data_dir, environment, action),
+        Action::Close => epoch::close(json, &data_dir, environment),
         Action::Credit { account, usd, idempotency_key } => {
             let request = AdminRequest::Credit {
                 account: account.clone(),
@@ -219,8 +216,8 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
                 idempotency_key: idempotency_key.clone(),
             };
             match admin::ask(&data_dir, environment, request)? {
-                AdminReply::Balances { accounts } => print_balances(args.json, &accounts),
-                _ => Err(Plain::new("the market answered another question").boxed()),
+                AdminReply::Balances { accounts } => print_balances(json, &accounts),
+                _ => Err(unasked()),
             }
         }
     }

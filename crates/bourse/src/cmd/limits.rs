@@ -4,10 +4,9 @@
 //! Without `--key` and `--workspace` the whole organisation is meant. A key's budget is its limit, which `bourse key
 //! limit` sets.
 
-use crate::admin;
-use crate::cli::Place;
+use super::operator::{Operator, unasked};
 use crate::config::Environment;
-use crate::report::{Failure, Plain};
+use crate::report::Failure;
 use bourse_exchange::{AdminReply, AdminRequest, LimitsInfo, ScopeText};
 use clap::{Subcommand, ValueEnum};
 use std::process::ExitCode;
@@ -16,10 +15,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    place: Place,
-    /// JSON instead of text.
-    #[arg(long, global = true)]
-    json: bool,
+    operator: Operator,
     /// A key's: its id, the start of its id, or its label.
     #[arg(long, global = true, value_name = "KEY", conflicts_with_all = ["workspace", "account"])]
     key: Option<String>,
@@ -83,17 +79,10 @@ impl Interval {
 
 /// Asks and prints.
 pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let data_dir = args.place.locate(environment)?;
-    let reply = admin::ask(&data_dir, environment, request(args))?;
-    if args.json {
-        super::tell_line(&super::json(&reply)?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let AdminReply::Limits { limits } = reply else {
-        return Err(Plain::new("the market answered another question").boxed());
-    };
-    super::tell(&table(&limits))?;
-    Ok(ExitCode::SUCCESS)
+    args.operator.ask(environment, request(args), |reply| match reply {
+        AdminReply::Limits { limits } => super::tell(&table(&limits)),
+        _ => Err(unasked()),
+    })
 }
 
 fn request(args: &Args) -> AdminRequest {

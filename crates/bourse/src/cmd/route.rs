@@ -4,7 +4,7 @@
 //! offers, the health, the demand, the time and the seed of that moment, and must come out the same to the bit. A receipt
 //! binds the plan's digest, so `explain` shows not a story but the decision that was sealed.
 
-use crate::cli::Place;
+use super::operator::Operator;
 use crate::config::Environment;
 use crate::data_dir::DataDir;
 use crate::report::{Failure, Plain};
@@ -30,10 +30,7 @@ const PICO_PER_USD: f64 = 1e12;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    place: Place,
-    /// JSON instead of text.
-    #[arg(long, global = true)]
-    json: bool,
+    operator: Operator,
     #[command(subcommand)]
     action: Action,
 }
@@ -73,12 +70,12 @@ fn policy(text: &str) -> Result<ReplayPolicy, String> {
 
 /// Replays and prints.
 pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let data_dir = args.place.locate(environment)?;
+    let data_dir = args.operator.locate(environment)?;
     match &args.action {
-        Action::Explain { receipt } => explain(args.json, &data_dir, receipt),
+        Action::Explain { receipt } => explain(args.operator.json, &data_dir, receipt),
         Action::Replay { journal, policy } => {
             let journal = journal.clone().unwrap_or_else(|| data_dir.decisions());
-            replay(args.json, &files_of(&journal)?, *policy)
+            replay(args.operator.json, &files_of(&journal)?, *policy)
         }
     }
 }

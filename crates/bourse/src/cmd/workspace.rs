@@ -1,10 +1,9 @@
 //! `bourse workspace`: named parts of an organisation, to which keys can belong. Works on a running market and on a
 //! stopped one.
 
-use crate::admin;
-use crate::cli::Place;
+use super::operator::{Operator, unasked};
 use crate::config::Environment;
-use crate::report::{Failure, Plain};
+use crate::report::Failure;
 use bourse_exchange::{AdminReply, AdminRequest, NewWorkspace, WorkspaceInfo};
 use clap::Subcommand;
 use std::process::ExitCode;
@@ -13,10 +12,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    place: Place,
-    /// JSON instead of text.
-    #[arg(long, global = true)]
-    json: bool,
+    operator: Operator,
     #[command(subcommand)]
     action: Action,
 }
@@ -40,7 +36,6 @@ enum Action {
 
 /// Asks and prints.
 pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let data_dir = args.place.locate(environment)?;
     let request = match &args.action {
         Action::Create { slug, name, account } => AdminRequest::CreateWorkspace(NewWorkspace {
             slug: slug.clone(),
@@ -49,11 +44,10 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
         }),
         Action::List => AdminRequest::ListWorkspaces {},
     };
-    let reply = admin::ask(&data_dir, environment, request)?;
-    if args.json {
-        super::tell_line(&super::json(&reply)?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
+    args.operator.ask(environment, request, tell)
+}
+
+fn tell(reply: AdminReply) -> Result<(), Failure> {
     match reply {
         AdminReply::Workspace { workspace } => {
             super::tell_line(&workspace.slug)?;
@@ -63,9 +57,9 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
             );
         }
         AdminReply::Workspaces { workspaces } => super::tell(&table(&workspaces))?,
-        _ => return Err(Plain::new("the market answered another question").boxed()),
+        _ => return Err(unasked()),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn table(workspaces: &[WorkspaceInfo]) -> String {

@@ -3,6 +3,7 @@
 //! The operator gives the document to the account's owner, who checks it with `bourse verify`. It names neither
 //! the account nor any other.
 
+use crate::cmd::operator::unasked;
 use crate::config::Environment;
 use crate::data_dir::DataDir;
 use crate::report::{Failure, Plain};
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 /// Ends the epoch and prints its head.
 pub(super) fn close(json: bool, data_dir: &DataDir, environment: &Environment) -> Result<ExitCode, Failure> {
     let AdminReply::Epoch { closed } = admin::ask(data_dir, environment, AdminRequest::CloseEpoch {})? else {
-        return Err(Plain::new("the market answered another question").boxed());
+        return Err(unasked());
     };
     match closed {
         _ if json => cmd::tell_line(&cmd::json(&closed)?)?,

@@ -1,8 +1,9 @@
 //! `bourse ledger suspense`: sellers' shares that wait, and who gets them.
 
+use crate::cmd::operator::unasked;
 use crate::config::Environment;
 use crate::data_dir::DataDir;
-use crate::report::{Failure, Plain};
+use crate::report::Failure;
 use crate::{admin, cmd};
 use bourse_exchange::{AdminReply, AdminRequest, CaseLine, Party};
 use clap::Subcommand;
@@ -59,7 +60,7 @@ pub(super) fn run(
         AdminReply::Released { request, to } => {
             cmd::tell_line(&format!("the share of {request} belongs to the {}", to.as_str()))?;
         }
-        _ => return Err(Plain::new("the market answered another question").boxed()),
+        _ => return Err(unasked()),
     }
     Ok(ExitCode::SUCCESS)
 }
