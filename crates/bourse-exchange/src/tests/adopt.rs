@@ -1,16 +1,17 @@
 //! Holds that outlive their exchange: whatever of them the journal had, repeating them ends in the same books.
 
-use super::support::{START, hold, request, settlement};
+use super::support::{START, extension, hold, request, settlement};
 use super::{books, check_clean, key};
 use crate::{Exchange, ExchangeConfig, Holds};
 use bourse_types::{NanoUsd, UnixMs};
-use bourse_wire::funds::{Funds, FundsError, HoldExtension, KeyGrant, Records};
+use bourse_wire::funds::{Funds, FundsError, KeyGrant, Records};
+use std::fmt::Debug;
 
 const CREDIT: u64 = 1_000;
 /// Calls of one request: a hold, two extensions, a settlement.
 const CALLS: usize = 4;
 
-fn market() -> Exchange {
+pub(super) fn market() -> Exchange {
     let starting_credit = NanoUsd(CREDIT);
     let config =
         ExchangeConfig { starting_credit, holds: Holds::OutliveExchange, ..ExchangeConfig::default() };
@@ -19,18 +20,10 @@ fn market() -> Exchange {
 
 fn call(exchange: &Exchange, grant: KeyGrant, n: usize) -> Result<(), FundsError> {
     let id = request(1, START);
-    let more = |step, amount| HoldExtension {
-        request: id,
-        step,
-        amount: NanoUsd(amount),
-        byok: NanoUsd(0),
-        tokens: 0,
-        now: START,
-    };
     match n {
         0 => exchange.hold(&hold(id, grant, 300, START)),
-        1 => exchange.extend(&more(1, 200)),
-        2 => exchange.extend(&more(2, 100)),
+        1 => exchange.extend(&extension(id, 1, 200, START)),
+        2 => exchange.extend(&extension(id, 2, 100, START)),
         _ => exchange.settle(settlement(id, grant, 550, START)).map(drop),
     }
 }
@@ -41,42 +34,52 @@ fn stand(exchange: &Exchange, grant: KeyGrant) -> (Option<NanoUsd>, NanoUsd, Nan
     (status.key.limit_remaining, status.account_spent, status.held)
 }
 
+/// Exchange after exchange dies, at whatever of the calls and whatever of them the journal had: when the caller has
+/// repeated them, the books and what `stand` tells are those of a market that nothing disturbed, and are given back.
+pub(super) fn at_each_call_it_dies<S: PartialEq + Debug>(
+    open: impl Fn() -> (Exchange, KeyGrant),
+    stand: impl Fn(&Exchange, KeyGrant) -> S,
+) -> S {
+    let (undisturbed, grant) = open();
+    (0..CALLS).for_each(|n| call(&undisturbed, grant, n).unwrap());
+    let want = (books(&undisturbed), stand(&undisturbed, grant));
+    for (written, answered) in (0..=CALLS).flat_map(|a| (0..=a).map(move |w| (w, a))) {
+        let (mut exchange, grant) = open();
+        exchange.flush().unwrap();
+        for n in 0..answered {
+            call(&exchange, grant, n).unwrap();
+            if n + 1 == written {
+                exchange.flush().unwrap();
+            }
+        }
+        // Also when the next one dies before it has written anything.
+        for _ in 0..2 {
+            exchange = exchange.killed(START).unwrap();
+            for n in 0..answered {
+                let repeated = call(&exchange, grant, n);
+                // What is settled needs no hold.
+                let is_gone = written == CALLS && n + 1 < CALLS && repeated == Err(FundsError::NoHold);
+                assert!(repeated.is_ok() || is_gone, "{written} of {answered}: {n}: {repeated:?}");
+            }
+        }
+        (answered..CALLS).for_each(|n| call(&exchange, grant, n).unwrap());
+        let found = (books(&exchange), stand(&exchange, grant));
+        assert_eq!(found, want, "{written} of {answered} calls were written");
+        check_clean(&exchange);
+        assert_eq!(exchange.open_holds(), 0);
+    }
+    want.1
+}
+
 #[test]
 fn at_whatever_call_the_exchange_dies_and_whatever_it_had_written() {
-    for limit in [None, Some(700)] {
-        let undisturbed = market();
-        let grant = key(&undisturbed, limit);
-        (0..CALLS).for_each(|n| call(&undisturbed, grant, n).unwrap());
-        let want = (books(&undisturbed), stand(&undisturbed, grant));
-        for (written, answered) in (0..=CALLS).flat_map(|a| (0..=a).map(move |w| (w, a))) {
-            let mut exchange = market();
+    for (limit, left) in [(None, None), (Some(700), Some(NanoUsd(150)))] {
+        let open = || {
+            let exchange = market();
             let grant = key(&exchange, limit);
-            exchange.flush().unwrap();
-            for n in 0..answered {
-                call(&exchange, grant, n).unwrap();
-                if n + 1 == written {
-                    exchange.flush().unwrap();
-                }
-            }
-            // Also when the next one dies before it has written anything.
-            for _ in 0..2 {
-                exchange = exchange.killed(START).unwrap();
-                for n in 0..answered {
-                    let repeated = call(&exchange, grant, n);
-                    // What is settled needs no hold.
-                    let is_gone = written == CALLS && repeated == Err(FundsError::NoHold);
-                    assert!(
-                        repeated.is_ok() || (is_gone && n < 3),
-                        "{written} of {answered}: {n}: {repeated:?}"
-                    );
-                }
-            }
-            (answered..CALLS).for_each(|n| call(&exchange, grant, n).unwrap());
-            let found = (books(&exchange), stand(&exchange, grant));
-            assert_eq!(found, want, "{written} of {answered} calls were written, limit {limit:?}");
-            check_clean(&exchange);
-            assert_eq!(exchange.open_holds(), 0);
-        }
+            (exchange, grant)
+        };
+        assert_eq!(at_each_call_it_dies(open, stand), (left, NanoUsd(550), NanoUsd(0)));
     }
 }
 

@@ -1,12 +1,12 @@
 //! Budgets of workspaces and organisations: the same mechanism as a key's limit, in one chain with it.
 
-use super::support::{START, hold, request, settlement};
-use super::{ask, books, check_clean, market, market_in, refused};
-use crate::{AdminReply, Exchange, ExchangeConfig, Holds, LimitsInfo, check, hash_key};
+use super::support::{START, extension, hold, request, settlement};
+use super::{adopt, ask, books, check_clean, market, market_in, refused};
+use crate::{AdminReply, Exchange, LimitsInfo, check, hash_key};
 use bourse_types::{KeyHash, NanoUsd, UnixMs};
 use bourse_wire::funds::{
-    Accounts, AccountsError, Change, Funds, FundsError, HoldExtension, KeyDraft, KeyGrant, LimitReset,
-    LimitsPatch, Records, Scope, ScopeName, WORKSPACES_MAX, WORKSPACES_PAGE_MAX, WorkspaceDraft, Workspaces,
+    Accounts, AccountsError, Change, Funds, FundsError, KeyDraft, KeyGrant, LimitReset, LimitsPatch, Records,
+    Scope, ScopeName, WORKSPACES_MAX, WORKSPACES_PAGE_MAX, WorkspaceDraft, Workspaces,
 };
 use std::collections::HashMap;
 
@@ -86,9 +86,8 @@ fn check_script(credit: u64, script: &str, want: &str) {
                 exchange.hold(&hold(request(n(2), made), grant, n(4), now))
             }
             "extend" => {
-                let (request, amount) = (request(n(2), made[&n(2)].0), NanoUsd(n(4)));
-                let step = n(3) as u16;
-                exchange.extend(&HoldExtension { request, step, amount, byok: NanoUsd(0), tokens: 0, now })
+                let request = request(n(2), made[&n(2)].0);
+                exchange.extend(&extension(request, n(3) as u16, n(4), now))
             }
             _ => {
                 let (made, grant) = made[&n(2)];
@@ -281,16 +280,10 @@ fn budgets_survive_a_restart() {
     assert!(report.is_clean(), "{report:?}");
 }
 
-/// As the test of keys beside it, with a budget of each scope: whatever of the calls the journal had.
 #[test]
 fn holds_of_all_scopes_outlive_their_exchange() {
     let open = || {
-        let config = ExchangeConfig {
-            starting_credit: NanoUsd(1_000),
-            holds: Holds::OutliveExchange,
-            ..ExchangeConfig::default()
-        };
-        let exchange = Exchange::in_memory(config, [7; 32], START).unwrap();
+        let exchange = adopt::market();
         let grant = with_workspace(&exchange)["a"];
         let key = id_of(&grant);
         ask(&exchange, &format!(r#"{{"op":"limit_key","key":"{key}","limit_usd":"0.0000008"}}"#));
@@ -301,56 +294,15 @@ fn holds_of_all_scopes_outlive_their_exchange() {
         ] {
             set_budget(&exchange, scope, interval, nano, START);
         }
-        exchange.flush().unwrap();
         (exchange, grant)
-    };
-    let call = |exchange: &Exchange, grant: KeyGrant, n: usize| {
-        let (request, byok) = (request(1, START), NanoUsd(0));
-        let more = |step, amount| HoldExtension {
-            request,
-            step,
-            amount: NanoUsd(amount),
-            byok,
-            tokens: 0,
-            now: START,
-        };
-        match n {
-            0 => exchange.hold(&hold(request, grant, 300, START)),
-            1 => exchange.extend(&more(1, 200)),
-            2 => exchange.extend(&more(2, 100)),
-            _ => exchange.settle(settlement(request, grant, 550, START)).map(drop),
-        }
     };
     let stand = |exchange: &Exchange, grant: KeyGrant| {
         let status = exchange.key_status(&grant.key, START).unwrap();
         let left = status.budgets.iter().map(|budget| (budget.left.0, budget.held.0)).collect::<Vec<_>>();
-        (books(exchange), left, status.key.held)
+        (left, status.key.held.0)
     };
-    let (undisturbed, grant) = open();
-    (0..4).for_each(|n| call(&undisturbed, grant, n).unwrap());
-    let want = stand(&undisturbed, grant);
-    assert_eq!(want.1, [(250, 0), (150, 0), (200, 0), (350, 0)]);
-    for (written, answered) in (0..=4).flat_map(|a| (0..=a).map(move |w| (w, a))) {
-        let (mut exchange, grant) = open();
-        for n in 0..answered {
-            call(&exchange, grant, n).unwrap();
-            if n + 1 == written {
-                exchange.flush().unwrap();
-            }
-        }
-        for _ in 0..2 {
-            exchange = exchange.killed(START).unwrap();
-            for n in 0..answered {
-                let repeated = call(&exchange, grant, n);
-                let is_gone = written == 4 && n < 3 && repeated == Err(FundsError::NoHold);
-                assert!(repeated.is_ok() || is_gone, "{written} of {answered}: {n}: {repeated:?}");
-            }
-        }
-        (answered..4).for_each(|n| call(&exchange, grant, n).unwrap());
-        assert_eq!(stand(&exchange, grant), want, "{written} of {answered} calls were written");
-        check_clean(&exchange);
-        assert_eq!(exchange.open_holds(), 0);
-    }
+    let budgets = vec![(250, 0), (150, 0), (200, 0), (350, 0)];
+    assert_eq!(adopt::at_each_call_it_dies(open, stand), (budgets, 0));
 }
 
 #[test]

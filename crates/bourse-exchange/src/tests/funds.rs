@@ -1,11 +1,11 @@
 //! One case per rule of the funds port.
 
-use super::support::{START, hold, request, settlement};
+use super::support::{START, extension, hold, request, settlement};
 use super::{ask, books, check_clean, key, market};
 use crate::{Exchange, ExchangeConfig};
 use bourse_ledger::Limits;
 use bourse_types::{KeyHash, NanoUsd, UnixMs};
-use bourse_wire::funds::{Funds, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, KeyGrant};
+use bourse_wire::funds::{Funds, FundsError, HOLD_EXTENSIONS_MAX, KeyGrant};
 
 /// `hold AMOUNT`, `extend STEP AMOUNT`, `settle TOTAL`, `tick MS`: all of request 1. Gives one word per
 /// line, then the books.
@@ -24,17 +24,7 @@ fn step(exchange: &Exchange, grant: KeyGrant, line: &str) -> String {
     let id = request(1, START);
     let result = match words[0] {
         "hold" => exchange.hold(&hold(id, grant, n(1), START)),
-        "extend" => {
-            let (step, amount) = (n(1) as u16, NanoUsd(n(2)));
-            exchange.extend(&HoldExtension {
-                request: id,
-                step,
-                amount,
-                byok: NanoUsd(0),
-                tokens: 0,
-                now: START,
-            })
-        }
+        "extend" => exchange.extend(&extension(id, n(1) as u16, n(2), START)),
         "settle" => exchange.settle(settlement(id, grant, n(1), START)).map(|settled| {
             assert_eq!(settled.cost, NanoUsd(n(1)));
         }),
@@ -173,14 +163,7 @@ fn bounds_are_named_and_kept() {
     let ask_hold = |n| exchange.hold(&hold(request(n, START), grant, 9, START));
     assert_eq!((ask_hold(1), ask_hold(2)), (Ok(()), Ok(())));
     assert_eq!(ask_hold(3), Err(FundsError::TooMany("open holds")));
-    let extend = |step| HoldExtension {
-        request: request(1, START),
-        step,
-        amount: NanoUsd(0),
-        byok: NanoUsd(0),
-        tokens: 0,
-        now: START,
-    };
+    let extend = |step| extension(request(1, START), step, 0, START);
     for step in 1..=HOLD_EXTENSIONS_MAX {
         assert_eq!(exchange.extend(&extend(step)), Ok(()));
     }
@@ -240,15 +223,8 @@ fn a_hold_waits_for_company_and_a_settlement_does_not() {
     let is_awaited = || exchange.shared.core.lock().is_awaited();
     let hold_one = |n: u64| exchange.hold(&hold(request(n, START), grant, 9, START)).unwrap();
     hold_one(1);
-    let extension = HoldExtension {
-        request: request(1, START),
-        step: 1,
-        amount: NanoUsd(5),
-        byok: NanoUsd(0),
-        tokens: 0,
-        now: START,
-    };
-    exchange.extend(&extension).unwrap();
+    let extended = extension(request(1, START), 1, 5, START);
+    exchange.extend(&extended).unwrap();
     assert!(!is_due());
     exchange.settle(settlement(request(1, START), grant, 9, START)).unwrap();
     assert!(is_due() && !is_awaited());

@@ -1,10 +1,10 @@
 //! Limits that begin anew, keys that expire or are switched off, and who may buy at all.
 
-use super::support::{START, hold, request, settlement};
+use super::support::{START, extension, hold, request, settlement};
 use super::{ask, check_clean, market, market_in, refused};
 use crate::{AdminReply, Exchange, ExchangeConfig, check, hash_key};
 use bourse_types::{NanoUsd, UnixMs};
-use bourse_wire::funds::{Funds, FundsError, HoldExtension, KeyGrant, Records};
+use bourse_wire::funds::{Funds, FundsError, KeyGrant, Records};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A key made by these JSON fields.
@@ -31,17 +31,7 @@ fn check_windows(reset: &str, script: &str, want: &str) {
         let id = request(n(2), *made.entry(n(2)).or_insert(now));
         let result = match parts[1] {
             "hold" => exchange.hold(&hold(id, grant, n(3), now)),
-            "extend" => {
-                let (step, amount) = (n(3) as u16, NanoUsd(n(4)));
-                exchange.extend(&HoldExtension {
-                    request: id,
-                    step,
-                    amount,
-                    byok: NanoUsd(0),
-                    tokens: 0,
-                    now,
-                })
-            }
+            "extend" => exchange.extend(&extension(id, n(3) as u16, n(4), now)),
             _ => exchange.settle(settlement(id, grant, n(3), now)).map(drop),
         };
         words.push(match result {
@@ -187,10 +177,7 @@ fn a_key_that_is_taken_away_buys_nothing_more() {
     let expires = START.0 + 1_000;
     let grant = key_with(&exchange, &format!(r#""expires_ms":{expires}"#));
     exchange.hold(&hold(request(1, START), grant, 10, START)).unwrap();
-    let extend = |step: u16, now: UnixMs| {
-        let (request, byok) = (request(1, START), NanoUsd::ZERO);
-        exchange.extend(&HoldExtension { request, step, amount: NanoUsd(10), byok, tokens: 0, now })
-    };
+    let extend = |step: u16, now: UnixMs| exchange.extend(&extension(request(1, START), step, 10, now));
     assert_eq!(extend(1, UnixMs(expires)), Ok(()), "what has begun may end");
     ask(&exchange, r#"{"op":"disable_key","key":"test"}"#);
     assert_eq!(extend(1, START), Ok(()), "the same step again is no more");

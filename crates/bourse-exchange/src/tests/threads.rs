@@ -1,10 +1,10 @@
 //! Many callers at once: never a nano-dollar too much, never a hold left.
 
-use super::support::{START, block_on, hold, request, settlement};
+use super::support::{START, block_on, extension, hold, request, settlement};
 use super::{key, market_in};
 use crate::{Exchange, ExchangeConfig, check};
 use bourse_types::{NanoUsd, UnixMs};
-use bourse_wire::funds::{Funds, FundsError, HoldExtension, KeyGrant, Records};
+use bourse_wire::funds::{Funds, FundsError, KeyGrant, Records};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const CALLERS: u64 = 256;
@@ -18,8 +18,7 @@ fn call(exchange: &Exchange, grant: KeyGrant, n: u64) -> u64 {
         Err(FundsError::InsufficientFunds { .. } | FundsError::OverBudget { .. }) => return 0,
         Err(other) => panic!("{other}"),
     }
-    let asked =
-        HoldExtension { request: id, step: 1, amount: NanoUsd(500), byok: NanoUsd(0), tokens: 0, now: START };
+    let asked = extension(id, 1, 500, START);
     let bound = if n.is_multiple_of(3) && exchange.extend(&asked).is_ok() { 1_200 } else { 700 };
     let total = bound - n % 200;
     let settled = exchange.settle(settlement(id, grant, total, START)).unwrap();

@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 use bourse_types::{Charge, Digest32, ModelSlug, NanoUsd, RequestId, SellerName, UnixMs, Usage};
-use bourse_wire::funds::{CommitTicket, Funds, FundsError, HoldRequest, KeyGrant, Settlement};
+use bourse_wire::funds::{CommitTicket, Funds, FundsError, HoldExtension, HoldRequest, KeyGrant, Settlement};
 use bourse_wire::receipt::{AttemptRecord, Finish, Receipt, Recount};
 use std::future::Future;
 use std::sync::Arc;
@@ -26,6 +26,11 @@ pub fn request(n: u64, now: UnixMs) -> RequestId {
 pub fn hold(request: RequestId, grant: KeyGrant, amount: u64, now: UnixMs) -> HoldRequest {
     let (amount, expires) = (NanoUsd(amount), UnixMs(now.0 + 60_000));
     HoldRequest { request, grant, amount, byok: NanoUsd(0), tokens: Some(0), expires, now, claim: None }
+}
+
+/// The `step`-th extension of a hold by `amount`.
+pub fn extension(request: RequestId, step: u16, amount: u64, now: UnixMs) -> HoldExtension {
+    HoldExtension { request, step, amount: NanoUsd(amount), byok: NanoUsd(0), tokens: 0, now }
 }
 
 /// A charge of `total` of which up to two nano-dollars are rounding.
