@@ -3,10 +3,12 @@
 use crate::house::House;
 use bourse_exchange::{AdminReply, AdminRequest, NewKey, NewWorkspace, ScopeText};
 use bourse_gateway::{Clock as _, SystemClock};
-use bourse_sim::client::{call, request};
+use bourse_sim::client::{Response, call, request};
 use bourse_sim::upstream::{Fault, FaultScript, FaultTiming, Listing, SellerConfig, SpeedLaw};
 use bourse_types::{NanoUsd, PicoUsdPerToken};
+use bourse_wire::receipt::Receipt;
 use serde_json::json;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -30,26 +32,38 @@ fn dear(name: &str, faults: FaultScript) -> SellerConfig {
     }
 }
 
+/// One call with one key; every other one is a stream.
+async fn ask(address: SocketAddr, key: String, number: usize, max_tokens: u32) -> Response {
+    let body = json!({
+        "model": "dear/model", "stream": number.is_multiple_of(2), "max_tokens": max_tokens,
+        "messages": [{"role": "user", "content": format!("caller {number} asks")}],
+    });
+    let fields = [("authorization", &*format!("Bearer {key}"))];
+    let bytes = request("POST", "/v1/chat/completions", &fields, body.to_string().as_bytes());
+    call(address, &bytes).await.expect("the gateway answers")
+}
+
+/// Callers with these keys in turn, all at once. What they spent is no more than `most`, and is what the receipts say.
+async fn all_at_once(
+    house: &House,
+    keys: &[String],
+    callers: usize,
+    most: NanoUsd,
+) -> (Vec<Response>, Vec<Receipt>) {
+    // Each key has streams and plain calls.
+    let key = |number: usize| keys[number / 2 % keys.len()].clone();
+    let calls = (0..callers).map(|number| ask(house.address, key(number), number, 64));
+    let answers = calls.collect::<JoinSet<_>>().join_all().await;
+    let receipts: Vec<_> = answers.iter().filter_map(|answer| house.receipt_of(answer)).collect();
+    let total = receipts.iter().map(|receipt| receipt.charge.total.0).sum();
+    assert!(house.spent() <= most, "{} spent of {most}", house.spent());
+    assert_eq!(house.spent(), NanoUsd(total), "every charge has its receipt");
+    (answers, receipts)
+}
+
 async fn race(configs: Vec<SellerConfig>) {
     let house = House::open(configs, CREDIT_USD).await;
-    let mut callers = JoinSet::new();
-    for number in 0..CALLERS {
-        let (address, authorization) = (house.address, format!("Bearer {}", house.key));
-        callers.spawn(async move {
-            let body = json!({
-                "model": "dear/model", "stream": number % 2 == 0, "max_tokens": 64,
-                "messages": [{"role": "user", "content": format!("caller {number} asks")}],
-            });
-            let fields = [("authorization", authorization.as_str())];
-            let bytes = request("POST", "/v1/chat/completions", &fields, body.to_string().as_bytes());
-            call(address, &bytes).await.expect("the gateway answers")
-        });
-    }
-    let answers = callers.join_all().await;
-    let receipts = answers.iter().filter_map(|answer| house.receipt_of(answer)).collect::<Vec<_>>();
-    let total: u64 = receipts.iter().map(|receipt| receipt.charge.total.0).sum();
-    assert!(house.spent() <= CREDIT, "{} spent of {CREDIT}", house.spent());
-    assert_eq!(house.spent(), NanoUsd(total), "every charge has its receipt");
+    let (answers, receipts) = all_at_once(&house, std::slice::from_ref(&house.key), CALLERS, CREDIT).await;
     let with = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
     assert!(with(200) > 0 && with(402) > 0, "{} answered, {} refused", with(200), with(402));
     let paid = receipts.iter().filter(|receipt| receipt.charge.total > NanoUsd::ZERO).count();
@@ -97,24 +111,7 @@ async fn callers_on_one_workspaces_budget_never_pass_it() {
     let (of, limit_usd) = (team(), Some(BUDGET.to_usd_string()));
     let set = AdminRequest::SetBudget { of, interval: "lifetime".into(), limit_usd, includes_byok: None };
     house.exchange.admin(set, SystemClock.now()).expect("a budget is set");
-    let mut callers = JoinSet::new();
-    for number in 0..CALLERS / 4 {
-        let (address, authorization) = (house.address, format!("Bearer {}", keys[number % 2]));
-        callers.spawn(async move {
-            let body = json!({
-                "model": "dear/model", "stream": number % 3 == 0, "max_tokens": 64,
-                "messages": [{"role": "user", "content": format!("caller {number} asks")}],
-            });
-            let fields = [("authorization", authorization.as_str())];
-            let bytes = request("POST", "/v1/chat/completions", &fields, body.to_string().as_bytes());
-            call(address, &bytes).await.expect("the gateway answers")
-        });
-    }
-    let answers = callers.join_all().await;
-    let receipts = answers.iter().filter_map(|answer| house.receipt_of(answer)).collect::<Vec<_>>();
-    let total: u64 = receipts.iter().map(|receipt| receipt.charge.total.0).sum();
-    assert!(house.spent() <= BUDGET, "{} spent of {BUDGET}", house.spent());
-    assert_eq!(house.spent(), NanoUsd(total), "every charge has its receipt");
+    let (answers, receipts) = all_at_once(&house, &keys, CALLERS / 4, BUDGET).await;
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 403).collect();
     assert!(!refused.is_empty() && answers.iter().any(|answer| answer.status == 200));
     for answer in refused {
@@ -138,19 +135,13 @@ async fn a_rate_of_a_key_is_its_own() {
     let of = ScopeText::Key { key: "one".into() };
     let set = AdminRequest::SetRates { of, requests_per_minute: Some(2), tokens_per_minute: None };
     house.exchange.admin(set, SystemClock.now()).expect("a rate is set");
-    let ask = async |key: &str| {
-        let body = json!({"model": "dear/model", "max_tokens": 8, "messages": [{"role": "user", "content": "I ask"}]});
-        let authorization = format!("Bearer {key}");
-        let fields = [("authorization", authorization.as_str())];
-        let bytes = request("POST", "/v1/chat/completions", &fields, body.to_string().as_bytes());
-        call(house.address, &bytes).await.expect("the gateway answers")
-    };
-    let statuses = [ask(&keys[0]).await.status, ask(&keys[0]).await.status, ask(&keys[1]).await.status];
+    let of_key = |n: usize| ask(house.address, keys[n].clone(), 1, 8);
+    let statuses = [of_key(0).await.status, of_key(0).await.status, of_key(1).await.status];
     assert_eq!(statuses, [200, 200, 200]);
-    let third = ask(&keys[0]).await;
+    let third = of_key(0).await;
     assert_eq!((third.status, third.header("x-ratelimit-remaining")), (429, Some("0")));
     let wait: u64 = third.header("retry-after").expect("it says when").parse().expect("seconds");
     assert!((1..=60).contains(&wait), "{wait}");
-    assert_eq!(ask(&keys[1]).await.status, 200);
+    assert_eq!(of_key(1).await.status, 200);
     house.close(4).await;
 }
