@@ -135,6 +135,19 @@ impl State {
         result
     }
 
+    /// Whether a chain had taken effect before, as far back as ids are remembered. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::IdReused`] when its id was used for something else.
+    pub fn is_repeated(&self, chain: &[Event]) -> Result<bool, Refusal> {
+        let Some(Event::Transfer(head)) = chain.first() else { return Ok(false) };
+        match self.known_fingerprint(head.id) {
+            Some(known) if known == fingerprint(chain) => Ok(true),
+            Some(_) => Err(Refusal::IdReused),
+            None => Ok(false),
+        }
+    }
+
     /// Applies what a journal says was applied; anything but success means that the journal is damaged.
     pub fn replay(&mut self, at: UnixMs, events: &[Event]) -> Result<(), ReplayError> {
         let mut rest = events;

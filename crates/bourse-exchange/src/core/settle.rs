@@ -13,7 +13,7 @@ use crate::index::Sale;
 use crate::names::{CLEARING, FEE, ROUNDING, SUSPENSE, seller_account_name};
 use crate::record;
 use crate::suspense::{Case, SuspenseRecord};
-use bourse_ledger::{AccountKind, Applied, BalanceLimit, Event, Refusal, Transfer, TransferKind, Unit};
+use bourse_ledger::{AccountKind, Applied, BalanceLimit, Event, Transfer, TransferKind, Unit};
 use bourse_types::{AccountId, Charge, Digest32, MoneyError, NanoUsd, RequestId, SellerName, UnixMs, UtcDay};
 use bourse_wire::funds::{FundsError, Settled};
 use bourse_wire::receipt::{Finish, Receipt};
@@ -191,10 +191,11 @@ impl Core {
             let posts = drew.map(|(place, includes_byok)| Ok((*place, amount(*includes_byok)?)));
             let posts = posts.collect::<Result<Vec<_>, FundsError>>()?;
             self.settlement_chain(asked, seller, &posts);
-            match self.state.apply_chain(asked.now, &self.chain) {
-                Ok(_) => return Ok(Settled { cost: total, ticket: self.ticket() }),
-                Err(refused) if refused.why == Refusal::IdReused => last = FundsError::Conflict,
-                Err(_) => {}
+            // Looked up and never applied: a hold that outlived its exchange is settled by whoever repeats it first.
+            match self.state.is_repeated(&self.chain) {
+                Ok(true) => return Ok(Settled { cost: total, ticket: self.ticket() }),
+                Ok(false) => {}
+                Err(_) => last = FundsError::Conflict,
             }
         }
         Err(last)

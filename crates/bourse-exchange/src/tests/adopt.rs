@@ -111,6 +111,24 @@ fn a_hold_that_nobody_repeats_is_kept_until_its_time_is_over() {
 }
 
 #[test]
+fn what_is_not_repeated_is_not_settled_however_little_is_asked() {
+    for limit in [None, Some(700)] {
+        let exchange = market();
+        let grant = key(&exchange, limit);
+        (0..3).for_each(|n| call(&exchange, grant, n).unwrap());
+        exchange.flush().unwrap();
+        let exchange = exchange.killed(START).unwrap();
+        let before = books(&exchange);
+        for charge in [0, 1, 600] {
+            let settled = exchange.settle(settlement(request(1, START), grant, charge, START));
+            assert_eq!(settled, Err(FundsError::NoHold), "{charge} of a hold that nobody repeated");
+        }
+        assert_eq!(books(&exchange), before);
+        check_clean(&exchange);
+    }
+}
+
+#[test]
 fn only_what_is_repeated_can_be_settled_and_only_by_its_account() {
     let exchange = market();
     let grant = key(&exchange, None);
