@@ -7,7 +7,7 @@
 use crate::core::{Core, Verify};
 use crate::data_dir::is_live;
 use crate::open::{OpenError, from_genesis, from_snapshot, replay_from, replay_until};
-use crate::store::{SqliteJournal, place, reader};
+use crate::store::{SqliteJournal, check_tail, place, reader, tail_of};
 use bourse_ledger::{Balance, HashKey, Journal, JournalError, Position, Unit};
 use bourse_types::{DurationMs, UnixMs};
 use serde::{Deserialize, Serialize};
@@ -73,16 +73,9 @@ pub(crate) enum Market {
 /// problem in the report.
 pub fn check(dir: &Path, now: UnixMs) -> Result<CheckReport, OpenError> {
     let market = if is_live(dir) { Market::Live } else { Market::Stopped };
-    if place(dir)?.is_some() {
-        return match reader(dir) {
-            Ok(journal) => Ok(check_journal(journal.as_ref(), market, now)),
-            Err(JournalError::Damaged { last_good, what }) => Ok(damaged(last_good, &what)),
-            Err(error) => Err(error.into()),
-        };
-    }
-    match SqliteJournal::open_unverified(dir) {
+    match opened(dir) {
         Ok((journal, lost)) => {
-            let mut report = check_journal(&journal, market, now);
+            let mut report = check_journal(journal.as_ref(), market, now);
             if let Some(JournalError::Damaged { last_good, what }) = lost {
                 report.last_good_group = report.last_good_group.min(last_good);
                 report.problems.insert(0, what);
@@ -92,6 +85,18 @@ pub fn check(dir: &Path, now: UnixMs) -> Result<CheckReport, OpenError> {
         Err(JournalError::Damaged { last_good, what }) => Ok(damaged(last_good, &what)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The journal as far as it can be read, and what says that its end was lost.
+fn opened(dir: &Path) -> Result<(Box<dyn Journal>, Option<JournalError>), JournalError> {
+    if place(dir)?.is_none() {
+        let (journal, lost) = SqliteJournal::open_unverified(dir)?;
+        return Ok((Box::new(journal), lost));
+    }
+    let tail = tail_of(dir);
+    let journal = reader(dir)?;
+    let lost = check_tail(journal.as_ref(), tail).err();
+    Ok((journal, lost))
 }
 
 pub(crate) fn check_journal(journal: &dyn Journal, market: Market, now: UnixMs) -> CheckReport {

@@ -2,18 +2,18 @@
 //!
 //! `journal(seq, chain, bytes)` in WAL mode with `synchronous=FULL`: a commit is one insert and one
 //! `fsync`. SQLite drops a torn tail of its log silently, and would drop a damaged one as silently,
-//! together with all that follows. So the position of the last commit is also kept in a small file beside
-//! the database (no `fsync`: it may lag behind after a power cut, never be ahead), and a journal that ends
-//! before it is reported as damaged instead of being continued.
+//! together with all that follows: hence the [`tail`].
 //!
 //! After a failed commit nothing is known about what the disk holds; the journal then refuses everything
 //! until it is opened again.
 
 mod database;
 mod postgres;
+mod tail;
 
 pub(crate) use database::{Database, told};
 pub use postgres::{LEASE_TTL, PostgresJournal};
+pub(crate) use tail::{TAIL_FILE, check_tail, tail_of};
 
 use crate::answers::{AnswerStore, AnswersError, PostgresAnswers, SqliteAnswers};
 use bourse_ledger::{
@@ -21,11 +21,10 @@ use bourse_ledger::{
 };
 use bourse_types::Digest32;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::FileExt as _;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
+use tail::{Tail, Tailed};
 
 /// File name of the journal's database.
 pub(crate) const JOURNAL_FILE: &str = "exchange.db";
@@ -33,12 +32,9 @@ pub(crate) const JOURNAL_FILE: &str = "exchange.db";
 pub(crate) const PLACE_FILE: &str = "exchange.journal";
 /// How much longer than its lease a writer that died is waited for.
 const LEASE_GRACE: Duration = Duration::from_secs(1);
-/// File name of the position of the last commit.
-pub(crate) const TAIL_FILE: &str = "exchange.tail";
 /// `user_version` of the database's layout and of what its groups hold. 2: receipts of version 2, keys in
 /// full, notes, policies.
 const LAYOUT_VERSION: i64 = 2;
-const TAIL_BYTES: usize = 40;
 /// How long a reader waits for the moments in which SQLite locks readers out.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -53,7 +49,7 @@ const LAYOUT: &str = "
 pub struct SqliteJournal {
     db: Connection,
     /// Absent in read-only use.
-    tail: Option<File>,
+    tail: Option<Tail>,
     last: Position,
     broken: Option<String>,
 }
@@ -70,7 +66,7 @@ pub(crate) fn place(dir: &Path) -> Result<Option<String>, JournalError> {
 /// The journal of a directory for its one writer, whatever store it is in.
 pub(crate) fn writer(dir: &Path) -> Result<Box<dyn Journal>, JournalError> {
     Ok(match place(dir)? {
-        Some(url) => Box::new(PostgresJournal::open(&url, LEASE_TTL + LEASE_GRACE)?),
+        Some(url) => Box::new(Tailed::open(PostgresJournal::open(&url, LEASE_TTL + LEASE_GRACE)?, dir)?),
         None => Box::new(SqliteJournal::open(dir)?),
     })
 }
@@ -115,9 +111,11 @@ impl SqliteJournal {
             LAYOUT_VERSION => {}
             other => return Err(unknown_layout(other)),
         }
-        let mut options = File::options();
-        let tail = options.read(true).write(true).create(true).truncate(false).open(dir.join(TAIL_FILE));
-        Self::started(db, Some(tail.map_err(|error| JournalError::Store(error.to_string()))?))
+        let mut journal = Self { db, tail: Some(Tail::open(dir)?), last: Position::default(), broken: None };
+        journal.last = journal.find_last()?;
+        let tail = journal.tail.as_ref().and_then(Tail::position);
+        check_tail(&journal, tail)?;
+        Ok(journal)
     }
 
     /// Opens an existing journal for reading, beside a live writer or without one.
@@ -138,20 +136,12 @@ impl SqliteJournal {
             LAYOUT_VERSION => {}
             other => return Err(unknown_layout(other)),
         }
-        // Read before the last group, which a live writer may move on meanwhile.
-        let tail = File::open(dir.join(TAIL_FILE)).ok().and_then(|mut file| read_tail(&mut file));
+        // Before the last group, which a live writer may move on meanwhile.
+        let tail = tail_of(dir);
         let mut journal = Self { db, tail: None, last: Position::default(), broken: None };
         journal.last = journal.find_last()?;
-        let lost = journal.check_tail(tail).err();
+        let lost = check_tail(&journal, tail).err();
         Ok((journal, lost))
-    }
-
-    fn started(db: Connection, tail: Option<File>) -> Result<Self, JournalError> {
-        let mut journal = Self { db, tail, last: Position::default(), broken: None };
-        journal.last = journal.find_last()?;
-        let tail = journal.tail.as_mut().and_then(read_tail);
-        journal.check_tail(tail)?;
-        Ok(journal)
     }
 
     fn find_last(&self) -> Result<Position, JournalError> {
@@ -162,19 +152,6 @@ impl SqliteJournal {
             seq: seq.cast_unsigned(),
             chain: Digest32(chain),
         }))
-    }
-
-    fn check_tail(&self, tail: Option<Position>) -> Result<(), JournalError> {
-        let Some(tail) = tail else { return Ok(()) };
-        if tail.seq > self.last.seq {
-            let what = format!("group {} was committed and is gone", tail.seq);
-            return Err(JournalError::Damaged { last_good: self.last.seq, what });
-        }
-        if self.chain_at(tail.seq)? != Some(tail.chain) {
-            let what = format!("group {} is not the one that was committed", tail.seq);
-            return Err(JournalError::Damaged { last_good: tail.seq.saturating_sub(1), what });
-        }
-        Ok(())
     }
 
     fn chain_at(&self, seq: u64) -> Result<Option<Digest32>, JournalError> {
@@ -191,14 +168,6 @@ impl SqliteJournal {
         let sql = "INSERT INTO journal(seq, chain, bytes) VALUES (?1, ?2, ?3)";
         let mut statement = self.db.prepare_cached(sql)?;
         statement.execute(params![position.seq.cast_signed(), position.chain.0, bytes]).map(drop)
-    }
-
-    fn write_tail(&mut self) -> std::io::Result<()> {
-        let Some(tail) = &mut self.tail else { return Ok(()) };
-        let mut bytes = [0u8; TAIL_BYTES];
-        bytes[..8].copy_from_slice(&self.last.seq.to_le_bytes());
-        bytes[8..].copy_from_slice(&self.last.chain.0);
-        tail.write_all_at(&bytes, 0)
     }
 
     fn usable(&self) -> Result<(), JournalError> {
@@ -227,7 +196,7 @@ impl Journal for SqliteJournal {
         let inserted = self.insert(position, bytes).map_err(|error| error.to_string());
         self.write(inserted)?;
         self.last = position;
-        let noted = self.write_tail().map_err(|error| format!("{TAIL_FILE}: {error}"));
+        let noted = self.tail.as_ref().map_or(Ok(()), |tail| tail.write(position));
         self.write(noted)?;
         Ok(position)
     }
@@ -290,13 +259,6 @@ fn same_history(after: Position, found: Option<Digest32>) -> Result<(), JournalE
 
 fn unknown_layout(version: i64) -> JournalError {
     JournalError::Store(format!("the journal has layout {version}, this program knows {LAYOUT_VERSION}"))
-}
-
-fn read_tail(file: &mut File) -> Option<Position> {
-    let mut bytes = [0u8; TAIL_BYTES];
-    file.read_exact(&mut bytes).ok()?;
-    let (seq, chain) = bytes.split_first_chunk()?;
-    Some(Position { seq: u64::from_le_bytes(*seq), chain: Digest32(chain.try_into().ok()?) })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]

@@ -253,3 +253,25 @@ fn a_market_whose_database_is_killed_says_so_and_comes_back_with_everything() {
     let alice = lines.iter().find(|line| line.name == "alice").unwrap();
     assert_eq!(alice.balance_usd, "2.500000000", "what was acknowledged, and no more");
 }
+
+/// Such as one that was restored from an older backup, or whose replica had not everything when it took over.
+#[test]
+fn a_database_that_lost_its_last_groups_is_not_continued() {
+    let cluster = Cluster::start();
+    let dir = tempfile::tempdir().unwrap();
+    migrate(dir.path(), &cluster.url(), |_, _| {}).unwrap();
+    let exchange = market(dir.path());
+    give_credit(&exchange, "alice");
+    drop(exchange);
+    let last = check(dir.path(), START).unwrap().last_good_group;
+    cluster.sql("DELETE FROM bourse.snapshot");
+    cluster.sql(&format!("DELETE FROM bourse.journal WHERE seq = {last}"));
+    let refused = Exchange::open(dir.path(), ExchangeConfig::default(), START).map(drop).unwrap_err();
+    assert!(refused.to_string().contains(&format!("group {last} was committed and is gone")), "{refused}");
+    let report = check(dir.path(), START).unwrap();
+    assert_eq!(report.last_good_group, last - 1, "{report:?}");
+    assert!(report.problems[0].contains("is gone"), "{report:?}");
+    // Whoever knows it and goes on without them says so.
+    std::fs::remove_file(dir.path().join("exchange.tail")).unwrap();
+    drop(market(dir.path()));
+}
