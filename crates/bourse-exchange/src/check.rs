@@ -119,7 +119,13 @@ pub(crate) fn check_journal(journal: &dyn Journal, market: Market, now: UnixMs) 
 fn replay_twice(journal: &dyn Journal) -> Result<(Core, Position, Vec<String>), OpenError> {
     let key = HashKey::default();
     let mut problems = Vec::new();
-    let snapshot = journal.load_snapshot()?;
+    let snapshot = match journal.load_snapshot() {
+        Err(JournalError::Damaged { what, .. }) => {
+            problems.push(format!("the snapshot cannot be read: {what}"));
+            None
+        }
+        loaded => loaded?,
+    };
     let genesis = from_genesis(journal, key, u64::MAX)?;
     let mut end = Position::default();
     let mut met = false;

@@ -152,14 +152,20 @@ pub(crate) fn from_snapshot(
     key: HashKey,
     snapshot_every: u64,
 ) -> Result<Option<(Core, Position)>, OpenError> {
-    let Some(snapshot) = journal.load_snapshot()? else { return Ok(None) };
+    let damaged = |error: &dyn std::fmt::Display| {
+        tracing::warn!(%error, "the snapshot is damaged; replaying from the beginning");
+        Ok(None)
+    };
+    let snapshot = match journal.load_snapshot() {
+        Ok(Some(snapshot)) => snapshot,
+        Ok(None) => return Ok(None),
+        Err(JournalError::Damaged { what, .. }) => return damaged(&what),
+        Err(error) => return Err(error.into()),
+    };
     journal.read(snapshot.at, 0)?;
     match Core::from_snapshot(&snapshot.bytes, snapshot.at, key, snapshot_every) {
         Ok(core) => Ok(Some((core, snapshot.at))),
-        Err(error) => {
-            tracing::warn!(%error, "the snapshot is damaged; replaying from the beginning");
-            Ok(None)
-        }
+        Err(error) => damaged(&error),
     }
 }
 

@@ -139,19 +139,29 @@ impl SqliteJournal {
         // Before the last group, which a live writer may move on meanwhile.
         let tail = tail_of(dir);
         let mut journal = Self { db, tail: None, last: Position::default(), broken: None };
-        journal.last = journal.find_last()?;
-        let lost = check_tail(&journal, tail).err();
+        let lost = match journal.find_last() {
+            Ok(last) => {
+                journal.last = last;
+                check_tail(&journal, tail).err()
+            }
+            // One row cannot be read where others can: whoever looks at damage reads up to it.
+            Err(damage @ JournalError::Damaged { last_good: 1.., .. }) => Some(damage),
+            Err(error) => return Err(error),
+        };
         Ok((journal, lost))
     }
 
     fn find_last(&self) -> Result<Position, JournalError> {
-        let sql = "SELECT seq, chain FROM journal ORDER BY seq DESC LIMIT 1";
-        let row = self.db.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?)));
-        let row = row.optional().map_err(|error| damaged_or_store(&error, 0))?;
-        Ok(row.map_or(Position::default(), |(seq, chain)| Position {
-            seq: seq.cast_unsigned(),
-            chain: Digest32(chain),
-        }))
+        // The number first, which no damage of the row itself can hide.
+        let sql = "SELECT seq FROM journal ORDER BY seq DESC LIMIT 1";
+        let row = self.db.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let seq = row.optional().map_err(|error| damaged_or_store(&error, 0))?;
+        let seq = seq.unwrap_or_default().cast_unsigned();
+        let chain = self.chain_at(seq)?.ok_or_else(|| JournalError::Damaged {
+            last_good: seq.saturating_sub(1),
+            what: format!("group {seq} is missing"),
+        })?;
+        Ok(Position { seq, chain })
     }
 
     fn chain_at(&self, seq: u64) -> Result<Option<Digest32>, JournalError> {
@@ -266,11 +276,16 @@ fn store(error: rusqlite::Error) -> JournalError {
     damaged_or_store(&error, 0)
 }
 
+/// Pages that contradict themselves, and rows that hold something else than was ever written: both are damage.
 fn damaged_or_store(error: &rusqlite::Error, last_good: u64) -> JournalError {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    let is_other =
+        matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..));
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             JournalError::Damaged { last_good, what: error.to_string() }
         }
+        _ if is_other => JournalError::Damaged { last_good, what: format!("a row cannot be read: {error}") },
         _ => JournalError::Store(error.to_string()),
     }
 }

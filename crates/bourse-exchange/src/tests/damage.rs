@@ -7,7 +7,7 @@ use crate::exchange::Parts;
 use crate::index::MemoryIndex;
 use crate::memory::SharedJournal;
 use crate::store::{JOURNAL_FILE, TAIL_FILE};
-use crate::{Exchange, ExchangeConfig, OpenError, SqliteJournal, check};
+use crate::{CheckReport, Exchange, ExchangeConfig, Holds, OpenError, SqliteJournal, check};
 use bourse_ledger::conformance::check_journal;
 use bourse_ledger::{Group, Journal, JournalError, Position, Snapshot};
 use bourse_proof::sign::Signer;
@@ -71,6 +71,77 @@ fn a_flipped_bit_in_a_group_is_found() {
     check_damage(|dir| sql(dir, "DELETE FROM journal WHERE seq = 4"), 3, "group 4 is missing");
     let rewrite = "UPDATE journal SET chain = zeroblob(32) WHERE seq = 2";
     check_damage(|dir| sql(dir, rewrite), 1, "group 2");
+}
+
+/// A stopped market and the bytes of its database.
+struct Stored {
+    dir: tempfile::TempDir,
+    bytes: Vec<u8>,
+    groups: Vec<Group>,
+}
+
+impl Stored {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        stopped_market(dir.path());
+        let groups =
+            SqliteJournal::open_read_only(dir.path()).unwrap().read(Position::default(), 99).unwrap();
+        let bytes = std::fs::read(dir.path().join(JOURNAL_FILE)).unwrap();
+        Self { dir, bytes, groups }
+    }
+
+    /// Where the chain hash of a group lies: in its own row, and in the snapshot's.
+    fn places(&self, group: &Group) -> (Option<usize>, Option<usize>) {
+        let chain = group.position.chain.0;
+        let mut places = (None, None);
+        for at in (0..self.bytes.len()).filter(|at| self.bytes[*at..].starts_with(&chain)) {
+            let is_own = self.bytes[at + chain.len()..].starts_with(&group.bytes);
+            *(if is_own { &mut places.0 } else { &mut places.1 }) = Some(at);
+        }
+        places
+    }
+
+    /// What is said of the books with one bit flipped.
+    fn flipped(&self, place: usize, bit: usize) -> CheckReport {
+        let mut bytes = self.bytes.clone();
+        bytes[place] ^= 1 << bit;
+        std::fs::write(self.dir.path().join(JOURNAL_FILE), &bytes).unwrap();
+        check(self.dir.path(), START).unwrap_or_else(|error| panic!("{place}.{bit}: {error}"))
+    }
+}
+
+#[test]
+fn a_flip_of_any_byte_of_a_row_is_found_with_the_last_good_group() {
+    let stored = Stored::new();
+    let want = facts(check(stored.dir.path(), START).unwrap());
+    for group in [&stored.groups[3], stored.groups.last().unwrap()] {
+        let at = stored.places(group).0.unwrap();
+        // Behind the row's number: how long its header is, and what its three columns hold.
+        for place in at - 5..at + 32 + group.bytes.len() {
+            let is_header = place < at;
+            for bit in (0..8).filter(|bit| is_header || *bit == place % 8) {
+                let report = stored.flipped(place, bit);
+                // The number of a row is its key, whatever its header says of that column.
+                let is_harmless = is_header && report.facts.as_ref() == Some(&want);
+                let is_found = !report.is_clean() && report.last_good_group == group.position.seq - 1;
+                assert!(is_harmless || is_found, "{}.{bit}: {report:?}", place as i64 - at as i64);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flip_in_the_snapshots_row_is_no_damage_of_the_journal() {
+    let stored = Stored::new();
+    let want = facts(check(stored.dir.path(), START).unwrap());
+    let at = stored.places(stored.groups.last().unwrap()).1.unwrap();
+    for place in at - 7..at + 64 {
+        let report = stored.flipped(place, place % 8);
+        assert_eq!((report.last_good_group, report.facts.as_ref()), (7, Some(&want)), "{report:?}");
+        // Its first column is its number; the market opens unless the snapshot is of another journal.
+        let opened = Exchange::open(stored.dir.path(), ExchangeConfig::default(), START).map(drop);
+        assert!(opened.is_ok() || !report.is_clean(), "{opened:?}");
+    }
 }
 
 #[test]
