@@ -497,9 +497,13 @@ impl Shared {
         }
     }
 
-    /// The last acts: commit, project, take a snapshot.
+    /// The last acts: commit, project, take a snapshot. None of it when a group was lost: the core knows more than the
+    /// journal then.
     fn finish(&self) -> Result<(), FundsError> {
         self.flush()?;
+        if let Some(failed) = self.progress.borrow().failed.clone() {
+            return Err(failed);
+        }
         if let Err(error) = self.caught_up_index().map(drop) {
             tracing::warn!(%error, "the receipts index did not catch up; it will at the next start");
         }

@@ -311,18 +311,44 @@ impl Journal for FailingJournal {
     }
 }
 
-#[test]
-fn a_failed_commit_stops_everything() {
+/// A market with its threads whose disk fails when it is told to.
+fn market_on_a_dying_disk(config: ExchangeConfig) -> (Exchange, SharedJournal, Arc<AtomicU64>) {
     let (inner, appends_left) = (SharedJournal::default(), Arc::new(AtomicU64::new(9)));
     let parts = Parts {
         journal: Box::new(FailingJournal { inner: inner.clone(), appends_left: appends_left.clone() }),
-        reader: Box::new(inner),
+        reader: Box::new(inner.clone()),
         index: Box::new(MemoryIndex::default()),
         signer: Signer::from_bytes(&[1; 32]),
         entropy: Entropy::Seed { seed: [2; 32], drawn: 0 },
     };
-    let exchange = Exchange::assemble(parts, ExchangeConfig::default(), START).unwrap();
+    let exchange = Exchange::assemble(parts, config, START).unwrap();
     exchange.start_threads().unwrap();
+    (exchange, inner, appends_left)
+}
+
+#[test]
+fn a_market_whose_last_commit_failed_does_not_close_well_and_leaves_no_snapshot_of_it() {
+    let never = Duration::from_hours(1);
+    let config = ExchangeConfig {
+        commit_window: never,
+        lazy_commit_window: never,
+        holds: Holds::OutliveExchange,
+        ..ExchangeConfig::default()
+    };
+    let (exchange, journal, appends_left) = market_on_a_dying_disk(config);
+    let grant = key(&exchange, None);
+    exchange.flush().unwrap();
+    appends_left.store(0, Ordering::Relaxed);
+    serve(&exchange, 1, grant, START).unwrap();
+    let closed = exchange.close();
+    assert!(matches!(closed, Err(FundsError::Journal(_))), "{closed:?}");
+    let report = crate::check::check_journal(&journal, crate::check::Market::Stopped, START);
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[test]
+fn a_failed_commit_stops_everything() {
+    let (exchange, _, appends_left) = market_on_a_dying_disk(ExchangeConfig::default());
     let grant = key(&exchange, None);
     let served = serve(&exchange, 1, grant, START).unwrap();
     super::support::block_on(exchange.durable(served)).unwrap();
