@@ -299,10 +299,23 @@ impl Export<'_> {
             let first = letters.next().unwrap_or('X').to_ascii_uppercase();
             return format!("{branch}:{first}{}-{}", letters.as_str(), id.0);
         }
-        let clean: String =
-            name.chars().take(ACCOUNT_NAME_BYTES_MAX).map(|c| if c == ':' { '/' } else { c }).collect();
-        format!("{branch}:{clean}")
+        match plain_name(&name) {
+            (clean, true) => format!("{branch}:{clean}"),
+            // Two names must not become one.
+            (clean, false) => format!("{branch}:{clean}-{}", id.0),
+        }
     }
+}
+
+/// A name as ledger and hledger read it to its end, and whether nothing had to be changed for that: two spaces end a name
+/// there, and what follows a semicolon is a comment, so that an amount behind it would not be read.
+fn plain_name(name: &str) -> (String, bool) {
+    let name: String =
+        name.chars().take(ACCOUNT_NAME_BYTES_MAX).map(|c| if c == ':' { '/' } else { c }).collect();
+    let words = name.split(|c: char| c == ';' || c.is_whitespace()).filter(|word| !word.is_empty());
+    let clean = words.collect::<Vec<_>>().join(" ");
+    let is_same = clean == name;
+    (clean, is_same)
 }
 
 /// What is money or stands for it. Allowances mirror spending and hold nothing.

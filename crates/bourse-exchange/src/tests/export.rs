@@ -107,6 +107,40 @@ fn accountants_read_entries_that_balance() {
     drop(exchange);
 }
 
+/// Names that others choose are names to whatever program reads them.
+#[test]
+fn no_name_of_a_buyer_is_a_formula_an_amount_or_a_comment() {
+    let dir = tempfile::tempdir().unwrap();
+    let exchange = market_in(dir.path(), 10_000);
+    let credit = |name: &str| {
+        let label = "of a buyer".to_owned();
+        let key = NewKey { label, account: Some(name.to_owned()), ..NewKey::default() };
+        exchange.admin(AdminRequest::CreateKey(key), START).unwrap();
+        let (account, amount_usd) = (name.to_owned(), "2".to_owned());
+        let credit = AdminRequest::Credit { account, amount_usd, idempotency_key: None };
+        exchange.admin(credit, START).unwrap();
+        exchange.account(name).unwrap().0
+    };
+    credit("=HYPERLINK(A1)");
+    credit("acme");
+    let [spaced, noted, tidy] = ["acme  9 EUR", "acme ; 9", "acme 9"].map(credit);
+    exchange.flush().unwrap();
+    let (_, rows) = written(dir.path(), ExportFormat::Csv, Period::EVER);
+    assert!(rows.contains(",'=HYPERLINK(A1),") && !rows.contains(",=HYPERLINK"), "{rows}");
+    let (_, text) = written(dir.path(), ExportFormat::Ledger, Period::EVER);
+    let names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("  Liabilities:Customers:acme")?.split_once("  "))
+        .map(|(rest, amount)| {
+            assert!(amount.ends_with("2.000000000 USD"), "{text}");
+            rest
+        })
+        .collect();
+    let want = [String::new(), format!(" 9 EUR-{spaced}"), format!(" 9-{noted}"), " 9".to_owned()];
+    assert_eq!(names, want, "{tidy} keeps its name: {text}");
+    drop(exchange);
+}
+
 #[test]
 fn a_statement_may_be_of_a_part_of_the_time() {
     let dir = tempfile::tempdir().unwrap();
