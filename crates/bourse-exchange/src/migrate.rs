@@ -1,8 +1,9 @@
 //! Moving the books of a data directory into a database, group by group, with every hash held against the old one.
 //!
 //! The folder then names the database in `exchange.journal`, which only its owner may read, and keeps the old journal
-//! under another name. A move that was broken off is taken up where it stopped; a database that holds other books is
-//! refused. No market runs meanwhile: the folder is locked.
+//! under another name. A move that was broken off is taken up where it stopped; until then nobody opens what is there, so
+//! that no standby takes the beginning of the books for all of them. A database that holds other books is refused. No
+//! market runs meanwhile: the folder is locked.
 
 use crate::data_dir::{DataDirError, load_signer, lock_dir, write_secret};
 use crate::open::{OpenError, REPLAY_GROUPS};
@@ -52,7 +53,7 @@ pub fn migrate(dir: &Path, url: &str, mut seen: impl FnMut(u64, u64)) -> Result<
     if place(dir)?.is_some() {
         return Err(MigrateError::Moved);
     }
-    let opened = PostgresJournal::open(url, LEASE_TTL + Duration::from_secs(1));
+    let opened = PostgresJournal::open_to_move_in(url, LEASE_TTL + Duration::from_secs(1));
     let mut target = opened.map_err(|error| match error {
         JournalError::Store(_) => MigrateError::Database(error),
         other => other.into(),
@@ -62,6 +63,7 @@ pub fn migrate(dir: &Path, url: &str, mut seen: impl FnMut(u64, u64)) -> Result<
     if target.last().seq != groups {
         return Err(MigrateError::OtherBooks);
     }
+    target.end_move()?;
     let failed = |what| move |source| DataDirError::Io { what, source };
     write_secret(&dir.join(PLACE_FILE), url.as_bytes()).map_err(failed("naming the database"))?;
     if has_books {
@@ -84,6 +86,9 @@ fn copy(
     let mut at = target.last();
     if at.seq > all || source.read(at, 0).is_err() {
         return Err(MigrateError::OtherBooks);
+    }
+    if at.seq < all {
+        target.begin_move()?;
     }
     if at == Position::default() {
         seen(0, all);

@@ -206,6 +206,13 @@ fn a_move_that_broke_off_is_taken_up_and_a_new_market_may_begin_in_a_database() 
         migrate(dir.path(), &cluster.url(), |at, _| assert!(at < 2, "the move breaks off"))
     });
     assert!(broken.is_err() && dir.path().join("exchange.db").exists());
+    // A standby that was made ready too early does not take the beginning of the books for all of them.
+    let early = tempfile::tempdir().unwrap();
+    std::fs::copy(dir.path().join("exchange.key"), early.path().join("exchange.key")).unwrap();
+    std::fs::write(early.path().join("exchange.journal"), cluster.url()).unwrap();
+    let refused = Exchange::open(early.path(), ExchangeConfig::default(), START).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("`bourse migrate` takes it up"), "{refused}");
+    assert!(check(early.path(), START).is_err(), "nor does whoever reads");
     let mut first = None;
     let groups = migrate(dir.path(), &cluster.url(), |at, _| {
         first.get_or_insert(at);
@@ -215,6 +222,7 @@ fn a_move_that_broke_off_is_taken_up_and_a_new_market_may_begin_in_a_database() 
         (first, PostgresJournal::open_read_only(&cluster.url()).unwrap().last().seq),
         (Some(3), groups)
     );
+    drop(market(early.path()));
 
     let (cluster, fresh) = (Cluster::start(), tempfile::tempdir().unwrap());
     assert_eq!(migrate(fresh.path(), &cluster.url(), |_, _| {}).unwrap(), 0);

@@ -35,6 +35,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Version of the tables and of what the groups hold; the same as in SQLite.
 const LAYOUT_VERSION: i64 = super::LAYOUT_VERSION;
+/// In its stead while books are moved in: what is there is their beginning and not them.
+const MOVING_VERSION: i64 = -LAYOUT_VERSION;
 
 const LAYOUT: &str = "
     CREATE SCHEMA IF NOT EXISTS bourse;
@@ -72,9 +74,18 @@ impl PostgresJournal {
     /// Opens or creates the journal at that address for one writer. Waits for the lease of another writer to end, as long
     /// as `patience`; it ends by itself when that writer is gone.
     pub fn open(url: &str, patience: Duration) -> Result<Self, JournalError> {
+        Self::open_as(url, patience, &[LAYOUT_VERSION])
+    }
+
+    /// The same for the one who moves books in, also after a move that was broken off.
+    pub(crate) fn open_to_move_in(url: &str, patience: Duration) -> Result<Self, JournalError> {
+        Self::open_as(url, patience, &[LAYOUT_VERSION, MOVING_VERSION])
+    }
+
+    fn open_as(url: &str, patience: Duration, layouts: &[i64]) -> Result<Self, JournalError> {
         let mut journal = Self::connect(url)?;
         journal.ask(|client| client.batch_execute(LAYOUT))?;
-        journal.check_layout()?;
+        journal.check_layout(layouts)?;
         let until = Instant::now() + patience;
         let token = loop {
             let taken = journal.ask(|client| client.query_opt(TAKE, &[&ttl_ms()]))?;
@@ -85,14 +96,38 @@ impl PostgresJournal {
             }
         };
         journal.token.store(token, Ordering::Relaxed);
+        // Whoever had the lease meanwhile may have begun or ended a move.
+        journal.check_layout(layouts)?;
         journal.last = journal.find_last()?;
         Ok(journal)
+    }
+
+    /// From here on until [`Self::end_move`] nobody else takes what is there for whole books, whatever becomes of the mover.
+    pub(crate) fn begin_move(&mut self) -> Result<(), JournalError> {
+        self.set_layout(MOVING_VERSION)
+    }
+
+    /// The books are all there.
+    pub(crate) fn end_move(&mut self) -> Result<(), JournalError> {
+        self.set_layout(LAYOUT_VERSION)
+    }
+
+    fn set_layout(&mut self, version: i64) -> Result<(), JournalError> {
+        let token = self.usable()?;
+        let sql = "
+            WITH held AS (SELECT 1 FROM bourse.lease WHERE token = $1 FOR SHARE)
+            UPDATE bourse.layout SET version = $2 FROM held";
+        match self.ask(move |client| client.execute(sql, &[&token, &version])) {
+            Ok(1) => Ok(()),
+            Ok(_) => self.fail(JournalError::InUse),
+            Err(error) => self.fail(error),
+        }
     }
 
     /// Opens an existing journal for reading, beside its writer or without one.
     pub fn open_read_only(url: &str) -> Result<Self, JournalError> {
         let mut journal = Self::connect(url)?;
-        journal.check_layout()?;
+        journal.check_layout(&[LAYOUT_VERSION])?;
         journal.last = journal.find_last()?;
         Ok(journal)
     }
@@ -124,7 +159,7 @@ impl PostgresJournal {
         done.recv().map_err(|_| gone())?.map_err(|error| failed(&error))
     }
 
-    fn check_layout(&self) -> Result<(), JournalError> {
+    fn check_layout(&self, good: &[i64]) -> Result<(), JournalError> {
         let sql = "INSERT INTO bourse.layout VALUES (1, $1) ON CONFLICT DO NOTHING";
         let found = self.ask(move |client| {
             if let Some(row) = client.query_opt("SELECT version FROM bourse.layout", &[])? {
@@ -133,7 +168,15 @@ impl PostgresJournal {
             client.execute(sql, &[&LAYOUT_VERSION])?;
             Ok(LAYOUT_VERSION)
         })?;
-        if found == LAYOUT_VERSION { Ok(()) } else { Err(super::unknown_layout(found)) }
+        match found {
+            found if good.contains(&found) => Ok(()),
+            MOVING_VERSION => Err(JournalError::Store(
+                "books are being moved into this database, or were and it was broken off: `bourse migrate` takes it up \
+                 where it stopped"
+                    .to_owned(),
+            )),
+            other => Err(super::unknown_layout(other)),
+        }
     }
 
     fn find_last(&self) -> Result<Position, JournalError> {
