@@ -18,8 +18,9 @@ pub const CALLS_MAX: usize = 4_096;
 pub const OPEN_MAX: usize = 65_536;
 /// Settlements that are not known to be durable; more callers wait.
 pub const KEPT_MAX: usize = 8_192;
-/// Settlements that were lost and whose reason is remembered.
-pub const LOST_MAX: usize = 4_096;
+/// Settlements that were lost and whose reason is remembered. As many as can be lost at once: who waits for one that is
+/// neither known to be lost nor owed any more is told that it is durable.
+pub const LOST_MAX: usize = KEPT_MAX + CALLS_MAX;
 
 /// Of what there is too much for a moment only: what must be known is said once more.
 const FOR_A_MOMENT: &str = "bytes wait for the disk";

@@ -210,6 +210,38 @@ fn a_settlement_whose_hold_is_gone_is_lost_and_says_so() {
     assert_eq!(world.state.durable(CommitTicket(next.0 + 1)), Some(Err(FundsError::Conflict)), "of nobody");
 }
 
+/// None of them may be taken for durable, however many are lost before anybody looks.
+#[test]
+fn all_that_can_be_owed_can_be_lost_at_once_and_is_told() {
+    let mut world = World::new(Some(1));
+    let mut tickets: Vec<_> = (0..KEPT_MAX as u128).map(|n| world.settle(n, 5)).collect();
+    // As many more may be under way when the last one that is let in begins.
+    let under_way = |n: usize| Request::Settle(Box::new(settlement((KEPT_MAX + n) as u128)));
+    let calls: Vec<_> = (0..CALLS_MAX)
+        .map(|n| {
+            let (mut frame, request) = (Vec::new(), under_way(n));
+            encode(NO_CALL, &request, &mut frame).unwrap();
+            let (told, answer) = sync_channel(1);
+            let Request::Settle(settlement) = request else { panic!() };
+            let about = About::Settle(settlement.receipt.request);
+            (world.state.begin(frame, about, told, world.now).unwrap(), answer)
+        })
+        .collect();
+    for (call, answer) in calls {
+        world.answer(call, settled(5));
+        let Ok(Ok(Told::Settled(settled))) = answer.try_recv() else { panic!() };
+        tickets.push(settled.ticket);
+    }
+    world.written();
+    world.state.link_up(2, world.now);
+    for (call, _) in world.written() {
+        world.answer(call, Reply::Refused(FundsError::NoHold));
+    }
+    for ticket in tickets {
+        assert_eq!(world.state.durable(ticket), Some(Err(FundsError::NoHold)), "{ticket:?}");
+    }
+}
+
 #[test]
 fn an_exchange_that_is_full_for_a_moment_hears_it_once_more() {
     let mut world = World::new(Some(1));
