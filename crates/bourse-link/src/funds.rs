@@ -13,7 +13,7 @@
 //! and itself, then the holds that are still open, then the calls without an answer. What was in the journal is
 //! recognised, what was not is made; see `core/adopt.rs` of the exchange. A settlement whose hold is gone by then (its
 //! time was over, or somebody else used the money first) is *lost*: whoever waits for it is told the exchange's reason,
-//! and nothing is charged.
+//! and nothing is charged but what was [metered](Funds::metered) of it and settled when its hold's time was over.
 //!
 //! **Tickets** of this port are numbers of its own, one for each settlement, because a group number of one incarnation
 //! means nothing to the next. A ticket is durable once the incarnation that answered it *last* says that the group it

@@ -121,7 +121,7 @@ impl RemoteGateway {
         let _ = tokio::task::spawn_blocking(move || drop(funds)).await;
         if owes {
             return Err(Plain::new("no exchange took the last settlements")
-                .hint("nothing was charged for them; what they held gives itself back when it expires"));
+                .hint("whether they were charged is not known, and their receipts tell; what is still held gives itself back when it expires"));
         }
         Ok(())
     }

@@ -429,7 +429,7 @@ impl State {
     }
 
     fn lose(&mut self, ticket: u64, error: &FundsError) {
-        tracing::error!(ticket, %error, "a settlement was lost with its exchange; nothing was charged");
+        tracing::error!(ticket, %error, "a settlement was lost with its exchange; charged is what was metered of it, or nothing");
         self.lost.insert(ticket, error.clone());
         while self.lost.len() > LOST_MAX {
             self.lost.pop_first();
