@@ -88,7 +88,8 @@ pub(crate) fn load_signer(dir: &Path) -> Result<Signer, DataDirError> {
     Ok(Signer::from_bytes(&secret))
 }
 
-/// Written whole under another name first: a crash leaves a key or none.
+/// Written whole under another name first: a crash leaves a key or none. Its name is on disk, too, when this returns:
+/// books in a database would outlive a key that a power cut takes with its folder's last change.
 pub(crate) fn write_secret(path: &Path, secret: &[u8]) -> std::io::Result<()> {
     let draft = path.with_extension("key.new");
     let mut options = OpenOptions::new();
@@ -97,7 +98,8 @@ pub(crate) fn write_secret(path: &Path, secret: &[u8]) -> std::io::Result<()> {
     let mut file = options.open(&draft)?;
     file.write_all(secret)?;
     file.sync_all()?;
-    std::fs::rename(draft, path)
+    std::fs::rename(draft, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
 #[cfg(unix)]
