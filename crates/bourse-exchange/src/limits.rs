@@ -56,6 +56,10 @@ impl ScopeId {
     }
 }
 
+/// In the place of a window's start: the budget was lowered below what its scope has spent and holds, so what comes back of
+/// those holds is not all free. The allowance is fitted before each draw until it is right again.
+pub(crate) const UNFITTED: UnixMs = UnixMs(u64::MAX);
+
 /// A budget. Without a `limit` it binds nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Budget {
@@ -63,7 +67,7 @@ pub(crate) struct Budget {
     pub(crate) reset: LimitReset,
     pub(crate) includes_byok: bool,
     pub(crate) allowance: Option<AccountId>,
-    /// The start of the window that the allowance stands for.
+    /// The start of the window that the allowance stands for, or [`UNFITTED`].
     pub(crate) window: UnixMs,
 }
 
@@ -78,9 +82,9 @@ impl Budget {
         self.limit.and(self.allowance)
     }
 
-    /// Whether the allowance must be filled up again before anybody draws on it.
+    /// Whether the allowance must be fitted to the limit again before anybody draws on it.
     pub(crate) fn is_over(&self, now: UnixMs) -> bool {
-        self.limit.is_some() && now >= self.reset.window_end(self.window)
+        self.limit.is_some() && (self.window == UNFITTED || now >= self.reset.window_end(self.window))
     }
 
     fn write(&self, out: &mut Vec<u8>) {

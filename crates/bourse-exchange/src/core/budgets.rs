@@ -1,7 +1,8 @@
 //! Budgets: what a hold draws on beside the money, of a key, its workspace and its organisation alike.
 //!
-//! Lowering a budget below what its scope has spent and holds takes what is free at once and no more: holds already
-//! granted are honoured.
+//! Lowering a budget below what its scope has spent and holds takes what is free at once: holds already granted are
+//! honoured. What comes back of them is free only as far as the new limit leaves it: until then the allowance is fitted
+//! before each draw.
 //!
 //! A budget that begins anew needs no clock. The first hold or extension of a new window fills its allowance up to what
 //! the limit leaves after what this window has settled and what is still held: a request in flight at midnight counts in
@@ -16,7 +17,7 @@
 use super::rates::house_id;
 use super::{Core, OpenRequest, roles};
 use crate::keys::Key;
-use crate::limits::{Budget, Limits, ScopeId, ScopeRow};
+use crate::limits::{Budget, Limits, ScopeId, ScopeRow, UNFITTED};
 use crate::names::ALLOWANCES;
 use crate::record;
 use crate::spend::nano;
@@ -148,16 +149,24 @@ impl Core {
         }
     }
 
-    /// Fills the allowances of a scope up when `now` is beyond their windows. Cheap when it is not.
+    /// Fits the allowances of a scope when `now` is beyond their windows, or while they give back too much. Cheap when not.
     pub(super) fn renew(&mut self, scope: &ScopeId, now: UnixMs) -> Result<(), FundsError> {
         for slot in 0..self.budgets(scope).len() {
-            let mut budget = self.budgets(scope)[slot];
-            let Some(allowance) = budget.binding().filter(|_| budget.is_over(now)) else { continue };
+            let old = self.budgets(scope)[slot];
+            let Some(allowance) = old.binding().filter(|_| old.is_over(now)) else { continue };
             self.room_for(0)?;
-            let window = budget.reset.window_start(now);
-            let id = house_id(b"bourse/allowance-renewal/2", allowance, [window.0.into(), 0], now);
+            let window = old.reset.window_start(now);
+            // What was moved so far tells two of one millisecond apart.
+            let moved = self
+                .state
+                .account(allowance)
+                .map_or(0, |(_, balance)| balance.debits_posted.saturating_add(balance.credits_posted));
+            let id = house_id(b"bourse/allowance-renewal/2", allowance, [window.0.into(), moved], now);
+            let mut budget = old;
             self.fit(scope, &mut budget, allowance, id, now)?;
-            self.put_budget(scope, slot, budget);
+            if budget != old {
+                self.put_budget(scope, slot, budget);
+            }
         }
         Ok(())
     }
@@ -230,9 +239,11 @@ impl Core {
     ) -> Result<(), FundsError> {
         let Some(limit) = budget.limit else { return Ok(()) };
         let now = now.max(self.now());
-        budget.window = budget.reset.window_start(now);
         let spent = self.spent(scope, budget.reset, budget.includes_byok, now);
-        let bound = spent.saturating_add(self.held_against(scope, allowance));
+        let held = self.held_against(scope, allowance);
+        let bound = spent.saturating_add(held);
+        let gives_back_too_much = held > 0 && bound > u128::from(limit.0);
+        budget.window = if gives_back_too_much { UNFITTED } else { budget.reset.window_start(now) };
         let is_mixed = self.unknown_to(scope, allowance).next().is_some();
         if !is_mixed {
             self.mixed.remove(&allowance);

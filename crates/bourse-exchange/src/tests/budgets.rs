@@ -205,6 +205,73 @@ fn a_budget_that_is_set_late_knows_what_came_before() {
 }
 
 #[test]
+fn what_comes_back_after_a_budget_was_lowered_is_free_only_within_it() {
+    // Spent and held are 900 of 1000 when the limit becomes 300. Of the hold of 800 come back 650, none of which is free;
+    // of the rest, in the same millisecond, only what 300 leaves. The next window knows nothing of it.
+    let script = "2083-01-15 budget workspace daily 1000
+                  2083-01-15 hold 1 a 50
+                  2083-01-15 settle 1 50
+                  2083-01-15 hold 2 a 800
+                  2083-01-15 hold 3 b 50
+                  2083-01-15 budget workspace daily 300
+                  2083-01-15 hold 4 a 1
+                  2083-01-15 extend 3 1 1
+                  2083-01-15 settle 2 150
+                  2083-01-15 hold 4 a 51
+                  2083-01-15 hold 4 a 50
+                  2083-01-15 settle 4 10
+                  2083-01-15 settle 3 20
+                  2083-01-15 hold 5 b 71
+                  2083-01-15 hold 5 b 70
+                  2083-01-15 settle 5 70
+                  2083-01-15 hold 6 b 1
+                  2083-01-16 hold 6 b 301
+                  2083-01-16 hold 6 b 300";
+    let want = "ok ok ok ok workspace:daily:0 workspace:daily:0 ok workspace:daily:50 ok ok ok workspace:daily:70 ok ok workspace:daily:0 workspace:daily:300 ok";
+    check_script(1_000_000, script, want);
+    let never = "2083-01-15 budget organization lifetime 1000
+                 2083-01-15 hold 1 a 900
+                 2083-01-15 hold 2 c 100
+                 2083-01-15 budget organization lifetime 10
+                 2083-01-15 settle 1 20
+                 2083-01-15 hold 3 a 1
+                 2083-01-15 settle 2 1
+                 2083-01-15 hold 3 a 1
+                 2083-02-15 budget organization lifetime 22
+                 2083-02-15 hold 3 a 2
+                 2083-02-15 hold 3 a 1";
+    let want = "ok ok ok organization:ever:0 ok organization:ever:0 organization:ever:1 ok";
+    check_script(1_000_000, never, want);
+}
+
+#[test]
+fn what_a_lowered_limit_leaves_survives_a_restart_and_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let exchange = market_in(dir.path(), 1_000_000);
+    let keys = with_workspace(&exchange);
+    let limit = |exchange: &Exchange, usd: &str| {
+        ask(exchange, &format!(r#"{{"op":"limit_key","key":"{}","limit_usd":"{usd}"}}"#, id_of(&keys["a"])));
+    };
+    limit(&exchange, "1");
+    exchange.hold(&hold(request(1, START), keys["a"], 900_000, START)).unwrap();
+    exchange.hold(&hold(request(2, START), keys["a"], 100, START)).unwrap();
+    limit(&exchange, "0.00001");
+    exchange.settle(settlement(request(1, START), keys["a"], 4_000, START)).unwrap();
+    let left = |exchange: &Exchange| exchange.key_status(&keys["a"].key, START).unwrap().budgets[0].left.0;
+    assert_eq!(left(&exchange), 10_000 - 4_000 - 100, "not what the hold gave back");
+    exchange.close().unwrap();
+    drop(exchange);
+    let exchange = market_in(dir.path(), 0);
+    assert_eq!(left(&exchange), 6_000, "the other hold's request is gone");
+    let over = exchange.hold(&hold(request(3, START), keys["a"], 6_001, START)).unwrap_err();
+    assert_eq!(word(Err(over)), "key:ever:6000");
+    exchange.hold(&hold(request(3, START), keys["a"], 6_000, START)).unwrap();
+    drop(exchange);
+    let report = check(dir.path(), START).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[test]
 fn a_hold_draws_on_all_or_on_none() {
     let exchange = market(1_000_000);
     let keys = with_workspace(&exchange);
