@@ -95,6 +95,11 @@ fn ask_stopped(
     Ok(reply)
 }
 
+/// Whether a folder names a database that holds its books; a name that cannot be read is none.
+fn is_shared(data_dir: &DataDir) -> bool {
+    bourse_exchange::are_in_a_database(data_dir.root()).unwrap_or(false)
+}
+
 /// Tells why a market's data cannot be opened.
 pub fn cannot_open(data_dir: &DataDir, error: OpenError) -> Plain {
     let root = data_dir.root().display();
@@ -116,9 +121,16 @@ pub fn cannot_open(data_dir: &DataDir, error: OpenError) -> Plain {
         }
         error @ OpenError::NoMovement { .. } => Plain::new(error.to_string())
             .hint("`bourse ledger statement --json` shows each line's transfer"),
-        error @ OpenError::Replay { .. } => Plain::new(format!("the books in {root} are damaged"))
-            .because(error)
-            .hint("nothing was changed; `bourse ledger check` says more; restore the folder from a copy"),
+        error @ (OpenError::Replay { .. } | OpenError::Journal(JournalError::Damaged { .. })) => {
+            Plain::new(format!("the books in {root} are damaged"))
+                .because(error)
+                .hint("nothing was changed; `bourse ledger check` says more; restore the folder from a copy")
+        }
+        OpenError::Journal(error @ JournalError::Store(_)) if is_shared(data_dir) => {
+            Plain::new(format!("the books of {root} cannot be opened in their database"))
+                .because(error)
+                .hint("check that it runs and lets this exchange in; `exchange.journal` in the folder names it")
+        }
         error => Plain::new(format!("the market's data in {root} cannot be opened"))
             .because(error)
             .hint("check that the folder is yours, whole and on a disk with space left"),

@@ -40,3 +40,33 @@ fn a_standby_takes_over_when_the_active_market_is_killed() {
     let checked = run(waiting.path(), &["ledger", "check"]).success();
     assert!(checked.starts_with("the books are clean"), "{checked}");
 }
+
+#[test]
+fn a_standby_waits_for_a_database_that_goes_away_and_takes_over_when_it_is_back() {
+    let (mut cluster, seller) = (Cluster::start(), seller::start());
+    let [active, waiting] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    run(active.path(), &["migrate", "--to", &cluster.url()]).success();
+    let config = resale(&seller.base_url);
+    let market = up(active.path(), &config, &["--no-node"], &[]);
+    run(active.path(), &["ledger", "credit", "operator", "2"]).success();
+    for file in ["exchange.key", "exchange.journal"] {
+        std::fs::copy(active.path().join(file), waiting.path().join(file)).unwrap();
+    }
+    let standby = begin(serving("up", waiting.path(), &config, &["--no-node", "--standby"], &[]));
+    standby.hear("standing by");
+
+    cluster.kill();
+    standby.hear("the database is away");
+    let told = "cannot be opened in their database";
+    let refused = run(active.path(), &["ledger", "balance"]).failure();
+    assert!(refused.contains(told) && refused.contains("exchange.journal"), "{refused}");
+    cluster.restart();
+
+    let standby = standby.ready();
+    let credited = run(waiting.path(), &["ledger", "credit", "operator", "1"]).success();
+    assert!(credited.contains("$13"), "the new one writes: {credited}");
+    market.kill();
+    standby.kill();
+    let checked = run(waiting.path(), &["ledger", "check"]).success();
+    assert!(checked.starts_with("the books are clean"), "{checked}");
+}

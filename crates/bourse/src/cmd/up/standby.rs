@@ -4,6 +4,10 @@
 //! an owner that was only slow from writing on. Until then nothing listens here, so that whoever spreads buyers over both
 //! sees at once which of them serves. Holds of the one that died are given back at the start, as after any crash, unless
 //! gateways elsewhere (`exchange.listen`) go on with theirs.
+//!
+//! A database that goes away while this one waits is waited for: when it restarts or moves, the active exchange has lost its
+//! connection and writes nothing more, and whoever stands by must be there when it is back. One that has not answered yet
+//! is more likely named wrongly, and ends the wait at once.
 
 use crate::admin::cannot_open;
 use crate::market::MarketConfig;
@@ -11,6 +15,10 @@ use crate::report::{Failure, Plain};
 use crate::wiring;
 use bourse_exchange::{Exchange, JournalError, OpenError, are_in_a_database};
 use bourse_gateway::{Clock as _, SystemClock};
+use std::time::Duration;
+
+/// How often a database that is away is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Opens the books as soon as nobody else writes them.
 pub(super) async fn books(config: &MarketConfig) -> Result<Exchange, Failure> {
@@ -31,7 +39,7 @@ pub(super) async fn books(config: &MarketConfig) -> Result<Exchange, Failure> {
         }
         wiring::secret(&config.config, data_dir)?;
     }
-    eprintln!("standing by: another exchange may be writing these books");
+    let (mut has_answered, mut away) = (false, None);
     loop {
         let exchange_config = wiring::exchange(&config.config)?;
         let root = data_dir.root().to_owned();
@@ -41,7 +49,19 @@ pub(super) async fn books(config: &MarketConfig) -> Result<Exchange, Failure> {
         });
         match open.await {
             Ok(Ok(exchange)) => return Ok(exchange),
-            Ok(Err(OpenError::Journal(JournalError::InUse))) => {}
+            Ok(Err(OpenError::Journal(JournalError::InUse))) => {
+                if away.take().is_some() || !has_answered {
+                    eprintln!("standing by: another exchange writes these books");
+                }
+                has_answered = true;
+            }
+            Ok(Err(OpenError::Journal(JournalError::Store(why)))) if has_answered => {
+                if away.as_ref() != Some(&why) {
+                    eprintln!("the database is away; waiting until it is back: {why}");
+                }
+                away = Some(why);
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
             Ok(Err(error)) => return Err(cannot_open(data_dir, error).into()),
             Err(error) => return Err(Plain::new("the books were not opened").because(error).boxed()),
         }
