@@ -56,9 +56,9 @@ enum Action {
         /// How.
         #[arg(long, value_enum, default_value_t = Format::Csv)]
         format: Format,
-        /// Which table, for `parquet`.
-        #[arg(long, value_enum, default_value_t = Table::Transfers)]
-        table: Table,
+        /// Which table, for `parquet` [default: transfers].
+        #[arg(long, value_enum)]
+        table: Option<Table>,
         /// Into this file instead of the terminal.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -119,9 +119,14 @@ struct Span {
     until: Option<UnixMs>,
 }
 
-impl From<Span> for Period {
-    fn from(span: Span) -> Self {
-        Self { from: span.from, until: span.until }
+impl Span {
+    /// Refuses a part of the time that ends before it begins: its sums would be of nothing.
+    fn period(self) -> Result<Period, Failure> {
+        if self.from.zip(self.until).is_some_and(|(from, until)| until < from) {
+            let error = Plain::new("--until is before --from").hint("exchange them, or leave one out");
+            return Err(error.boxed());
+        }
+        Ok(Period { from: self.from, until: self.until })
     }
 }
 
@@ -199,7 +204,15 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
             statement(json, &data_dir, account, *span, page)
         }
         Action::Export { format, table, out, span } => {
-            let format = if json { ExportFormat::Json } else { format.of(*table) };
+            let format = if json { Format::Json } else { *format };
+            if table.is_some() && !matches!(format, Format::Parquet) {
+                return Err(Plain::new(
+                    "`--table` is for `--format parquet`: the other formats are of transfers",
+                )
+                .hint("leave it out, or ask for parquet")
+                .boxed());
+            }
+            let format = format.of(table.unwrap_or(Table::Transfers));
             export(&data_dir, format, *span, out.as_deref())
         }
         Action::Invoice(asked) => invoice::run(json, &data_dir, asked),
@@ -282,6 +295,7 @@ fn export(
             .hint("add `--out transfers.parquet`")
             .boxed());
     }
+    let period = span.period()?;
     let mut to: Box<dyn std::io::Write + Send> = match out {
         None => Box::new(std::io::BufWriter::new(std::io::stdout())),
         Some(path) => {
@@ -289,7 +303,7 @@ fn export(
             Box::new(std::io::BufWriter::new(file))
         }
     };
-    let written = bourse_exchange::export(data_dir.root(), format, span.into(), &mut to)
+    let written = bourse_exchange::export(data_dir.root(), format, period, &mut to)
         .and_then(|_| to.flush().map_err(ExportError::from));
     match written {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -309,7 +323,7 @@ fn statement(
     span: Span,
     page: StatementPage,
 ) -> Result<ExitCode, Failure> {
-    let found = bourse_exchange::statement(data_dir.root(), account, span.into(), page)
+    let found = bourse_exchange::statement(data_dir.root(), account, span.period()?, page)
         .map_err(|error| admin::cannot_open(data_dir, error))?;
     let Some(lines) = found else {
         return Err(Plain::new(format!("no account is called `{account}`"))

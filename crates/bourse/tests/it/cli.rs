@@ -120,6 +120,33 @@ fn no_password_of_a_database_is_told() {
 }
 
 #[test]
+fn an_export_of_transfers_refuses_a_table() {
+    let (dir, seller) = (tempfile::tempdir().unwrap(), crate::seller::start());
+    up(dir.path(), &resale(&seller.base_url), &["--no-node"], &[]).stop();
+    for args in [&["--format", "csv"][..], &["--json"], &["--format", "beancount"]] {
+        let args = [&["ledger", "export", "--table", "accounts"][..], args].concat();
+        let refused = run(dir.path(), &args).failure();
+        assert!(refused.contains("`--table` is for `--format parquet`"), "{refused}");
+    }
+    let out = dir.path().join("accounts.parquet");
+    let args = ["ledger", "export", "--format", "parquet", "--table", "accounts", "--out"];
+    run(dir.path(), &[&args[..], &[out.to_str().unwrap()]].concat()).success();
+    assert!(std::fs::read(out).unwrap().starts_with(b"PAR1"));
+}
+
+#[test]
+fn a_period_that_ends_before_it_begins_is_refused() {
+    let (dir, seller) = (tempfile::tempdir().unwrap(), crate::seller::start());
+    up(dir.path(), &resale(&seller.base_url), &["--no-node"], &[]).stop();
+    for what in ["statement", "export", "invoice"] {
+        let span = |from, until| run(dir.path(), &["ledger", what, "--from", from, "--until", until]);
+        let refused = span("2026-12-01", "2026-11-30").failure();
+        assert!(refused.contains("--until is before --from"), "{what}: {refused}");
+        span("2026-12-01", "2026-12-01").success();
+    }
+}
+
+#[test]
 fn workspaces_and_their_limits_are_made_shown_and_lifted() {
     let (dir, seller) = (tempfile::tempdir().unwrap(), crate::seller::start());
     up(dir.path(), &resale(&seller.base_url), &["--no-node"], &[]).stop();

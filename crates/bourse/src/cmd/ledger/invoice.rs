@@ -56,7 +56,7 @@ fn month(text: &str) -> Result<Period, String> {
 }
 
 pub(super) fn run(json: bool, data_dir: &DataDir, args: &Args) -> Result<ExitCode, Failure> {
-    let period = args.month.or(args.day).unwrap_or_else(|| args.span.into());
+    let period = args.month.or(args.day).map_or_else(|| args.span.period(), Ok)?;
     let format = if json { Format::Json } else { args.format };
     if format == Format::Pdf && args.out.is_none() && std::io::stdout().is_terminal() {
         return Err(Plain::new("a PDF is nothing for a terminal").hint("add `--out invoice.pdf`").boxed());
