@@ -22,14 +22,14 @@ use crate::index::{Inbox, Index, IndexError, IndexStore, MemoryIndex, SqliteInde
 use crate::memory::SharedJournal;
 use crate::open::{OpenError, recover};
 use crate::record::put_checkpoint;
-use crate::store::{answers, reader, writer};
+use crate::store::{Lease, answers, reader, writer};
 use bourse_ledger::{Journal, JournalError, Position, Snapshot};
 use bourse_proof::sign::Signer;
 use bourse_types::{AccountId, Digest32, RequestId, TransferId, UnixMs};
 use bourse_wire::funds::{CommitTicket, FundsError};
 use parking_lot::{Condvar, Mutex};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     inbox: Mutex<Inbox>,
     /// Dropped after the index: the writer must be the last to leave the database, as only it can tidy up.
     pub(crate) journal: Mutex<Box<dyn Journal>>,
+    /// The journal's; none in memory.
+    lease: OnceLock<Lease>,
     pub(crate) signer: Signer,
     pub(crate) entropy: Mutex<Entropy>,
     pub(crate) progress: watch::Sender<Progress>,
@@ -90,8 +92,9 @@ impl Exchange {
     pub fn open(dir: &Path, config: ExchangeConfig, now: UnixMs) -> Result<Self, OpenError> {
         let lock = lock_dir(dir)?;
         let signer = load_signer(dir)?;
+        let (journal, lease) = writer(dir)?;
         let parts = Parts {
-            journal: writer(dir)?,
+            journal,
             reader: reader(dir)?,
             index: Box::new(SqliteIndex::open(dir)?),
             signer,
@@ -100,6 +103,7 @@ impl Exchange {
         let answers = Answers::start(answers(dir)?).map_err(OpenError::Thread)?;
         let mut exchange = Self::assemble_with(parts, answers, config, now)?;
         exchange.lock = Some(lock);
+        exchange.shared.lease.get_or_init(|| lease);
         exchange.start_threads()?;
         Ok(exchange)
     }
@@ -174,6 +178,7 @@ impl Exchange {
             core: Mutex::new(core),
             wake_writer: Condvar::new(),
             journal: Mutex::new(journal),
+            lease: OnceLock::new(),
             index: Mutex::new(Index::open(index, reader)?),
             inbox: Mutex::default(),
             signer,
@@ -411,6 +416,15 @@ impl Shared {
         failed
     }
 
+    /// Nothing may be to be written for a while: whoever asks whether this market serves must hear that it cannot.
+    fn stop_without_lease(&self) {
+        let lost = self.lease.get().and_then(Lease::lost);
+        if let Some(why) = lost.filter(|_| self.core.lock().running().is_ok()) {
+            self.fail(why);
+            self.wake_writer.notify_all();
+        }
+    }
+
     pub(crate) fn tick(&self, now: UnixMs) -> Result<usize, FundsError> {
         let mut released = 0;
         loop {
@@ -472,6 +486,7 @@ impl Shared {
                 return;
             }
             drop(closing);
+            self.stop_without_lease();
             if let Err(error) = self.tick(wall_clock()) {
                 tracing::warn!(%error, "overdue holds were not released");
             }

@@ -12,6 +12,7 @@ mod postgres;
 mod tail;
 
 pub(crate) use database::{Database, told};
+pub(crate) use postgres::Lease;
 pub use postgres::{LEASE_TTL, PostgresJournal};
 pub(crate) use tail::{TAIL_FILE, check_tail, tail_of};
 
@@ -63,12 +64,15 @@ pub(crate) fn place(dir: &Path) -> Result<Option<String>, JournalError> {
     }
 }
 
-/// The journal of a directory for its one writer, whatever store it is in.
-pub(crate) fn writer(dir: &Path) -> Result<Box<dyn Journal>, JournalError> {
-    Ok(match place(dir)? {
-        Some(url) => Box::new(Tailed::open(PostgresJournal::open(&url, LEASE_TTL + LEASE_GRACE)?, dir)?),
-        None => Box::new(SqliteJournal::open(dir)?),
-    })
+/// The journal of a directory for its one writer, whatever store it is in, and the writer's lease. The lock of a folder is
+/// none that could be lost.
+pub(crate) fn writer(dir: &Path) -> Result<(Box<dyn Journal>, Lease), JournalError> {
+    let Some(url) = place(dir)? else {
+        return Ok((Box::new(SqliteJournal::open(dir)?), Lease::default()));
+    };
+    let journal = PostgresJournal::open(&url, LEASE_TTL + LEASE_GRACE)?;
+    let lease = journal.lease();
+    Ok((Box::new(Tailed::open(journal, dir)?), lease))
 }
 
 /// The same for those who only read.

@@ -283,3 +283,32 @@ fn a_database_that_lost_its_last_groups_is_not_continued() {
     std::fs::remove_file(dir.path().join("exchange.tail")).unwrap();
     drop(market(dir.path()));
 }
+
+/// It has nothing to write; whoever asks whether it serves must not be told so for long.
+#[test]
+fn an_idle_market_that_lost_its_lease_or_its_database_stops() {
+    let mut cluster = Cluster::start();
+    let dir = tempfile::tempdir().unwrap();
+    migrate(dir.path(), &cluster.url(), |_, _| {}).unwrap();
+    let stops = |exchange: &Exchange| {
+        let since = Instant::now();
+        // Nothing is overdue, so that asking writes nothing.
+        while exchange.tick(START).is_ok() {
+            assert!(since.elapsed() < WHILE, "it says that it goes on");
+            std::thread::yield_now();
+        }
+    };
+    let exchange = market(dir.path());
+    exchange.flush().unwrap();
+    cluster.sql("UPDATE bourse.lease SET token = token + 1");
+    stops(&exchange);
+    drop(exchange);
+    let exchange = market(dir.path());
+    exchange.flush().unwrap();
+    cluster.kill();
+    stops(&exchange);
+    drop(exchange);
+    cluster.restart();
+    drop(market(dir.path()));
+    assert!(check(dir.path(), START).unwrap().is_clean());
+}

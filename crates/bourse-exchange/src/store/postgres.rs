@@ -8,7 +8,8 @@
 //! distributed locking", 2016, on fencing; PostgreSQL 15, §13.3.2 on row locks.
 //!
 //! The client blocks, and must not in a thread that runs futures: it lives in a thread of its own, which also renews the
-//! lease while nothing is written.
+//! lease while nothing is written. A renewal that finds another writer, or no database any more, is the end of the journal
+//! as well: a market that has nothing to write must not say for long that it serves ([`Lease`]).
 //!
 //! How the database is reached, and how the way is kept from others: [`super::database`].
 //!
@@ -21,9 +22,9 @@ use bourse_ledger::{
 };
 use bourse_types::Digest32;
 use postgres::{Client, Row};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,10 +61,22 @@ const TAKE: &str = "
 
 type Job = Box<dyn FnOnce(&mut Client) + Send>;
 
+/// Whether a writer still has the right to write, for whoever does not write at the moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lease(Arc<OnceLock<JournalError>>);
+
+impl Lease {
+    /// Why it has not any more; none while it has.
+    pub(crate) fn lost(&self) -> Option<&JournalError> {
+        self.0.get()
+    }
+}
+
 /// A journal in a PostgreSQL database.
 #[derive(Debug)]
 pub struct PostgresJournal {
     jobs: Sender<Job>,
+    lease: Lease,
     /// The lease's; zero for those who only read.
     token: Arc<AtomicI64>,
     last: Position,
@@ -124,6 +137,10 @@ impl PostgresJournal {
         }
     }
 
+    pub(crate) fn lease(&self) -> Lease {
+        self.lease.clone()
+    }
+
     /// Opens an existing journal for reading, beside its writer or without one.
     pub fn open_read_only(url: &str) -> Result<Self, JournalError> {
         let mut journal = Self::connect(url)?;
@@ -136,13 +153,14 @@ impl PostgresJournal {
         let (jobs, taken) = channel();
         let (told, opened) = sync_channel(1);
         let (database, token) = (Database::at(url)?, Arc::<AtomicI64>::default());
-        let shared = Arc::clone(&token);
+        let lease = Lease::default();
+        let shared = (Arc::clone(&token), lease.clone());
         let thread = thread::Builder::new().name("bourse-postgres".to_owned());
         thread
             .spawn(move || run(&database, &taken, &told, &shared))
             .map_err(|error| JournalError::Store(error.to_string()))?;
         opened.recv().map_err(|_| gone())??;
-        Ok(Self { jobs, token, last: Position::default(), broken: None })
+        Ok(Self { jobs, lease, token, last: Position::default(), broken: None })
     }
 
     /// Has the client's thread do something and waits for it.
@@ -201,7 +219,7 @@ impl PostgresJournal {
     }
 
     fn usable(&self) -> Result<i64, JournalError> {
-        if let Some(error) = &self.broken {
+        if let Some(error) = self.broken.as_ref().or(self.lease.lost()) {
             return Err(error.clone());
         }
         match self.token.load(Ordering::Relaxed) {
@@ -291,7 +309,7 @@ fn run(
     database: &Database,
     jobs: &Receiver<Job>,
     told: &SyncSender<Result<(), JournalError>>,
-    token: &AtomicI64,
+    (token, lease): &(Arc<AtomicI64>, Lease),
 ) {
     let mut client = match database.connect() {
         Ok(client) => client,
@@ -311,18 +329,29 @@ fn run(
         }
         // Also while it is read from: a long replay at the start must not cost the lease.
         if renewed.elapsed() >= RENEW_EVERY {
-            renew(&mut client, token.load(Ordering::Relaxed));
+            if let Err(lost) = renew(&mut client, token.load(Ordering::Relaxed)) {
+                // The first reason stays.
+                let _ = lease.0.set(lost);
+            }
             renewed = Instant::now();
         }
     }
 }
 
-/// Renews the lease of that token, if there is one. What goes wrong shows at the next append.
-fn renew(client: &mut Client, token: i64) {
-    if token != 0
-        && let Err(error) = client.execute(RENEW, &[&token, &ttl_ms()])
-    {
-        tracing::warn!(%error, "the journal's lease could not be renewed");
+/// Renews the lease of that token, if there is one. An error: it is lost. What a database that still answers refuses may go
+/// well the next time.
+fn renew(client: &mut Client, token: i64) -> Result<(), JournalError> {
+    if token == 0 {
+        return Ok(());
+    }
+    match client.execute(RENEW, &[&token, &ttl_ms()]) {
+        Ok(0) => Err(JournalError::InUse),
+        Ok(_) => Ok(()),
+        Err(error) if error.as_db_error().is_some() => {
+            tracing::warn!(%error, "the journal's lease could not be renewed");
+            Ok(())
+        }
+        Err(error) => Err(failed(&error)),
     }
 }
 
