@@ -153,6 +153,25 @@ fn only_what_is_repeated_can_be_settled_and_only_by_its_account() {
 }
 
 #[test]
+fn a_settlement_that_comes_before_its_hold_is_repeated_moves_nothing() {
+    for limit in [None, Some(700)] {
+        let exchange = market();
+        let grant = key(&exchange, limit);
+        (0..2).for_each(|n| call(&exchange, grant, n).unwrap());
+        exchange.flush().unwrap();
+        let exchange = exchange.killed(START).unwrap();
+        let (before, digest) = (books(&exchange), exchange.digest());
+        let early = exchange.settle(settlement(request(1, START), grant, 400, START));
+        assert_eq!(early.map(drop), Err(FundsError::NoHold), "nobody has repeated the hold");
+        assert_eq!((books(&exchange), exchange.digest()), (before, digest));
+        check_clean(&exchange);
+        (0..CALLS).for_each(|n| call(&exchange, grant, n).unwrap());
+        assert_eq!(stand(&exchange, grant).1, NanoUsd(550));
+        check_clean(&exchange);
+    }
+}
+
+#[test]
 fn closing_in_order_leaves_them_to_the_next_one() {
     let exchange = market();
     let grant = key(&exchange, None);
