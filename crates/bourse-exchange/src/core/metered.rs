@@ -114,7 +114,9 @@ impl Core {
     fn settle_bytes(&mut self, metered: &Metered, now: UnixMs) -> Result<(), FundsError> {
         let (receipt, note) = parse(&metered.receipt, &metered.note).map_err(|_| FundsError::Conflict)?;
         let split = Split::as_written(&receipt, note.byok_cost.is_some()).ok_or(FundsError::Conflict)?;
-        if !self.open.contains_key(&receipt.request) {
+        // A gateway that came back and died may have repeated less than it had held.
+        let is_covered = self.open.get(&receipt.request).is_some_and(|open| split.total <= open.held);
+        if !is_covered {
             let open = self.as_booked(&receipt)?;
             self.put_open(receipt.request, open);
         }

@@ -4,7 +4,7 @@ use super::support::{START, hold, request, settlement};
 use super::{books, check_clean, key};
 use crate::{Exchange, ExchangeConfig, Holds};
 use bourse_types::{Charge, NanoUsd, RequestId, UnixMs};
-use bourse_wire::funds::{Billing, Funds, FundsError, KeyGrant, Records, Settlement};
+use bourse_wire::funds::{Billing, Funds, FundsError, HoldExtension, KeyGrant, Records, Settlement};
 
 const CREDIT: u64 = 10_000;
 const HELD: u64 = 5_000;
@@ -110,6 +110,26 @@ fn a_gateway_that_comes_back_settles_what_it_knows() {
     exchange.tick(LATER).unwrap();
     assert_eq!(stand(&exchange, grant), (1_200, 0, Some(6_800)));
     check_clean(&exchange);
+}
+
+#[test]
+fn a_gateway_that_comes_back_for_a_part_of_its_hold_and_dies_leaves_what_was_metered() {
+    for limit in [None, Some(8_000)] {
+        let exchange = market(Holds::OutliveExchange);
+        let grant = key(&exchange, limit);
+        let id = open(&exchange, 1, grant);
+        let (amount, byok) = (NanoUsd(1_000), NanoUsd(0));
+        exchange
+            .extend(&HoldExtension { request: id, step: 1, amount, byok, tokens: 0, now: START })
+            .unwrap();
+        exchange.metered(settlement(id, grant, HELD + 500, START)).unwrap();
+        exchange.flush().unwrap();
+        let exchange = exchange.killed(START).unwrap();
+        exchange.hold(&hold(id, grant, HELD, START)).unwrap();
+        exchange.tick(LATER).unwrap();
+        assert_eq!(stand(&exchange, grant), (HELD + 500, 0, limit.map(|limit| limit - HELD - 500)));
+        check_clean(&exchange);
+    }
 }
 
 #[test]
