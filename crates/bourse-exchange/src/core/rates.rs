@@ -86,7 +86,7 @@ impl Core {
             let Some((account, limit)) = rate.binding() else { continue };
             let amount = if unit == RateUnit::Requests { 1 } else { tokens };
             if amount > 0 {
-                self.freshen(account, limit, unit, now)?;
+                self.freshen(account, (limit, unit), amount, now)?;
                 draws.push(RateDraw { id: roles::rate(request, n), account, unit, amount });
             }
         }
@@ -115,7 +115,7 @@ impl Core {
             let Some((account, limit)) = rate.binding().filter(|_| unit == RateUnit::Tokens) else {
                 continue;
             };
-            if self.freshen(account, limit, unit, now).is_err() {
+            if self.freshen(account, (limit, unit), asked.tokens, now).is_err() {
                 continue;
             }
             let amount = asked.tokens.min(self.free(account));
@@ -227,22 +227,23 @@ impl Core {
         rates.flat_map(|rates| rates.into_iter().zip(RateUnit::ALL)).collect()
     }
 
-    /// Gives back what is due and makes the account hold what the limit says.
+    /// Gives back what is due, as far as it takes for `wanted`, and makes the account hold what the limit says.
     fn freshen(
         &mut self,
         account: AccountId,
-        limit: u64,
-        unit: RateUnit,
+        (limit, unit): (u64, RateUnit),
+        wanted: u64,
         now: UnixMs,
     ) -> Result<(), FundsError> {
-        let due: Vec<_> = self
-            .rates
-            .entries(account)
-            .take_while(|taken| taken.until <= now)
-            .map(|taken| taken.hold)
-            .collect();
-        self.release(&due[..due.len().min(RELEASES_PER_STEP_MAX)], ReleaseReason::Expired, now)?;
-        self.fund(account, limit, unit, now)
+        loop {
+            let due = self.rates.entries(account).take_while(|taken| taken.until <= now);
+            let due: Vec<_> = due.take(RELEASES_PER_STEP_MAX).map(|taken| taken.hold).collect();
+            self.release(&due, ReleaseReason::Expired, now)?;
+            self.fund(account, limit, unit, now)?;
+            if due.len() < RELEASES_PER_STEP_MAX || self.free(account) >= wanted {
+                return Ok(());
+            }
+        }
     }
 
     /// Moves between a rate and its other side until it was given its limit; less where the rest is taken.

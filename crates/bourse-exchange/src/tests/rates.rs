@@ -2,6 +2,7 @@
 
 use super::support::{START, hold, request, settlement};
 use super::{ask, books, check_clean, market};
+use crate::core::RELEASES_PER_STEP_MAX;
 use crate::{AdminReply, Exchange, ExchangeConfig, hash_key};
 use bourse_ledger::Limits;
 use bourse_types::{DurationMs, NanoUsd, UnixMs};
@@ -115,6 +116,21 @@ fn tokens_wait_for_as_many_entries_as_they_need() {
         "ok ok ok {left}:57000 {left}:57000 {left}:58000 {left}:59000 {left}:59000 {left}:never ok ok"
     );
     check_rates(script, &want);
+}
+
+#[test]
+fn a_large_request_is_let_in_once_many_small_ones_are_over() {
+    let exchange = market(1_000_000);
+    let grant = keys(&exchange)["a"];
+    let small = 3 * RELEASES_PER_STEP_MAX as u64;
+    set(&exchange, "organization", &format!(r#""tokens_per_minute":{small}"#), START);
+    for n in 0..small {
+        exchange.hold(&asked(n, grant, 1, 1, START)).unwrap();
+    }
+    let large = |n, now| word(exchange.hold(&asked(n, grant, 1, small, now)));
+    assert_eq!(large(small, after(59_999)), "organization:tokens:0:1");
+    assert_eq!(large(small, after(60_000)), "ok", "the keeper has not come");
+    check_clean(&exchange);
 }
 
 #[test]
