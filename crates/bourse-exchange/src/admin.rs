@@ -10,7 +10,7 @@ use crate::core::{Core, Resolution};
 use crate::epoch::{EpochError, EpochLine};
 use crate::exchange::Exchange;
 use crate::keys::{Key, LABEL_BYTES_MAX};
-use crate::names::{ACCOUNT_NAME_BYTES_MAX, OPERATOR_NAME};
+use crate::names::{ACCOUNT_NAME_BYTES_MAX, OPERATOR_NAME, SUSPENSE_NAME};
 use crate::open::OpenError;
 use crate::postings::Period;
 use crate::suspense::{Case, CaseLine, Party, resolved_of};
@@ -524,6 +524,10 @@ fn payer(core: &mut Core, name: &str, now: UnixMs) -> Result<AccountId, AdminErr
         return customer(core, name);
     }
     check_name("account", name, ACCOUNT_NAME_BYTES_MAX)?;
+    if name == SUSPENSE_NAME {
+        // The house opens it when it first needs it.
+        return Err(AdminError::NotACustomer(name.to_owned()));
+    }
     if name.contains(':') {
         let extra = ", and no `:` for a customer";
         return Err(AdminError::Name { field: "account", bytes_max: ACCOUNT_NAME_BYTES_MAX, extra });
