@@ -267,6 +267,7 @@ impl Core {
         }
         if !open.allowances.is_empty() {
             scopes.iter().flatten().try_for_each(|scope| self.renew(scope, now))?;
+            self.let_lifted_through(asked, &open, scopes, now)?;
         }
         self.extension_chain(asked, &open);
         let applied = self.apply_for(scopes, asked.now)?;

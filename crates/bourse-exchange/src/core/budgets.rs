@@ -3,6 +3,7 @@
 //! Lowering a budget below what its scope has spent and holds takes what is free at once: holds already granted are
 //! honoured. What comes back of them is free only as far as the new limit leaves it: until then the allowance is fitted
 //! before each draw.
+//! One that is lifted binds nobody from then on, not even a request that was held under it.
 //!
 //! A budget that begins anew needs no clock. The first hold or extension of a new window fills its allowance up to what
 //! the limit leaves after what this window has settled and what is still held: a request in flight at midnight counts in
@@ -24,7 +25,7 @@ use crate::spend::nano;
 use bourse_ledger::{AccountKind, BalanceLimit, Unit};
 use bourse_types::{AccountId, KeyHash, NanoUsd, RequestId, TransferId, UnixMs};
 use bourse_wire::funds::{
-    AccountsError, BUDGETS_MAX, BudgetStatus, Change, FundsError, LimitReset, SpendWindows,
+    AccountsError, BUDGETS_MAX, BudgetStatus, Change, FundsError, HoldExtension, LimitReset, SpendWindows,
 };
 
 /// A hold on an allowance.
@@ -166,6 +167,31 @@ impl Core {
             self.fit(scope, &mut budget, allowance, id, now)?;
             if budget != old {
                 self.put_budget(scope, slot, budget);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts into the allowances of budgets that were lifted what an extension still draws on them: a hold posts what it
+    /// was made under to its end, and is bound by none of it any more.
+    pub(super) fn let_lifted_through(
+        &mut self,
+        asked: &HoldExtension,
+        open: &OpenRequest,
+        scopes: [Option<ScopeId>; 3],
+        now: UnixMs,
+    ) -> Result<(), FundsError> {
+        for hold in &open.allowances {
+            let mut budgets = scopes.iter().flatten().flat_map(|scope| self.budgets(scope));
+            let is_lifted =
+                budgets.any(|budget| budget.allowance == Some(hold.account) && budget.limit.is_none());
+            let more = u128::from(hold.counted(asked.amount, asked.byok)?.0);
+            let free = self.state.account(hold.account).map_or(0, |(_, balance)| balance.available());
+            if is_lifted && free < more {
+                // There is one between two events at most.
+                let which = [self.state.events_applied().into(), 0];
+                let id = house_id(b"bourse/allowance-lifted/1", hold.account, which, now);
+                self.set_available(hold.account, more, id, now)?;
             }
         }
         Ok(())

@@ -272,6 +272,30 @@ fn what_a_lowered_limit_leaves_survives_a_restart_and_is_shown() {
 }
 
 #[test]
+fn a_budget_that_is_lifted_binds_nobody_who_is_in_flight() {
+    let script = "2083-01-15 budget workspace lifetime 1000
+                  2083-01-15 hold 1 a 600
+                  2083-01-15 extend 1 1 401
+                  2083-01-15 budget workspace lifetime none
+                  2083-01-15 extend 1 1 401
+                  2083-01-15 extend 1 2 500
+                  2083-01-15 settle 1 1500
+                  2083-01-15 budget workspace lifetime 2000
+                  2083-01-15 hold 2 b 501
+                  2083-01-15 hold 2 b 500";
+    check_script(1_000_000, script, "ok workspace:ever:400 ok ok ok workspace:ever:500 ok");
+    let exchange = market(1_000_000);
+    let grant = key_with(&exchange, r#","limit_usd":"0.000001""#);
+    exchange.hold(&hold(request(1, START), grant, 600, START)).unwrap();
+    ask(&exchange, &format!(r#"{{"op":"limit_key","key":"{}"}}"#, id_of(&grant)));
+    let (request, amount, byok) = (request(1, START), NanoUsd(401), NanoUsd(0));
+    let more = HoldExtension { request, step: 1, amount, byok, tokens: 0, now: START };
+    assert_eq!(exchange.extend(&more), Ok(()));
+    exchange.settle(settlement(request, grant, 1_001, START)).unwrap();
+    check_clean(&exchange);
+}
+
+#[test]
 fn a_hold_draws_on_all_or_on_none() {
     let exchange = market(1_000_000);
     let keys = with_workspace(&exchange);
