@@ -218,7 +218,8 @@ impl Core {
             return Err(AccountsError::Invalid { field: "interval", rule });
         }
         let old = budgets.get(slot).copied().unwrap_or(Budget::unset(reset));
-        let mut budget = Budget { limit, reset, ..old };
+        let is_same = old.reset == reset;
+        let mut budget = Budget { limit, reset, includes_byok: is_same && old.includes_byok, ..old };
         if let Change::Set(includes_byok) = includes_byok {
             budget.includes_byok = includes_byok;
         }

@@ -296,6 +296,20 @@ fn a_budget_that_is_lifted_binds_nobody_who_is_in_flight() {
 }
 
 #[test]
+fn a_budget_of_another_window_begins_without_own_sellers() {
+    let exchange = market(1_000_000);
+    with_workspace(&exchange);
+    let set = |rest: &str| {
+        ask(&exchange, &format!(r#"{{"op":"set_budget","of":{},{rest}}}"#, of("workspace")));
+        limits(&exchange, "workspace", START).budgets.iter().map(|b| b.includes_byok).collect::<Vec<_>>()
+    };
+    assert_eq!(set(r#""interval":"daily","limit_usd":"1","includes_byok":true"#), [true]);
+    assert_eq!(set(r#""interval":"daily","limit_usd":"2""#), [true], "as it was");
+    assert!(set(r#""interval":"daily""#).is_empty());
+    assert_eq!(set(r#""interval":"weekly","limit_usd":"1""#), [false], "it never was");
+}
+
+#[test]
 fn a_hold_draws_on_all_or_on_none() {
     let exchange = market(1_000_000);
     let keys = with_workspace(&exchange);
