@@ -71,6 +71,8 @@ const CHAIN_EVENTS: usize = 1 + PLACES_MAX + 3;
 struct OpenRequest {
     key: KeyHash,
     held: NanoUsd,
+    /// What the buyer's own sellers may bill.
+    byok: NanoUsd,
     step: u16,
     /// The amount of the first hold, by which its repetition is known.
     first: NanoUsd,
@@ -83,6 +85,14 @@ struct OpenRequest {
 impl OpenRequest {
     fn draws_on(&self, allowance: AccountId) -> bool {
         self.allowances.iter().any(|hold| hold.account == allowance)
+    }
+
+    /// What it may still take from a budget beyond what it holds of its allowance.
+    fn unknown_to(&self, allowance: AccountId, includes_byok: bool) -> u128 {
+        let byok = if includes_byok { u128::from(self.byok.0) } else { 0 };
+        let held =
+            self.allowances.iter().find(|hold| hold.account == allowance).map_or(0, |hold| hold.held.0);
+        (u128::from(self.held.0) + byok).saturating_sub(held.into())
     }
 }
 
@@ -212,11 +222,10 @@ impl Core {
         self.chain_rates(&rates, until);
         match self.apply_for(scopes, asked.now) {
             Ok(Applied::Done) => {
-                let (key, held, has_claim) = (asked.grant.key, asked.amount, asked.claim.is_some());
-                self.put_open(
-                    request,
-                    OpenRequest { key, held, step: 0, first: held, allowances, has_claim },
-                );
+                let (key, held, byok) = (asked.grant.key, asked.amount, asked.byok);
+                let has_claim = asked.claim.is_some();
+                let open = OpenRequest { key, held, byok, step: 0, first: held, allowances, has_claim };
+                self.put_open(request, open);
                 self.rates_taken(&rates, until);
                 if let Some(claim) = &asked.claim {
                     self.claim(claim, Some(request), now)?;
@@ -260,6 +269,7 @@ impl Core {
         let (scopes, now) = (key.row.scopes(), asked.now.max(self.now()));
         let too_many = |_| FundsError::TooMany("nano-USD in one hold");
         open.held = open.held.checked_add(asked.amount).map_err(too_many)?;
+        open.byok = open.byok.checked_add(asked.byok).map_err(too_many)?;
         open.step = asked.step;
         for hold in &mut open.allowances {
             let more = hold.counted(asked.amount, asked.byok)?;

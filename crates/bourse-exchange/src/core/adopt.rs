@@ -32,8 +32,9 @@ impl Core {
         for hold in &mut allowances {
             hold.held = hold.counted(asked.amount, asked.byok)?;
         }
-        let (key, held, has_claim) = (asked.grant.key, asked.amount, self.claims.has(asked.request));
-        let open = OpenRequest { key, held, step: 0, first: held, allowances, has_claim };
+        let (key, held, byok) = (asked.grant.key, asked.amount, asked.byok);
+        let has_claim = self.claims.has(asked.request);
+        let open = OpenRequest { key, held, byok, step: 0, first: held, allowances, has_claim };
         self.note_mixed(&open);
         self.put_open(asked.request, open);
         Ok(true)

@@ -2,8 +2,7 @@
 //!
 //! Lowering a budget below what its scope has spent and holds takes what is free at once: holds already granted are
 //! honoured. What comes back of them is free only as far as the new limit leaves it: until then the allowance is fitted
-//! before each draw.
-//! One that is lifted binds nobody from then on, not even a request that was held under it.
+//! before each draw. One that is lifted binds nobody from then on, not even a request that was held under it.
 //!
 //! A budget that begins anew needs no clock. The first hold or extension of a new window fills its allowance up to what
 //! the limit leaves after what this window has settled and what is still held: a request in flight at midnight counts in
@@ -223,18 +222,18 @@ impl Core {
         if let Change::Set(includes_byok) = includes_byok {
             budget.includes_byok = includes_byok;
         }
-        self.begin_budget(&scope, slot, &mut budget, old.limit, (id, now))?;
+        self.begin_budget(&scope, slot, &mut budget, &old, (id, now))?;
         self.put_budget(&scope, slot, budget);
         Ok(())
     }
 
-    /// Makes a changed budget what its allowance stands for. `was` is its limit before.
+    /// Makes a changed budget what its allowance stands for. `was` is what it was before.
     pub(super) fn begin_budget(
         &mut self,
         scope: &ScopeId,
         slot: usize,
         budget: &mut Budget,
-        was: Option<NanoUsd>,
+        was: &Budget,
         (id, now): (TransferId, UnixMs),
     ) -> Result<(), FundsError> {
         if budget.limit.is_none() {
@@ -249,7 +248,8 @@ impl Core {
             self.open_account(name, kind, limit, Unit::NANO_USD, now)?
         };
         budget.allowance = Some(allowance);
-        if was.is_none() && self.open.values().any(|open| self.is_of(scope, &open.key)) {
+        let counts_more = was.limit.is_none() || budget.includes_byok && !was.includes_byok;
+        if counts_more && self.open.values().any(|open| self.is_of(scope, &open.key)) {
             self.mixed.insert(allowance);
         }
         self.fit(scope, budget, allowance, id, now)
@@ -267,11 +267,11 @@ impl Core {
         let Some(limit) = budget.limit else { return Ok(()) };
         let now = now.max(self.now());
         let spent = self.spent(scope, budget.reset, budget.includes_byok, now);
-        let held = self.held_against(scope, allowance);
+        let held = self.held_against(scope, allowance, budget.includes_byok);
         let bound = spent.saturating_add(held);
         let gives_back_too_much = held > 0 && bound > u128::from(limit.0);
         budget.window = if gives_back_too_much { UNFITTED } else { budget.reset.window_start(now) };
-        let is_mixed = self.unknown_to(scope, allowance).next().is_some();
+        let is_mixed = self.unknown_to(scope, allowance, budget.includes_byok).any(|unknown| unknown > 0);
         if !is_mixed {
             self.mixed.remove(&allowance);
         }
@@ -279,17 +279,23 @@ impl Core {
     }
 
     /// What requests in flight of a scope can still take from a budget. The allowance knows of all that were held under
-    /// it; those held before there was one are counted one by one until they are gone.
-    fn held_against(&self, scope: &ScopeId, allowance: AccountId) -> u128 {
+    /// it; those held before there was one, and what own sellers may bill where that did not count then, are counted one
+    /// by one until they are gone.
+    fn held_against(&self, scope: &ScopeId, allowance: AccountId, includes_byok: bool) -> u128 {
         let known = self.state.account(allowance).map_or(0, |(_, balance)| balance.debits_pending);
-        let unknown = self.unknown_to(scope, allowance).map(|open| u128::from(open.held.0));
-        unknown.fold(known, u128::saturating_add)
+        self.unknown_to(scope, allowance, includes_byok).fold(known, u128::saturating_add)
     }
 
-    /// Requests in flight of a scope that an allowance knows nothing of.
-    fn unknown_to(&self, scope: &ScopeId, allowance: AccountId) -> impl Iterator<Item = &OpenRequest> {
+    /// What each request in flight of a scope may take that its allowance knows nothing of.
+    fn unknown_to(
+        &self,
+        scope: &ScopeId,
+        allowance: AccountId,
+        includes_byok: bool,
+    ) -> impl Iterator<Item = u128> {
         let open = self.mixed.contains(&allowance).then(|| self.open.values()).into_iter().flatten();
-        open.filter(move |open| !open.draws_on(allowance) && self.is_of(scope, &open.key))
+        let own = open.filter(move |open| self.is_of(scope, &open.key));
+        own.map(move |open| open.unknown_to(allowance, includes_byok))
     }
 
     /// Moves between allowance and its other side until `wanted` is free.
@@ -350,7 +356,7 @@ impl Core {
         now: UnixMs,
     ) -> Option<BudgetStatus> {
         let (limit, allowance) = (budget.limit?, budget.allowance?);
-        let held = self.held_against(scope, allowance);
+        let held = self.held_against(scope, allowance, budget.includes_byok);
         let left = match spent {
             Some(spent) if budget.is_over(now) => {
                 u128::from(limit.0).saturating_sub(spent.saturating_add(held))

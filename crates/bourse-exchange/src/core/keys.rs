@@ -107,14 +107,14 @@ impl Core {
             Change::Set(Some(text)) => self.room_for_policy(text)?,
             _ => self.room_for(0)?,
         }
-        let was = row.budget.limit;
+        let was = row.budget;
         set(&mut row.label, patch.name);
         set(&mut row.is_disabled, patch.disabled);
         set(&mut row.expires, patch.expires);
         set(&mut row.budget.limit, patch.limit);
         set(&mut row.budget.reset, patch.limit_reset);
         set(&mut row.budget.includes_byok, patch.includes_byok_in_limit);
-        self.begin_budget(&ScopeId::Key(row.hash), 0, &mut row.budget, was, (id, now))?;
+        self.begin_budget(&ScopeId::Key(row.hash), 0, &mut row.budget, &was, (id, now))?;
         if let Change::Set(policy) = patch.policy {
             row.policy = policy.map(|text| self.keep_policy(text));
         }

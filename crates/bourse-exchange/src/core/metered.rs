@@ -144,8 +144,9 @@ impl Core {
         let key = self.keys.get(&hash).ok_or(FundsError::UnknownKey)?;
         let hold = self.state.pending(Role::Hold.of(receipt.request)).ok_or(FundsError::NoHold)?;
         let (allowances, held) = (self.booked_draws(receipt.request, key)?, hold.amount.nano_usd());
-        let has_claim = self.claims.has(receipt.request);
-        Ok(OpenRequest { key: hash, held, step: 0, first: held, allowances, has_claim })
+        // Nobody asks it for more before it is settled.
+        let (byok, has_claim) = (NanoUsd::ZERO, self.claims.has(receipt.request));
+        Ok(OpenRequest { key: hash, held, byok, step: 0, first: held, allowances, has_claim })
     }
 
     /// Replay: what a group says was metered.

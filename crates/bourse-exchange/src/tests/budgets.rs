@@ -520,3 +520,38 @@ fn a_budget_includes_what_own_sellers_bill_when_it_says_so() {
     assert_eq!((left("workspace").as_str(), left("organization").as_str()), ("0.000000055", "0.000000955"));
     check_clean(&exchange);
 }
+
+/// What a request in flight holds of its buyer's own sellers counts in a budget that was set, or told to count it, later.
+#[test]
+fn a_late_budget_knows_what_own_sellers_may_bill() {
+    for was in [false, true] {
+        let exchange = market(1_000_000);
+        let grant = with_workspace(&exchange)["a"];
+        let of = of("workspace");
+        let set = |includes: bool| {
+            let limit = format!(r#""limit_usd":"0.000001","includes_byok":{includes}"#);
+            ask(&exchange, &format!(r#"{{"op":"set_budget","of":{of},"interval":"lifetime",{limit}}}"#));
+        };
+        if was {
+            set(false);
+        }
+        let own = bourse_wire::funds::HoldRequest {
+            byok: NanoUsd(800),
+            ..hold(request(1, START), grant, 40, START)
+        };
+        exchange.hold(&own).unwrap();
+        let (request_1, amount, byok) = (request(1, START), NanoUsd(5), NanoUsd(100));
+        let more = HoldExtension { request: request_1, step: 1, amount, byok, tokens: 0, now: START };
+        exchange.extend(&more).unwrap();
+        set(true);
+        let next = |amount| word(exchange.hold(&hold(request(2, START), grant, amount, START)));
+        assert_eq!((next(56), next(55)), ("workspace:ever:55".into(), "ok".into()), "set before: {was}");
+        let mut ended = settlement(request_1, grant, 900, START);
+        ended.billing = bourse_wire::funds::Billing::Byok;
+        assert_eq!(exchange.settle(ended).map(|settled| settled.cost), Ok(NanoUsd(45)));
+        exchange.settle(settlement(request(2, START), grant, 55, START)).unwrap();
+        let shown = limits(&exchange, "workspace", START).budgets.remove(0);
+        assert_eq!((shown.spent_usd.as_str(), shown.left_usd.as_str()), ("0.000001000", "0.000000000"));
+        check_clean(&exchange);
+    }
+}
