@@ -327,9 +327,11 @@ impl Gateway {
         let wanted = Wanted::of(call.headers);
         match dispatch(&mut open, &job, &route, None).instrument(span).await {
             Ok(answer) => {
-                if let Some((gauge, _)) = open.counting.as_mut().filter(|(gauge, _)| gauge.has_waiting()) {
-                    // Large: it must not make the future of every request larger.
+                if let Some((mut gauge, prices)) = open.counting.take_if(|(gauge, _)| gauge.has_waiting()) {
+                    // Large: it must not make the future of every request larger. A buyer that leaves now got nothing
+                    // and pays nothing.
                     Box::pin(gauge.count_waiting()).await;
+                    open.counting = Some((gauge, prices));
                 }
                 let answer = Self::answer((open, &mut *trace), job, route, answer, wanted);
                 let (response, settled) = answer.map_err(refused)?;

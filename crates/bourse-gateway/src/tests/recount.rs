@@ -4,7 +4,7 @@
 use super::fakes::*;
 use crate::config::ModelTokenizer;
 use crate::metrics::tests::{read, value};
-use crate::recount::{PROMPT_BYTES_MAX, RECOUNTS_MAX, Recounts};
+use crate::recount::{INLINE_BYTES, PROMPT_BYTES_MAX, RECOUNTS_MAX, Recounts};
 use bourse_market::{RecountRules, Supports};
 use bourse_types::{Digest32, ModelSlug, PromptTokens, TokenCount, UnixMs, Usage};
 use bourse_wire::dialect::{Api, front};
@@ -143,6 +143,52 @@ async fn a_long_answer_is_counted_whole_on_another_thread() {
         .replace(r#""completion_tokens":3"#, r#""completion_tokens":2002"#);
     let receipt = receipt_of(&house, vec![Act::Read, json_answer(200, "", &body)], "").await;
     assert_eq!((receipt.recount, receipt.is_suspended()), (Some(recount(2_000, 2_002)), false));
+}
+
+/// Counts words, and waits for leave to count long ones.
+#[derive(Debug, Default)]
+struct Stuck {
+    begun: tokio::sync::Notify,
+    may: (Mutex<bool>, Condvar),
+}
+
+impl TokenCounter for Stuck {
+    fn pin(&self) -> Digest32 {
+        PIN
+    }
+
+    fn text(&self, text: &str) -> Option<u64> {
+        if text.len() > INLINE_BYTES {
+            self.begun.notify_one();
+            drop(self.may.1.wait_while(self.may.0.lock().unwrap(), |may| !*may).unwrap());
+        }
+        Words::default().text(text)
+    }
+
+    fn prompt(&self, prompt: &Prompt, now: UnixMs) -> Option<PromptTokens> {
+        Words::default().prompt(prompt, now)
+    }
+}
+
+#[tokio::test]
+async fn a_buyer_that_leaves_while_its_answer_is_counted_pays_nothing() {
+    let stuck = Arc::new(Stuck::default());
+    let counter = Arc::clone(&stuck);
+    let house = House::build(&["a"], 10_000_000_000, |config| {
+        config.tokenizers = vec![ModelTokenizer { counter, ..strict(0) }];
+    });
+    let body = PLAIN.replace("Hello there", &"word ".repeat(2_000));
+    house.net.script("a", vec![Act::Read, json_answer(200, "", &body)]);
+    let before = house.funds.available();
+    tokio::select! {
+        reply = house.chat("") => panic!("{reply:?}"),
+        () = stuck.begun.notified() => {}
+    }
+    *stuck.may.0.lock().unwrap() = true;
+    stuck.may.1.notify_all();
+    house.check_books(before, 1);
+    let receipt = house.funds.receipts().remove(0);
+    assert_eq!((receipt.charge.total.0, receipt.finish), (0, Finish::Cancelled));
 }
 
 #[tokio::test(start_paused = true)]
