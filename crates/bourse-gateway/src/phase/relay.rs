@@ -89,6 +89,8 @@ enum Ending {
     Budget,
     /// The key was disabled or revoked meanwhile.
     Key(FundsError),
+    /// The market has reached a bound of its own.
+    Full(FundsError),
     Late,
     Closing,
 }
@@ -221,6 +223,7 @@ impl Relay {
                 HoldError::Funds(
                     error @ (FundsError::UnknownKey | FundsError::RevokedKey | FundsError::DisabledKey),
                 ) => Ending::Key(error),
+                HoldError::Funds(full @ FundsError::TooMany(_)) => Ending::Full(full),
                 HoldError::Funds(_) | HoldError::Quote(_) => Ending::Budget,
             })
     }
@@ -383,6 +386,11 @@ impl Relay {
                 let message = format!("{}; you pay for what was delivered", refusal.message);
                 (StreamEnd::Budget, Finish::Budget, Some(ApiError::new(refusal.kind, message)))
             }
+            Ending::Full(error) => {
+                let message = format!("{error}; nothing was charged: ask again in a moment");
+                let error = ApiError::new(ErrorType::ProviderOverloaded, message);
+                (StreamEnd::Market, Finish::Bourse, Some(error))
+            }
             Ending::Late => {
                 let seconds = self.open.shared.config.timeouts.total.as_secs();
                 let message = format!("the answer took longer than {seconds} s; nothing was charged");
@@ -408,7 +416,9 @@ impl Relay {
                 attempt.trace.failed(failure);
                 failure.outcome()
             }
-            Ending::Budget | Ending::Key(_) | Ending::Late | Ending::Closing => Outcome::Neutral,
+            Ending::Budget | Ending::Key(_) | Ending::Full(_) | Ending::Late | Ending::Closing => {
+                Outcome::Neutral
+            }
         };
         attempt.end(self.open.shared.ports.clock.now(), outcome);
     }

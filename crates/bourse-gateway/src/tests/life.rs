@@ -225,6 +225,22 @@ async fn a_stream_ends_when_its_key_is_taken_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_the_markets_own_bounds_end_costs_nothing() {
+    let house = House::build(&["a"], 100_000_000, |_| {});
+    house.funds.extend_no_more(FundsError::TooMany("bytes wait for the disk"));
+    let piece = "word ".repeat(20);
+    house.net.script("a", good_stream(&vec![piece.as_str(); 40]));
+    let reply = house.chat(r#","stream":true"#).await;
+    let last = reply.payloads().pop().unwrap();
+    assert_eq!(last["error"]["code"], 503);
+    let message = last["error"]["message"].as_str().unwrap();
+    assert_eq!(message, "too many bytes wait for the disk; nothing was charged: ask again in a moment");
+    house.check_books(100_000_000, 1);
+    let receipt = &house.funds.receipts()[0];
+    assert_eq!((receipt.finish, receipt.charge.total.0), (Finish::Bourse, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_plain_answer_is_capped_by_the_money_there_is() {
     let house = House::build(&["a"], 2_000_000, |_| {});
     house.net.script("a", good_plain());
