@@ -3,7 +3,7 @@
 //! The key belongs to an account. What makes it so is a [`Claim`] that travels with the hold: the books decide who was
 //! first, so of two gateways, or before and after a crash, one request runs. One that comes while it runs is told when to
 //! come again; one that comes later gets the same bytes with [`REPLAYED_HEADER`], and nobody is asked and nothing is
-//! held. The same key for another method, path or body is a conflict. What cost nothing, because it failed, frees its key:
+//! held. The same key for another method, path or body is a conflict; how a form's boundary is called is no part of its body. What cost nothing, because it failed, frees its key:
 //! to try again is what the key is for. What was charged and cannot be given again (a stream that its buyer left, an
 //! answer that is too large to keep or that was lost) stays a conflict that names its receipt.
 //!
@@ -18,6 +18,7 @@ use crate::body::Body;
 use crate::gateway::Shared;
 use crate::phase::admit;
 use bourse_types::{Digest32, DurationMs, RequestId, Retry};
+use bourse_wire::dialect::passthrough::between_boundaries;
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::{
     BoxFuture, CLAIM_AGE_MAX, Claim, FundsError, IDEMPOTENCY_KEY_BYTES_MAX, KeyGrant, Outcome, Outcomes,
@@ -110,7 +111,8 @@ impl Repeat {
             let path = head.uri.path_and_query().map_or("", |path| path.as_str());
             let mut hasher = blake3::Hasher::new_keyed(secret);
             hasher.update(head.method.as_str().as_bytes()).update(&[0]).update(path.as_bytes()).update(&[0]);
-            Digest32(*hasher.update(body).finalize().as_bytes())
+            content_of(head, body, &mut hasher);
+            Digest32(*hasher.finalize().as_bytes())
         };
         let derived = |purpose: &str, of: &[u8], more: &[u8]| {
             *blake3::Hasher::new_derive_key(purpose).update(of).update(more).finalize().as_bytes()
@@ -170,6 +172,20 @@ impl Repeat {
         *response.headers_mut() = kept.headers;
         response.headers_mut().insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
         Some(response)
+    }
+}
+
+/// Adds a body to a fingerprint. A form counts by what stands between its boundaries, each with its length: client
+/// libraries draw new ones for each try.
+fn content_of(head: &Parts, body: &[u8], hasher: &mut blake3::Hasher) {
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let Some(parts) = kind.and_then(|kind| between_boundaries(kind, body)) else {
+        hasher.update(body);
+        return;
+    };
+    hasher.update(b"form");
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
     }
 }
 

@@ -94,6 +94,29 @@ fn a_key_belongs_to_an_account_and_stands_for_one_request() {
 }
 
 #[test]
+fn a_form_is_the_same_whatever_stands_between_its_parts() {
+    let fingerprint = |kind: &str, boundary: &str, parts: &[&str]| {
+        let parts = parts.iter().map(|part| format!("--{boundary}\r\n{part}\r\n")).collect::<String>();
+        let request = http::Request::post("/v1/audio/transcriptions");
+        let request = request.header("authorization", format!("Bearer {KEY}")).header("content-type", kind);
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let body = format!("{parts}--{boundary}--\r\n");
+        let grant = KeyGrant::new(KeyHash([1; 32]), AccountId(1));
+        Repeat::new(&grant, FIRST.called, &head, body.as_bytes()).unwrap().claim.fingerprint
+    };
+    let form = |boundary: &str, parts: &[&str]| {
+        fingerprint(&format!("multipart/form-data; boundary={boundary}"), boundary, parts)
+    };
+    // Client libraries draw a new boundary for each try.
+    let first = form("one", &["a", "bc"]);
+    assert_eq!(form("another", &["a", "bc"]), first);
+    for other in [&["a", "bd"][..], &["ab", "c"], &["a", "bc", ""], &["a\r\n\r\nbc"], &["bc", "a"]] {
+        assert_ne!(form("one", other), first, "{other:?}");
+    }
+    assert_ne!(fingerprint("application/json", "one", &["a", "bc"]), first);
+}
+
+#[test]
 fn a_content_belongs_to_an_api_key() {
     let content = |window| Asked { called: Called::Content(Duration::from_secs(window)), ..FIRST };
     let first = claim(&content(5));

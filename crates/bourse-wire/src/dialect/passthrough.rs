@@ -23,7 +23,7 @@ mod stream;
 mod usage;
 
 pub use answer::{PassedAnswer, read_answer};
-pub use form::{FORM_PARTS_MAX, parse_form};
+pub use form::{FORM_PARTS_MAX, between_boundaries, parse_form};
 pub(super) use sound::form_of;
 pub use stream::MediaPassage;
 pub use usage::{TokenClaim, read_usage};

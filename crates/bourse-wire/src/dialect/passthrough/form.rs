@@ -91,6 +91,16 @@ impl FormParts {
     }
 }
 
+/// What stands before, between and after the boundaries of a form, in order; none where the content type names no form.
+/// The same form under another boundary gives the same.
+pub fn between_boundaries<'b>(content_type: &str, body: &'b [u8]) -> Option<impl Iterator<Item = &'b [u8]>> {
+    let line = format!("--{}", boundary(content_type)?);
+    let line_bytes = line.len();
+    let ends: Vec<usize> = memchr::memmem::find_iter(body, line.as_bytes()).collect();
+    let starts = std::iter::once(0).chain(ends.clone().into_iter().map(move |end| end + line_bytes));
+    Some(starts.zip(ends.into_iter().chain([body.len()])).map(|(start, end)| &body[start..end]))
+}
+
 /// One part: its name, its value, and everything from its boundary to the next.
 struct Part {
     name: String,
