@@ -272,7 +272,7 @@ impl Gateway {
         let repeat = Repeat::new(&grant, called, head, &body)?;
         match repeat.find(shared).await? {
             Found::Again(answer) => Ok(answer),
-            Found::Lost(first) => Err(repeat::lost(first).into()),
+            Found::Lost(first) => Err(repeat.lost(first).into()),
             Found::Nothing => {
                 let call = Call { api, headers, repeat: Some(Arc::new(repeat)) };
                 let answer = self.generate(&call, Full::new(body)).await;
@@ -280,7 +280,7 @@ impl Gateway {
                 // Its hold may have met the claim of one that was faster by a moment.
                 match repeat.find(shared).await? {
                     Found::Again(again) => Ok(again),
-                    Found::Lost(first) => Err(repeat::lost(first).into()),
+                    Found::Lost(first) => Err(repeat.lost(first).into()),
                     Found::Nothing => answer,
                 }
             }

@@ -42,6 +42,8 @@ const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotent-replayed
 pub(crate) const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Larger bodies are sealed off the reactor.
 const SEAL_AT_ONCE_BYTES_MAX: usize = 256 * 1024;
+/// What helps a buyer whose request counts as sent before.
+const ANEW: &str = "or ask for another answer with `cache-control: no-cache`";
 /// How long an answer waits for being kept.
 pub(crate) const KEEP_WITHIN: Duration = Duration::from_millis(500);
 
@@ -155,6 +157,7 @@ impl Repeat {
         let first = match outcomes.claimed(&self.claim, shared.ports.clock.now()) {
             Ok(()) => return Ok(Found::Nothing),
             Err(FundsError::ClaimPaid(first)) => first,
+            Err(FundsError::ClaimOpen) if self.is_implied => return Err(is_open()),
             Err(refused) => return Err(admit::refusal(&refused)),
         };
         match outcomes.outcome(self.claim.name, first).await {
@@ -162,6 +165,20 @@ impl Repeat {
             Err(error) if error.retry() != Retry::Never => Err(admit::refusal(&error)),
             Ok(None) | Err(_) => Ok(Found::Lost(first)),
         }
+    }
+
+    /// What who asks again reads when the answer cannot be given again.
+    pub(crate) fn lost(&self, first: RequestId) -> ApiError {
+        let message = if self.is_implied {
+            format!(
+                "an equal request was paid for a moment ago and its answer cannot be given again: see receipt `{first}`, {ANEW}"
+            )
+        } else {
+            format!(
+                "what this `Idempotency-Key` paid for cannot be given again: see receipt `{first}`, or use a new key"
+            )
+        };
+        ApiError::new(ErrorType::Conflict, message)
     }
 
     /// An answer that was kept; none when it was sealed under another API key, or is damaged.
@@ -173,6 +190,12 @@ impl Repeat {
         response.headers_mut().insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
         Some(response)
     }
+}
+
+/// What a buyer reads that named no key while its first request runs.
+fn is_open() -> ApiError {
+    let message = format!("an equal request is being answered: come again, {ANEW}");
+    ApiError { retry_after_s: Some(1), ..ApiError::new(ErrorType::Conflict, message) }
 }
 
 /// Adds a body to a fingerprint. A form counts by what stands between its boundaries, each with its length: client
@@ -187,14 +210,6 @@ fn content_of(head: &Parts, body: &[u8], hasher: &mut blake3::Hasher) {
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
     }
-}
-
-/// What who asks again reads when the answer cannot be given again.
-pub(crate) fn lost(first: RequestId) -> ApiError {
-    let message = format!(
-        "what this `Idempotency-Key` paid for cannot be given again: see receipt `{first}`, or use a new key"
-    );
-    ApiError::new(ErrorType::Conflict, message)
 }
 
 /// Keeps an answer for who asks again. One in one piece is kept while the future is awaited, which is to be done before it

@@ -182,6 +182,22 @@ async fn equal_requests_within_the_window_are_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_named_no_key_is_not_told_of_one() {
+    let house = deduping(60);
+    let answer = [vec![Act::Read, Act::Wait(Duration::from_secs(9))], good_plain()[1..].to_vec()].concat();
+    house.net.script("a", answer);
+    house.funds.keep_answers(Keeps::Nothing);
+    let (first, ()) = tokio::join!(ask(&house, &[], ""), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let open = ask(&house, &[], "").await;
+        check_conflict(&open, Some("1"), "is being answered: come again, or ask for another answer with");
+    });
+    let lost = ask(&house, &[], "").await;
+    check_conflict(&lost, None, header(&first, "x-bourse-receipt").unwrap());
+    assert!(lost.text.contains("`cache-control: no-cache`") && !lost.text.contains("Key"), "{}", lost.text);
+}
+
+#[tokio::test(start_paused = true)]
 async fn equal_requests_are_several_where_no_window_is_set() {
     let house = House::new(&["a"]);
     house.net.script("a", good_plain());
