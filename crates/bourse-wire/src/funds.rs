@@ -248,7 +248,8 @@ pub enum FundsError {
         retry_after: Option<DurationMs>,
     },
     /// The settlement is dearer than the hold: a bug in the caller, refused so that nobody overspends.
-    #[error("the charge {charge} exceeds the hold {held}")]
+    /// Its text is logged with the request, so it tells no amount.
+    #[error("the charge exceeds the hold")]
     ExceedsHold {
         /// What was asked.
         charge: NanoUsd,
