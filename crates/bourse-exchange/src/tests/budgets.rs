@@ -288,9 +288,8 @@ fn a_budget_that_is_lifted_binds_nobody_who_is_in_flight() {
     let grant = key_with(&exchange, r#","limit_usd":"0.000001""#);
     exchange.hold(&hold(request(1, START), grant, 600, START)).unwrap();
     ask(&exchange, &format!(r#"{{"op":"limit_key","key":"{}"}}"#, id_of(&grant)));
-    let (request, amount, byok) = (request(1, START), NanoUsd(401), NanoUsd(0));
-    let more = HoldExtension { request, step: 1, amount, byok, tokens: 0, now: START };
-    assert_eq!(exchange.extend(&more), Ok(()));
+    let request = request(1, START);
+    assert_eq!(exchange.extend(&extension(request, 1, 401, START)), Ok(()));
     exchange.settle(settlement(request, grant, 1_001, START)).unwrap();
     check_clean(&exchange);
 }
@@ -540,8 +539,9 @@ fn a_late_budget_knows_what_own_sellers_may_bill() {
             ..hold(request(1, START), grant, 40, START)
         };
         exchange.hold(&own).unwrap();
-        let (request_1, amount, byok) = (request(1, START), NanoUsd(5), NanoUsd(100));
-        let more = HoldExtension { request: request_1, step: 1, amount, byok, tokens: 0, now: START };
+        let request_1 = request(1, START);
+        let byok = NanoUsd(100);
+        let more = bourse_wire::funds::HoldExtension { byok, ..extension(request_1, 1, 5, START) };
         exchange.extend(&more).unwrap();
         set(true);
         let next = |amount| word(exchange.hold(&hold(request(2, START), grant, amount, START)));

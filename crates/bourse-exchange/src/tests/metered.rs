@@ -1,10 +1,10 @@
 //! Requests for which nobody comes back: settled as they were last metered.
 
-use super::support::{START, hold, request, settlement};
+use super::support::{START, extension, hold, request, settlement};
 use super::{books, check_clean, key};
 use crate::{Exchange, ExchangeConfig, Holds};
 use bourse_types::{Charge, NanoUsd, RequestId, UnixMs};
-use bourse_wire::funds::{Billing, Funds, FundsError, HoldExtension, KeyGrant, Records, Settlement};
+use bourse_wire::funds::{Billing, Funds, FundsError, KeyGrant, Records, Settlement};
 
 const CREDIT: u64 = 10_000;
 const HELD: u64 = 5_000;
@@ -118,10 +118,7 @@ fn a_gateway_that_comes_back_for_a_part_of_its_hold_and_dies_leaves_what_was_met
         let exchange = market(Holds::OutliveExchange);
         let grant = key(&exchange, limit);
         let id = open(&exchange, 1, grant);
-        let (amount, byok) = (NanoUsd(1_000), NanoUsd(0));
-        exchange
-            .extend(&HoldExtension { request: id, step: 1, amount, byok, tokens: 0, now: START })
-            .unwrap();
+        exchange.extend(&extension(id, 1, 1_000, START)).unwrap();
         exchange.metered(settlement(id, grant, HELD + 500, START)).unwrap();
         exchange.flush().unwrap();
         let exchange = exchange.killed(START).unwrap();

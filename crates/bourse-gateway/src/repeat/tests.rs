@@ -96,11 +96,11 @@ fn a_key_belongs_to_an_account_and_stands_for_one_request() {
 #[test]
 fn a_form_is_the_same_whatever_stands_between_its_parts() {
     let fingerprint = |kind: &str, boundary: &str, parts: &[&str]| {
-        let parts = parts.iter().map(|part| format!("--{boundary}\r\n{part}\r\n")).collect::<String>();
+        let parts: Vec<_> = parts.iter().map(|part| format!("--{boundary}\r\n{part}\r\n")).collect();
         let request = http::Request::post("/v1/audio/transcriptions");
         let request = request.header("authorization", format!("Bearer {KEY}")).header("content-type", kind);
         let (head, ()) = request.body(()).unwrap().into_parts();
-        let body = format!("{parts}--{boundary}--\r\n");
+        let body = format!("{}--{boundary}--\r\n", parts.concat());
         let grant = KeyGrant::new(KeyHash([1; 32]), AccountId(1));
         Repeat::new(&grant, FIRST.called, &head, body.as_bytes()).unwrap().claim.fingerprint
     };
