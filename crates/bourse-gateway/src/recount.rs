@@ -136,6 +136,8 @@ pub(crate) struct Recounter {
     /// Text of an answer in one piece that is not counted yet.
     waiting: Vec<(u32, String)>,
     unseen: u64,
+    /// Chunks of a chat come in; see [`Recounter::event`].
+    is_chat: bool,
     /// Something could not be read or was too much: the answer has no count.
     is_lost: bool,
 }
@@ -146,10 +148,12 @@ impl Recounter {
         let stop = job.sampling.stop.iter().max_by_key(|stop| stop.len());
         let unseen = stop.map_or(0, |stop| with.tokenizer.counter.text(stop).unwrap_or(stop.len() as u64));
         let counts = vec![RunningCount::default(); job.choices.max(1) as usize];
-        Self { with: with.clone(), counts, reader: None, waiting: Vec::new(), unseen, is_lost: false }
+        let (reader, waiting) = (None, Vec::new());
+        Self { with: with.clone(), counts, reader, waiting, unseen, is_chat: false, is_lost: false }
     }
 
     fn read_as(&mut self, shape: Shape) {
+        self.is_chat = shape == Shape::Chat;
         match shape.dialect() {
             Some(dialect) => self.reader = Some(dialect.reader()),
             None => self.is_lost = true,
@@ -162,10 +166,12 @@ impl Recounter {
         self.counts[at].push(text, &*self.with.tokenizer.counter);
     }
 
+    /// A chunk of a chat that passes and cannot be read, such as one of a choice beyond all bounds, is none that an honest
+    /// seller sends. It counts nothing: else one of them would be enough to have no count.
     fn event(&mut self, data: &[u8]) {
         let Some(mut reader) = self.reader.take() else { return };
         let read = std::str::from_utf8(data).map(|data| reader.read(data, &mut |event| self.said(&event)));
-        self.is_lost |= !matches!(read, Ok(Ok(_)));
+        self.is_lost |= !self.is_chat && !matches!(read, Ok(Ok(_)));
         self.reader = Some(reader);
     }
 

@@ -115,6 +115,19 @@ async fn claims_are_held_against_the_count() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chunk_that_cannot_be_read_is_no_way_around_the_count() {
+    let house = house("openai", false);
+    let odd = chunk(r#"{"content":"four five"}"#, "null").replace(r#""index":0"#, r#""index":300"#);
+    let data = [role(), text("one two three"), odd, stop(), usage(COUNTED_PROMPT, 6), "[DONE]".to_owned()];
+    assert!(data[2].contains("300"));
+    let data: Vec<&str> = data.iter().map(String::as_str).collect();
+    let script = vec![Act::Read, stream_head(), events(&data), stream_end()];
+    let receipt = receipt_of(&house, script, r#","stream":true"#).await;
+    assert_eq!((receipt.recount, receipt.is_suspended()), (Some(recount(3, 5)), true));
+    assert_eq!(receipt.usage_billed.completion.0, 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_whole_answer_shows_what_was_allowed() {
     let house = house("openai", false);
     let inflated = PLAIN.replace(r#""completion_tokens":3"#, r#""completion_tokens":40"#);
