@@ -35,6 +35,7 @@ mod admin;
 mod adopt;
 mod budgets;
 mod epoch;
+mod gift;
 mod keys;
 mod metered;
 mod rates;
@@ -62,8 +63,8 @@ pub const WAITING_BYTES_MAX: usize = GROUP_BYTES_MAX / 2;
 const GROUP_RESERVE_BYTES: usize = 64 * 1024;
 /// Holds released in one step of expiry.
 pub(crate) const RELEASES_PER_STEP_MAX: usize = 1_024;
-/// Events that one settlement makes at most: posts of the money and of each budget, three moves.
-const CHAIN_EVENTS: usize = 1 + PLACES_MAX + 3;
+/// Events that one settlement makes at most: posts of the money and of each budget, four moves.
+const CHAIN_EVENTS: usize = 1 + PLACES_MAX + 4;
 
 /// A request between hold and settlement. Lives in memory only: after a restart nobody would settle it, unless its
 /// gateway is elsewhere and lives on; see [`Core::adopt`].

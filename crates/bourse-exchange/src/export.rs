@@ -318,7 +318,7 @@ fn plain_name(name: &str) -> (String, bool) {
     (clean, is_same)
 }
 
-/// What is money or stands for it. Allowances mirror spending and hold nothing.
+/// What is money or stands for it. Allowances mirror spending, memoranda note what was free: they hold nothing.
 fn is_booked(kind: AccountKind) -> bool {
     !matches!(kind, AccountKind::Allowance | AccountKind::Control)
 }

@@ -229,6 +229,7 @@ impl Exchange {
 fn billed_fee(settlement: &Settlement, fee: NanoUsd) -> Settlement {
     let mut billed = settlement.clone();
     billed.note.byok_cost = Some(settlement.receipt.charge.total);
+    billed.note.gift = None;
     billed.receipt.fee = fee;
     billed.receipt.charge = Charge { request: fee, total: fee, ..Charge::ZERO };
     billed
@@ -260,6 +261,7 @@ impl Written {
             account_digest: receipt.account_digest,
             split,
             byok: NanoUsd::ZERO,
+            gift: settlement.note.gift,
             sale: Sale::of(receipt, &settlement.note),
             finish: receipt.finish,
             receipt: receipt_bytes,

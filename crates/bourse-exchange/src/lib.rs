@@ -74,8 +74,8 @@ pub use invoice::{
 pub use keys::{KEY_PREFIX, KEYS_MAX, KEYS_PER_ACCOUNT_MAX, LABEL_BYTES_MAX, hash_key, key_id};
 pub use migrate::{MigrateError, migrate};
 pub use names::{
-    ACCOUNT_NAME_BYTES_MAX, ALLOWANCES, CLEARING, FEE, OPERATOR, OPERATOR_NAME, ROUNDING, SUBSIDY, SUSPENSE,
-    seller_account_name,
+    ACCOUNT_NAME_BYTES_MAX, ALLOWANCES, CLEARING, FEE, FREE, MEMO, OPERATOR, OPERATOR_NAME, ROUNDING,
+    SUBSIDY, SUSPENSE, seller_account_name,
 };
 pub use open::{OpenError, are_in_a_database};
 pub use policies::POLICIES_MAX;

@@ -25,6 +25,14 @@ pub const OPERATOR_NAME: &str = "operator";
 pub const SUSPENSE: AccountId = AccountId(7);
 /// Name of the account of shares in suspense.
 pub(crate) const SUSPENSE_NAME: &str = "suspense";
+/// What sellers gave away, at list price: a memorandum, no money. Opened when it is first needed.
+pub const FREE: AccountId = AccountId(12);
+/// Name of the account of what sellers gave away.
+pub(crate) const FREE_NAME: &str = "free";
+/// The other side of memoranda. Opened when it is first needed.
+pub const MEMO: AccountId = AccountId(13);
+/// Name of the other side of memoranda.
+pub(crate) const MEMO_NAME: &str = "memo";
 /// The first id that customers, sellers and allowances get.
 pub(crate) const FIRST_FREE: u64 = 16;
 /// Longest name of an account, in bytes: a seller's name and its prefix.

@@ -17,6 +17,7 @@ mod damage;
 mod epochs;
 mod export;
 mod funds;
+mod gifts;
 pub(crate) mod invoice;
 mod laws;
 mod limits;

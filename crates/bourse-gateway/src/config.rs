@@ -3,7 +3,7 @@
 use crate::secret::Secret;
 use crate::traces::TraceContext;
 use bourse_market::{
-    DataPolicy, Operations, Quantization, QuantizationSet, RecountRules, ServiceTier, Supports, Unit,
+    DataPolicy, Free, Operations, Quantization, QuantizationSet, RecountRules, ServiceTier, Supports, Unit,
 };
 use bourse_types::{AccountId, DurationMs, KeyHash, ModelSlug, NodeId, PriceSchedule, SellerName};
 use bourse_wire::tokens::TokenCounter;
@@ -306,7 +306,7 @@ pub struct ProviderModel {
     /// Whether the model's author allows training on its answers.
     pub is_distillable: bool,
     /// Whether it is a free variant, with limits of its own.
-    pub is_free: bool,
+    pub free: Free,
 }
 
 impl ProviderModel {
@@ -332,7 +332,7 @@ impl ProviderModel {
             data: DataPolicy::NONE,
             unit: None,
             is_distillable: false,
-            is_free: false,
+            free: Free::No,
         }
     }
 }
@@ -346,6 +346,8 @@ pub struct NodeAdmission {
     pub seller: SellerName,
     /// What it asks.
     pub prices: PriceSchedule,
+    /// What the same would cost where it asks nothing.
+    pub free: Free,
     /// What it promises about prompts and answers.
     pub data: DataPolicy,
 }

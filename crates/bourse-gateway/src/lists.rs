@@ -9,7 +9,7 @@ use crate::config::{FollowedList, LiveRule, ProviderModel};
 use crate::deadline;
 use crate::gateway::{Gateway, Shared};
 use crate::provider::Provider;
-use bourse_market::{Quantization, Supports};
+use bourse_market::{Free, Quantization, Supports};
 use bourse_types::{ModelSlug, NanoUsd, PicoUsdPerToken, PicoUsdPerUnit, PriceSchedule};
 use bourse_wire::dialect::Api;
 use bourse_wire::dialect::grammar::Shape;
@@ -134,7 +134,10 @@ fn offered(rules: &[LiveRule], listed: &Listed, unnamed: &mut usize) -> Option<P
         completion_tokens_max: template.completion_tokens_max.or(listed.completion_tokens),
         supports: if rule.has_supports { template.supports } else { supports(template.supports, listed) },
         quantization: if is_known { template.quantization } else { quantization },
-        is_free: template.is_free || listed.id.ends_with(":free") && prices.is_some_and(|p| p == FREE),
+        free: match template.free {
+            Free::No if listed.id.ends_with(":free") && prices.is_some_and(|p| p == FREE) => Free::Unvalued,
+            free => free,
+        },
         ..template.clone()
     })
 }

@@ -145,7 +145,7 @@ fn offer_of(
         data: model.data,
         unit: model.unit,
         is_distillable: model.is_distillable,
-        is_free: model.is_free,
+        free: model.free,
         ..Offer::new(slug, seller, model.prices, context)
     };
     if !offer.is_billable() {

@@ -141,6 +141,7 @@ impl NodeHandle {
             },
             quantization: Quantization::Int8,
             data: self.admission.data,
+            free: self.admission.free,
             ..Offer::new(model, seller, Some(prices), context)
         }
     }

@@ -56,7 +56,7 @@ pub use meter::{
     TOLERANCE_TOKENS, UNSECURED_TOKENS_MAX, Units,
 };
 pub use offer::{
-    DataPolicy, Offer, OfferIndex, Operations, PromptBound, Quantization, ServiceTier, Supports, Unit,
+    DataPolicy, Free, Offer, OfferIndex, Operations, PromptBound, Quantization, ServiceTier, Supports, Unit,
 };
 pub use plan::{ATTEMPTS_MAX, EXPLORATION_SHARE, Plan, PlanError, Rejections, plan};
 pub use preferences::{

@@ -5,7 +5,7 @@
 //! bound of tokens, because the market counts bytes before anybody has tokenised.
 
 use crate::flags::flags;
-use bourse_types::{ModelSlug, PicoUsdPerUnit, PriceSchedule, SellerName};
+use bourse_types::{Giver, ModelSlug, PicoUsdPerUnit, PriceSchedule, SellerName};
 use std::sync::Arc;
 
 /// Turns that a chat template may add by itself: a default system message and the opening of the answer.
@@ -249,6 +249,23 @@ impl PromptBound {
     }
 }
 
+/// Whether buyers pay, and what the same would cost where they do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Free {
+    /// They pay what is asked.
+    #[default]
+    No,
+    /// A free variant, with limits of its own; nobody says what the same would cost.
+    Unvalued,
+    /// The same at a list price.
+    Listed {
+        /// What the same would cost.
+        list: PriceSchedule,
+        /// Who bears it.
+        giver: Giver,
+    },
+}
+
 /// A seller's standing offer for one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
@@ -283,7 +300,7 @@ pub struct Offer {
     /// Whether the model's author allows training on its answers.
     pub is_distillable: bool,
     /// Whether it is a free variant, with limits of its own.
-    pub is_free: bool,
+    pub free: Free,
 }
 
 impl Offer {
@@ -311,7 +328,7 @@ impl Offer {
             data: DataPolicy::NONE,
             unit: None,
             is_distillable: false,
-            is_free: false,
+            free: Free::No,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! performs no I/O; ids are made from bytes that the caller supplies.
 
 mod fault;
+mod gift;
 mod id;
 mod money;
 mod price;
@@ -13,6 +14,7 @@ mod slug;
 mod time;
 
 pub use fault::{Fault, Retry};
+pub use gift::{Gift, Giver};
 pub use id::{AccountId, Digest32, IdError, KeyHash, NodeId, RequestId, TransferId};
 pub use money::{MoneyError, NanoUsd, PicoUsd};
 pub use price::{

@@ -39,7 +39,8 @@ pub use limits::{
     WorkspaceRecord, Workspaces,
 };
 pub use note::{
-    GenerationNote, NOTE_BYTES_MAX, NOTE_TEXT_BYTES_MAX, NOTE_VERSION, NoteText, ProviderResponse,
+    GIFT_NOTE_VERSION, GenerationNote, NOTE_BYTES_MAX, NOTE_TEXT_BYTES_MAX, NOTE_VERSION, NoteText,
+    ProviderResponse,
 };
 pub use policy::{POLICY_BYTES_MAX, PolicyError, PolicyId, PolicyText};
 

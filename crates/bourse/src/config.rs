@@ -167,6 +167,12 @@ pub struct NodeSection {
     pub price_prompt: String,
     /// What the local node asks per generated token, in USD.
     pub price_completion: String,
+    /// What the same would cost per prompt token where the local node asks nothing, in USD; empty says nothing.
+    #[serde(default)]
+    pub list_price_prompt: String,
+    /// The same per generated token.
+    #[serde(default)]
+    pub list_price_completion: String,
 }
 
 impl Default for GatewaySection {
@@ -210,6 +216,8 @@ impl Default for NodeSection {
             threads: 0,
             price_prompt: "0.00000002".to_owned(),
             price_completion: "0.00000006".to_owned(),
+            list_price_prompt: String::new(),
+            list_price_completion: String::new(),
         }
     }
 }

@@ -280,11 +280,11 @@ fn serve_gateways(
 }
 
 fn admission(config: &Config, node: &NodeLaunch) -> Result<NodeAdmission, StartError> {
-    let prices = wiring::node_prices(config)?;
+    let (prices, free) = (wiring::node_prices(config)?, wiring::node_free(config)?);
     let seller = SellerName::parse(LOCAL_SELLER)
         .map_err(|source| WiringError::Name { field: LOCAL_SELLER.to_owned(), source })?;
     // The operator's own node writes no prompt and no answer anywhere.
-    Ok(NodeAdmission { node: node.node, seller, prices, data: DataPolicy::ALL })
+    Ok(NodeAdmission { node: node.node, seller, prices, free, data: DataPolicy::ALL })
 }
 
 fn gateway(config: GatewayConfig, exchange: &Arc<Exchange>, entropy: Entropy) -> Result<Gateway, StartError> {

@@ -20,7 +20,7 @@ use bourse_exchange::{ByokTerms, ExchangeConfig, Holds};
 use bourse_gateway::{
     DEDUPE_WINDOW_MAX, Durability, FollowedList, GatewayConfig, ProviderConfig, Timeouts, TraceContext,
 };
-use bourse_market::{Quantization, QuantizationSet};
+use bourse_market::{Free, Quantization, QuantizationSet};
 use bourse_types::{ModelSlug, PriceSchedule, SellerName};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -229,6 +229,12 @@ fn share(field: &'static str, bps: u32) -> Result<u32, WiringError> {
 /// What the local node asks.
 pub fn node_prices(config: &Config) -> Result<PriceSchedule, WiringError> {
     prices("node", &config.node.price_prompt, &config.node.price_completion)
+}
+
+/// Whether the local node is free, and what the same would cost then.
+pub fn node_free(config: &Config) -> Result<Free, WiringError> {
+    let node = &config.node;
+    sellers::of_node(&node_prices(config)?, &node.list_price_prompt, &node.list_price_completion)
 }
 
 /// What the gateway is told, but for its nodes and its admin token, which come from the data directory.

@@ -128,6 +128,7 @@ impl Core {
             account_digest: receipt.account_digest,
             split,
             byok: note.byok_cost.unwrap_or(NanoUsd::ZERO),
+            gift: note.gift,
             sale: Sale::of(&receipt, &note),
             finish: receipt.finish,
             receipt: &metered.receipt,

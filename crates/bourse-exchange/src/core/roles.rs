@@ -17,6 +17,7 @@ pub(super) enum Role {
     Seller = 4,
     Fee = 5,
     Rounding = 6,
+    Gift = 7,
     /// Raises of the money and of the key's allowance count on from here, in turn.
     Raise = 16,
 }
@@ -74,8 +75,9 @@ mod tests {
     fn no_two_roles_share_an_id() {
         let request = RequestId::new(UnixMs(7), [9; 10]);
         let steps = || 1..=HOLD_EXTENSIONS_MAX;
-        let mut all: Vec<_> =
-            [Role::Hold, Role::Post, Role::Seller, Role::Fee, Role::Rounding].map(|r| r.of(request)).to_vec();
+        let mut all: Vec<_> = [Role::Hold, Role::Post, Role::Seller, Role::Fee, Role::Rounding, Role::Gift]
+            .map(|r| r.of(request))
+            .to_vec();
         all.extend((0..PLACES_MAX).flat_map(|place| [hold(request, place), post(request, place)]));
         all.extend(steps().map(|step| raise_money(request, step)));
         all.extend((0..PLACES_MAX).flat_map(|place| steps().map(move |step| raise(request, place, step))));

@@ -4,17 +4,21 @@
 //! then moves nowhere; the charge is the market's fee on it, all of which goes to the fee account, and the
 //! list price is counted with the key: in its own sums, and in its limit when that includes it.
 //!
+//! What the buyer does not pay for is posted at list price beside it; see [`gift`](super::gift).
+//!
 //! Where the seller claims more than the market counted, its share goes to suspense in its stead, in the same chain.
 
 use super::{Core, OpenRequest, Role, counted, roles};
 use crate::claims::{ClaimEnd, is_for_nothing};
 use crate::config::ByokTerms;
 use crate::index::Sale;
-use crate::names::{CLEARING, FEE, ROUNDING, SUSPENSE, seller_account_name};
+use crate::names::{CLEARING, FEE, MEMO, ROUNDING, SUBSIDY, SUSPENSE, seller_account_name};
 use crate::record;
 use crate::suspense::{Case, SuspenseRecord};
 use bourse_ledger::{AccountKind, Applied, BalanceLimit, Event, Transfer, TransferKind, Unit};
-use bourse_types::{AccountId, Charge, Digest32, MoneyError, NanoUsd, RequestId, SellerName, UnixMs, UtcDay};
+use bourse_types::{
+    AccountId, Charge, Digest32, Gift, MoneyError, NanoUsd, RequestId, SellerName, UnixMs, UtcDay,
+};
 use bourse_wire::funds::{FundsError, Settled};
 use bourse_wire::receipt::{Finish, Receipt};
 
@@ -22,9 +26,9 @@ use bourse_wire::receipt::{Finish, Receipt};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Split {
     pub(crate) total: NanoUsd,
-    seller: NanoUsd,
+    pub(crate) seller: NanoUsd,
     pub(crate) fee: NanoUsd,
-    rounding: NanoUsd,
+    pub(crate) rounding: NanoUsd,
 }
 
 impl Split {
@@ -71,6 +75,8 @@ pub(crate) struct PreparedSettlement<'a> {
     pub(crate) split: Split,
     /// What the buyer's own seller bills it; zero where the market's key served.
     pub(crate) byok: NanoUsd,
+    /// What the buyer does not pay for.
+    pub(crate) gift: Option<Gift>,
     pub(crate) sale: Option<Sale>,
     pub(crate) finish: Finish,
     pub(crate) receipt: &'a [u8],
@@ -118,12 +124,16 @@ impl Core {
         let posts = open.allowances.iter().map(|hold| Ok((hold.place, hold.counted(cost, asked.byok)?)));
         let posts = posts.collect::<Result<Vec<_>, FundsError>>()?;
         let seller = match asked.seller {
-            _ if asked.split.seller == NanoUsd::ZERO => None,
+            _ if asked.sellers_share() == NanoUsd::ZERO => None,
             Some(_) if asked.suspended.is_some() => Some(self.suspense_account(asked.now)?),
             Some(name) => Some(self.seller_account(name, asked.now)?),
             None => return Err(FundsError::Conflict),
         };
         let customer = self.keys.get(&key).map(|key| key.row.account).ok_or(FundsError::UnknownKey)?;
+        let payer = if asked.subsidy() > NanoUsd::ZERO { SUBSIDY } else { customer };
+        if matches!(asked.gift_move(seller), Some((MEMO, ..))) {
+            self.memo_accounts(asked.now)?;
+        }
         self.settlement_chain(asked, seller, &posts);
         if self.apply(asked.now)? == Applied::Exists {
             return Ok(Settled { cost, ticket: self.ticket() });
@@ -131,8 +141,9 @@ impl Core {
         self.end_open(&asked.request);
         self.metered.remove(&asked.request);
         self.write_down(asked);
-        let case = asked.suspended.filter(|_| asked.split.seller > NanoUsd::ZERO);
-        let case = case.and_then(|receipt| Case::of(receipt, customer, asked.split.seller, self.state.now()));
+        let share = asked.sellers_share();
+        let case = asked.suspended.filter(|_| share > NanoUsd::ZERO);
+        let case = case.and_then(|receipt| Case::of(receipt, payer, share, self.state.now()));
         if let Some(case) = case {
             self.write_case(SuspenseRecord::Opened { request: asked.request, case });
         }
@@ -154,7 +165,7 @@ impl Core {
         if (key.digest, key.account_digest) != (asked.key_digest, asked.account_digest) {
             return Err(FundsError::Conflict);
         }
-        if asked.split.seller > NanoUsd::ZERO && asked.seller.is_none() {
+        if asked.has_odd_gift() || asked.split.seller > NanoUsd::ZERO && asked.seller.is_none() {
             return Err(FundsError::Conflict);
         }
         if asked.split.total > open.held {
@@ -229,17 +240,16 @@ impl Core {
             let (pending, amount) = (roles::hold(request, *place), (*amount).into());
             push(roles::post(request, *place), TransferKind::Post { pending, amount });
         }
+        let out_of_clearing = |credit, amount| Some((CLEARING, credit?, amount));
         let moves = [
-            (Role::Seller, seller, split.seller),
-            (Role::Fee, Some(FEE), split.fee),
-            (Role::Rounding, Some(ROUNDING), split.rounding),
+            (Role::Seller, out_of_clearing(seller, split.seller)),
+            (Role::Fee, out_of_clearing(Some(FEE), split.fee)),
+            (Role::Rounding, out_of_clearing(Some(ROUNDING), split.rounding)),
+            (Role::Gift, asked.gift_move(seller)),
         ];
-        for (role, credit, amount) in moves {
-            if let Some(credit) = credit.filter(|_| amount > NanoUsd::ZERO) {
-                push(
-                    role.of(request),
-                    TransferKind::Single { debit: CLEARING, credit, amount: amount.into() },
-                );
+        for (role, one) in moves {
+            if let Some((debit, credit, amount)) = one.filter(|(_, _, amount)| *amount > NanoUsd::ZERO) {
+                push(role.of(request), TransferKind::Single { debit, credit, amount: amount.into() });
             }
         }
         if let Some(Event::Transfer(last)) = self.chain.last_mut() {

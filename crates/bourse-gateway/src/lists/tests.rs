@@ -99,7 +99,7 @@ fn what_the_operator_says_goes_before_the_list() {
     let model = made(&[rule("*", "*", None)], &told).unwrap();
     assert_eq!((model.context_tokens_max, model.completion_tokens_max), (9, Some(5)));
     assert_eq!(model.supports.to_string(), "tools, penalties, reasoning, hidden_reasoning, reasoning_replay");
-    assert_eq!((model.quantization, model.is_free), (Quantization::Fp8, true));
+    assert_eq!((model.quantization, model.free), (Quantization::Fp8, Free::Unvalued));
     let mut firm = LiveRule { has_context: true, has_supports: true, ..rule("*", "*", None) };
     firm.template.context_tokens_max = 7;
     firm.template.completion_tokens_max = Some(3);

@@ -23,7 +23,7 @@ use crate::recount::{Prompts, Recounting};
 use crate::resume::Resume;
 use crate::source::{Out, Source, SourceEnd};
 use crate::traces::{AttemptReason, AttemptTrace};
-use bourse_market::{Counting, Demand, HoldWindow, MeterRules, Offer, Outcome, ToolCalls};
+use bourse_market::{Counting, Demand, Free, HoldWindow, MeterRules, Offer, Outcome, ToolCalls};
 use bourse_types::{DurationMs, ModelSlug, PriceSchedule, UnixMs};
 use bourse_wire::dialect::grammar::Head;
 use bourse_wire::dialect::passthrough::PassedAnswer;
@@ -381,6 +381,8 @@ impl<'a> Legs<'a> {
                     trace.served_by(offer);
                 }
                 self.open.counting = Some((won.gauge, prices));
+                // The buyer's own key at the seller has the seller's own terms.
+                self.open.free = if leg.own.is_none() { offer.free } else { Free::No };
                 Some(self.answer(won.content, (asked, won.ttft), won.tools, window, guard))
             }
             Err(failure) => {

@@ -12,8 +12,8 @@ use crate::gateway::Shared;
 use crate::market::Attempt;
 use crate::recount::Gauge;
 use crate::traces::RequestTrace;
-use bourse_market::{Basis, Bill, Doubts, MeterError, Served, StreamEnd, ToolCalls};
-use bourse_types::{Charge, Digest32, DurationMs, NanoUsd, PriceSchedule, TokenCount, Usage};
+use bourse_market::{Basis, Bill, Doubts, Free, MeterError, Served, StreamEnd, ToolCalls};
+use bourse_types::{Charge, Digest32, DurationMs, Gift, NanoUsd, PriceSchedule, TokenCount, Usage};
 use bourse_wire::dialect::neutral::Notice;
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::{Billing, FundsError, Settled, Settlement};
@@ -39,6 +39,8 @@ pub(crate) struct Open {
     pub(crate) deadline: Instant,
     /// Counts what goes to the buyer, under the prices of the seller that delivers it.
     pub(crate) counting: Option<(Gauge, PriceSchedule)>,
+    /// What the seller that delivers gives away or is paid for by the market, where the buyer pays nothing.
+    pub(crate) free: Free,
     hasher: Option<Box<Sha256>>,
     /// The answer's hash when it went out in one piece.
     whole_hash: Option<Digest32>,
@@ -72,6 +74,7 @@ impl Open {
             started,
             deadline,
             counting: None,
+            free: Free::No,
             hasher: None,
             whole_hash: None,
             is_settled: false,
@@ -127,6 +130,22 @@ impl Open {
         charged(bill, told.or(list.share_bps_floor(bps).ok()).unwrap_or(list))
     }
 
+    /// What a bill of nothing would have been at list price.
+    fn gift(&self, bill: &Bill) -> Option<Gift> {
+        let Free::Listed { list, giver } = self.free else { return None };
+        if bill.basis == Basis::Nothing || bill.charge.total > NanoUsd::ZERO {
+            return None;
+        }
+        match list.charge(&bill.usage) {
+            Ok(charge) => Some(Gift { list: charge.total, giver }),
+            Err(error) => {
+                // Counted as tokens of no known value then.
+                tracing::warn!(request = %self.held.request, %error, "a free answer could not be priced at list price");
+                None
+            }
+        }
+    }
+
     /// Tells the market how good an answer was that ended well.
     pub(crate) fn served(
         &self,
@@ -168,7 +187,8 @@ impl Open {
         }
         let now = self.shared.ports.clock.now();
         let executed = self.considered.take().and_then(|considered| considered.executed(&receipt, now));
-        let note = *std::mem::take(&mut self.draft.note);
+        let mut note = *std::mem::take(&mut self.draft.note);
+        note.gift = self.gift(bill);
         if let Some(id) = &note.upstream_id {
             self.shared.recent.put(&grant.account_digest, id.as_str(), request);
         }
@@ -213,7 +233,8 @@ impl Open {
         let receipt =
             draft.receipt(request, &grant, (&bill, gauge.pin()), Finish::Bourse, response_hash, total_ms);
         let billing = if self.is_byok() { Billing::Byok } else { Billing::Credits };
-        let (note, now) = (*draft.note, self.shared.ports.clock.now());
+        let (mut note, now) = (*draft.note, self.shared.ports.clock.now());
+        note.gift = self.gift(&bill);
         let so_far = Settlement { note, billing, ..Settlement::new(receipt, now) };
         if let Err(error) = self.shared.ports.funds.metered(so_far) {
             // The one before, or none, is what counts then; the settlement itself does not depend on it.

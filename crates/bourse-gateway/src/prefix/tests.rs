@@ -14,6 +14,7 @@ fn node(n: usize, model: &str, jobs: u32) -> Arc<NodeHandle> {
         node: NodeId([n as u8; 32]),
         seller: SellerName::parse(&format!("s{n}")).unwrap(),
         prices: PriceSchedule::per_token(price, price),
+        free: bourse_market::Free::No,
         data: DataPolicy::NONE,
     };
     let card = NodeCard {

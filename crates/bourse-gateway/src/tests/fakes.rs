@@ -13,8 +13,8 @@ use crate::{
     Timeouts,
 };
 use bourse_types::{
-    AccountId, Charge, Digest32, KeyHash, ModelSlug, NanoUsd, PicoUsdPerToken, PriceSchedule, RequestId,
-    SellerName, UnixMs,
+    AccountId, Charge, Digest32, Gift, KeyHash, ModelSlug, NanoUsd, PicoUsdPerToken, PriceSchedule,
+    RequestId, SellerName, UnixMs, UtcDay,
 };
 use bourse_wire::funds::{
     ActivityQuery, ActivityRow, Billing, BoxFuture, CommitTicket, Funds, FundsError, Generation,
@@ -76,6 +76,8 @@ struct FundsState {
     metered: Vec<Receipt>,
     /// List prices that buyers' own sellers billed.
     byok: Vec<NanoUsd>,
+    /// What settlements and what was metered told of gifts.
+    gifts: Vec<Option<Gift>>,
     policies: HashMap<PolicyId, Arc<str>>,
     /// Those of the one account.
     account_policy: Option<PolicyId>,
@@ -120,6 +122,11 @@ impl FakeFunds {
     /// List prices that buyers' own sellers billed.
     pub(crate) fn byok(&self) -> Vec<NanoUsd> {
         self.state.lock().byok.clone()
+    }
+
+    /// What settlements and what was metered told of gifts, in order.
+    pub(crate) fn gifts(&self) -> Vec<Option<Gift>> {
+        self.state.lock().gifts.clone()
     }
 
     /// Keeps a policy for whoever asks for it.
@@ -217,6 +224,7 @@ impl Funds for FakeFunds {
         if let Some(why) = &state.at_settlement {
             return Err(why.clone());
         }
+        state.gifts.push(settlement.note.gift);
         let mut receipt = settlement.receipt;
         if settlement.billing == Billing::Byok {
             let list = receipt.charge.total;

@@ -40,6 +40,7 @@ fn house_with(change: impl FnOnce(&mut crate::GatewayConfig)) -> House {
             node: bourse_types::NodeId(signing_key().verifying_key().to_bytes()),
             seller: SellerName::parse("local").unwrap(),
             prices: prices(1_000_000),
+            free: bourse_market::Free::No,
             data: bourse_market::DataPolicy::NONE,
         });
     })

@@ -4,10 +4,10 @@ use crate::canonical::{
     Bytes, Canonical, CanonicalError, canonical_enum, canonical_newtype, canonical_struct, put_list,
 };
 use crate::offer::{
-    DataPolicy, Offer, OfferIndex, Operations, PromptBound, Quantization, ServiceTier, Supports, Unit,
+    DataPolicy, Free, Offer, OfferIndex, Operations, PromptBound, Quantization, ServiceTier, Supports, Unit,
 };
 use crate::snapshot::MarketSnapshot;
-use bourse_types::Digest32;
+use bourse_types::{Digest32, Giver, PriceSchedule};
 
 canonical_newtype!(OfferIndex, Supports, Operations, DataPolicy);
 canonical_enum!(ServiceTier { Default = 0, Priority = 1, Flex = 2 });
@@ -43,8 +43,36 @@ canonical_struct!(Offer {
     data,
     unit,
     is_distillable,
-    is_free
+    free
 });
+
+/// A free variant was once said with a truth value; what had no list price has the same bytes still.
+impl Canonical for Free {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::No => out.push(0),
+            Self::Unvalued => out.push(1),
+            Self::Listed { list, giver } => {
+                out.push(2);
+                list.put(out);
+                out.push(*giver as u8);
+            }
+        }
+    }
+
+    fn read(from: &mut Bytes<'_>) -> Result<Self, CanonicalError> {
+        match u8::read(from)? {
+            0 => Ok(Self::No),
+            1 => Ok(Self::Unvalued),
+            2 => {
+                let list = PriceSchedule::read(from)?;
+                let giver = Giver::from_code(u8::read(from)?).ok_or(CanonicalError::Value("giver"))?;
+                Ok(Self::Listed { list, giver })
+            }
+            _ => Err(CanonicalError::Value("free")),
+        }
+    }
+}
 
 impl Offer {
     /// Canonical bytes of offers, all their fields: for the digest that names a book.

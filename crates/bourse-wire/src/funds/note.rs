@@ -11,10 +11,12 @@
 
 use crate::canonical::{CanonicalError, Reader, Writer};
 use crate::receipt::ATTEMPTS_MAX;
-use bourse_types::{NAME_BYTES_MAX, NanoUsd, SellerName, TokenCount};
+use bourse_types::{Gift, Giver, NAME_BYTES_MAX, NanoUsd, SellerName, TokenCount};
 
-/// Version of the bytes.
+/// Version of the bytes of a request that its buyer pays for.
 pub const NOTE_VERSION: u8 = 1;
+/// Version of the bytes of one that it does not: what it would cost and who bears it follow the version at once.
+pub const GIFT_NOTE_VERSION: u8 = 2;
 /// Longest text of a note, in bytes.
 pub const NOTE_TEXT_BYTES_MAX: usize = 256;
 /// Texts of a note.
@@ -56,6 +58,8 @@ pub struct ProviderResponse {
 /// What a generation record shows beside the receipt. [`Default`] says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GenerationNote {
+    /// What the buyer does not pay for, where the offer is free and has a list price.
+    pub gift: Option<Gift>,
     /// What the buyer's own seller bills it, at list price; none: the market's key served. Filled in by the
     /// exchange.
     pub byok_cost: Option<NanoUsd>,
@@ -105,7 +109,11 @@ impl GenerationNote {
             return;
         }
         let mut w = Writer { bytes: std::mem::take(out) };
-        w.u8(NOTE_VERSION);
+        w.u8(self.gift.map_or(NOTE_VERSION, |_| GIFT_NOTE_VERSION));
+        if let Some(Gift { list, giver }) = self.gift {
+            w.u64(list.0);
+            w.u8(giver as u8);
+        }
         w.option(self.byok_cost, |w, cost| w.u64(cost.0));
         w.option(self.upstream_cost, |w, cost| w.u64(cost.0));
         w.option(self.reasoning_tokens, |w, tokens| w.u64(tokens.0));
@@ -133,11 +141,16 @@ impl GenerationNote {
             return Ok(Self::default());
         }
         let mut r = Reader::new(bytes);
-        match r.u8()? {
-            NOTE_VERSION => {}
+        let gift = match r.u8()? {
+            NOTE_VERSION => None,
+            GIFT_NOTE_VERSION => {
+                let list = NanoUsd(r.u64()?);
+                Some(Gift { list, giver: Giver::from_code(r.u8()?).ok_or(CanonicalError::Value("giver"))? })
+            }
             other => return Err(CanonicalError::Version(other)),
-        }
+        };
         let mut note = Self {
+            gift,
             byok_cost: r.option(Reader::u64)?.map(NanoUsd),
             upstream_cost: r.option(Reader::u64)?.map(NanoUsd),
             reasoning_tokens: r.option(Reader::u64)?.map(TokenCount),
@@ -235,6 +248,7 @@ mod tests {
         let seller = SellerName::parse(&"s".repeat(NAME_BYTES_MAX)).unwrap();
         let response = ProviderResponse { seller, status: 599, latency_ms: Some(9), is_byok: true };
         let mut note = GenerationNote {
+            gift: Some(Gift { list: NanoUsd(4), giver: Giver::Market }),
             byok_cost: Some(NanoUsd(1)),
             upstream_cost: Some(NanoUsd(2)),
             reasoning_tokens: Some(TokenCount(3)),
@@ -273,7 +287,17 @@ mod tests {
         let texts = "00 0400 63686174 0b 0200 c3a9";
         let want = format!("{head}{texts}").replace(' ', "");
         let pairs = (0..want.len()).step_by(2).map(|at| u8::from_str_radix(&want[at..at + 2], 16).unwrap());
-        assert_eq!(bytes(&note), pairs.collect::<Vec<u8>>());
+        let want: Vec<u8> = pairs.collect();
+        assert_eq!(bytes(&note), want);
+        // A gift stands between the version, which tells of it, and the rest.
+        let gift = Some(Gift { list: NanoUsd(515), giver: Giver::Market });
+        let given = bytes(&GenerationNote { gift, ..note });
+        assert_eq!(given, [&[2, 3, 2, 0, 0, 0, 0, 0, 0, 1], &want[1..]].concat());
+        assert_eq!(GenerationNote::read(&given).map(|note| note.gift), Ok(gift));
+        assert_eq!(
+            GenerationNote::read(&[&given[..9], &[2], &given[10..]].concat()),
+            Err(CanonicalError::Value("giver"))
+        );
     }
 
     #[test]

@@ -209,6 +209,20 @@ pub const FIELDS: &[Field] = &[
         "USD per token",
         "what the local node asks for writing",
     ),
+    field(
+        "node.list_price_prompt",
+        "BOURSE_NODE_LIST_PRICE_PROMPT",
+        Kind::Text,
+        "USD per token",
+        "what reading would cost where the local node asks nothing; empty says nothing",
+    ),
+    field(
+        "node.list_price_completion",
+        "BOURSE_NODE_LIST_PRICE_COMPLETION",
+        Kind::Text,
+        "USD per token",
+        "what writing would cost where the local node asks nothing; empty says nothing",
+    ),
 ];
 
 /// Fields of the tables that may stand many times: path with its table, unit, meaning. What a provider's kind usually
@@ -269,6 +283,15 @@ pub(super) const TABLE_FIELDS: &[(&str, &str, &str)] = &[
     ("provider.model.price_unit", "USD per unit", "price of what is not counted in tokens"),
     ("provider.model.unit", "image, second, character or search", "what one unit is"),
     ("provider.model.free", "true or false", "whether it is a free variant, with limits of its own"),
+    ("provider.model.list_price_prompt", "USD per token", "what reading would cost where it is free"),
+    ("provider.model.list_price_completion", "USD per token", "what writing would cost where it is free"),
+    ("provider.model.list_price_request", "USD", "what each request would cost where it is free"),
+    ("provider.model.list_price_unit", "USD per unit", "what a unit would cost where it is free"),
+    (
+        "provider.model.given_by",
+        "seller or market",
+        "who bears the list price: the seller gives it away, or the market pays the seller",
+    ),
     ("provider.model.context_tokens", "tokens", "longest context, where known"),
     ("provider.model.completion_tokens", "tokens", "longest answer, where less than the context"),
     ("provider.model.capacity", "requests", "requests in flight at most"),

@@ -88,6 +88,21 @@ pub struct ProviderModelSection {
     /// Whether it is a free variant, with limits of its own.
     #[serde(default)]
     pub free: Option<bool>,
+    /// USD per prompt token that the same would cost where it is free.
+    #[serde(default)]
+    pub list_price_prompt: Option<String>,
+    /// The same per generated token.
+    #[serde(default)]
+    pub list_price_completion: Option<String>,
+    /// The same per request; nothing when left out.
+    #[serde(default)]
+    pub list_price_request: Option<String>,
+    /// The same per unit.
+    #[serde(default)]
+    pub list_price_unit: Option<String>,
+    /// Who bears the list price: `seller` gives it away, `market` pays the seller.
+    #[serde(default)]
+    pub given_by: Option<String>,
     /// Longest context in tokens, where known.
     #[serde(default)]
     pub context_tokens: Option<u32>,

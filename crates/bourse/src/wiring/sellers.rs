@@ -1,5 +1,9 @@
 //! From `[[provider]]` to offers: names, prices, promises and capabilities, each parsed once.
 
+mod free;
+
+pub(super) use free::of_node;
+
 use super::{WiringError, key, not_zero, word};
 use crate::config::{self, Environment, ProviderModelSection, ProviderSection};
 use bourse_gateway::adapter::{ProviderAdapter, adapter_of_kind, kinds};
@@ -172,7 +176,7 @@ impl House<'_> {
             data: self.data(&place, section)?,
             unit,
             is_distillable: section.is_distillable.unwrap_or(false),
-            is_free: section.free.unwrap_or(false),
+            free: free::of_model(&place, section)?,
             ..model
         })
     }

@@ -14,6 +14,7 @@ fn house() -> House {
             node: bourse_types::NodeId(key_of(key).verifying_key().to_bytes()),
             seller: SellerName::parse(seller).unwrap(),
             prices: prices(1_000_000),
+            free: bourse_market::Free::No,
             data: bourse_market::DataPolicy::NONE,
         }));
     })

@@ -3,6 +3,8 @@
 use super::super::gateway;
 use super::*;
 use crate::config::{Config, Layers};
+use bourse_market::Free;
+use bourse_types::Giver;
 
 fn parsed(text: &str) -> Config {
     let folder = tempfile::tempdir().unwrap();
@@ -63,7 +65,7 @@ fn what_is_not_said_is_what_the_kind_does_and_promises_nothing() {
     let kind = adapter_of_kind("openai").unwrap().kind();
     assert_eq!((model.supports, model.operations), (kind.supports, kind.operations));
     assert_eq!((model.seller, model.tier, model.tier_word), (None, ServiceTier::Default, None));
-    assert_eq!((model.data, model.is_free, model.unit), (DataPolicy::NONE, false, None));
+    assert_eq!((model.data, model.free, model.unit), (DataPolicy::NONE, Free::No, None));
     assert_eq!(
         wired("retains_prompts = true\ntrains_on_prompts = true\n", PRICES).unwrap().data,
         DataPolicy::NONE
@@ -89,7 +91,7 @@ fn prices_of_caches_and_requests_are_optional() {
 fn no_price_is_no_price_and_free_is_said() {
     assert_eq!(wired("", "").unwrap().prices, None, "visible, and nobody is sent there");
     let free = wired("", "free = true\n").unwrap();
-    assert_eq!((free.prices, free.is_free), (Some(PriceSchedule::per_token(ZERO, ZERO)), true));
+    assert_eq!((free.prices, free.free), (Some(PriceSchedule::per_token(ZERO, ZERO)), Free::Unvalued));
     let place = "error: provider `maple`: model `a/b`";
     assert_eq!(refusal("", &format!("free = true\n{PRICES}")), format!("{place} is free and has a price"));
     let check = |model: &str, want: &str| assert_eq!(refusal("", model), format!("{place}{want}"));
@@ -218,4 +220,56 @@ fn one_more_seller_is_one_table() {
     let offered =
         |config: &bourse_gateway::ProviderConfig| (config.name.as_str().to_owned(), config.models.len());
     assert_eq!(config.providers.iter().map(offered).collect::<Vec<_>>(), [("birch".to_owned(), 1)]);
+}
+
+#[test]
+fn what_is_free_may_have_a_list_price_and_somebody_who_gives_it() {
+    let free = |model: &str| wired("", &format!("free = true\n{model}")).unwrap().free;
+    let list = "list_price_prompt = \"0.1\"\nlist_price_completion = \"0.2\"\n";
+    let per_token =
+        PriceSchedule::per_token(PicoUsdPerToken(100_000_000_000), PicoUsdPerToken(200_000_000_000));
+    assert_eq!(free(list), Free::Listed { list: per_token, giver: Giver::Seller });
+    let all = format!("{list}list_price_request = \"1\"\nlist_price_unit = \"2\"\ngiven_by = \"market\"\n");
+    let request = PriceSchedule {
+        request: NanoUsd(1_000_000_000),
+        unit: PicoUsdPerUnit(2_000_000_000_000),
+        ..per_token
+    };
+    assert_eq!(free(&all), Free::Listed { list: request, giver: Giver::Market });
+    let unit = PriceSchedule { unit: request.unit, ..PriceSchedule::per_token(ZERO, ZERO) };
+    assert_eq!(free("list_price_unit = \"2\"\n"), Free::Listed { list: unit, giver: Giver::Seller });
+    let place = "error: provider `maple`: model `a/b`";
+    let check = |model: &str, want: &str| assert_eq!(refusal("", model), format!("{place}{want}"));
+    let belongs = " cannot be used: list prices and `given_by` belong to what is free: say `free = true`, or remove them";
+    check(&format!("{PRICES}{list}"), belongs);
+    check(&format!("{PRICES}given_by = \"market\"\n"), belongs);
+    let lacks = ".list_price_completion is missing, as other list prices are known";
+    check("free = true\nlist_price_prompt = \"0.1\"\n", lacks);
+    check(
+        "free = true\ngiven_by = \"market\"\n",
+        ".list_price_prompt is missing, as `given_by` says who bears the list price",
+    );
+    check("free = true\ngiven_by = \"me\"\n", ".given_by knows no `me`");
+    let nothing = " cannot be used: a list price of nothing says nothing: write what the same costs elsewhere, or leave it out";
+    check("free = true\nlist_price_prompt = \"0\"\nlist_price_completion = \"0\"\n", nothing);
+}
+
+#[test]
+fn a_node_that_asks_nothing_may_say_what_it_gives() {
+    let node = |text: &str| {
+        let config = parsed(&format!("[node]\n{text}"));
+        super::super::node_free(&config).map_err(|error| error.to_string())
+    };
+    let zero = "price_prompt = \"0\"\nprice_completion = \"0\"\n";
+    let list = "list_price_prompt = \"0.1\"\nlist_price_completion = \"0.2\"\n";
+    assert_eq!((node(""), node(zero)), (Ok(Free::No), Ok(Free::Unvalued)));
+    let per_token =
+        PriceSchedule::per_token(PicoUsdPerToken(100_000_000_000), PicoUsdPerToken(200_000_000_000));
+    assert_eq!(node(&format!("{zero}{list}")), Ok(Free::Listed { list: per_token, giver: Giver::Seller }));
+    assert!(node(list).unwrap_err().contains("the node asks a price"));
+    assert!(
+        node(&format!("{zero}list_price_prompt = \"0.1\"\n"))
+            .unwrap_err()
+            .contains("node.list_price_completion")
+    );
 }
