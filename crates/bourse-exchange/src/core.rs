@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 mod admin;
 mod adopt;
+mod attended;
 mod budgets;
 mod epoch;
 mod gift;

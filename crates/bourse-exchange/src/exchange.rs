@@ -9,7 +9,7 @@
 //! Without threads ([`Exchange::in_memory`]) the same code is deterministic: nothing is durable until
 //! [`Exchange::flush`] is called, and all time comes in.
 //!
-//! Locks are taken in the order index, journal, core or inbox, and none is held across an await.
+//! Locks are taken in the order figures, index, journal, core or inbox, and none is held across an await.
 
 use crate::answers::Answers;
 use crate::books::{AccountLine, balances_by_group};
@@ -18,6 +18,7 @@ use crate::config::{EARLY_COMMIT_BYTES, ExchangeConfig, Holds};
 use crate::core::{Core, RELEASES_PER_STEP_MAX, TakenGroup};
 use crate::data_dir::{DataDirError, DirLock, Entropy, load_signer, lock_dir};
 use crate::epoch::EpochError;
+use crate::figures::FiguresBook;
 use crate::index::{Inbox, Index, IndexError, IndexStore, MemoryIndex, SqliteIndex, Step};
 use crate::memory::SharedJournal;
 use crate::open::{OpenError, recover};
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) config: ExchangeConfig,
     pub(crate) answers: Answers,
+    /// Locked before the index.
+    pub(crate) figures: Mutex<FiguresBook>,
     closing: Mutex<bool>,
     wake_keeper: Condvar,
 }
@@ -186,6 +189,7 @@ impl Exchange {
             progress: watch::Sender::new(Progress { durable, failed: None }),
             config,
             answers,
+            figures: Mutex::new(FiguresBook::new()),
             closing: Mutex::new(false),
             wake_keeper: Condvar::new(),
         };
@@ -499,6 +503,7 @@ impl Shared {
             if let Err(error) = self.caught_up_index().map(drop) {
                 tracing::warn!(%error, "the receipts index did not catch up");
             }
+            self.keep_figures();
             closing = self.closing.lock();
         }
     }

@@ -7,9 +7,9 @@ use crate::spend::nano;
 use bourse_proof::merkle::leaf_hash;
 use bourse_types::{AccountId, Charge, Digest32, KeyHash, NanoUsd, RequestId, UnixMs, UtcDay};
 use bourse_wire::funds::{
-    ActivityQuery, ActivityRow, Billing, BoxFuture, Claim, CommitTicket, Funds, FundsError, Generation,
-    HoldExtension, HoldRequest, KeyGrant, KeyStatus, Outcome, Outcomes, PolicyId, Records, Settled,
-    Settlement,
+    ActivityQuery, ActivityRow, Attendance, Billing, BoxFuture, Claim, CommitTicket, Funds, FundsError,
+    Generation, HoldExtension, HoldRequest, KeyGrant, KeyStatus, Outcome, Outcomes, PolicyId, Records,
+    Settled, Settlement,
 };
 use bourse_wire::receipt::{Checkpoint, Receipt, ReceiptDocument};
 use bytes::Bytes;
@@ -62,6 +62,11 @@ impl Funds for Exchange {
                 core.meter(&Written::of(&billed).prepared(&billed, split))
             }),
         }
+    }
+
+    /// A stretch that cannot have been is [`FundsError::Conflict`].
+    fn attended(&self, attendance: Attendance, now: UnixMs) -> Result<(), FundsError> {
+        self.shared.change(|core| core.attended(&attendance, now))
     }
 
     fn byok_fee(&self, grant: &KeyGrant, list: NanoUsd, now: UnixMs) -> Option<NanoUsd> {
@@ -143,6 +148,11 @@ impl Records for Exchange {
             last,
         };
         self.shared.caught_up_index().and_then(|index| index.activity(&range)).map_err(unreadable)
+    }
+
+    /// May read a part of the journal, and leaves the rest to the keeper.
+    fn figures(&self, day: UtcDay, now: UnixMs) -> Result<Option<Arc<str>>, FundsError> {
+        self.figures_of_day(day, now)
     }
 
     fn policy(&self, id: &PolicyId) -> Result<Option<Arc<str>>, FundsError> {

@@ -6,11 +6,10 @@
 //!
 //! Limit: [`INVOICE_LINES_MAX`] lines of use; a shorter period has fewer.
 
-mod page;
-
 use crate::books::usd;
 use crate::csv;
 use crate::open::OpenError;
+use crate::paper::{self, Columns, sum};
 use crate::postings::{self, Entry, Period, Told};
 use crate::store::reader;
 use bourse_ledger::Journal;
@@ -77,6 +76,20 @@ pub struct InvoiceLine {
     pub completion_tokens: u64,
     /// What it cost.
     pub cost_usd: String,
+}
+
+impl InvoiceLine {
+    pub(crate) fn of(day: UtcDay, model: &str, seller: &str, sums: &ActivitySums) -> Self {
+        Self {
+            day: day.to_string(),
+            model: model.to_owned(),
+            seller: seller.to_owned(),
+            requests: sums.requests,
+            prompt_tokens: sums.prompt_tokens,
+            completion_tokens: sums.completion_tokens,
+            cost_usd: usd(sums.cost.0.into()),
+        }
+    }
 }
 
 /// Why there is no invoice.
@@ -220,14 +233,8 @@ impl Draft {
             let [is, left] = [self.balance, self.opening + self.credited - self.spent].map(usd);
             return Err(contradiction(format!("{is} USD are left where {left} USD should be")));
         }
-        let line = |((day, model, seller), sums): ((UtcDay, String, String), ActivitySums)| InvoiceLine {
-            day: day.to_string(),
-            model,
-            seller,
-            requests: sums.requests,
-            prompt_tokens: sums.prompt_tokens,
-            completion_tokens: sums.completion_tokens,
-            cost_usd: usd(sums.cost.0.into()),
+        let line = |((day, model, seller), sums): ((UtcDay, String, String), ActivitySums)| {
+            InvoiceLine::of(day, &model, &seller, &sums)
         };
         Ok(Invoice {
             account: account.to_owned(),
@@ -244,13 +251,12 @@ impl Draft {
 }
 
 /// Columns of a line of use: day, model, seller, requests, tokens in, tokens out, dollars.
-const WIDTHS: [usize; 7] = [10, 30, 14, 8, 12, 12, 16];
+const USE: Columns<7> = Columns { widths: [10, 30, 14, 8, 12, 12, 16], words: 3 };
 
 impl Invoice {
     /// Its lines as people read them.
     pub fn text(&self) -> Vec<String> {
         let time = |ms: Option<u64>, open: &str| ms.map_or(open.to_owned(), |ms| UnixMs(ms).to_iso_string());
-        let total = |what: &str, usd: &str| format!("{what:<90}{usd:>18}");
         let mut lines = vec![
             format!("Invoice of {}", self.account),
             format!(
@@ -259,24 +265,24 @@ impl Invoice {
                 time(self.until_ms, "now")
             ),
             String::new(),
-            total("Balance before, USD", &self.opening_usd),
+            sum("Balance before, USD", &self.opening_usd),
         ];
         for credit in &self.credits {
             let what = format!("Credit {} from {}", UnixMs(credit.at_ms).to_iso_string(), credit.from);
-            lines.push(total(&clipped(&what, 88), &credit.amount_usd));
+            lines.push(sum(&what, &credit.amount_usd));
         }
         lines.push(String::new());
-        lines.push(row(["DAY", "MODEL", "SELLER", "REQUESTS", "TOKENS IN", "TOKENS OUT", "USD"]));
+        lines.push(USE.row(["DAY", "MODEL", "SELLER", "REQUESTS", "TOKENS IN", "TOKENS OUT", "USD"]));
         for line in &self.usage {
             let counts = [line.requests, line.prompt_tokens, line.completion_tokens].map(|n| n.to_string());
             let [requests, prompt, completion] = &counts;
             let words = [&line.day, &line.model, &line.seller, requests, prompt, completion, &line.cost_usd];
-            lines.push(row(words.map(String::as_str)));
+            lines.push(USE.row(words.map(String::as_str)));
         }
         lines.push(String::new());
-        lines.push(total("Credited, USD", &self.credited_usd));
-        lines.push(total("Spent, USD", &self.spent_usd));
-        lines.push(total("Balance after, USD", &self.closing_usd));
+        lines.push(sum("Credited, USD", &self.credited_usd));
+        lines.push(sum("Spent, USD", &self.spent_usd));
+        lines.push(sum("Balance after, USD", &self.closing_usd));
         lines
     }
 
@@ -302,24 +308,6 @@ impl Invoice {
 
     /// The same as PDF, on sheets of A4.
     pub fn pdf(&self) -> Vec<u8> {
-        page::pdf(&format!("Invoice of {}", self.account), &self.text())
+        paper::pdf(&format!("Invoice of {}", self.account), &self.text())
     }
-}
-
-/// Words to the left, numbers to the right.
-fn row(cells: [&str; 7]) -> String {
-    let padded = cells.iter().zip(WIDTHS).enumerate().map(|(n, (cell, width))| {
-        let cell = clipped(cell, width);
-        if n < 3 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-    });
-    padded.collect::<Vec<_>>().join(" ")
-}
-
-/// A long word keeps its end, where names of models differ.
-fn clipped(text: &str, width: usize) -> String {
-    let count = text.chars().count();
-    if count <= width {
-        return text.to_owned();
-    }
-    format!("~{}", text.chars().skip(count + 1 - width).collect::<String>())
 }

@@ -7,8 +7,9 @@
 //! [`balances`], [`statement`] and [`prove`] read a data directory whether its market runs or not.
 //!
 //! The journal is the only truth: one row per commit group, each group a list of records (ledger events,
-//! account names, keys, policies, receipts and their notes, cases in suspense, checkpoints, epochs) bound by a hash chain. Memory,
-//! snapshots and the receipts index with its sums of activity follow from it and can be made again.
+//! account names, keys, policies, receipts and their notes, cases in suspense, attendances, checkpoints, epochs) bound by a
+//! hash chain. Memory, snapshots, the receipts index with its sums of activity and the figures follow from it and can be
+//! made again.
 //!
 //! Files in the data directory: `exchange.db` (journal and snapshot), `exchange.tail` (where it ends),
 //! `exchange.key` (the signing key, 0600), `exchange.lock`, `index.db` (the receipts index),
@@ -24,9 +25,11 @@ mod config;
 mod core;
 mod csv;
 mod data_dir;
+mod day;
 mod epoch;
 mod exchange;
 mod export;
+mod figures;
 mod funds;
 mod index;
 mod invoice;
@@ -36,6 +39,7 @@ mod memory;
 mod migrate;
 mod names;
 mod open;
+mod paper;
 mod policies;
 mod postings;
 mod project;
@@ -65,9 +69,16 @@ pub use config::{
 };
 pub use core::{CloseError, WAITING_BYTES_MAX};
 pub use data_dir::DataDirError;
+pub use day::{
+    DayStatement, KindLine, MarketStatement, StatementMovements, StatementSection, StatementSort,
+    day_statement, market_statement,
+};
 pub use epoch::{EPOCH_PERIOD, EpochError, EpochLine};
 pub use exchange::Exchange;
 pub use export::{ExportError, ExportFormat, ExportTable, export};
+pub use figures::{
+    DayFigures, Days, FIGURES_AFTER, FIGURES_DAYS_MAX, FIGURES_ROWS_MAX, FiguresError, figures,
+};
 pub use invoice::{
     INVOICE_CREDITS_MAX, INVOICE_LINES_MAX, Invoice, InvoiceCredit, InvoiceError, InvoiceLine, invoice,
 };

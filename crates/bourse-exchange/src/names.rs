@@ -80,7 +80,7 @@ impl Names {
 
     pub(crate) fn add(&mut self, account: AccountId, name: String) {
         self.next = self.next.max(account.0.saturating_add(1));
-        if let Some(Ok(seller)) = name.strip_prefix(SELLER_PREFIX).map(SellerName::parse) {
+        if let Some(seller) = seller_of_account(&name) {
             self.sellers.insert(seller, account);
         }
         self.by_name.insert(name.clone(), account);
@@ -104,6 +104,11 @@ impl Names {
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (AccountId, &str)> {
         self.by_account.iter().map(|(account, name)| (*account, name.as_str()))
     }
+}
+
+/// Whose payable account is called so; none of another account.
+pub(crate) fn seller_of_account(name: &str) -> Option<SellerName> {
+    name.strip_prefix(SELLER_PREFIX).and_then(|name| SellerName::parse(name).ok())
 }
 
 /// What the payable account of a seller is called.

@@ -8,11 +8,13 @@ use crate::keys::KeyRow;
 use crate::names::Names;
 use crate::open::{OpenError, REPLAY_GROUPS};
 use crate::record::{EpochRecord, Record, Records};
+use crate::suspense::SuspenseRecord;
 use bourse_ledger::{
     Account, AccountKind, Amount, Batch, CodecError, Event, Group, Journal, Position, Transfer, TransferKind,
     Unit,
 };
 use bourse_types::{AccountId, RequestId, TransferId, UnixMs};
+use bourse_wire::funds::Attendance;
 use std::collections::HashMap;
 
 /// From when on, and until when: what happened at `until` is not part of it. None is open.
@@ -105,6 +107,10 @@ pub(crate) enum Told<'a> {
     Key(&'a KeyRow),
     /// What was owed, signed.
     Epoch(&'a EpochRecord),
+    /// A node was there.
+    Attended(&'a Attendance),
+    /// A share of a seller waits, behind the receipt that it is of; or waits no more, behind the movement.
+    Suspense { at: UnixMs, record: &'a SuspenseRecord },
 }
 
 /// Hands out every entry, oldest first, and gives back the whole chart.
@@ -180,6 +186,10 @@ impl Walk {
                 }
                 Record::Key(row) => each(&self.chart, Told::Key(&row))?,
                 Record::Epoch(epoch) => each(&self.chart, Told::Epoch(&epoch))?,
+                Record::Attended(attendance) => each(&self.chart, Told::Attended(&attendance))?,
+                Record::Suspense(record) => {
+                    each(&self.chart, Told::Suspense { at: self.at, record: &record })?;
+                }
                 _ => {}
             }
         }

@@ -6,8 +6,10 @@
 //! ends its group but for that; the note of a receipt follows it at once, or there is none.
 
 use bourse_ledger::{Batch, CodecError, Event, Limits, Reader, batch_time, decode_batch, encode_batch};
-use bourse_types::{AccountId, Digest32, DurationMs, KeyHash, NanoUsd, RequestId, UnixMs};
-use bourse_wire::funds::{Claim, KeyRole, POLICY_BYTES_MAX, PolicyId, PolicyText, WorkspaceId};
+use bourse_types::{
+    AccountId, Digest32, DurationMs, KeyHash, NAME_BYTES_MAX, NanoUsd, NodeId, RequestId, SellerName, UnixMs,
+};
+use bourse_wire::funds::{Attendance, Claim, KeyRole, POLICY_BYTES_MAX, PolicyId, PolicyText, WorkspaceId};
 use bourse_wire::liability::{Epoch, SignedEpoch};
 use bourse_wire::receipt::Checkpoint;
 
@@ -30,6 +32,7 @@ const TAG_SCOPE: u8 = 11;
 const TAG_CLAIM: u8 = 12;
 const TAG_SUSPENSE: u8 = 13;
 const TAG_METERED: u8 = 16;
+const TAG_ATTENDED: u8 = 17;
 
 /// Bytes of a record's tag and length.
 const HEADER_BYTES: usize = 5;
@@ -50,6 +53,8 @@ pub(crate) enum Record<'a> {
     /// What a request in flight settles as when nobody comes back for it: the canonical bytes of a receipt and its
     /// note.
     Metered { receipt: &'a [u8], note: &'a [u8] },
+    /// A node was there.
+    Attended(Attendance),
     /// The signed head of the receipts log after everything before.
     Checkpoint(Checkpoint),
     /// What is owed after everything before, signed.
@@ -216,6 +221,7 @@ fn decode(tag: u8, offset: usize, bytes: &[u8]) -> Result<Record<'_>, CodecError
             let receipt = r.take(receipt_bytes)?;
             Record::Metered { receipt, note: r.take(r.remaining())? }
         }
+        TAG_ATTENDED => Record::Attended(read_attendance(&mut r)?),
         TAG_NOTE => return Err(CodecError::Inconsistent("a note without its receipt")),
         TAG_CHECKPOINT => Record::Checkpoint(Checkpoint {
             size: r.u64()?,
@@ -296,6 +302,24 @@ pub(crate) fn put_metered(out: &mut Vec<u8>, receipt: &[u8], note: &[u8]) {
         out.extend_from_slice(receipt);
         out.extend_from_slice(note);
     });
+}
+
+pub(crate) fn put_attendance(out: &mut Vec<u8>, attendance: &Attendance) {
+    framed(out, TAG_ATTENDED, |out| {
+        out.extend_from_slice(&attendance.node.0);
+        put_text(out, attendance.seller.as_str());
+        out.extend_from_slice(&attendance.from.0.to_le_bytes());
+        out.extend_from_slice(&attendance.until.0.to_le_bytes());
+        put_option(out, attendance.gpus.map(u32::to_le_bytes));
+    });
+}
+
+fn read_attendance(r: &mut Reader<'_>) -> Result<Attendance, CodecError> {
+    let node = NodeId(r.array()?);
+    let seller = SellerName::parse(&read_text(r, NAME_BYTES_MAX)?);
+    let seller = seller.map_err(|_| CodecError::Inconsistent("an attendance has no seller"))?;
+    let (from, until) = (UnixMs(r.u64()?), UnixMs(r.u64()?));
+    Ok(Attendance { node, seller, from, until, gpus: read_option(r, Reader::u32)? })
 }
 
 pub(crate) fn put_policy(out: &mut Vec<u8>, text: &str) {

@@ -27,8 +27,8 @@ use crate::ports::Ports;
 use crate::recent::Recent;
 use crate::recount::Recounts;
 use crate::repeat::{self, Found, Repeat};
-use crate::routes;
 use crate::routes::table::Endpoint;
+use crate::routes::{self, FiguresKept};
 use crate::source::billed;
 use crate::traces::RequestTrace;
 use crate::upstream::Pools;
@@ -86,6 +86,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) durable: Arc<Durable>,
     pub(crate) recent: Recent,
+    pub(crate) figures: FiguresKept,
     pub(crate) executions: Executions,
     pub(crate) recounts: Recounts,
     /// Places for prompts that are counted.
@@ -161,6 +162,7 @@ impl Gateway {
             metrics: Metrics::default(),
             durable: Arc::default(),
             recent: Recent::default(),
+            figures: FiguresKept::default(),
             executions: Executions::default(),
             recounts,
             counts: Semaphore::new(count::COUNTS_MAX),

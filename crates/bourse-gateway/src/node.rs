@@ -11,6 +11,7 @@ use crate::config::{JOB_QUEUE_BYTES_MAX, NodeAdmission};
 use crate::failure::{Failure, FailureClass};
 use bourse_market::{Offer, PromptBound, Quantization, Supports};
 use bourse_types::{ModelSlug, NodeId, RequestId, SellerName};
+use bourse_wire::funds::GPUS_MAX;
 use bourse_wire::node::{Count, Counted, Delta, Done, Failed, FailureKind, Frame, Job, NodeCard, Started};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -144,6 +145,11 @@ impl NodeHandle {
             free: self.admission.free,
             ..Offer::new(model, seller, Some(prices), context)
         }
+    }
+
+    /// GPUs that it computes with, as its card says, where that can be.
+    pub(crate) fn gpus(&self) -> Option<u32> {
+        self.card.gpus.filter(|gpus| *gpus <= GPUS_MAX)
     }
 
     /// The model that it serves.

@@ -6,6 +6,7 @@
 mod account;
 mod catalogue;
 pub(crate) mod cors;
+mod figures;
 mod keys;
 mod log;
 pub(crate) mod openapi;
@@ -17,6 +18,7 @@ pub(crate) mod table;
 mod workspaces;
 
 pub(crate) use catalogue::pricing;
+pub(crate) use figures::FiguresKept;
 
 use crate::body::Body;
 use crate::config::HEADERS_MAX;
@@ -144,7 +146,7 @@ where
     if operation.caller == Caller::Operator {
         return admin(shared, head, body, peer).await;
     }
-    let Some(grant) = caller(shared, operation, head)? else { return public(shared, found, head) };
+    let Some(grant) = caller(shared, operation, head)? else { return public(shared, found, head).await };
     let query = Query::read(operation.query, head.uri.query())?;
     let (name, path) = (&*found.name, head.uri.path());
     let within = shared.config.timeouts.body;
@@ -194,7 +196,7 @@ where
 }
 
 /// What anybody may ask.
-fn public(shared: &Shared, found: &Found<'_>, head: &Parts) -> Result<Response<Body>, ApiError> {
+async fn public(shared: &Arc<Shared>, found: &Found<'_>, head: &Parts) -> Result<Response<Body>, ApiError> {
     let query = Query::read(found.operation.query, head.uri.query())?;
     let (name, path) = (&*found.name, head.uri.path());
     match found.operation.endpoint {
@@ -208,6 +210,7 @@ fn public(shared: &Shared, found: &Found<'_>, head: &Parts) -> Result<Response<B
         Endpoint::Providers => json(&catalogue::providers(shared)),
         Endpoint::Checkpoint => Ok(typed("application/json", log::checkpoint(shared)?)),
         Endpoint::Consistency => json(&log::consistency(shared, &query)?),
+        Endpoint::Figures => Ok(typed("application/json", figures::market(shared, &query).await?)),
         Endpoint::Description => Ok(typed("application/json", openapi::text())),
         Endpoint::Health => health(shared),
         Endpoint::Metrics => Ok(typed("text/plain; version=0.0.4", metrics(shared))),

@@ -4,6 +4,7 @@ mod api;
 mod byok;
 pub(crate) mod fakes;
 mod faults;
+mod figures;
 mod gifts;
 mod life;
 mod limits;

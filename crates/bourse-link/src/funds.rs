@@ -40,7 +40,8 @@ use crate::funds::state::{About, State, Told};
 use bourse_types::{KeyHash, NanoUsd, UnixMs};
 use bourse_wire::funds::port::{self, PortSecret, Request};
 use bourse_wire::funds::{
-    BoxFuture, CommitTicket, Funds, FundsError, HoldExtension, HoldRequest, KeyGrant, Settled, Settlement,
+    Attendance, BoxFuture, CommitTicket, Funds, FundsError, HoldExtension, HoldRequest, KeyGrant, Settled,
+    Settlement,
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::future::Future;
@@ -250,6 +251,16 @@ impl Funds for RemoteFunds {
         self.shared.state.lock().metered(frame, now());
         self.shared.wake.notify_one();
         Ok(())
+    }
+
+    /// Nobody waits for the answer; what is lost on the way is lost.
+    fn attended(&self, attendance: Attendance, now_ms: UnixMs) -> Result<(), FundsError> {
+        let mut frame = Vec::new();
+        let encoded = port::encode(port::NO_CALL, &Request::Attended { attendance, now: now_ms }, &mut frame);
+        encoded.map_err(|_| FundsError::TooMany("bytes in one frame"))?;
+        let is_said = self.shared.state.lock().metered(frame, now());
+        self.shared.wake.notify_one();
+        if is_said { Ok(()) } else { Err(FundsError::Away) }
     }
 
     fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError> {

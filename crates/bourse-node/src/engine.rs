@@ -42,6 +42,8 @@ pub struct EngineCapabilities {
     pub context_tokens_max: u32,
     /// Generations that may be open at once, running and waiting.
     pub generations_max: usize,
+    /// GPUs that it computes with; none: it does not know. 0: it computes on CPUs.
+    pub gpus: Option<u32>,
 }
 
 /// One answer to generate.

@@ -73,6 +73,7 @@ impl NodeService {
             jobs_in_flight_max: self.jobs_in_flight_max,
             bytes_per_token_min: BYTES_PER_TOKEN_MIN,
             template_tokens_max: self.template_tokens_max(),
+            gpus: capabilities.gpus,
             engine,
         }
     }

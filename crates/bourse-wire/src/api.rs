@@ -11,6 +11,7 @@
 mod account;
 mod catalogue;
 mod error;
+mod figures;
 pub mod generation;
 mod key;
 mod limits;
@@ -27,6 +28,7 @@ pub use error::{
     ErrorAvailability, ErrorBody, ErrorChange, ErrorConstraint, ErrorEnvelope, ErrorExclusion, ErrorMetadata,
     ErrorRelaxation, MessagesErrorBody, MessagesErrorEnvelope,
 };
+pub use figures::{MarketFigures, ModelFigures, SellerFigures, Shares, Used};
 pub use key::{Key, KeyCreate, KeyCreated, KeyDeleted, KeyReset, KeyUpdate};
 pub use limits::{
     Budget, BudgetDeleted, BudgetSet, Counted, LimitReached, Limits, Rate, RatesSet, Workspace,

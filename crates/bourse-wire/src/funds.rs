@@ -12,13 +12,16 @@
 //! price is never posted, the charge is the market's fee on it, and the list price is counted apart.
 
 use crate::receipt::{Receipt, ReceiptDocument};
-use bourse_types::{AccountId, Digest32, DurationMs, Fault, KeyHash, NanoUsd, RequestId, Retry, UnixMs};
+use bourse_types::{
+    AccountId, Digest32, DurationMs, Fault, KeyHash, NanoUsd, RequestId, Retry, UnixMs, UtcDay,
+};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 mod accounts;
 mod activity;
+mod attendance;
 mod claim;
 mod limits;
 mod note;
@@ -31,6 +34,7 @@ pub use accounts::{
 pub use activity::{
     ACTIVITY_DAYS, ACTIVITY_OTHER, ACTIVITY_ROWS_PER_DAY_MAX, ActivityQuery, ActivityRow, ActivitySums,
 };
+pub use attendance::{ATTENDED_MS_MAX, Attendance, GPUS_MAX};
 pub use claim::{CLAIM_AGE_MAX, Claim, IDEMPOTENCY_KEY_BYTES_MAX, Outcome, Outcomes, SEALED_BYTES_MAX};
 pub use limits::{
     BUDGETS_MAX, BudgetStatus, DEFAULT_WORKSPACE, LimitsPatch, RATE_REQUESTS_MAX, RATE_TOKENS_MAX,
@@ -117,6 +121,11 @@ pub struct HoldExtension {
     /// The caller's clock.
     pub now: UnixMs,
 }
+
+/// Completed days of which public figures are told.
+pub const FIGURES_DAYS: u32 = 31;
+/// Most bytes of the public figures of a day.
+pub const FIGURES_BYTES_MAX: usize = 1024 * 1024;
 
 /// Most extensions of one hold: far more than an answer of a million tokens needs.
 pub const HOLD_EXTENSIONS_MAX: u16 = 4_096;
@@ -355,6 +364,12 @@ pub trait Funds: Send + Sync + 'static {
         let _ = so_far;
         Ok(())
     }
+    /// Notes that a node was there. Nothing waits for it, and it moves no money. [`FundsError::Away`]: nobody was told, so
+    /// that the next one may begin where this one did. A port without a memory of its own lets it go.
+    fn attended(&self, attendance: Attendance, now: UnixMs) -> Result<(), FundsError> {
+        let _ = (attendance, now);
+        Ok(())
+    }
     /// Posts, gives back and logs in one step. Repeating it returns the first outcome.
     fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError>;
     /// Completes when the ticket's group is on disk. When a ticket is durable, so is every smaller one that is not
@@ -384,6 +399,10 @@ pub trait Records: Send + Sync + 'static {
         query: &ActivityQuery,
         now: UnixMs,
     ) -> Result<Vec<ActivityRow>, FundsError>;
+    /// The market's public figures of a completed day as JSON, see [`MarketFigures`](crate::api::MarketFigures), of at most
+    /// [`FIGURES_BYTES_MAX`] bytes. `Ok(None)`: the day is not complete, or is none of the last [`FIGURES_DAYS`].
+    /// [`FundsError::TooMany`]: they are being made.
+    fn figures(&self, day: UtcDay, now: UnixMs) -> Result<Option<Arc<str>>, FundsError>;
     /// The text of a policy that a grant names. `Ok(None)`: nobody has it any more, so the grant is of
     /// yesterday; authenticate again.
     fn policy(&self, id: &PolicyId) -> Result<Option<Arc<str>>, FundsError>;

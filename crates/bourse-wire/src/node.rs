@@ -20,7 +20,7 @@ use crate::receipt::SignedNodeStatement;
 use bourse_types::{Digest32, ModelSlug, NodeId, RequestId, Usage};
 
 /// Version of this protocol, said in [`Hello`] and [`Welcome`].
-pub const NODE_PROTOCOL_VERSION: u32 = 3;
+pub const NODE_PROTOCOL_VERSION: u32 = 4;
 /// Longest frame, in bytes, its kind included. A job carries a whole conversation.
 pub const FRAME_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// Domain of the challenge that a node signs: the domain, the gateway's 32 random bytes.
@@ -87,6 +87,8 @@ pub struct NodeCard {
     pub bytes_per_token_min: u32,
     /// Upper bound of what the chat template adds per message, in tokens.
     pub template_tokens_max: u32,
+    /// GPUs that it computes with; none: the engine does not say. 0: it computes on CPUs.
+    pub gpus: Option<u32>,
     /// Engine and build, such as `bourse-engine/0.1.0 q8_0 avx2`.
     pub engine: String,
 }

@@ -89,6 +89,8 @@ impl Core {
                 }
                 Record::Metered { receipt, note } => self.replay_metered(receipt, note)?,
                 Record::Suspense(record) => self.suspense.take(record)?,
+                // It tells of no state.
+                Record::Attended(_) => {}
                 Record::Epoch(epoch) => self.replay_epoch(&epoch, verify)?,
                 Record::Checkpoint(checkpoint) => {
                     self.check_checkpoint(&checkpoint, verify)?;

@@ -233,6 +233,8 @@ impl Batch {
             }
             Told::Key(row) => drop(self.keys.insert(row.hash, row.clone())),
             Told::Epoch(epoch) => self.epoch(epoch),
+            // The movements of suspense are entries like any other.
+            Told::Suspense { .. } | Told::Attended(_) => {}
         }
         Ok(())
     }

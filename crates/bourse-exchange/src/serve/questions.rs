@@ -138,6 +138,7 @@ fn look_up(exchange: &Exchange, question: Question) -> Result<Answer, AccountsEr
         Question::Activity { account, query, now } => {
             Answer::Activity(exchange.activity(account, &query, now)?)
         }
+        Question::Figures { day, now } => Answer::Figures(exchange.figures(day, now)?),
         Question::Policy(id) => {
             let text = exchange.policy(&id)?.map(|text| PolicyText::parse(&text)).transpose();
             Answer::Policy(text.map_err(|error| FundsError::Journal(error.to_string()))?)

@@ -129,6 +129,9 @@ impl FundsSession {
                 so_far.now = in_time(so_far.now);
                 exchange.metered(*so_far).map(|()| Reply::Done)
             }
+            Request::Attended { attendance, now } => {
+                exchange.attended(attendance, in_time(now)).map(|()| Reply::Done)
+            }
             Request::Ask(mut question) => {
                 if let Some(now) = question.clock() {
                     *now = in_time(*now);

@@ -72,7 +72,7 @@ pub(crate) fn month() -> Exchange {
     exchange
 }
 
-fn invoice(exchange: &Exchange, account: &str, period: Period) -> Result<Invoice, InvoiceError> {
+pub(crate) fn invoice(exchange: &Exchange, account: &str, period: Period) -> Result<Invoice, InvoiceError> {
     exchange.shared.index.lock().with_journal(|journal| invoice_of(journal, account, period))
 }
 

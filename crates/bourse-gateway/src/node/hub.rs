@@ -4,13 +4,19 @@ use super::{NodeEvent, NodeHandle};
 use crate::config::{NODES_MAX, NodeAdmission};
 use crate::gateway::Shared;
 use bourse_link::{FrameReader, FrameWriter, FramedLink, LinkError, challenge_node, welcome_node};
-use bourse_types::NodeId;
+use bourse_types::{NodeId, UnixMs};
+use bourse_wire::funds::{ATTENDED_MS_MAX, Attendance, FundsError};
 use bourse_wire::node::Frame;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
+
+/// How often the exchange is told that a node is here: what a crash of the gateway forgets.
+pub(crate) const ATTENDANCE_EVERY: Duration = Duration::from_mins(15);
 
 /// Nodes that may connect and nodes that have.
 #[derive(Default)]
@@ -73,6 +79,7 @@ where
     let ended = tokio::select! {
         read = read_frames(&presence, &mut link.reader) => read,
         written = write_frames(frames, &mut link.writer) => written,
+        never = presence.keep_attendance() => match never {},
     };
     drop(presence);
     tracing::info!(node = %handle.node, seller = %handle.seller, "node left");
@@ -83,6 +90,8 @@ where
 struct Presence<'a> {
     shared: &'a Shared,
     handle: Arc<NodeHandle>,
+    /// From when on nobody was told that it is here.
+    untold: Mutex<UnixMs>,
 }
 
 impl<'a> Presence<'a> {
@@ -92,9 +101,44 @@ impl<'a> Presence<'a> {
         if let Some(older) = older {
             older.lose();
         }
-        let presence = Self { shared, handle };
+        let untold = Mutex::new(shared.ports.clock.now());
+        let presence = Self { shared, handle, untold };
         presence.publish()?;
         Ok(presence)
+    }
+
+    /// Tells every [`ATTENDANCE_EVERY`] that the node is here.
+    async fn keep_attendance(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(ATTENDANCE_EVERY).await;
+            self.tell_attendance();
+        }
+    }
+
+    /// Tells the exchange since when the node is here, as far as nobody was told. What could not be told goes with the next
+    /// one; a stretch that is longer than one attendance may be is told from its end, and the rest is not known.
+    fn tell_attendance(&self) {
+        let now = self.shared.ports.clock.now();
+        let mut untold = self.untold.lock();
+        let from = (*untold).max(UnixMs(now.0.saturating_sub(ATTENDED_MS_MAX)));
+        let attendance = Attendance {
+            node: self.handle.node,
+            seller: self.handle.seller.clone(),
+            from,
+            until: now,
+            gpus: self.handle.gpus(),
+        };
+        if !attendance.is_plausible() {
+            return;
+        }
+        match self.shared.ports.funds.attended(attendance, now) {
+            Ok(()) => *untold = now,
+            // Its exchange goes with it.
+            Err(FundsError::Closing) => {}
+            Err(error) => {
+                tracing::warn!(node = %self.handle.node, %error, "that a node is here was not noted");
+            }
+        }
     }
 
     /// Takes the node out of the market; its jobs go on.
@@ -123,6 +167,7 @@ impl Drop for Presence<'_> {
     fn drop(&mut self) {
         self.retire();
         self.handle.lose();
+        self.tell_attendance();
     }
 }
 

@@ -24,6 +24,7 @@ fn node(n: usize, model: &str, jobs: u32) -> Arc<NodeHandle> {
         jobs_in_flight_max: jobs,
         bytes_per_token_min: 1,
         template_tokens_max: 16,
+        gpus: None,
         engine: "fake".into(),
     };
     NodeHandle::new(admission, card).0

@@ -217,12 +217,13 @@ pub(super) fn statuses(operation: &Operation) -> Vec<u16> {
     let has_body = !matches!(operation.body, Body::None);
     let is_keyed = operation.caller != Caller::Anyone;
     let is_managed = operation.caller == Caller::ManagementKey;
-    let is_log = matches!(operation.endpoint, Endpoint::Checkpoint | Endpoint::Consistency);
+    let is_log =
+        matches!(operation.endpoint, Endpoint::Checkpoint | Endpoint::Consistency | Endpoint::Figures);
     let looks_up = path::varies(operation.path)
         || is_managed
         || matches!(
             operation.endpoint,
-            Endpoint::Generation | Endpoint::BestExecution | Endpoint::CountTokens(_)
+            Endpoint::Generation | Endpoint::BestExecution | Endpoint::CountTokens(_) | Endpoint::Figures
         );
     let conditions = [
         (has_body || !operation.query.is_empty() || path::varies(operation.path), 400),

@@ -10,7 +10,8 @@ use super::query::{
 use bourse_wire::api::{
     ActivityItem, BestExecution, Budget, BudgetDeleted, BudgetSet, Credits, CurrentKey, Data,
     Endpoint as Offered, GenerationRecord, Health, Key, KeyCreate, KeyCreated, KeyDeleted, KeyUpdate, Limits,
-    List, Model, ModelCount, ModelEndpoints, ModelList, Provider, RatesSet, Workspace, WorkspaceCreate,
+    List, MarketFigures, Model, ModelCount, ModelEndpoints, ModelList, Provider, RatesSet, Workspace,
+    WorkspaceCreate,
 };
 use bourse_wire::dialect::Api;
 use http::Method;
@@ -54,6 +55,7 @@ pub(crate) enum Endpoint {
     Receipt,
     Checkpoint,
     Consistency,
+    Figures,
     Description,
     Health,
     Metrics,
@@ -307,7 +309,7 @@ const MODEL_FILTERS: &[Parameter] = &[
 ];
 
 /// Everything that can be called.
-pub(crate) static OPERATIONS: [Operation; 51] = [
+pub(crate) static OPERATIONS: [Operation; 52] = [
     generate(Api::Chat, "/chat/completions", "Answers a conversation, in OpenAI's and OpenRouter's grammar."),
     generate(Api::Messages, "/messages", "Answers a conversation, in Anthropic's grammar."),
     generate(Api::Responses, "/responses", "Answers a conversation, in OpenAI's newer grammar."),
@@ -558,6 +560,14 @@ pub(crate) static OPERATIONS: [Operation; 51] = [
         &[],
         Object,
         "The newest signed head of the receipts log.",
+    ),
+    get(
+        Endpoint::Figures,
+        "/market/figures",
+        Anyone,
+        &[Parameter::new("date", DATE, "One completed day in UTC; yesterday when left out.")],
+        Json(200, of::<MarketFigures>),
+        "What was used by who paid, what sellers and market earned, what was given away: sums of one completed day.",
     ),
     get(
         Endpoint::Consistency,

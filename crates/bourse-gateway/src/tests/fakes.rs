@@ -17,7 +17,7 @@ use bourse_types::{
     RequestId, SellerName, UnixMs, UtcDay,
 };
 use bourse_wire::funds::{
-    ActivityQuery, ActivityRow, Billing, BoxFuture, CommitTicket, Funds, FundsError, Generation,
+    ActivityQuery, ActivityRow, Attendance, Billing, BoxFuture, CommitTicket, Funds, FundsError, Generation,
     GenerationNote, HoldExtension, HoldRequest, KeyGrant, KeyRecord, KeyRole, KeyStatus, LimitReset,
     PolicyId, PolicyText, Records, Settled, Settlement, SpendWindows,
 };
@@ -56,6 +56,12 @@ pub(crate) struct FakeFunds {
     /// The policy of [`KEY`], and what it says.
     policy: Mutex<Option<PolicyId>>,
     policy_text: Mutex<Option<PolicyText>>,
+    /// What is answered to whoever asks for public figures, and of which days somebody asked.
+    pub(crate) figures: Mutex<Option<Arc<str>>>,
+    pub(crate) figures_asked: Mutex<Vec<UtcDay>>,
+    /// When which nodes were there, as it was told; and why it is not heard.
+    pub(crate) attended: Mutex<Vec<Attendance>>,
+    pub(crate) is_deaf: AtomicBool,
 }
 
 #[derive(Default)]
@@ -110,7 +116,16 @@ impl FakeFunds {
     pub(crate) fn with(available: u64) -> Arc<Self> {
         let state = Mutex::new(FundsState { available, ..FundsState::default() });
         let durable_after = Duration::from_millis(3);
-        Arc::new(Self { state, durable_after, policy: Mutex::default(), policy_text: Mutex::default() })
+        Arc::new(Self {
+            state,
+            durable_after,
+            policy: Mutex::default(),
+            policy_text: Mutex::default(),
+            figures: Mutex::default(),
+            figures_asked: Mutex::default(),
+            attended: Mutex::default(),
+            is_deaf: AtomicBool::default(),
+        })
     }
 
     pub(super) fn set_policy(&self, text: &str) {
@@ -216,6 +231,15 @@ impl Funds for FakeFunds {
         let cost = so_far.receipt.charge.total;
         assert!(cost.0 <= *held, "{cost} metered of {held} held");
         state.metered.push(so_far.receipt);
+        state.gifts.push(so_far.note.gift);
+        Ok(())
+    }
+
+    fn attended(&self, attendance: Attendance, _: UnixMs) -> Result<(), FundsError> {
+        if self.is_deaf.load(Ordering::Relaxed) {
+            return Err(FundsError::Away);
+        }
+        self.attended.lock().push(attendance);
         Ok(())
     }
 
@@ -272,6 +296,11 @@ impl Records for FakeFunds {
 
     fn activity(&self, _: AccountId, _: &ActivityQuery, _: UnixMs) -> Result<Vec<ActivityRow>, FundsError> {
         Ok(Vec::new())
+    }
+
+    fn figures(&self, day: UtcDay, _: UnixMs) -> Result<Option<Arc<str>>, FundsError> {
+        self.figures_asked.lock().push(day);
+        Ok(self.figures.lock().clone())
     }
 
     fn policy(&self, id: &PolicyId) -> Result<Option<Arc<str>>, FundsError> {

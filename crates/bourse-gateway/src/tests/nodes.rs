@@ -5,6 +5,7 @@ mod recount;
 
 use super::fakes::*;
 use crate::NodeAdmission;
+use crate::node::hub::ATTENDANCE_EVERY;
 use bourse_link::{FramedLink, greet_gateway};
 use bourse_types::{Digest32, ModelSlug, RequestId, SellerName, Usage};
 use bourse_wire::node::{
@@ -12,6 +13,7 @@ use bourse_wire::node::{
 };
 use bourse_wire::receipt::{Finish, NodeStatement, SignedNodeStatement};
 use ed25519_dalek::{Signer as _, SigningKey};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
 use tokio::task::JoinHandle;
@@ -54,6 +56,7 @@ fn card(jobs: u32) -> NodeCard {
         jobs_in_flight_max: jobs,
         bytes_per_token_min: 1,
         template_tokens_max: 16,
+        gpus: Some(2),
         engine: "fake".into(),
     }
 }
@@ -105,6 +108,28 @@ impl FakeNode {
         };
         let signature = self.key.sign(&statement.signed_bytes()).to_bytes();
         Frame::Done(Box::new(Done { usage, statement: SignedNodeStatement { statement, signature } }))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_exchange_hears_which_nodes_are_there_and_for_how_long() {
+    let house = house();
+    let begun = house.gateway.0.ports.clock.now();
+    let node = FakeNode::join(&house, 1).await;
+    tokio::time::sleep(ATTENDANCE_EVERY + Duration::from_secs(1)).await;
+    // What is not heard goes with the next one.
+    house.funds.is_deaf.store(true, Ordering::Relaxed);
+    tokio::time::sleep(ATTENDANCE_EVERY).await;
+    house.funds.is_deaf.store(false, Ordering::Relaxed);
+    drop(node);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let told = house.funds.attended.lock().clone();
+    let every = ATTENDANCE_EVERY.as_millis() as u64;
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!((told[0].from, told[0].until.0 - begun.0), (begun, every));
+    assert_eq!((told[1].from, told[1].until.0 - begun.0), (told[0].until, 2 * every + 1_001));
+    for one in told {
+        assert_eq!((one.seller.as_str(), one.gpus, one.is_plausible()), ("local", Some(2), true));
     }
 }
 

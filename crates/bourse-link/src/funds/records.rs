@@ -11,7 +11,7 @@
 
 use super::RemoteFunds;
 use super::state::{About, Told};
-use bourse_types::{AccountId, Digest32, KeyHash, RequestId, UnixMs};
+use bourse_types::{AccountId, Digest32, KeyHash, RequestId, UnixMs, UtcDay};
 use bourse_wire::funds::port::{Answer, Question, Request};
 use bourse_wire::funds::{
     Accounts, AccountsError, ActivityQuery, ActivityRow, FundsError, Generation, KeyDraft, KeyPage, KeyPatch,
@@ -116,6 +116,13 @@ impl Records for RemoteFunds {
     ) -> Result<Vec<ActivityRow>, FundsError> {
         match self.ask(Question::Activity { account, query: *query, now }).map_err(funds)? {
             Answer::Activity(rows) => Ok(rows),
+            _ => Err(FundsError::Away),
+        }
+    }
+
+    fn figures(&self, day: UtcDay, now: UnixMs) -> Result<Option<Arc<str>>, FundsError> {
+        match self.ask(Question::Figures { day, now }).map_err(funds)? {
+            Answer::Figures(figures) => Ok(figures),
             _ => Err(FundsError::Away),
         }
     }

@@ -175,11 +175,13 @@ impl State {
         Ok(self.push(frame, about, Some(caller), now))
     }
 
-    /// Says what nobody waits for, while somebody is there to hear it and there is room.
-    pub(super) fn metered(&mut self, frame: Vec<u8>, now: Instant) {
-        if self.link.is_some() && !self.is_closed && self.calls.len() < CALLS_MAX {
+    /// Says what nobody waits for, while somebody is there to hear it and there is room. Whether it is said.
+    pub(super) fn metered(&mut self, frame: Vec<u8>, now: Instant) -> bool {
+        let is_heard = self.link.is_some() && !self.is_closed && self.calls.len() < CALLS_MAX;
+        if is_heard {
             self.push(frame, About::Metered, None, now);
         }
+        is_heard
     }
 
     fn room_for_question(&self) -> Result<(), FundsError> {

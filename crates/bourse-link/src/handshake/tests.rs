@@ -35,6 +35,7 @@ fn card() -> NodeCard {
         jobs_in_flight_max: 8,
         bytes_per_token_min: 1,
         template_tokens_max: 16,
+        gpus: Some(0),
         engine: "fake/1".to_owned(),
     }
 }

@@ -68,6 +68,7 @@ impl FakeEngine {
                 vocab_size,
                 context_tokens_max: 512,
                 generations_max: 64,
+                gpus: Some(0),
             },
             script: None,
             shared: Arc::new(Mutex::new(Shared { next_id: 0, open: HashMap::new(), load: Some(sender) })),

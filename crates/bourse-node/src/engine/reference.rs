@@ -99,6 +99,7 @@ fn capabilities(model: &Model, config: &EngineConfig) -> EngineCapabilities {
         context_tokens_max: u32::try_from(info.context_tokens_max.min(config.kv_tokens_max))
             .unwrap_or(u32::MAX),
         generations_max: config.queue_max,
+        gpus: Some(0),
     }
 }
 

@@ -5,7 +5,7 @@ use bourse_exchange::{Exchange, FundsSession};
 use bourse_gateway::{Clock, Connect, Io, Target};
 use bourse_link::{Courier, RemoteFunds};
 use bourse_sim::upstream::Seller;
-use bourse_types::{AccountId, Digest32, DurationMs, KeyHash, NanoUsd, RequestId, UnixMs};
+use bourse_types::{AccountId, Digest32, DurationMs, KeyHash, NanoUsd, RequestId, UnixMs, UtcDay};
 use bourse_wire::funds::{
     ActivityQuery, ActivityRow, BoxFuture, CommitTicket, Funds, FundsError, Generation, HoldExtension,
     HoldRequest, KeyGrant, KeyStatus, PolicyId, Records, Settled, Settlement,
@@ -240,6 +240,9 @@ impl Records for NoRecords {
         Err(FundsError::Away)
     }
     fn activity(&self, _: AccountId, _: &ActivityQuery, _: UnixMs) -> Result<Vec<ActivityRow>, FundsError> {
+        Err(FundsError::Away)
+    }
+    fn figures(&self, _: UtcDay, _: UnixMs) -> Result<Option<Arc<str>>, FundsError> {
         Err(FundsError::Away)
     }
     fn policy(&self, _: &PolicyId) -> Result<Option<Arc<str>>, FundsError> {

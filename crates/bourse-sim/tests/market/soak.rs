@@ -12,7 +12,7 @@ use bourse_sim::seed::{Random, mix};
 use bourse_sim::upstream::{FaultScript, Listing, Seller, SellerConfig, SpeedLaw};
 use bourse_types::{
     AccountId, Digest32, DurationMs, KeyHash, ModelSlug, NanoUsd, PriceSchedule, RequestId, SellerName,
-    UnixMs,
+    UnixMs, UtcDay,
 };
 use bourse_wire::funds::{
     ActivityQuery, ActivityRow, BoxFuture, CommitTicket, Funds, FundsError, Generation, HoldExtension,
@@ -100,6 +100,9 @@ impl Records for Line {
         now: UnixMs,
     ) -> Result<Vec<ActivityRow>, FundsError> {
         self.exchange()?.activity(account, query, now)
+    }
+    fn figures(&self, day: UtcDay, now: UnixMs) -> Result<Option<Arc<str>>, FundsError> {
+        self.exchange()?.figures(day, now)
     }
     fn policy(&self, id: &PolicyId) -> Result<Option<Arc<str>>, FundsError> {
         self.exchange()?.policy(id)

@@ -18,7 +18,9 @@
 //! texts are clipped at [`ERROR_TEXT_BYTES_MAX`]; a gateway has at most [`QUESTIONS_MAX`] questions under way, and an
 //! answer at most [`ANSWER_BYTES_MAX`] bytes in parts of [`PART_BYTES_MAX`].
 
-use super::{CommitTicket, FundsError, HoldExtension, HoldRequest, KeyGrant, Settled, Settlement};
+use super::{
+    Attendance, CommitTicket, FundsError, HoldExtension, HoldRequest, KeyGrant, Settled, Settlement,
+};
 use crate::canonical::{CanonicalError, Reader, Writer};
 use bourse_types::{KeyHash, NanoUsd, UnixMs};
 use std::fmt;
@@ -139,6 +141,13 @@ pub enum Request {
     Settle(Box<Settlement>),
     /// [`Funds::metered`](super::Funds::metered).
     Metered(Box<Settlement>),
+    /// [`Funds::attended`](super::Funds::attended).
+    Attended {
+        /// Of which node, when.
+        attendance: Attendance,
+        /// The caller's clock.
+        now: UnixMs,
+    },
     /// [`Funds::durable`](super::Funds::durable), of a ticket of this connection's incarnation.
     Durable(CommitTicket),
     /// Something off the hot path.
@@ -159,7 +168,7 @@ pub enum Reply {
     },
     /// To an authentication.
     Granted(KeyGrant),
-    /// To a hold, to an extension and to what was metered.
+    /// To a hold, to an extension, to what was metered and to an attendance.
     Done,
     /// To a question for a fee.
     Fee(Option<NanoUsd>),

@@ -183,6 +183,7 @@ fn write_hello(w: &mut Writer, hello: &Hello) {
     w.u32(card.jobs_in_flight_max);
     w.u32(card.bytes_per_token_min);
     w.u32(card.template_tokens_max);
+    w.option(card.gpus, Writer::u32);
     w.text(&card.engine);
 }
 
@@ -198,6 +199,7 @@ fn read_hello(r: &mut Reader<'_>) -> Result<Hello, CanonicalError> {
             jobs_in_flight_max: r.u32()?,
             bytes_per_token_min: r.u32()?,
             template_tokens_max: r.u32()?,
+            gpus: r.option(Reader::u32)?,
             engine: text(r, ENGINE_NAME_BYTES_MAX)?,
         },
     })

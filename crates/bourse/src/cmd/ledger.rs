@@ -4,8 +4,11 @@
 //! everything from the beginning and exits with 0 only when nothing is wrong.
 
 mod epoch;
+mod figures;
 mod invoice;
+mod paper;
 mod project;
+mod statement;
 mod suspense;
 
 use super::operator::{Operator, unasked};
@@ -14,11 +17,10 @@ use crate::data_dir::DataDir;
 use crate::report::{Failure, Plain};
 use crate::{admin, attach};
 use bourse_exchange::{
-    AccountLine, AdminReply, AdminRequest, CheckReport, ExportError, ExportFormat, ExportTable,
-    OPERATOR_NAME, Period, STATEMENT_LINES_MAX, StatementLine, StatementPage,
+    AccountLine, AdminReply, AdminRequest, CheckReport, ExportError, ExportFormat, ExportTable, Period,
 };
 use bourse_gateway::{Clock as _, SystemClock};
-use bourse_types::{TransferId, UnixMs, UtcDay};
+use bourse_types::{UnixMs, UtcDay};
 use clap::Subcommand;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -37,20 +39,8 @@ pub struct Args {
 enum Action {
     /// Print the balance of every account.
     Balance,
-    /// Print the movements of one account, oldest first.
-    Statement {
-        /// Whose.
-        #[arg(default_value = OPERATOR_NAME)]
-        account: String,
-        /// Most lines; the latest ones. At most 10000.
-        #[arg(long, value_name = "N", default_value_t = 50, value_parser = lines_of_a_page)]
-        lines: usize,
-        /// Those before this transfer, the first of the lines that are known (see --json).
-        #[arg(long, value_name = "TRANSFER", value_parser = transfer)]
-        before: Option<TransferId>,
-        #[command(flatten)]
-        span: Span,
-    },
+    /// Print the movements of one account, oldest first; or a day of it, or of the whole market, on paper.
+    Statement(statement::Args),
     /// Write every movement for a spreadsheet, a program, ledger or beancount; or a table in columns.
     Export {
         /// How.
@@ -67,6 +57,8 @@ enum Action {
     },
     /// Print what one account used and paid, by day, model and seller; or write it as PDF.
     Invoice(invoice::Args),
+    /// Print what was used by who paid, what the market earned and what was given away, by day.
+    Figures(figures::Args),
     /// Keep the books as tables in a PostgreSQL, for whoever asks in SQL.
     Project(project::Args),
     /// Replay everything and say whether the books are clean.
@@ -130,14 +122,8 @@ impl Span {
     }
 }
 
-fn lines_of_a_page(text: &str) -> Result<usize, String> {
-    let lines = text.parse().ok().filter(|lines| (1..=STATEMENT_LINES_MAX).contains(lines));
-    lines.ok_or_else(|| format!("give a number from 1 to {STATEMENT_LINES_MAX}; --before pages through more"))
-}
-
-fn transfer(text: &str) -> Result<TransferId, String> {
-    let id = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32);
-    id.map(TransferId).ok_or_else(|| "give the 32 hex digits of a line's transfer".to_owned())
+fn day(text: &str) -> Result<UtcDay, String> {
+    UtcDay::parse(text).ok_or_else(|| "give a day such as 2026-11-01".to_owned())
 }
 
 fn moment(text: &str) -> Result<UnixMs, String> {
@@ -199,10 +185,7 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
                 bourse_exchange::balances(data_dir.root()).map_err(|e| admin::cannot_open(&data_dir, e))?;
             print_balances(json, &accounts)
         }
-        Action::Statement { account, lines, before, span } => {
-            let page = StatementPage { lines_max: *lines, before: *before };
-            statement(json, &data_dir, account, *span, page)
-        }
+        Action::Statement(asked) => statement::run(json, &data_dir, asked),
         Action::Export { format, table, out, span } => {
             let format = if json { Format::Json } else { *format };
             if table.is_some() && !matches!(format, Format::Parquet) {
@@ -216,6 +199,7 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
             export(&data_dir, format, *span, out.as_deref())
         }
         Action::Invoice(asked) => invoice::run(json, &data_dir, asked),
+        Action::Figures(asked) => figures::run(json, &data_dir, asked),
         Action::Project(asked) => project::run(json, &data_dir, environment, asked),
         Action::Check => check(json, &data_dir),
         Action::Replay { group } => replay(json, &data_dir, *group),
@@ -299,7 +283,7 @@ fn export(
     let mut to: Box<dyn std::io::Write + Send> = match out {
         None => Box::new(std::io::BufWriter::new(std::io::stdout())),
         Some(path) => {
-            let file = std::fs::File::create(path).map_err(|error| invoice::cannot_write(path, &error))?;
+            let file = std::fs::File::create(path).map_err(|error| paper::cannot_write(path, &error))?;
             Box::new(std::io::BufWriter::new(file))
         }
     };
@@ -310,45 +294,10 @@ fn export(
         Err(ExportError::Open(error)) => Err(admin::cannot_open(data_dir, error).into()),
         Err(error @ ExportError::Sheet(_)) => Err(Plain::new(error.to_string()).boxed()),
         Err(ExportError::Write(error)) => match out {
-            Some(path) => Err(invoice::cannot_write(path, &error)),
+            Some(path) => Err(paper::cannot_write(path, &error)),
             None => super::written(Err(error)).map(|()| ExitCode::SUCCESS),
         },
     }
-}
-
-fn statement(
-    json: bool,
-    data_dir: &DataDir,
-    account: &str,
-    span: Span,
-    page: StatementPage,
-) -> Result<ExitCode, Failure> {
-    let found = bourse_exchange::statement(data_dir.root(), account, span.period()?, page)
-        .map_err(|error| admin::cannot_open(data_dir, error))?;
-    let Some(lines) = found else {
-        return Err(Plain::new(format!("no account is called `{account}`"))
-            .hint("`bourse ledger balance` shows them all")
-            .boxed());
-    };
-    if json {
-        super::tell_line(&super::json(&lines)?)?;
-    } else {
-        super::tell(&movements(&lines))?;
-    }
-    if let Some(first) = lines.first().filter(|_| lines.len() == page.lines_max) {
-        eprintln!("lines before these: --before {}", first.transfer);
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn movements(lines: &[StatementLine]) -> String {
-    let mut rows = vec![["TIME (UTC)", "AMOUNT", "BALANCE", "WITH", "RECEIPT"].map(str::to_owned)];
-    rows.extend(lines.iter().map(|line| {
-        let [amount, balance] = [&line.amount_usd, &line.balance_usd].map(|usd| super::dollars(usd));
-        let receipt = line.request.clone().unwrap_or_default();
-        [super::utc(line.at_ms), amount, balance, line.counterpart.clone(), receipt]
-    }));
-    super::columns(&rows)
 }
 
 fn check(json: bool, data_dir: &DataDir) -> Result<ExitCode, Failure> {

@@ -174,6 +174,30 @@ fn keys_reset_expire_are_switched_off_and_have_policies() {
     market.stop();
 }
 
+/// The day of the account, of the market, and its figures, when the operator has bought once by its starting credit.
+fn days_on_paper(dir: &Path, left: &str) {
+    let figures = run(dir, &["ledger", "figures", "--json"]).json();
+    let figures = figures.as_array().and_then(|days| days.last()).expect("a day");
+    let sold = |class: &str| figures["models"][0][class]["requests"].as_u64();
+    assert_eq!((sold("paid"), sold("subsidised")), (Some(0), Some(1)), "{figures}");
+    let day = figures["day"].as_str().expect("a day");
+    assert!(
+        run(dir, &["ledger", "figures", "--day", day])
+            .success()
+            .starts_with(&format!("Figures of {day} (UTC)\n"))
+    );
+    let told = run(dir, &["ledger", "statement", "--day", day, "--json"]).json();
+    assert_eq!(
+        (&told["closing_usd"], &told["sections"][0]["sort"]),
+        (&left.into(), &"used".into()),
+        "{told}"
+    );
+    let market = run(dir, &["ledger", "statement", "--market", "--day", day, "--format", "csv"]).success();
+    assert!(market.lines().last().is_some_and(|line| line.ends_with(",0.000000000")), "{market}");
+    let said = run(dir, &["ledger", "statement", "--format", "pdf"]).failure();
+    assert!(said.contains("--day <DAY>"), "{said}");
+}
+
 #[test]
 fn the_books_can_be_read_while_the_market_sells() {
     let dir = tempfile::tempdir().unwrap();
@@ -194,6 +218,7 @@ fn the_books_can_be_read_while_the_market_sells() {
     assert!(std::fs::read(&page).expect("it is written").starts_with(b"%PDF-"));
     let said = run(dir.path(), &["ledger", "invoice", "nobody"]).failure();
     assert!(said.contains("no account is called `nobody`") && said.contains("ledger balance"), "{said}");
+    days_on_paper(dir.path(), invoice["closing_usd"].as_str().expect("an amount"));
     let whole = run(dir.path(), &["ledger", "replay", "--json"]).json();
     let checked = run(dir.path(), &["ledger", "check", "--json"]).json();
     assert_eq!((&whole["state_digest"], &whole["group"]), (&checked["state_digest"], &checked["groups"]));

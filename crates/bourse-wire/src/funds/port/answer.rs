@@ -12,11 +12,12 @@ use crate::canonical::{CanonicalError, Reader, Writer};
 use crate::funds::accounts::RULES;
 use crate::funds::{
     ACTIVITY_DAYS, ACTIVITY_ROWS_PER_DAY_MAX, AccountsError, ActivityRow, ActivitySums, BUDGETS_MAX,
-    Generation, KEYS_PAGE_MAX, KeyRecord, KeySecret, KeyStatus, PolicyText, RateUnit, Scope, SpendWindows,
-    WorkspaceId,
+    FIGURES_BYTES_MAX, Generation, KEYS_PAGE_MAX, KeyRecord, KeySecret, KeyStatus, PolicyText, RateUnit,
+    Scope, SpendWindows, WorkspaceId,
 };
 use crate::receipt::{Checkpoint, ReceiptDocument};
 use bourse_types::{AccountId, Digest32, ModelSlug, NanoUsd, SellerName, UnixMs, UtcDay};
+use std::sync::Arc;
 
 /// Steps of a path through the receipts' log, at most: two for each level of a tree of 2⁶⁴ leaves.
 const PATH_MAX: usize = 128;
@@ -34,6 +35,8 @@ pub enum Answer {
     KeyStatus(Box<KeyStatus>),
     /// To a question for an activity.
     Activity(Vec<ActivityRow>),
+    /// To a question for public figures.
+    Figures(Option<Arc<str>>),
     /// To a question for a policy.
     Policy(Option<PolicyText>),
     /// To a question for the newest checkpoint.
@@ -113,6 +116,14 @@ impl Answer {
                 w.u8(13);
                 put_refusal(w, error);
             }
+            // Longer than a text may be.
+            Self::Figures(figures) => {
+                w.u8(14);
+                w.option(figures.as_deref(), |w, json| {
+                    w.u32(json.len() as u32);
+                    w.fixed(json.as_bytes());
+                });
+            }
         }
         writer.bytes
     }
@@ -138,11 +149,21 @@ impl Answer {
                 11 => Self::Deleted,
                 12 => Self::Account(r.option(Reader::u64)?.map(AccountId)),
                 13 => Self::Refused(read_refusal(r)?),
+                14 => Self::Figures(r.option(read_figures)?),
                 _ => return Err(CanonicalError::Value("answer")),
             };
         reader.finish()?;
         Ok(answer)
     }
+}
+
+fn read_figures(r: &mut Reader<'_>) -> Result<Arc<str>, CanonicalError> {
+    let len = r.u32()? as usize;
+    if len > FIGURES_BYTES_MAX {
+        return Err(CanonicalError::Long(len));
+    }
+    let json = std::str::from_utf8(r.fixed(len)?).map_err(|_| CanonicalError::Value("figures"))?;
+    Ok(json.into())
 }
 
 fn put_list<T>(w: &mut Writer, list: &[T], put: impl Fn(&mut Writer, &T)) {

@@ -3,15 +3,17 @@
 use super::{ERROR_TEXT_BYTES_MAX, Message, PART_BYTES_MAX, Question, Reply, Request};
 use crate::canonical::{CanonicalError, Reader, Writer};
 use crate::funds::{
-    Billing, BudgetStatus, Claim, CommitTicket, FundsError, GenerationNote, HoldExtension, HoldRequest,
-    KeyGrant, KeyRole, LimitReset, NOTE_BYTES_MAX, PolicyId, RateStatus, RateUnit, Scope, Settled,
-    Settlement,
+    Attendance, Billing, BudgetStatus, Claim, CommitTicket, FundsError, GenerationNote, HoldExtension,
+    HoldRequest, KeyGrant, KeyRole, LimitReset, NOTE_BYTES_MAX, PolicyId, RateStatus, RateUnit, Scope,
+    Settled, Settlement,
 };
 use crate::receipt::Receipt;
-use bourse_types::{AccountId, Digest32, DurationMs, KeyHash, NanoUsd, RequestId, UnixMs};
+use bourse_types::{
+    AccountId, Digest32, DurationMs, KeyHash, NanoUsd, NodeId, RequestId, SellerName, UnixMs,
+};
 
 /// Of what there can be too many. Another word becomes the last of these.
-pub(super) const TOO_MANY: [&str; 17] = [
+pub(super) const TOO_MANY: [&str; 19] = [
     "bytes wait for the disk",
     "open holds",
     "requests since this one arrived",
@@ -28,6 +30,8 @@ pub(super) const TOO_MANY: [&str; 17] = [
     "bytes in one answer",
     "questions at once",
     "hours until a hold ends",
+    "groups of the journal to read at once",
+    "bytes of figures",
     "things at the exchange",
 ];
 
@@ -43,6 +47,7 @@ impl Message for Request {
             Self::Durable(_) => 7,
             Self::Metered(_) => 8,
             Self::Ask(_) => 9,
+            Self::Attended { .. } => 10,
         }
     }
 
@@ -80,6 +85,7 @@ impl Message for Request {
             }
             Self::Settle(settlement) | Self::Metered(settlement) => put_settlement(w, settlement),
             Self::Ask(question) => question.put(w),
+            Self::Attended { attendance, now } => put_attendance(w, attendance, *now),
             Self::Durable(ticket) => w.u64(ticket.0),
         }
     }
@@ -111,6 +117,10 @@ impl Message for Request {
             7 => Self::Durable(CommitTicket(r.u64()?)),
             8 => Self::Metered(Box::new(read_settlement(r)?)),
             9 => Self::Ask(Box::new(Question::read(r)?)),
+            10 => {
+                let (attendance, now) = read_attendance(r)?;
+                Self::Attended { attendance, now }
+            }
             _ => return Err(CanonicalError::Value("kind")),
         })
     }
@@ -268,6 +278,27 @@ pub(super) fn put_receipt(w: &mut Writer, receipt: &Receipt) {
 pub(super) fn read_receipt(r: &mut Reader<'_>) -> Result<Receipt, CanonicalError> {
     let len = r.u32()? as usize;
     Receipt::from_canonical_bytes(r.fixed(len)?)
+}
+
+fn put_attendance(w: &mut Writer, attendance: &Attendance, now: UnixMs) {
+    let Attendance { node, seller, from, until, gpus } = attendance;
+    w.fixed(&node.0);
+    w.text(seller.as_str());
+    w.u64(from.0);
+    w.u64(until.0);
+    w.option(*gpus, Writer::u32);
+    w.u64(now.0);
+}
+
+fn read_attendance(r: &mut Reader<'_>) -> Result<(Attendance, UnixMs), CanonicalError> {
+    let attendance = Attendance {
+        node: NodeId(r.array()?),
+        seller: SellerName::parse(r.text()?).map_err(|_| CanonicalError::Value("seller"))?,
+        from: UnixMs(r.u64()?),
+        until: UnixMs(r.u64()?),
+        gpus: r.option(Reader::u32)?,
+    };
+    Ok((attendance, UnixMs(r.u64()?)))
 }
 
 pub(super) fn put_note(w: &mut Writer, note: &GenerationNote) {

@@ -31,6 +31,13 @@ pub enum Question {
         /// The caller's clock.
         now: UnixMs,
     },
+    /// [`Records::figures`](crate::funds::Records::figures).
+    Figures {
+        /// Of which day.
+        day: UtcDay,
+        /// The caller's clock.
+        now: UnixMs,
+    },
     /// [`Records::policy`](crate::funds::Records::policy).
     Policy(PolicyId),
     /// [`Records::checkpoint`](crate::funds::Records::checkpoint).
@@ -99,6 +106,7 @@ impl Question {
         match self {
             Self::KeyStatus { now, .. }
             | Self::Activity { now, .. }
+            | Self::Figures { now, .. }
             | Self::CreateKey { now, .. }
             | Self::ListKeys { now, .. }
             | Self::GetKey { now, .. }
@@ -161,6 +169,11 @@ impl Question {
                 w.u8(13);
                 w.text(name);
             }
+            Self::Figures { day, now } => {
+                w.u8(14);
+                w.u32(day.0);
+                w.u64(now.0);
+            }
         }
     }
 
@@ -188,6 +201,7 @@ impl Question {
             },
             12 => Self::DeleteKey { by: read_key(r)?, hash: read_key(r)?, now: UnixMs(r.u64()?) },
             13 => Self::Account(r.text()?.to_owned()),
+            14 => Self::Figures { day: UtcDay(r.u32()?), now: UnixMs(r.u64()?) },
             _ => return Err(CanonicalError::Value("question")),
         })
     }

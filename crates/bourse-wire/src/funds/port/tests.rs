@@ -24,6 +24,12 @@ fn grant(n: u8) -> KeyGrant {
     }
 }
 
+fn attendance(n: u8) -> Attendance {
+    let seller = SellerName::parse("maple").unwrap();
+    let (from, until) = (UnixMs(n.into()), UnixMs(u64::MAX));
+    Attendance { node: NodeId([n; 32]), seller, from, until, gpus: (n > 9).then_some(n.into()) }
+}
+
 /// A settlement with every text and list at its bound.
 fn largest() -> Settlement {
     let seller = SellerName::parse(&"s".repeat(NAME_BYTES_MAX)).unwrap();
@@ -166,6 +172,7 @@ proptest! {
             Request::ByokFee { grant: grant(n), list: amount, now },
             Request::Settle(Box::new(settlement.clone())),
             Request::Metered(Box::new(settlement)),
+            Request::Attended { attendance: attendance(n), now },
             Request::Durable(CommitTicket(a)),
         ];
         for request in &requests {

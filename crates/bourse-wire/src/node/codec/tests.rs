@@ -76,6 +76,7 @@ fn hellos() -> impl Strategy<Value = Frame> {
                 jobs_in_flight_max: n[1],
                 bytes_per_token_min: n[2],
                 template_tokens_max: n[3],
+                gpus: (n[0] % 2 == 1).then_some(n[1]),
                 engine,
             };
             Frame::Hello(Hello { version: NODE_PROTOCOL_VERSION, node: NodeId(node), signature, card })

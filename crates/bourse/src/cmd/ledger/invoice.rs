@@ -1,13 +1,13 @@
 //! `bourse ledger invoice`: what an account used and paid in a day, a month or any period.
 
 use super::Span;
+use super::paper::{Desk, Format};
 use crate::admin;
 use crate::data_dir::DataDir;
 use crate::report::{Failure, Plain};
-use bourse_exchange::{Invoice, InvoiceError, OPERATOR_NAME, Period};
+use bourse_exchange::{InvoiceError, OPERATOR_NAME, Period};
 use bourse_types::UtcDay;
-use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What can be typed.
@@ -32,21 +32,8 @@ pub(super) struct Args {
     out: Option<PathBuf>,
 }
 
-/// How an invoice is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// Lines.
-    Text,
-    /// One object.
-    Json,
-    /// Rows with commas.
-    Csv,
-    /// Sheets of A4.
-    Pdf,
-}
-
 fn day(text: &str) -> Result<Period, String> {
-    let day = UtcDay::parse(text).ok_or("give a day such as 2026-11-01")?;
+    let day = super::day(text)?;
     Ok(Period { from: Some(day.start()), until: Some(day.plus(1).start()) })
 }
 
@@ -57,41 +44,14 @@ fn month(text: &str) -> Result<Period, String> {
 
 pub(super) fn run(json: bool, data_dir: &DataDir, args: &Args) -> Result<ExitCode, Failure> {
     let period = args.month.or(args.day).map_or_else(|| args.span.period(), Ok)?;
-    let format = if json { Format::Json } else { args.format };
-    if format == Format::Pdf && args.out.is_none() && std::io::stdout().is_terminal() {
-        return Err(Plain::new("a PDF is nothing for a terminal").hint("add `--out invoice.pdf`").boxed());
-    }
+    let desk = Desk::of(json, args.format, args.out.as_ref(), "invoice")?;
     let invoice = bourse_exchange::invoice(data_dir.root(), &args.account, period)
         .map_err(|error| refused(data_dir, error))?;
-    let bytes = written(&invoice, format)?;
-    match &args.out {
-        Some(path) => write_file(path, &bytes)?,
-        None => crate::cmd::written(std::io::stdout().lock().write_all(&bytes))?,
-    }
-    Ok(ExitCode::SUCCESS)
+    desk.put(&invoice)
 }
 
-fn written(invoice: &Invoice, format: Format) -> Result<Vec<u8>, Failure> {
-    Ok(match format {
-        Format::Text => format!("{}\n", invoice.text().join("\n")).into_bytes(),
-        Format::Json => format!("{}\n", crate::cmd::json(invoice)?).into_bytes(),
-        Format::Csv => invoice.csv().into_bytes(),
-        Format::Pdf => invoice.pdf(),
-    })
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    std::fs::write(path, bytes).map_err(|error| cannot_write(path, &error))
-}
-
-/// Tells that a file could not be written.
-pub(super) fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
-    Plain::new(format!("{} cannot be written: {error}", path.display()))
-        .hint("name a file in a folder that is there")
-        .boxed()
-}
-
-fn refused(data_dir: &DataDir, error: InvoiceError) -> Failure {
+/// Tells why there is no invoice and no statement.
+pub(super) fn refused(data_dir: &DataDir, error: InvoiceError) -> Failure {
     let hint = match &error {
         InvoiceError::NoAccount(_) => "`bourse ledger balance` shows them all",
         InvoiceError::TooLong { .. } => "`--day 2026-11-01` is the shortest",

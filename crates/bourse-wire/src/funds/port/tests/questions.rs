@@ -4,9 +4,9 @@ use super::*;
 use crate::funds::accounts::RULES;
 use crate::funds::{
     ACTIVITY_DAYS, ACTIVITY_ROWS_PER_DAY_MAX, AccountsError, ActivityQuery, ActivityRow, ActivitySums,
-    BudgetStatus, Change, Generation, KEY_NAME_BYTES_MAX, KEYS_PAGE_MAX, KeyDraft, KeyPage, KeyPatch,
-    KeyRecord, KeySecret, KeyStatus, LimitReset, POLICY_BYTES_MAX, PolicyText, RateStatus, RateUnit, Scope,
-    SpendWindows, WorkspaceId,
+    BudgetStatus, Change, FIGURES_BYTES_MAX, Generation, KEY_NAME_BYTES_MAX, KEYS_PAGE_MAX, KeyDraft,
+    KeyPage, KeyPatch, KeyRecord, KeySecret, KeyStatus, LimitReset, POLICY_BYTES_MAX, PolicyText, RateStatus,
+    RateUnit, Scope, SpendWindows, WorkspaceId,
 };
 use crate::receipt::{Checkpoint, ReceiptDocument};
 use bourse_types::UtcDay;
@@ -135,12 +135,13 @@ proptest! {
             Question::UpdateKey { by, hash, patch: patch(n), now },
             Question::DeleteKey { by, hash, now },
             Question::Account(text),
+            Question::Figures { day: UtcDay(n.into()), now },
         ];
         for mut question in questions {
             let has_clock = question.clock().is_some_and(|clock| *clock == now);
             let is_of_now = matches!(
                 question,
-                Question::KeyStatus { .. } | Question::Activity { .. } | Question::ListKeys { .. } | Question::GetKey { .. }
+                Question::KeyStatus { .. } | Question::Activity { .. } | Question::Figures { .. } | Question::ListKeys { .. } | Question::GetKey { .. }
             );
             prop_assert_eq!(has_clock, is_of_now || question.is_change());
             check(call, &Request::Ask(Box::new(question)));
@@ -189,6 +190,8 @@ proptest! {
             Answer::Generation(Some(Box::new(generation))),
             Answer::KeyStatus(Box::new(status)),
             Answer::Activity(vec![row(n); usize::from(n)]),
+            Answer::Figures(None),
+            Answer::Figures(Some(text.as_str().into())),
             Answer::Policy(None),
             Answer::Policy(Some(policy(POLICY_BYTES_MAX))),
             Answer::Checkpoint(checkpoint(n)),
@@ -245,6 +248,8 @@ fn lists_and_parts_have_their_bounds() {
         |answer: &Answer| matches!(Answer::from_bytes(&answer.to_bytes()), Err(CanonicalError::Long(_)));
     let rows = ACTIVITY_DAYS as usize * (ACTIVITY_ROWS_PER_DAY_MAX + 1);
     assert!(long(&Answer::Activity(vec![row(1); rows + 1])));
+    let figures = |bytes: usize| Answer::Figures(Some("7".repeat(bytes).into()));
+    assert!(!long(&figures(FIGURES_BYTES_MAX)) && long(&figures(FIGURES_BYTES_MAX + 1)));
     assert!(!long(&Answer::Keys(vec![record(1); KEYS_PAGE_MAX])));
     assert!(long(&Answer::Keys(vec![record(1); KEYS_PAGE_MAX + 1])));
     assert!(!long(&Answer::Consistency(vec![Digest32([1; 32]); 128])));

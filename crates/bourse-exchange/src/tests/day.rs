@@ -1,0 +1,129 @@
+//! Statements of a day: balance before, movements and requests, balance after.
+
+use super::figures::two_days;
+use super::invoice::{FROM, UNTIL, at, invoice, month, nano};
+use super::support::START;
+use crate::Exchange;
+use crate::books::usd;
+use crate::day::{DayStatement, MarketStatement, StatementSort, day_statement_of, market_statement_of};
+use crate::invoice::InvoiceError;
+use crate::names::{CLEARING, SUBSIDY};
+use crate::postings::Period;
+use bourse_types::{AccountId, NanoUsd, TransferId, UtcDay};
+
+fn statement(exchange: &Exchange, account: &str, day: UtcDay) -> Result<DayStatement, InvoiceError> {
+    exchange.flush().unwrap();
+    exchange.shared.index.lock().with_journal(|journal| day_statement_of(journal, account, day))
+}
+
+fn market(exchange: &Exchange, day: UtcDay) -> Result<MarketStatement, InvoiceError> {
+    exchange.flush().unwrap();
+    exchange.shared.index.lock().with_journal(|journal| market_statement_of(journal, day))
+}
+
+fn day(text: &str) -> UtcDay {
+    UtcDay::parse(text).unwrap()
+}
+
+#[test]
+fn a_day_is_told_to_customer_seller_and_market() {
+    let exchange = two_days();
+    let mut told = Vec::new();
+    for (account, on) in [
+        ("alice", "2083-02-01"),
+        ("seller:oak", "2083-02-01"),
+        ("seller:oak", "2083-02-02"),
+        ("seller:local", "2083-02-01"),
+        ("suspense", "2083-02-02"),
+    ] {
+        told.push(statement(&exchange, account, day(on)).unwrap().text().join("\n"));
+    }
+    for on in ["2083-02-01", "2083-02-02"] {
+        told.push(market(&exchange, day(on)).unwrap().text().join("\n"));
+    }
+    assert_eq!(told.join("\n\n"), include_str!("day.txt").trim_end());
+}
+
+#[test]
+fn rows_and_pages_say_the_same() {
+    let exchange = two_days();
+    let oak = statement(&exchange, "seller:oak", day("2083-02-01")).unwrap();
+    let want = "what,with,count,in_usd,out_usd,model,seller,requests,prompt_tokens,completion_tokens,usd\r\n\
+        balance before,,,,,,,,,,0.000000000\r\n\
+        moved,subsidy,1,0.000000300,0.000000000,,,,,,\r\n\
+        balance after,,,,,,,,,,0.000000300\r\n\
+        subsidised,,,,,huggingfacetb/smollm2-135m-instruct,oak,1,9,3,0.000000300\r\n\
+        in suspense,,,,,a/large,oak,1,9,3,0.000000240\r\n";
+    assert_eq!(oak.csv(), want);
+    let market = market(&exchange, day("2083-02-01")).unwrap();
+    let csv = market.csv();
+    assert!(
+        csv.starts_with("day,kind,accounts,opening_usd,in_usd,out_usd,closing_usd\r\n2083-02-01,customer,1,")
+    );
+    for (pdf, text) in [(oak.pdf(), oak.text()), (market.pdf(), market.text())] {
+        let pdf = String::from_utf8_lossy(&pdf).into_owned();
+        assert!(text.iter().all(|line| line.chars().count() <= crate::paper::LINE_CHARS), "{text:?}");
+        let shown = |line: &String| pdf.contains(line.as_str());
+        assert!(text.iter().all(shown), "{text:?}");
+    }
+    let json = serde_json::to_value(&oak).unwrap();
+    assert_eq!(json["sections"][0]["sort"], "subsidised");
+    assert!(!json.to_string().contains("alice"), "a seller's statement names no buyer");
+}
+
+#[test]
+fn the_days_of_a_month_are_the_month() {
+    let exchange = month();
+    let days = || (0..28).map(|n| day(FROM).plus(n));
+    let period = Period { from: Some(at(FROM)), until: Some(at(UNTIL)) };
+    for name in ["alice", "bob"] {
+        let invoice = invoice(&exchange, name, period).unwrap();
+        let mut balance = invoice.opening_usd.clone();
+        let (mut lines, mut credited, mut spent) = (Vec::new(), 0, 0);
+        for day in days() {
+            let told = statement(&exchange, name, day).unwrap();
+            assert_eq!(told.opening_usd, balance, "{name} on {day}");
+            balance = told.closing_usd;
+            credited += nano(&told.in_usd);
+            spent += nano(&told.out_usd);
+            lines.extend(told.sections.into_iter().flat_map(|section| section.lines));
+        }
+        assert_eq!((lines, &balance), (invoice.usage, &invoice.closing_usd), "{name}");
+        assert_eq!([usd(credited), usd(spent)], [invoice.credited_usd, invoice.spent_usd]);
+    }
+    let (mut sold, mut before) = ([0, 0], None::<Vec<(String, String)>>);
+    for day in days() {
+        let market = market(&exchange, day).unwrap();
+        let of = |kind: &str| market.kinds.iter().find(|line| line.kind == kind);
+        sold[0] += of("seller_payable").map_or(0, |line| nano(&line.in_usd));
+        for seller in ["maple", "oak", "elm"] {
+            let told = statement(&exchange, &format!("seller:{seller}"), day).unwrap();
+            let sections = told.sections.iter().filter(|section| section.sort == StatementSort::Sold);
+            sold[1] += sections.map(|section| nano(&section.usd)).sum::<i128>();
+        }
+        let side = |amount: fn(&crate::KindLine) -> &String| {
+            market.kinds.iter().map(|line| (line.kind.clone(), amount(line).clone())).collect::<Vec<_>>()
+        };
+        if let Some(before) = before {
+            assert_eq!(before, side(|line| &line.opening_usd), "what {day} begins with");
+        }
+        before = Some(side(|line| &line.closing_usd));
+    }
+    assert!(sold[0] > 0 && sold[0] == sold[1], "{sold:?}");
+}
+
+#[test]
+fn a_movement_that_nothing_explains_makes_no_statement() {
+    let exchange = two_days();
+    let oak = exchange.account("seller:oak").unwrap();
+    let strange = |debit: AccountId, credit, id| {
+        exchange.shared.core.lock().move_between(debit, credit, NanoUsd(1), TransferId(id)).unwrap();
+    };
+    strange(SUBSIDY, oak, 1 << 70);
+    let error = statement(&exchange, "seller:oak", day("2083-02-02")).unwrap_err().to_string();
+    let want = "the books of `seller:oak` do not add up: on 2083-02-02 receipts say 0.000000000 USD, postings 0.000000001 USD";
+    assert_eq!(error, want);
+    strange(exchange.account("alice").unwrap(), CLEARING, 2 << 70);
+    assert!(statement(&exchange, "alice", day("2083-02-02")).is_err());
+    assert!(matches!(statement(&exchange, "nobody", UtcDay::of(START)), Err(InvoiceError::NoAccount(_))));
+}
