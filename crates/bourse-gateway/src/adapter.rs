@@ -59,6 +59,9 @@ pub struct Kind {
     pub operations: Operations,
     /// Whether a call may name the service tier.
     pub takes_tier: bool,
+    /// Whether its streams say all that its answers in one piece do, as far as a neutral form holds it; see
+    /// [`ProviderConfig::gathers`](crate::ProviderConfig::gathers).
+    pub gathers: bool,
 }
 
 /// How a key is shown.
@@ -117,7 +120,7 @@ const ENGINE_SAMPLING: Supports =
 const fn server(word: &'static str, base_url: Option<&'static str>, supports: Supports) -> Row {
     let operations = Operations::CHAT.with(Operations::TEXT);
     Row {
-        kind: Kind { word, base_url, supports, operations, takes_tier: false },
+        kind: Kind { word, base_url, supports, operations, takes_tier: false, gathers: false },
         key: KeyHeader::Bearer,
         headers: &[],
         speaks: OPENAI_SHAPES,
@@ -142,6 +145,11 @@ impl Row {
         Self { kind: Kind { takes_tier: true, ..self.kind }, speaks, chat, ..self }
     }
 
+    /// The same for streams that say all that whole answers do.
+    const fn gathered(self) -> Self {
+        Self { kind: Kind { gathers: true, ..self.kind }, ..self }
+    }
+
     /// The same with the key in a header of its own.
     const fn with_key_in(self, header: &'static str) -> Self {
         Self { key: KeyHeader::Named(header), ..self }
@@ -158,19 +166,22 @@ const ROWS: [Row; 9] = [
     .with_tier(OPENAI_OWN_SHAPES, Chat::Strict),
     server("openai-compatible", None, ALL),
     server("openrouter", Some("https://openrouter.ai/api/v1"), ALL).with_tier(OPENAI_SHAPES, Chat::Router),
-    server("vllm", Some("http://127.0.0.1:8000/v1"), ALL.without(Supports::VERBOSITY.with(Supports::TOP_A))),
+    server("vllm", Some("http://127.0.0.1:8000/v1"), ALL.without(Supports::VERBOSITY.with(Supports::TOP_A)))
+        .gathered(),
     server(
         "llama.cpp",
         Some("http://127.0.0.1:8080/v1"),
         ALL.without(Supports::VERBOSITY.with(Supports::TOP_A).with(Supports::CHOICES)),
-    ),
+    )
+    .gathered(),
     talker(
         "ollama",
         "http://127.0.0.1:11434",
         &[Shape::Ollama],
         ALL.without(Supports::VERBOSITY.with(Supports::TOP_A).with(Supports::CHOICES))
             .without(Supports::LOGPROBS.with(Supports::LOGIT_BIAS).with(Supports::PARALLEL_TOOLS)),
-    ),
+    )
+    .gathered(),
     // Its thoughts are billed in full and shown as summaries at most.
     talker(
         "gemini",
@@ -196,6 +207,7 @@ const ROWS: [Row; 9] = [
                 .with(Supports::REASONING_REPLAY)
                 .with(Supports::MEDIA),
         )
+        .gathered()
         .with_key_in("x-api-key")
     },
     // Some of its models see, which its list tells, and some think, which is declared.
@@ -211,7 +223,8 @@ const ROWS: [Row; 9] = [
             .with(Supports::PENALTIES)
             .with(Supports::LOGPROBS)
             .with(Supports::REASONING_REPLAY),
-    ),
+    )
+    .gathered(),
 ];
 
 /// The adapter of a configured kind.

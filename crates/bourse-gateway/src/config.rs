@@ -167,6 +167,9 @@ pub struct ProviderConfig {
     pub base_url: String,
     /// Its key.
     pub api_key: Option<Secret>,
+    /// Whether its streams say all that its answers in one piece do, their usage with it: then a stream may be asked for
+    /// where the buyer wants one piece, so that less is held. None: as the kind does.
+    pub gathers: Option<bool>,
     /// What it sells.
     pub models: Vec<ProviderModel>,
 }

@@ -2,6 +2,7 @@
 //! the choice in OpenRouter's words, for clients that read those. Both are told with answers and with refusals; the words
 //! of OpenRouter stand beside `error` then, as it writes them, and the plan in the error's `metadata`.
 
+use crate::phase::gather::Whole;
 use crate::phase::plan::{NoRoute, Route, demand_of_all};
 use crate::phase::resolve::Requested;
 use crate::phase::settle::Open;
@@ -54,8 +55,8 @@ impl Wanted {
     pub(crate) fn members(self, open: &Open, job: &Job, route: &Route) -> Vec<u8> {
         let mut out = Vec::new();
         if self.plan {
-            let seller = open.draft.seller.as_ref().map(SellerName::as_str);
-            out.extend_from_slice(format!(",\"bourse\":{}", value(job, route, seller)).as_bytes());
+            let served = open.draft.seller.as_ref().map(|seller| (seller.as_str(), open.whole));
+            out.extend_from_slice(format!(",\"bourse\":{}", value(job, route, served)).as_bytes());
         }
         if self.metadata {
             out.push(b',');
@@ -129,7 +130,8 @@ fn openrouter(walk: &Walk<'_>, job: &Job, route: &Route) -> Value {
     })
 }
 
-fn value(job: &Job, route: &Route, seller: Option<&str>) -> Value {
+/// The plan, who answered, and how it was held.
+fn value(job: &Job, route: &Route, served: Option<(&str, Option<Whole>)>) -> Value {
     let (plan, snapshot) = (&route.plan, &route.book.snapshot);
     let offer = |index: OfferIndex| snapshot.offer(index);
     let attempt = |(n, index): (usize, &OfferIndex)| {
@@ -168,5 +170,12 @@ fn value(job: &Job, route: &Route, seller: Option<&str>) -> Value {
             })
         })
         .collect();
-    json!({ "provider": seller, "plan": plans })
+    let mut value = json!({ "provider": served.map(|(seller, _)| seller), "plan": plans });
+    if let Some((_, whole)) = served {
+        value["hold"] = match whole.map(Whole::explain) {
+            None => json!({ "is": "steps" }),
+            Some((code, reason)) => json!({ "is": "whole", "code": code, "reason": reason }),
+        };
+    }
+    value
 }

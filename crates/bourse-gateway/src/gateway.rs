@@ -32,7 +32,7 @@ use crate::routes::{self, FiguresKept};
 use crate::source::billed;
 use crate::traces::RequestTrace;
 use crate::upstream::Pools;
-use bourse_market::{Policy, StreamEnd};
+use bourse_market::{Outcome, Policy, StreamEnd};
 use bourse_types::{DurationMs, NanoUsd, RequestId, TokenCount, UnixMs};
 use bourse_wire::dialect::grammar::Billed;
 use bourse_wire::dialect::neutral::Notice;
@@ -485,7 +485,9 @@ impl Gateway {
 /// Prices a whole answer, writes its usage, settles.
 fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result<(Bytes, Settled), ApiError> {
     let api = job.api;
-    let bill = open.bill(StreamEnd::Complete).map_err(|_| {
+    let is_cut = plain.finish == Finish::Budget;
+    let end = if is_cut { StreamEnd::Budget } else { StreamEnd::Complete };
+    let bill = open.bill(end).map_err(|_| {
         ApiError::new(ErrorType::Server, "the answer could not be priced; nothing was charged")
     })?;
     let is_byok = open.is_byok();
@@ -514,7 +516,12 @@ fn settle_plain(open: &mut Open, job: &Job, plain: Plain, more: &[u8]) -> Result
         }
     };
     open.sent_whole(&bytes);
-    open.served(plain.attempt, (plain.whole, plain.whole), plain.tools, &bill);
+    if is_cut {
+        // It says nothing about the seller.
+        plain.attempt.end(open.shared.ports.clock.now(), Outcome::Neutral);
+    } else {
+        open.served(plain.attempt, (plain.whole, plain.whole), plain.tools, &bill);
+    }
     let settled = open.settle(&bill, plain.finish);
     let settled = settled.map_err(|error| unsettled_plain(&error, shown.charge.total))?;
     if is_byok && settled.cost != shown.charge.total {

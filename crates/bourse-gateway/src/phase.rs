@@ -3,6 +3,7 @@
 pub(crate) mod admit;
 pub(crate) mod attempt;
 pub(crate) mod dispatch;
+pub(crate) mod gather;
 pub(crate) mod hold;
 pub(crate) mod note;
 pub(crate) mod parse;

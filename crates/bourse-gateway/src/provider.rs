@@ -59,6 +59,8 @@ const KEY_START_BYTES: usize = 6;
 /// One hosted API.
 pub(crate) struct Provider {
     pub(crate) adapter: &'static dyn ProviderAdapter,
+    /// See [`ProviderConfig::gathers`].
+    pub(crate) gathers: bool,
     target: Target,
     headers: HeaderMap,
     /// Path of the base URL, without a slash at its end.
@@ -135,7 +137,8 @@ impl Provider {
         let base_path = base.path().trim_end_matches('/').to_owned();
         let target = Target { tls, host, port };
         let pool = pools.of(&target);
-        Ok(Self { adapter, target, headers, base_path, pool })
+        let gathers = config.gathers.unwrap_or(adapter.kind().gathers);
+        Ok(Self { adapter, gathers, target, headers, base_path, pool })
     }
 
     /// Host and port of the API.
@@ -273,6 +276,7 @@ mod tests {
             kind: "openai".into(),
             base_url: base_url.into(),
             api_key: Some(Secret::new("sk-canary")),
+            gathers: None,
             models: Vec::new(),
         };
         Provider::new(&config, pools)

@@ -7,7 +7,7 @@
 mod node;
 mod provider;
 
-pub(crate) use node::{NodeSource, Verdict, check_statement, finish_of, on_claim, on_started};
+pub(crate) use node::NodeSource;
 pub(crate) use provider::{ProviderSource, claim_of, units_of};
 
 use crate::config::Timeouts;
@@ -176,12 +176,17 @@ impl Source {
         }
     }
 
-    /// How much of the answer was reasoning, where the seller said so.
-    pub(crate) fn reasoning_tokens(&self) -> Option<TokenCount> {
+    /// The usage that a hosted API claims, as far as it was read.
+    pub(crate) fn claim(&self) -> Option<SellerUsage> {
         match self {
-            Self::Provider(source) => source.claim.map(|claim| TokenCount(claim.reasoning)),
+            Self::Provider(source) => source.claim,
             Self::Node(_) => None,
         }
+    }
+
+    /// How much of the answer was reasoning, where the seller said so.
+    pub(crate) fn reasoning_tokens(&self) -> Option<TokenCount> {
+        self.claim().map(|claim| TokenCount(claim.reasoning))
     }
 
     /// What came of the tool calls so far.

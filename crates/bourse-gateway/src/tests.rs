@@ -5,6 +5,7 @@ mod byok;
 pub(crate) mod fakes;
 mod faults;
 mod figures;
+mod gather;
 mod gifts;
 mod life;
 mod limits;

@@ -12,8 +12,10 @@
 //! | `counted` | counted by the model's tokenizer, with the tolerance that sellers have | a node's frames, which carry their counts |
 //! | `hosted` | counted | a hosted seller's events: text of [`BYTES_PER_TOKEN`], mostly a token each |
 //! | `bytes` | bounded by its bytes, [`BYTES_PER_TOKEN`] | the same |
-//! | `plain 1024` | counted | in one piece, with `max_tokens` of 1,024 |
-//! | `plain` | counted | in one piece, of any length |
+//! | `gathered 1024` | counted | as `hosted`, gathered into one piece, with `max_tokens` of 1,024 |
+//! | `gathered` | counted | the same, of any length |
+//! | `plain 1024` | counted | in one piece that nobody saw grow, with `max_tokens` of 1,024 |
+//! | `plain` | counted | the same, of any length |
 //!
 //! Beside them, on disk and in real time, what raises cost the ledger: the same holds and settlements without any and
 //! with as many as the trace needs.
@@ -51,8 +53,15 @@ const TOKEN_MS: u64 = 15;
 /// Names, and dollars per million prompt and completion tokens.
 const OFFERS: [(&str, u64, u64); 3] =
     [("1:1", 880_000, 880_000), ("1:4", 2_500_000, 10_000_000), ("1:5", 3_000_000, 15_000_000)];
-const CASES: [Case; 5] =
-    [Case::Counted, Case::Hosted, Case::Bytes, Case::Plain(Some(1_024)), Case::Plain(None)];
+const CASES: [Case; 7] = [
+    Case::Counted,
+    Case::Hosted,
+    Case::Bytes,
+    Case::Gathered(Some(1_024)),
+    Case::Gathered(None),
+    Case::Plain(Some(1_024)),
+    Case::Plain(None),
+];
 const FLUSH_EVERY: u64 = 512;
 const RATE_REQUESTS: u64 = 100_000;
 const RATE_THREADS: u64 = 2;
@@ -67,6 +76,9 @@ struct Args {
     /// Comma-separated rows of a time, prompt tokens and generated tokens under one line of heads, as of Azure's traces.
     #[arg(long)]
     trace: PathBuf,
+    /// Nothing on disk: the ratios alone, which depend on no machine.
+    #[arg(long)]
+    ratios_only: bool,
     /// Where the figures go as JSON.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -77,6 +89,7 @@ enum Case {
     Counted,
     Hosted,
     Bytes,
+    Gathered(Option<u64>),
     Plain(Option<u64>),
 }
 
@@ -86,6 +99,8 @@ impl Case {
             Self::Counted => "counted".to_owned(),
             Self::Hosted => "hosted".to_owned(),
             Self::Bytes => "bytes".to_owned(),
+            Self::Gathered(None) => "gathered".to_owned(),
+            Self::Gathered(Some(max)) => format!("gathered {max}"),
             Self::Plain(None) => "plain".to_owned(),
             Self::Plain(Some(max)) => format!("plain {max}"),
         }
@@ -94,7 +109,7 @@ impl Case {
     fn counting(self) -> Counting {
         match self {
             Self::Counted => Counting::Exact,
-            Self::Hosted | Self::Bytes => Counting::Streamed,
+            Self::Hosted | Self::Bytes | Self::Gathered(_) => Counting::Streamed,
             Self::Plain(_) => Counting::Whole,
         }
     }
@@ -113,7 +128,7 @@ fn main() -> Result<(), Failure> {
     let rows = read(&std::fs::read_to_string(&args.trace)?)?;
     println!("{} requests; held / charged: the peak of each request, and weighted by time", rows.len());
     println!(
-        "{:<12}{:<7}{:>8}{:>8}{:>8}{:>10}{:>9}{:>9}{:>9}",
+        "{:<14}{:<7}{:>8}{:>8}{:>8}{:>10}{:>9}{:>9}{:>9}",
         "case", "prices", "p50", "p95", "p99", "weighted", "raises", "p99", "events"
     );
     let mut cases = Vec::new();
@@ -122,7 +137,7 @@ fn main() -> Result<(), Failure> {
             let figures = Run::of(case, &offer(prompt, completion)?, &rows)?.figures()?;
             let number = |key: &str| figures[key].as_f64().unwrap_or_default();
             println!(
-                "{:<12}{name:<7}{:>8.3}{:>8.3}{:>8.3}{:>10.3}{:>9.2}{:>9}{:>9.2}",
+                "{:<14}{name:<7}{:>8.3}{:>8.3}{:>8.3}{:>10.3}{:>9.2}{:>9}{:>9.2}",
                 case.name(),
                 number("p50"),
                 number("p95"),
@@ -135,11 +150,15 @@ fn main() -> Result<(), Failure> {
             cases.push(json!({ "case": case.name(), "prices": name, "figures": figures }));
         }
     }
-    let raises = cases[1]["figures"]["raises_mean"].as_f64().unwrap_or_default();
-    let (without, with) = (rate(0.0)?, rate(raises)?);
-    println!("on disk, {RATE_THREADS} callers: {without} without raises, {with} with {raises:.2} a request");
-    let figures =
-        json!({ "requests": rows.len(), "cases": cases, "without_raises": without, "with_raises": with });
+    let mut figures = json!({ "requests": rows.len(), "cases": cases });
+    if !args.ratios_only {
+        let raises = figures["cases"][1]["figures"]["raises_mean"].as_f64().unwrap_or_default();
+        let (without, with) = (rate(0.0)?, rate(raises)?);
+        println!(
+            "on disk, {RATE_THREADS} callers: {without} without raises, {with} with {raises:.2} a request"
+        );
+        (figures["without_raises"], figures["with_raises"]) = (without, with);
+    }
     if let Some(out) = args.out {
         std::fs::write(out, format!("{figures:#}\n"))?;
     }
@@ -242,7 +261,7 @@ impl<'a> Run<'a> {
     /// The first hold; until the first piece.
     fn begin(&mut self, n: usize, now: UnixMs, row: Row) -> Result<Option<DurationMs>, Failure> {
         let wishes = Preferences::default();
-        let max_tokens = if let Case::Plain(max) = self.case { max } else { None };
+        let max_tokens = if let Case::Plain(max) | Case::Gathered(max) = self.case { max } else { None };
         let demand = Demand {
             prompt_bytes: row.prompt * BYTES_PER_TOKEN / 100,
             messages: 1,

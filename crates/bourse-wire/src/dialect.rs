@@ -11,7 +11,7 @@ pub mod cohere;
 pub mod count;
 pub mod fields;
 pub mod front;
-mod gather;
+pub mod gather;
 pub mod gemini;
 pub mod grammar;
 pub mod lists;
@@ -27,8 +27,7 @@ mod tree;
 
 pub(crate) use answer::{AnswerHead, DONE_EVENT, edited_event, finish_of_word, push_end, push_logprobs};
 pub use answer::{
-    ChoiceText, ChunkView, PlainView, SellerUsage, push_cost_members, push_usage, push_usd, read_usage,
-    splice_usage,
+    ChunkView, PlainView, SellerUsage, push_cost_members, push_usage, push_usd, read_usage, splice_usage,
 };
 pub use fields::{Preferences, Routing, SortBy, StreamFailure};
 

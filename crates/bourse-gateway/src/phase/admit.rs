@@ -64,6 +64,12 @@ pub(crate) fn closing() -> ApiError {
     ApiError { retry_after_s: Some(1), ..ApiError::new(ErrorType::ProviderOverloaded, message) }
 }
 
+/// What a buyer reads whose answer met the market's own bounds on its way.
+pub(crate) fn full(error: &FundsError) -> ApiError {
+    let message = format!("{error}; nothing was charged: ask again in a moment");
+    ApiError::new(ErrorType::ProviderOverloaded, message)
+}
+
 /// What a buyer reads when the exchange refuses.
 pub(crate) fn refusal(error: &FundsError) -> ApiError {
     let (kind, remedy) = match error {

@@ -5,28 +5,26 @@
 
 mod passed;
 
+use super::gather::{Gathering, Growing};
 use crate::config::{ANSWER_BYTES_MAX, ERROR_BYTES_MAX, PEEK_BYTES_MAX, Timeouts};
 use crate::deadline;
 use crate::failure::{Failure, FailureClass, retry_after};
 use crate::gateway::Shared;
 use crate::market::Seller;
-use crate::node::{JobHandle, NodeEvent, NodeHandle, failure_of};
+use crate::node::{JobHandle, NodeHandle};
 use crate::provider::{CallBody, Provider, Upstream};
 use crate::quality::Watch;
 use crate::recount::{Gauge, Recounter, Recounting, read_answer};
 use crate::resume::{Resume, SharedWriter};
-use crate::source::{
-    NodeSource, Out, Progress, ProviderSource, Source, SourceEnd, Verdict, check_statement, claim_of,
-    finish_of, on_claim, on_started,
-};
+use crate::source::{NodeSource, Out, Progress, ProviderSource, Source, SourceEnd, claim_of};
 use crate::upstream::{Exchange, UpstreamError};
 use bourse_market::{Counting, Meter, MeterRules, Offer, Supports, ToolCalls};
 use bourse_types::{DurationMs, RequestId};
 use bourse_wire::dialect::chat::{Chat, Manner};
 use bourse_wire::dialect::grammar::{Billed, Call, EventWriter, Framing, Head, Passage, Shape, Translation};
-use bourse_wire::dialect::neutral::{self, Choice, Notice, Part, StreamEvent};
+use bourse_wire::dialect::neutral::{self, Notice, Part, StreamEvent};
 use bourse_wire::dialect::passthrough::PassedAnswer;
-use bourse_wire::dialect::{ChoiceText, Job, PlainView, SellerUsage, StreamFailure};
+use bourse_wire::dialect::{Job, PlainView, SellerUsage, StreamFailure};
 use bourse_wire::dialect::{front, responses};
 use bourse_wire::error::ApiError;
 use bourse_wire::json::{JsonError, Walk};
@@ -62,6 +60,8 @@ pub(crate) enum Content {
     Passed(Box<PassedAnswer>),
     /// A whole answer that is written in the buyer's grammar.
     Answer(Head, neutral::Answer, Finish),
+    /// A stream that becomes a whole answer.
+    Growing(Box<Growing>),
     /// A stream whose first content is there: it, what the buyer has not got yet, and its end if that came too.
     Stream(Source, Out, Option<SourceEnd>),
 }
@@ -77,6 +77,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) created_s: u64,
     pub(crate) started: Instant,
     pub(crate) deadline: Instant,
+    /// Where the events of a stream go that becomes a whole answer; none where the buyer gets the seller's own.
+    pub(crate) gathering: Option<Gathering>,
     /// Tokens of a whole answer at most, where the money does not reach further.
     pub(crate) cap: Option<u32>,
     pub(crate) notices: Vec<Notice>,
@@ -89,14 +91,20 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Asks. Ready with the whole answer, or with a stream's first content.
+    /// Asks. Ready with the whole answer, or with the first content of a stream.
     pub(crate) async fn run(self, seller: &Seller) -> Result<Won, Failure> {
-        match (seller, self.job.stream) {
-            (Seller::Provider(provider, upstream), false) => self.provider_plain(provider, upstream).await,
-            (Seller::Node(node), false) => self.node_plain(node).await,
-            (seller, true) => self.begin(seller).await,
+        match seller {
+            Seller::Provider(provider, upstream) if !self.streams() => {
+                self.provider_plain(provider, upstream).await
+            }
+            seller => self.begin(seller).await,
         }
         .map_err(|failure| seller.without_key(failure))
+    }
+
+    /// Whether the seller is asked for a stream.
+    fn streams(&self) -> bool {
+        self.job.stream || self.gathering.is_some()
     }
 
     fn won(self, content: Content, gauge: Gauge, node: Option<SignedNodeStatement>) -> Won {
@@ -131,7 +139,8 @@ impl Attempt<'_> {
     fn body(&mut self, provider: &Provider, shape: Shape, upstream_id: &str) -> Result<CallBody, Failure> {
         let untranslatable = |error| Failure::untranslatable(&error);
         let takes_reasoning = self.offer.supports.contains(Supports::REASONING_REPLAY);
-        let manner = Manner { chat: provider.adapter.chat(), takes_reasoning };
+        let gathers = self.gathering.is_some();
+        let manner = Manner { chat: provider.adapter.chat(), takes_reasoning, gathers };
         let is_own = shape == self.job.api.shape() && self.resume.is_none();
         // What only chats can say is left to the seller's own judgement.
         let is_odd = shape == Shape::Chat && manner.chat == Chat::Strict && self.job.needs.beyond_openai;
@@ -151,7 +160,7 @@ impl Attempt<'_> {
             None => request,
         };
         let left_out = if takes_reasoning { None } else { request.leave_out_reasoning() };
-        let call = Call { upstream_id, stream: self.job.stream, max_tokens: self.cap };
+        let call = Call { upstream_id, stream: self.streams(), max_tokens: self.cap };
         let written = provider.adapter.dialect(shape).write(&request, &call).map_err(untranslatable)?;
         self.notices = left_out.into_iter().chain(written.notices).collect();
         Ok(CallBody { bytes: written.body, content_type: None })
@@ -168,7 +177,7 @@ impl Attempt<'_> {
         let mut body = self.body(provider, shape, &upstream.id)?;
         body.bytes = upstream.tiered(shape, body.bytes);
         let connect_within = self.timeouts().connect;
-        let how = (shape, self.job.stream);
+        let how = (shape, self.streams());
         let told = (&body, self.traceparent.as_deref());
         let call = provider.call(&*self.shared.ports.connect, connect_within, upstream, how, told);
         let answered = deadline::by(until, call).await.ok_or_else(|| self.late("answered nothing"))?;
@@ -201,11 +210,16 @@ impl Attempt<'_> {
             deadline::by(self.deadline, exchange.collect(ANSWER_BYTES_MAX, self.timeouts().idle)).await;
         let body =
             body.ok_or_else(|| self.late("no whole answer"))?.map_err(|error| broken_off(&error, 200))?;
+        self.whole(shape, &head, body)
+    }
+
+    /// An answer that came in one piece.
+    fn whole(self, shape: Shape, head: &response::Parts, body: Bytes) -> Result<Won, Failure> {
         if shape != self.job.api.shape() || self.hides_reasoning() {
             return self.translated(shape, &body);
         }
         if self.job.api.is_passed_through() {
-            return self.passed(&head, body);
+            return self.passed(head, body);
         }
         let (view, usage) = read_plain(self.job, &body)?;
         let mut gauge = self.gauge(Counting::Whole);
@@ -299,6 +313,10 @@ impl Attempt<'_> {
     /// How the stream becomes the buyer's, and the writer that another seller could take over.
     fn passage(&self, shape: Shape) -> (Box<dyn Passage>, Option<SharedWriter>) {
         let (api, head) = (self.job.api, self.head());
+        if let Some(gathering) = &self.gathering {
+            let reader = front::dialect(shape).reader();
+            return (Box::new(Translation::new(reader, Box::new(gathering.clone()))), None);
+        }
         if self.job.routing.stream_failure == StreamFailure::Continue {
             let new = || SharedWriter::new(self.writer(&head));
             let writer = self.resume.map_or_else(new, |resume| resume.writer.clone());
@@ -318,47 +336,6 @@ impl Attempt<'_> {
         if self.hides_reasoning() { Box::new(Quiet(writer)) } else { writer }
     }
 
-    async fn node_plain(self, node: &Arc<NodeHandle>) -> Result<Won, Failure> {
-        let handle = self.submit(node)?;
-        let mut gauge = self.gauge(Counting::Exact);
-        let mut choices = vec![ChoiceText::default(); self.job.choices as usize];
-        let mut until = self.deadline.min(self.started + self.timeouts().first_content);
-        loop {
-            let event = deadline::by(until, poll_fn(|cx| handle.poll_event(cx))).await;
-            until = self.deadline.min(Instant::now() + self.timeouts().idle);
-            match event.ok_or_else(|| self.late("no whole answer"))? {
-                NodeEvent::Started(started) => on_started(&started, &mut gauge.meter),
-                NodeEvent::Delta(delta) => {
-                    let choice = choices.get_mut(delta.choice as usize);
-                    let choice = choice.ok_or_else(|| {
-                        Failure::broken(200, "answered for a choice that was not asked for")
-                    })?;
-                    gauge.meter.on_tokens(u64::from(delta.tokens), delta.text.len() as u64);
-                    gauge.on_text(delta.choice, &delta.text);
-                    choice.add(&delta.text, delta.logprobs_json.as_deref());
-                    choice.finish = delta.finish.map(finish_of).or(choice.finish);
-                }
-                NodeEvent::Done(done) => {
-                    if let Verdict::Refused(why) = check_statement(&done, node.node, self.request) {
-                        return Err(Failure::broken(200, why));
-                    }
-                    on_claim(&done, &mut gauge.meter);
-                    let finish = choices.last().and_then(|c| c.finish);
-                    let finish = finish
-                        .ok_or_else(|| Failure::broken(200, "ended the job without a finish reason"))?;
-                    let content = Content::Answer(self.head(), node_answer(choices), finish);
-                    return Ok(self.won(content, gauge, Some(done.statement)));
-                }
-                NodeEvent::Failed(failed) => return Err(failure_of(&failed)),
-                NodeEvent::Counted(_) => {
-                    return Err(Failure::broken(200, "counted where an answer was asked for"));
-                }
-                NodeEvent::Lost => return Err(Failure::broken(0, "its link was lost")),
-                NodeEvent::Overflow => return Err(Failure::broken(0, "its answer outran the market")),
-            }
-        }
-    }
-
     /// Starts a stream and reads on until its first content.
     async fn begin(mut self, seller: &Seller) -> Result<Won, Failure> {
         let is_media = self.job.api.is_passed_through();
@@ -374,10 +351,10 @@ impl Attempt<'_> {
             }
             Seller::Provider(provider, upstream) => {
                 let shape = self.shape(provider)?;
-                let (head, mut exchange) = self.call(provider, upstream, shape, until).await?;
+                let (head, exchange) = self.call(provider, upstream, shape, until).await?;
                 if shape.framing() == Framing::Sse && is_json(&head) {
-                    let body = exchange.collect(ERROR_BYTES_MAX, ERROR_BODY_WITHIN).await;
-                    return Err(answered_whole(shape, &body.unwrap_or_default()));
+                    // Rare, and large: it must not make every request's future larger.
+                    return Box::pin(self.unstreamed(shape, (&head, exchange), until)).await;
                 }
                 let (passage, writer) = self.passage(shape);
                 let mut source = ProviderSource::new(exchange, shape.framing(), passage, self.job.choices);
@@ -391,7 +368,10 @@ impl Attempt<'_> {
             }
             Seller::Node(node) => {
                 let handle = self.submit(node)?;
-                let writer = front::writer(self.job.api, &self.head());
+                let writer: Box<dyn EventWriter> = match &self.gathering {
+                    Some(gathering) => Box::new(gathering.clone()),
+                    None => front::writer(self.job.api, &self.head()),
+                };
                 let source = NodeSource::new(handle, self.request, writer, self.job.choices);
                 (Source::Node(Box::new(source)), Counting::Exact)
             }
@@ -414,19 +394,34 @@ impl Attempt<'_> {
                 Progress::End(complete) => end = Some(complete),
             }
         }
-        Ok(self.won(Content::Stream(source, out, end), gauge, None))
+        let content = match self.gathering.take() {
+            Some(gathering) => {
+                let (head, hides_reasoning) = (self.head(), self.hides_reasoning());
+                Content::Growing(Box::new(Growing { source, end, gathering, head, hides_reasoning }))
+            }
+            None => Content::Stream(source, out, end),
+        };
+        Ok(self.won(content, gauge, None))
     }
-}
 
-/// A node's choices as an answer.
-fn node_answer(choices: Vec<ChoiceText>) -> neutral::Answer {
-    let choices = choices.into_iter().map(|choice| Choice {
-        parts: vec![Part::text(choice.text)],
-        finish: choice.finish,
-        native_finish: None,
-        logprobs_json: choice.logprobs_json,
-    });
-    neutral::Answer { choices: choices.collect(), ..neutral::Answer::default() }
+    /// An answer in one piece where a stream was asked for: what was wanted in the first place where the stream was to be
+    /// gathered, and an error elsewhere. Its bill is covered before it is charged.
+    async fn unstreamed(
+        self,
+        shape: Shape,
+        (head, mut exchange): (&response::Parts, Exchange),
+        until: Instant,
+    ) -> Result<Won, Failure> {
+        let is_fine = self.gathering.is_some();
+        let (bytes_max, within) = if is_fine {
+            (ANSWER_BYTES_MAX, self.timeouts().idle)
+        } else {
+            (ERROR_BYTES_MAX, ERROR_BODY_WITHIN)
+        };
+        let body = deadline::by(until, exchange.collect(bytes_max, within)).await;
+        let body = body.and_then(Result::ok).unwrap_or_default();
+        if is_fine { self.whole(shape, head, body) } else { Err(answered_whole(shape, &body)) }
+    }
 }
 
 fn utf8(body: &[u8]) -> Result<&str, Failure> {

@@ -11,6 +11,7 @@
 
 use super::admit;
 use super::attempt::{Attempt, Content, Won};
+use super::gather::{Gathering, Whole, gather};
 use super::hold::{HoldError, cover_stream, cover_whole};
 use super::plan::{Leg, Route};
 use super::settle::Open;
@@ -27,7 +28,7 @@ use bourse_market::{Counting, Demand, Free, HoldWindow, MeterRules, Offer, Outco
 use bourse_types::{DurationMs, ModelSlug, PriceSchedule, UnixMs};
 use bourse_wire::dialect::grammar::Head;
 use bourse_wire::dialect::passthrough::PassedAnswer;
-use bourse_wire::dialect::{Job, PlainView, SellerUsage, neutral};
+use bourse_wire::dialect::{Api, Job, PlainView, SellerUsage, neutral};
 use bourse_wire::error::ApiError;
 use bourse_wire::funds::FundsError;
 use bourse_wire::receipt::Finish;
@@ -87,7 +88,7 @@ pub(crate) struct Begun {
 }
 
 /// Why a leg gave no answer.
-enum Stop {
+pub(super) enum Stop {
     /// It failed; the next leg may do better.
     Failed(Failure),
     /// Nobody can do better.
@@ -240,7 +241,7 @@ impl<'a> Legs<'a> {
                 demand.max_tokens = self.job.max_tokens.map(|max| u64::from(resume.left_of(max)));
             }
             let covered = offer.prices.ok_or_else(|| Failure::broken(0, "its price is not known").into());
-            let covered = covered.and_then(|prices| Ok((prices, self.cover(offer, &demand, now)?)));
+            let covered = covered.and_then(|prices| Ok((prices, self.cover((offer, seller), &demand, now)?)));
             let (prices, (window, cap)) = match covered {
                 Ok(covered) => covered,
                 Err(Stop::Abort(error)) => return Err(error),
@@ -266,6 +267,7 @@ impl<'a> Legs<'a> {
                 created_s: self.open.draft.created.0 / 1_000,
                 started,
                 deadline: self.deadline,
+                gathering: (window.is_some() && !self.job.stream).then(Gathering::default),
                 cap,
                 notices: Vec::new(),
                 resume: self.resume,
@@ -288,17 +290,39 @@ impl<'a> Legs<'a> {
         Some(Box::new(Recounting { tokenizer: Arc::clone(tokenizer), prompt }))
     }
 
-    /// Holds the money: a window for a stream, or a cap for an answer in one piece.
+    /// Why all that the leg's answer may cost is held at once; none where the hold grows with it.
+    fn whole(&self, offer: &Offer, seller: &Seller, demand: &Demand<'_>) -> Result<Option<Whole>, HoldError> {
+        if let Some(whole) = Whole::of(offer, demand) {
+            return Ok(Some(whole));
+        }
+        let Seller::Provider(provider, _) = seller else { return Ok(None) };
+        if self.job.stream {
+            return Ok(None);
+        }
+        let shape = provider.adapter.shape(self.job.api).filter(|shape| shape.dialect().is_some());
+        let is_own = shape == Some(self.job.api.shape());
+        if !provider.gathers || shape.is_none() || is_own && self.job.api != Api::Chat {
+            return Ok(Some(Whole::Seller));
+        }
+        if is_own && !self.job.streams_say_all() {
+            return Ok(Some(Whole::Request));
+        }
+        Ok(Whole::is_small(offer, demand)?.then_some(Whole::Small))
+    }
+
+    /// Holds the money: a window for an answer that is seen to grow, or a cap for one in one piece.
     fn cover(
         &mut self,
-        offer: &Offer,
+        (offer, seller): (&Offer, &Seller),
         demand: &Demand<'_>,
         now: UnixMs,
     ) -> Result<(Option<Box<HoldWindow>>, Option<u32>), HoldError> {
         let shared = Arc::clone(&self.open.shared);
         let funds = &*shared.ports.funds;
+        self.open.whole = self.whole(offer, seller, demand)?;
+        let grows = self.job.stream || self.open.whole.is_none();
         let held = &mut self.open.held;
-        if self.job.stream {
+        if grows {
             return Ok((Some(Box::new(cover_stream(held, funds, offer, demand, now)?)), None));
         }
         Ok((None, cover_whole(held, funds, offer, demand, now)?))
@@ -317,7 +341,13 @@ impl<'a> Legs<'a> {
         let mut first = pin!(attempt.run(seller));
         if stall.is_none() {
             let result = first.await;
-            return Ok(self.finish(running, result));
+            return match result {
+                // Rare, and large: it must not make every request's future larger.
+                Ok(won) if matches!(won.content, Content::Growing(_)) => {
+                    Box::pin(self.gathered(running, won)).await
+                }
+                result => Ok(self.finish(running, result)),
+            };
         }
         if let Some(result) = deadline::by(suspect_at, first.as_mut()).await {
             return Ok(self.finish(running, result));
@@ -330,6 +360,24 @@ impl<'a> Legs<'a> {
         }
         let result = first.await;
         Ok(self.finish(running, result))
+    }
+
+    /// [`Legs::finish`] with an answer that began as a stream and is wanted in one piece, once it is whole.
+    async fn gathered(&mut self, mut running: Running<'a>, mut won: Won) -> Result<Option<Answer>, ApiError> {
+        let nothing = Content::Answer(Head::default(), neutral::Answer::default(), Finish::Stop);
+        let (Content::Growing(growing), Some(window)) =
+            (std::mem::replace(&mut won.content, nothing), &mut running.window)
+        else {
+            unreachable!("what grows is covered by a window")
+        };
+        match gather(self.open, window, (won, growing), running.asked).await {
+            Ok(won) => Ok(self.finish(running, Ok(won))),
+            Err(Stop::Failed(failure)) => {
+                let failure = running.guard.without_key(failure);
+                Ok(self.finish(running, Err(failure)))
+            }
+            Err(Stop::Abort(error)) => Err(error),
+        }
     }
 
     /// Waits for the first of two legs that answers.
@@ -428,7 +476,9 @@ impl<'a> Legs<'a> {
             (Content::Body(body, view, claim, finish), _) => (PlainContent::Body(body, view, claim), finish),
             (Content::Passed(answer), _) => (PlainContent::Passed(answer), Finish::Stop),
             (Content::Answer(head, answer, finish), _) => (PlainContent::Answer(head, answer), finish),
-            (Content::Stream(..), None) => unreachable!("a stream is covered by a window"),
+            (Content::Stream(..), None) | (Content::Growing(_), _) => {
+                unreachable!("a stream is covered by a window, and what grows was gathered")
+            }
         };
         Answer::Plain(Box::new(Plain { content, finish, attempt: guard, whole: ttft, tools }))
     }

@@ -3,6 +3,7 @@
 //! The hold is one amount per request. Each leg says how much it needs covered; what is held already
 //! counts, so walking to a dearer seller adds the difference and walking to a cheaper one adds nothing.
 
+use super::gather::Whole;
 use bourse_market::{Demand, Extension, HoldWindow, Offer, Operations, QuoteError};
 use bourse_types::{NanoUsd, RequestId, UnixMs};
 use bourse_wire::funds::{
@@ -45,6 +46,44 @@ pub(crate) enum HoldError {
     /// The bound is beyond any amount.
     #[error(transparent)]
     Quote(#[from] QuoteError),
+}
+
+/// Why a hold cannot stay ahead of an answer that grows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Short {
+    /// The money, or a limit, reaches for no more.
+    Budget,
+    /// The key was disabled or revoked meanwhile.
+    Key(FundsError),
+    /// The market's own bounds are reached.
+    Full(FundsError),
+    /// The books cannot be asked any more.
+    Closing,
+}
+
+impl From<HoldError> for Short {
+    fn from(error: HoldError) -> Self {
+        match error {
+            HoldError::Funds(
+                FundsError::Closing | FundsError::Away | FundsError::Journal(_) | FundsError::NoHold,
+            ) => Self::Closing,
+            HoldError::Funds(
+                error @ (FundsError::UnknownKey | FundsError::RevokedKey | FundsError::DisabledKey),
+            ) => Self::Key(error),
+            HoldError::Funds(full @ FundsError::TooMany(_)) => Self::Full(full),
+            HoldError::Funds(_) | HoldError::Quote(_) => Self::Budget,
+        }
+    }
+}
+
+impl Short {
+    /// What is told of an answer that was cut for it.
+    pub(crate) fn cut(&self) -> &'static str {
+        match self {
+            Self::Key(_) => "the key was taken back while the answer came: it was cut there",
+            _ => "the budget reached for no more: the answer was cut there",
+        }
+    }
 }
 
 impl Held {
@@ -136,7 +175,7 @@ impl Held {
     }
 }
 
-/// Covers the first part of a stream; all of it where it is no text, whose progress nobody sees.
+/// Covers the first part of an answer that is seen to grow; all of it where nobody sees that.
 pub(crate) fn cover_stream(
     held: &mut Held,
     funds: &dyn Funds,
@@ -144,8 +183,8 @@ pub(crate) fn cover_stream(
     demand: &Demand<'_>,
     now: UnixMs,
 ) -> Result<HoldWindow, HoldError> {
-    let is_text = Operations::GENERATES.contains(demand.operation);
-    let window = if is_text { HoldWindow::first } else { HoldWindow::whole }(offer, demand)?;
+    let is_seen = Whole::of(offer, demand).is_none();
+    let window = if is_seen { HoldWindow::first } else { HoldWindow::whole }(offer, demand)?;
     held.cover_window(funds, &window, now)?;
     Ok(window)
 }

@@ -8,7 +8,7 @@
 
 use super::admit;
 use super::dispatch::Begun;
-use super::hold::{self, HoldError};
+use super::hold::{self, Short};
 use super::settle::{Open, charged, nothing, unsettled};
 use super::take_up::{Again, Handover, take_up, together};
 use crate::durable::Wait;
@@ -216,15 +216,11 @@ impl Relay {
         let Some((gauge, _)) = counting.as_ref() else { return Ok(()) };
         let ports = &shared.ports;
         hold::extend(held, &mut self.window, &*ports.funds, gauge.meter.to_cover(), || ports.clock.now())
-            .map_err(|error| match error {
-                HoldError::Funds(
-                    FundsError::Closing | FundsError::Away | FundsError::Journal(_) | FundsError::NoHold,
-                ) => Ending::Closing,
-                HoldError::Funds(
-                    error @ (FundsError::UnknownKey | FundsError::RevokedKey | FundsError::DisabledKey),
-                ) => Ending::Key(error),
-                HoldError::Funds(full @ FundsError::TooMany(_)) => Ending::Full(full),
-                HoldError::Funds(_) | HoldError::Quote(_) => Ending::Budget,
+            .map_err(|error| match Short::from(error) {
+                Short::Closing => Ending::Closing,
+                Short::Key(error) => Ending::Key(error),
+                Short::Full(error) => Ending::Full(error),
+                Short::Budget => Ending::Budget,
             })
     }
 
@@ -386,11 +382,7 @@ impl Relay {
                 let message = format!("{}; you pay for what was delivered", refusal.message);
                 (StreamEnd::Budget, Finish::Budget, Some(ApiError::new(refusal.kind, message)))
             }
-            Ending::Full(error) => {
-                let message = format!("{error}; nothing was charged: ask again in a moment");
-                let error = ApiError::new(ErrorType::ProviderOverloaded, message);
-                (StreamEnd::Market, Finish::Bourse, Some(error))
-            }
+            Ending::Full(error) => (StreamEnd::Market, Finish::Bourse, Some(admit::full(error))),
             Ending::Late => {
                 let seconds = self.open.shared.config.timeouts.total.as_secs();
                 let message = format!("the answer took longer than {seconds} s; nothing was charged");

@@ -4,6 +4,7 @@
 //! drop (the buyer went away, a bug, the market closing) settles what was delivered. The exchange makes
 //! repeating harmless; this makes forgetting impossible.
 
+use super::gather::Whole;
 use super::hold::Held;
 use super::prove::{Draft, hash};
 use crate::conversation::Conversation;
@@ -48,6 +49,8 @@ pub(crate) struct Open {
     metered: Box<LastMetered>,
     /// Which conversation it goes on with, if any.
     pub(crate) conversation: Option<Box<Conversation>>,
+    /// Why all that the answer may cost was held at once; none: the hold grows with it.
+    pub(crate) whole: Option<Whole>,
     /// Who could serve it, for the report.
     pub(crate) considered: Option<Considered>,
     /// What was left out of the request for the seller that answers.
@@ -80,6 +83,7 @@ impl Open {
             is_settled: false,
             metered: Box::default(),
             conversation: None,
+            whole: None,
             considered: None,
             notices: Vec::new(),
             trace: None,

@@ -118,12 +118,12 @@ impl NodeSource {
 }
 
 /// Counts the prompt.
-pub(crate) fn on_started(started: &Started, meter: &mut Meter) {
+fn on_started(started: &Started, meter: &mut Meter) {
     meter.on_prompt(started.prompt_tokens, started.cached_tokens);
 }
 
 /// Notes what the node claims.
-pub(crate) fn on_claim(done: &Done, meter: &mut Meter) {
+fn on_claim(done: &Done, meter: &mut Meter) {
     meter.on_claim(ClaimedUsage {
         prompt: done.usage.prompt.0,
         cached: done.usage.cached_prompt.0,
@@ -135,7 +135,7 @@ pub(crate) fn on_claim(done: &Done, meter: &mut Meter) {
 
 /// Whether a node's statement can stand in a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+enum Verdict {
     /// It can.
     Accepted,
     /// It cannot.
@@ -143,7 +143,7 @@ pub(crate) enum Verdict {
 }
 
 /// Checks that a statement is by that node, about that request and signed.
-pub(crate) fn check_statement(done: &Done, node: NodeId, request: RequestId) -> Verdict {
+fn check_statement(done: &Done, node: NodeId, request: RequestId) -> Verdict {
     let statement = &done.statement.statement;
     if statement.node != node || statement.request != request || statement.usage != done.usage {
         return Verdict::Refused("the node's statement is about something else");
@@ -154,7 +154,7 @@ pub(crate) fn check_statement(done: &Done, node: NodeId, request: RequestId) -> 
     }
 }
 
-pub(crate) fn finish_of(finish: NodeFinish) -> Finish {
+fn finish_of(finish: NodeFinish) -> Finish {
     match finish {
         NodeFinish::Stop => Finish::Stop,
         NodeFinish::Length => Finish::Length,

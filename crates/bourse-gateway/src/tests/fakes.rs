@@ -78,6 +78,8 @@ struct FundsState {
     available: u64,
     holds: HashMap<RequestId, u64>,
     receipts: Vec<Receipt>,
+    /// What was held at each settlement: the most that ever was.
+    peaks: Vec<NanoUsd>,
     /// What requests in flight would have settled as.
     metered: Vec<Receipt>,
     /// List prices that buyers' own sellers billed.
@@ -174,6 +176,11 @@ impl FakeFunds {
         self.state.lock().metered.clone()
     }
 
+    /// The most that was held for each receipt's request.
+    pub(crate) fn peaks(&self) -> Vec<NanoUsd> {
+        self.state.lock().peaks.clone()
+    }
+
     pub(crate) fn receipts(&self) -> Vec<Receipt> {
         self.state.lock().receipts.clone()
     }
@@ -265,6 +272,7 @@ impl Funds for FakeFunds {
         state.claims.end(receipt.request, cost > NanoUsd::ZERO || is_whole);
         state.available += held - cost.0;
         state.receipts.push(receipt);
+        state.peaks.push(NanoUsd(held));
         Ok(Settled { cost, ticket: CommitTicket(state.receipts.len() as u64) })
     }
 
@@ -596,6 +604,7 @@ pub(crate) fn provider(name: &str, pico: u64) -> ProviderConfig {
         kind: "openai".into(),
         base_url: format!("http://{name}/v1"),
         api_key: Some(crate::Secret::new("sk-upstream")),
+        gathers: None,
         models: vec![ProviderModel::new(ModelSlug::parse(MODEL).unwrap(), "one-up", prices(pico))],
     }
 }

@@ -361,6 +361,28 @@ async fn n_choices_are_told_apart_and_counted_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_nodes_answer_in_one_piece_is_held_as_it_grows() {
+    let house = house();
+    let mut node = FakeNode::join(&house, 4).await;
+    let before = house.funds.available();
+    let (reply, ()) = tokio::join!(house.chat(r#","max_tokens":2000"#), async {
+        let id = node.job().await.request;
+        node.say(vec![started(id)]).await;
+        for _ in 0..800 {
+            node.say(vec![delta(id, "ab ", None)]).await;
+        }
+        let done = node.done(id, 12, 800);
+        node.say(vec![delta(id, "", Some(NodeFinish::Length)), done]).await;
+    });
+    assert_eq!(reply.json()["choices"][0]["message"]["content"], "ab ".repeat(800));
+    house.check_books(before, 1);
+    let (held, receipt) = (house.funds.peaks()[0], &house.funds.receipts()[0]);
+    assert_eq!((receipt.finish, receipt.usage_billed.completion.0), (Finish::Length, 800));
+    assert!(receipt.node.is_some());
+    assert!(held.0 * 10 <= receipt.charge.total.0 * 13, "{held} held for {}", receipt.charge.total);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_counts_a_prompt_for_free() {
     let house = house();
     let mut node = FakeNode::join(&house, 1).await;

@@ -432,6 +432,7 @@ fn provider(seller: &Seller, port: u64) -> Result<ProviderConfig, Broken> {
         kind: "openai".to_owned(),
         base_url: format!("http://seller:{port}/v1"),
         api_key: None,
+        gathers: None,
         models: vec![ProviderModel::new(ModelSlug::parse(MODEL)?, MODEL, prices)],
     })
 }

@@ -215,6 +215,7 @@ fn provider(seller: &Seller) -> ProviderConfig {
         kind: "openai".to_owned(),
         base_url: seller.base_url(),
         api_key: Some(Secret::new(SELLER_KEY)),
+        gathers: None,
         models: config.listings.iter().map(model).collect(),
     }
 }

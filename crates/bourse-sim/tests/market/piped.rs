@@ -98,6 +98,7 @@ impl Stand {
             kind: self.grammar.kind.to_owned(),
             base_url: format!("http://seller:{}{}", number + 1, self.grammar.shape.base_path()),
             api_key: None,
+            gathers: None,
             models: vec![ProviderModel::new(slug, &self.config.listings[0].id, self.prices)],
         }
     }

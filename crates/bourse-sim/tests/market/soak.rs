@@ -160,6 +160,7 @@ fn provider(number: usize, listing: &Listing) -> ProviderConfig {
         kind: "openai".to_owned(),
         base_url: format!("http://seller:{}/v1", number + 1),
         api_key: None,
+        gathers: None,
         models: vec![ProviderModel::new(slug, &listing.id, prices)],
     }
 }

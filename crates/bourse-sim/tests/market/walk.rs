@@ -246,6 +246,7 @@ fn provider(number: usize, seller: &Seller) -> ProviderConfig {
         kind: "openai".to_owned(),
         base_url: format!("http://seller:{}/v1", number + 1),
         api_key: None,
+        gathers: None,
         models: vec![ProviderModel::new(slug, &listing.id, prices)],
     }
 }

@@ -292,6 +292,7 @@ fn market_without_a_disk(seller: &Seller) -> (Gateway, Arc<Stuck>, Arc<Exchange>
         kind: "openai".to_owned(),
         base_url: seller.base_url(),
         api_key: None,
+        gathers: None,
         models: vec![ProviderModel::new(slug, MODEL, prices)],
     };
     let config =

@@ -12,7 +12,6 @@ mod edit;
 mod ours;
 
 pub(crate) use edit::{Change, Edit, push_edited};
-pub use ours::ChoiceText;
 pub(super) use ours::bare_items;
 pub(crate) use ours::{AnswerHead, DONE_EVENT, push_end, push_logprobs};
 

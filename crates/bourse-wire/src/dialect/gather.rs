@@ -1,20 +1,23 @@
 //! A whole answer, gathered from the events that say it.
 //!
-//! For grammars whose whole answer has the form of one event of their streams: one reader serves both.
+//! For grammars whose whole answer has the form of one event of their streams: one reader serves both. And for whoever asks
+//! for a stream where an answer in one piece is wanted.
 
 use super::answer::bare_items;
 use super::neutral::{Choice, Part, StreamEvent};
 
 /// The choices that events have said so far. Their number is bounded by the reader, which refuses higher ones.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
+pub struct Gathered {
     choices: Vec<Choice>,
+    bytes: usize,
 }
 
 impl Gathered {
     /// Takes one event. Texts that touch become one; a signature belongs to the thoughts right before it, hidden
     /// thoughts stand alone.
-    pub(super) fn add(&mut self, event: StreamEvent<'_>) {
+    pub fn add(&mut self, event: StreamEvent<'_>) {
+        self.bytes = self.bytes.saturating_add(kept_bytes(&event));
         match event {
             StreamEvent::Text { choice, text, logprobs_json } => {
                 let choice = self.choice(choice);
@@ -83,8 +86,13 @@ impl Gathered {
     }
 
     /// All choices, in order of their indices.
-    pub(super) fn into_choices(self) -> Vec<Choice> {
+    pub fn into_choices(self) -> Vec<Choice> {
         self.choices
+    }
+
+    /// Bytes of text that events have brought so far, signatures and log-probabilities with it. Pictures are not in it.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn choice(&mut self, n: u32) -> &mut Choice {
@@ -93,6 +101,19 @@ impl Gathered {
             self.choices.resize_with(n + 1, Choice::default);
         }
         &mut self.choices[n]
+    }
+}
+
+fn kept_bytes(event: &StreamEvent<'_>) -> usize {
+    match event {
+        StreamEvent::Text { text, logprobs_json, .. } => {
+            text.len() + logprobs_json.as_ref().map_or(0, |items| items.len())
+        }
+        StreamEvent::Reasoning { text, .. } | StreamEvent::Refusal { text, .. } => text.len(),
+        StreamEvent::Signed { signed, .. } => signed.data.len(),
+        StreamEvent::ToolCall { id, name, .. } => id.len() + name.len(),
+        StreamEvent::ToolArguments { json, .. } => json.len(),
+        StreamEvent::Finish { native, .. } => native.as_ref().map_or(0, |word| word.len()),
     }
 }
 
@@ -125,6 +146,7 @@ mod tests {
             let logprobs_json = Some(Cow::Borrowed(items));
             gathered.add(StreamEvent::Text { choice: 0, text: "x".into(), logprobs_json });
         }
+        assert_eq!(gathered.bytes(), 3 + 15 + 2 + 13, "three letters and what was said of them");
         let choices = gathered.into_choices();
         assert_eq!(choices[0].logprobs_json.as_deref(), Some("{\"token\":\"a\"},{\"token\":\"b\"}"));
         assert_eq!(choices[0].parts, [Part::text("xxx")]);

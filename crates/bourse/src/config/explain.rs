@@ -108,6 +108,9 @@ fn usual(at: &str, provider: &Value, lines: &mut Vec<Explained>) {
     if let Some(base_url) = kind.base_url.filter(|_| !said(provider, "base_url")) {
         tell(format!("{at}.base_url"), "provider.base_url", format!("\"{base_url}\""));
     }
+    if !said(provider, "gathers") {
+        tell(format!("{at}.gathers"), "provider.gathers", kind.gathers.to_string());
+    }
     let names = |names: Vec<&'static str>| serde_json::Value::from(names).to_string();
     let models = provider.find_ref("model").and_then(Value::as_array).unwrap_or_default();
     for (index, model) in models.iter().enumerate() {

@@ -251,6 +251,11 @@ pub(super) const TABLE_FIELDS: &[(&str, &str, &str)] = &[
         "what its models can do; names, or changes with + and - of what the kind can",
     ),
     (
+        "provider.gathers",
+        "true or false",
+        "whether its streams say all that its answers in one piece do, usage included: less is held then",
+    ),
+    (
         "provider.list_minutes",
         "minutes",
         "between two looks at its list of models, where a model's names have a *",

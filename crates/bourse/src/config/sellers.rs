@@ -40,6 +40,10 @@ pub struct ProviderSection {
     /// What its models can do, where they do not say it themselves.
     #[serde(default)]
     pub supports: Option<Vec<String>>,
+    /// Whether its streams say all that its answers in one piece do, their usage with it: then a stream may be asked for where
+    /// a buyer wants one piece, and less is held.
+    #[serde(default)]
+    pub gathers: Option<bool>,
     /// Minutes between two looks at its list of models, where a model's name has a `*`.
     #[serde(default)]
     pub list_minutes: Option<u32>,

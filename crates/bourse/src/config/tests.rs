@@ -143,6 +143,7 @@ fn full_provider() -> ProviderSection {
         trains_on_prompts: Some(false),
         zdr: Some(false),
         supports: Some(Vec::new()),
+        gathers: Some(true),
         list_minutes: Some(1),
         model: vec![model],
     }
@@ -217,6 +218,7 @@ fn what_a_kind_usually_does_is_explained() {
     };
     let kind = || "kind anthropic".to_owned();
     assert_eq!(of("provider[0].base_url"), ("\"https://api.anthropic.com/v1\"".to_owned(), kind()));
+    assert_eq!(of("provider[0].gathers"), ("true".to_owned(), kind()));
     assert_eq!(of("provider[0].model[0].operations"), ("[\"chat\"]".to_owned(), kind()));
     assert!(of("provider[0].model[0].supports").0.starts_with("[\"tools\",\"response_format\",\"top_k\""));
     let (value, origin) = of("provider[0].model[1].supports");

@@ -78,7 +78,7 @@ pub(super) fn provider(
     }
     let list = FollowedList { provider: name.clone(), rules, every: Duration::from_secs(60 * minutes) };
     let kind = section.kind.clone();
-    let provider = ProviderConfig { name, kind, base_url, api_key: secret, models };
+    let provider = ProviderConfig { name, kind, base_url, api_key: secret, gathers: section.gathers, models };
     Ok((provider, Some(list).filter(|list| !list.rules.is_empty())))
 }
 

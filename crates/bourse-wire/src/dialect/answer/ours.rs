@@ -106,32 +106,6 @@ impl AnswerHead {
 /// The end marker of a stream.
 pub(crate) const DONE_EVENT: &[u8] = b"data: [DONE]\n\n";
 
-/// One whole choice of our own nodes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ChoiceText {
-    /// The text.
-    pub text: String,
-    /// Items of OpenAI's `logprobs.content`, without brackets.
-    pub logprobs_json: Option<String>,
-    /// How it ended.
-    pub finish: Option<Finish>,
-}
-
-impl ChoiceText {
-    /// Appends a piece.
-    pub fn add(&mut self, text: &str, logprobs_json: Option<&str>) {
-        self.text.push_str(text);
-        let items = logprobs_json.map(bare_items).filter(|items| !items.is_empty());
-        if let Some(items) = items {
-            let all = self.logprobs_json.get_or_insert_default();
-            if !all.is_empty() {
-                all.push(',');
-            }
-            all.push_str(items);
-        }
-    }
-}
-
 fn object_name(api: Api, streamed: bool) -> &'static str {
     match (api, streamed) {
         (Api::Text, _) => "text_completion",

@@ -1,6 +1,8 @@
 //! Answers: what is seen in a seller's, what a buyer gets.
 
 use super::*;
+use crate::dialect::gather::Gathered;
+use crate::dialect::neutral::{Part, StreamEvent};
 use crate::error::{ApiError, ErrorType};
 use bourse_types::{PicoUsdPerToken, PriceSchedule};
 
@@ -230,14 +232,22 @@ fn our_last_events_look_like_the_sellers() {
 
 #[test]
 fn pieces_of_a_choice_are_put_together() {
-    let mut one = ChoiceText::default();
-    one.add("a", Some(r#"[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[]}]"#));
-    one.add("b", None);
-    one.add(
+    let mut gathered = Gathered::default();
+    let mut add = |text: &'static str, items: Option<&'static str>| {
+        gathered.add(StreamEvent::Text {
+            choice: 0,
+            text: text.into(),
+            logprobs_json: items.map(Into::into),
+        });
+    };
+    add("a", Some(r#"[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[]}]"#));
+    add("b", None);
+    add(
         "c",
         Some(r#"{"token":"c","logprob":-1.5,"bytes":[98],"top_logprobs":[{"token":"d","logprob":-2.0}]}"#),
     );
-    assert_eq!(one.text, "abc");
+    let one = gathered.into_choices().remove(0);
+    assert_eq!(one.parts, [Part::text("abc")]);
     let logprobs = |api| {
         let mut out = Vec::new();
         push_logprobs(&mut out, api, one.logprobs_json.as_deref(), 7);

@@ -16,11 +16,15 @@ pub struct Manner {
     pub chat: Chat,
     /// Whether the reasoning of earlier turns is taken back.
     pub takes_reasoning: bool,
+    /// Whether a stream is asked for although the buyer wants one piece; see [`Job::streams_say_all`].
+    ///
+    /// [`Job::streams_say_all`]: crate::dialect::Job::streams_say_all
+    pub gathers: bool,
 }
 
 impl Manner {
     /// Everything as the buyer wrote it.
-    pub const VERBATIM: Self = Self { chat: Chat::Router, takes_reasoning: true };
+    pub const VERBATIM: Self = Self { chat: Chat::Router, takes_reasoning: true, gathers: false };
 
     /// Whether a conversation with reasoning is changed.
     pub(in crate::dialect) fn changes_reasoning(self) -> bool {
@@ -97,8 +101,8 @@ mod tests {
 
     #[test]
     fn reasoning_goes_and_the_rest_stays() {
-        let strict = Manner { chat: Chat::Strict, takes_reasoning: true };
-        let none = Manner { chat: Chat::Server, takes_reasoning: false };
+        let strict = Manner { chat: Chat::Strict, takes_reasoning: true, gathers: false };
+        let none = Manner { chat: Chat::Server, takes_reasoning: false, gathers: false };
         for manner in [strict, none] {
             check(
                 manner,
@@ -116,7 +120,7 @@ mod tests {
 
     #[test]
     fn servers_read_it_under_their_own_name() {
-        let server = Manner { chat: Chat::Server, takes_reasoning: true };
+        let server = Manner { chat: Chat::Server, takes_reasoning: true, gathers: false };
         let (before, after) = (r#"[{"role":"assistant","content":"b""#, "}]");
         for (given, want) in [
             (r#","reasoning":"a\n""#, r#","reasoning_content":"a\n""#),

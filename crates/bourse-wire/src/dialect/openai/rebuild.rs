@@ -2,11 +2,48 @@
 
 use crate::dialect::chat::{Chat, Manner};
 use crate::dialect::neutral::{Notice, Part};
-use crate::dialect::{Api, Job, MemberRule, chat, fields, front, messages, passthrough, responses};
+use crate::dialect::{Api, Job, Member, MemberRule, chat, fields, front, messages, passthrough, responses};
 use crate::error::ApiError;
 use crate::json::{push_string, push_u64};
 use crate::node::Prompt;
 use bytes::Bytes;
+
+/// Members of a chat whose answers are told by the pieces of a stream as by the whole.
+const SAID_BY_STREAMS: [&str; 33] = [
+    "messages",
+    "stream",
+    "n",
+    "temperature",
+    "top_p",
+    "top_k",
+    "top_a",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "stop",
+    "seed",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "functions",
+    "function_call",
+    "response_format",
+    "reasoning",
+    "reasoning_effort",
+    "include_reasoning",
+    "verbosity",
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "cache_control",
+];
 
 impl Job {
     /// [`Job::rebuild`] with the content type, where that is not JSON: a transcription is asked for with a form, whatever
@@ -42,11 +79,13 @@ impl Job {
         let mut out = Vec::with_capacity(self.body.len() + 96 + upstream_id.len());
         out.push(b'{');
         let is_strict = self.api == Api::Chat && manner.chat == Chat::Strict;
+        let is_gathered = manner.gathers && !self.stream;
         let mut capped = false;
         for member in &self.members {
             let replaces = match member.rule {
                 MemberRule::Drop => continue,
-                MemberRule::StreamOptions if self.stream => continue,
+                MemberRule::StreamOptions if self.stream || is_gathered => continue,
+                MemberRule::Copy if is_gathered && self.text(&member.key) == "stream" => continue,
                 // Said below, under the one name that all of its models take.
                 MemberRule::MaxTokens if is_strict => continue,
                 MemberRule::MaxTokens | MemberRule::Thinking => max_tokens.is_some(),
@@ -98,12 +137,34 @@ impl Job {
         if self.api == Api::Responses {
             responses::push_rebuilt(self, &mut out);
         }
-        if self.stream && matches!(self.api, Api::Chat | Api::Text) {
-            push_key(&mut out, "stream_options");
-            out.extend_from_slice(b"{\"include_usage\":true}");
-        }
+        self.push_stream(is_gathered, &mut out);
         out.push(b'}');
         Bytes::from(out)
+    }
+
+    /// What asks for a stream that an answer in one piece is gathered from, and any stream for its usage.
+    fn push_stream(&self, is_gathered: bool, out: &mut Vec<u8>) {
+        if is_gathered {
+            push_key(out, "stream");
+            out.extend_from_slice(b"true");
+        }
+        if (self.stream || is_gathered) && matches!(self.api, Api::Chat | Api::Text) {
+            push_key(out, "stream_options");
+            out.extend_from_slice(b"{\"include_usage\":true}");
+        }
+    }
+
+    /// Whether a stream of the buyer's own grammar says all that the answer in one piece would, as long as the seller's
+    /// streams do: nothing is asked for whose answer this house does not know piece by piece.
+    pub fn streams_say_all(&self) -> bool {
+        let is_known = |member: &Member| match member.rule {
+            MemberRule::Drop | MemberRule::Model | MemberRule::MaxTokens | MemberRule::Clean => true,
+            MemberRule::StreamOptions | MemberRule::Thinking => false,
+            MemberRule::Copy => {
+                SAID_BY_STREAMS.contains(&self.text(&member.key)) || self.text(&member.value) == "null"
+            }
+        };
+        self.api == Api::Chat && self.members.iter().all(is_known)
     }
 
     /// What [`Job::rebuild_typed`] takes out: reasoning that no seller of the grammar could read, or that this one refuses.

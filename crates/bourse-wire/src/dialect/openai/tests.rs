@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dialect::MEMBERS_MAX;
+use crate::dialect::chat::Manner;
 use crate::dialect::{MODELS_MAX, SESSION_BYTES_MAX};
 use crate::node::Prompt;
 use bourse_types::ModelSlug;
@@ -269,6 +270,49 @@ fn a_seller_gets_the_buyers_bytes() {
         r#"{"model":"a/b","messages":[{"role":"user","content":"x"}]}"#,
         r#"{"model":"up/id","messages":[{"role":"user","content":"x"}],"max_tokens":5}"#,
     );
+}
+
+#[test]
+fn a_stream_is_asked_for_where_one_piece_is_wanted() {
+    let check = |body: &str, want: &str| {
+        let job = raw(Api::Chat, body).unwrap();
+        let manner = Manner { gathers: true, ..Manner::VERBATIM };
+        let (_, bytes) = job.rebuild_typed("up/id", None, manner).unwrap();
+        assert_eq!(String::from_utf8(bytes.to_vec()).unwrap(), want);
+    };
+    let asked = r#""stream":true,"stream_options":{"include_usage":true}}"#;
+    let messages = r#""messages":[{"role":"user","content":"x"}]"#;
+    check(&format!(r#"{{"model":"a/b",{messages}}}"#), &format!(r#"{{"model":"up/id",{messages},{asked}"#));
+    check(
+        &format!(r#"{{"stream":false,"model":"a/b","stream_options":{{"x":1}},{messages},"n":2}}"#),
+        &format!(r#"{{"model":"up/id",{messages},"n":2,{asked}"#),
+    );
+    check(
+        &format!(r#"{{"model":"a/b",{messages},"stream":true}}"#),
+        &format!(r#"{{"model":"up/id",{messages},{asked}"#),
+    );
+}
+
+#[test]
+fn what_streams_may_not_say_is_noticed() {
+    let check = |api: Api, rest: &str, want: bool| {
+        let body = format!(r#"{{"model":"a/b","messages":[{{"role":"user","content":"x"}}]{rest}}}"#);
+        let body = if api == Api::Text { r#"{"model":"a/b","prompt":"x"}"# } else { &body };
+        assert_eq!(raw(api, body).unwrap().streams_say_all(), want, "{rest}");
+    };
+    check(Api::Chat, "", true);
+    check(
+        Api::Chat,
+        r#","max_tokens":9,"n":2,"tools":[],"logprobs":true,"provider":{"only":["s"]},"user":"u""#,
+        true,
+    );
+    for odd in
+        [r#""x_new":1"#, r#""modalities":["text"]"#, r#""web_search_options":{}"#, r#""prompt_logprobs":1"#]
+    {
+        check(Api::Chat, &format!(",{odd}"), false);
+    }
+    check(Api::Chat, r#","audio":null"#, true);
+    check(Api::Text, "", false);
 }
 
 #[test]
