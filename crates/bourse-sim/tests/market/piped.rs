@@ -5,6 +5,7 @@
 
 use crate::soak::{EPOCH, Line, Pipes, VirtualClock};
 use bourse_exchange::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, hash_key};
+use bourse_gateway::adapter::adapter_of_kind;
 use bourse_gateway::{
     Body, Clock as _, Entropy, Gateway, GatewayConfig, Ports, ProviderConfig, ProviderModel, Timeouts,
 };
@@ -53,6 +54,12 @@ impl Grammar {
     /// Whether a buyer of this front reaches a seller in this grammar.
     pub(crate) fn serves(self, front: Shape) -> bool {
         self.is_for_all || self.shape == front
+    }
+
+    /// Whether what a buyer of this front wants in one piece is asked for as a stream.
+    pub(crate) fn is_gathered(self, front: Shape) -> bool {
+        let gathers = adapter_of_kind(self.kind).is_some_and(|adapter| adapter.kind().gathers);
+        gathers && self.shape != front
     }
 }
 
