@@ -60,9 +60,44 @@ impl RequestId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = base32_encode(self.0);
-        f.write_str(Self::PREFIX)?;
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        write_base32(f, Self::PREFIX, self.0)
+    }
+}
+
+/// One payout to a seller, laid out as a [`RequestId`]. Made once, before anything is sent; whoever repeats the payout
+/// repeats the id. Text: `pay-…`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PayoutId(pub u128);
+
+impl PayoutId {
+    /// Text prefix.
+    pub const PREFIX: &'static str = "pay-";
+
+    /// Builds an id from the time of planning and 80 bits of the caller's randomness.
+    pub fn new(now: UnixMs, random: [u8; 10]) -> Self {
+        Self(RequestId::new(now, random).0)
+    }
+
+    /// The time of planning that the id carries (48 bits of milliseconds).
+    pub fn time(self) -> UnixMs {
+        RequestId(self.0).time()
+    }
+
+    /// Reads `pay-` and 26 base-32 characters.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        let rest = text.strip_prefix(Self::PREFIX).ok_or(IdError::Prefix(Self::PREFIX))?;
+        base32_decode(rest).map(Self).ok_or(IdError::Malformed("26 base-32"))
+    }
+
+    /// The id of the `n`-th transfer made for this payout, as [`RequestId::transfer`].
+    pub fn transfer(self, n: u16) -> TransferId {
+        RequestId(self.0).transfer(n)
+    }
+}
+
+impl fmt::Display for PayoutId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_base32(f, Self::PREFIX, self.0)
     }
 }
 
@@ -130,6 +165,12 @@ fn hex_decode(text: &str) -> Option<[u8; 32]> {
     Some(out)
 }
 
+fn write_base32(f: &mut fmt::Formatter<'_>, prefix: &str, value: u128) -> fmt::Result {
+    let text = base32_encode(value);
+    f.write_str(prefix)?;
+    f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+}
+
 fn base32_encode(value: u128) -> [u8; BASE32_CHARS] {
     let mut out = [0u8; BASE32_CHARS];
     let mut rest = value;
@@ -165,6 +206,15 @@ mod tests {
         assert_eq!(RequestId::parse("gen-1"), Err(IdError::Malformed("26 base-32")));
         assert!(RequestId::parse("gen-ZZZZZZZZZZZZZZZZZZZZZZZZZZ").is_err());
         assert!(Digest32::parse_hex("zz").is_err());
+    }
+
+    #[test]
+    fn a_payout_is_no_request() {
+        let id = PayoutId::new(UnixMs(1_790_000_000_123), [3; 10]);
+        assert_eq!(PayoutId::parse(&id.to_string()), Ok(id));
+        assert_eq!(id.time(), UnixMs(1_790_000_000_123));
+        assert_eq!(PayoutId::parse("gen-1"), Err(IdError::Prefix("pay-")));
+        assert!(RequestId::parse(&id.to_string()).is_err());
     }
 
     #[test]

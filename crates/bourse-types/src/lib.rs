@@ -15,7 +15,7 @@ mod time;
 
 pub use fault::{Fault, Retry};
 pub use gift::{Gift, Giver};
-pub use id::{AccountId, Digest32, IdError, KeyHash, NodeId, RequestId, TransferId};
+pub use id::{AccountId, Digest32, IdError, KeyHash, NodeId, PayoutId, RequestId, TransferId};
 pub use money::{MoneyError, NanoUsd, PicoUsd};
 pub use price::{
     Charge, PicoUsdPerToken, PicoUsdPerUnit, PriceError, PriceSchedule, PromptTokens, TokenCount, Usage,

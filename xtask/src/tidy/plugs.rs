@@ -10,11 +10,12 @@ use super::source::Source;
 use super::{Finding, Tree};
 
 /// Trait and the file it stands in.
-const PLUGS: [(&str, &str); 4] = [
+const PLUGS: [(&str, &str); 5] = [
     ("Engine", "crates/bourse-node/src/engine.rs"),
     ("Dialect", "crates/bourse-wire/src/dialect/grammar.rs"),
     ("ProviderAdapter", "crates/bourse-gateway/src/adapter.rs"),
     ("Journal", "crates/bourse-ledger/src/journal.rs"),
+    ("PaymentRail", "crates/bourse-rails/src/rail.rs"),
 ];
 /// Implementations that may be named anywhere: these dialects are what buyers speak, and endpoints carry their names.
 const SPOKEN_BY_BUYERS: [&str; 3] = ["Chat", "Messages", "Responses"];

@@ -1,0 +1,249 @@
+//! A rail that pays nobody: a list of payments in memory or in a file, and faults on order.
+//!
+//! [`FakeRail`] is the other side of the street: what it has is the truth about payments, and survives the exchange. In a
+//! file it survives `kill -9` of the process too: each payment is a line that is on the disk before the answer, and a line
+//! that a kill cut off was never paid. It pays whole micro-dollars, as chains do.
+//!
+//! [`FaultyRail`] is the street: it loses questions and answers, delivers twice, and orders refusals, delays and payments
+//! that come after all. Faults are taken one a call in the order of the script.
+
+use crate::FAKE;
+use crate::rail::{Capabilities, Note, Payee, PaymentRail, Payout, RailError, Standing};
+use bourse_types::{NanoUsd, PayoutId};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+const MICRO_USD: NanoUsd = NanoUsd(1_000);
+/// An address that takes nothing, to see a refusal.
+const CLOSED: &str = "closed";
+
+/// How a call goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing does.
+    None,
+    /// The rail never hears of it.
+    QuestionLost,
+    /// The rail does it and nobody hears so.
+    AnswerLost,
+    /// The rail hears of it twice.
+    Twice,
+    /// A new payout is refused for good.
+    Refused,
+    /// A new payout is pending until it was looked up so many times.
+    Delayed(u32),
+    /// A new payout is refused and, when it was looked up so many times, paid after all.
+    PaidLate(u32),
+}
+
+/// How a payment comes about, decided when it is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Course {
+    Paid,
+    Refused,
+    Delayed(u32),
+    PaidLate(u32),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Line {
+    id: String,
+    payee: String,
+    nano_usd: u64,
+    memo: String,
+    course: Course,
+}
+
+#[derive(Debug, Clone)]
+struct Taken {
+    payout: Payout,
+    course: Course,
+    looked_up: u32,
+}
+
+impl Taken {
+    fn is_paid(&self) -> bool {
+        match self.course {
+            Course::Paid => true,
+            Course::Refused => false,
+            Course::Delayed(times) | Course::PaidLate(times) => self.looked_up >= times,
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        if self.is_paid() {
+            return Standing::Paid { reference: Note::of_others(&format!("fake-{:032x}", self.payout.id.0)) };
+        }
+        match self.course {
+            Course::Delayed(_) => Standing::Pending,
+            _ => Standing::Failed { reason: Note::of_others("the payee's account is closed") },
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    taken: BTreeMap<PayoutId, Taken>,
+    /// Every payment that was taken, also those that should not have been.
+    payments: Vec<Payout>,
+    file: Option<File>,
+}
+
+/// Payments that nobody gets.
+#[derive(Debug, Default)]
+pub struct FakeRail(Mutex<Books>);
+
+impl FakeRail {
+    /// The same with its payments in a file, which is made when there is none.
+    pub fn open(path: &Path) -> Result<Self, RailError> {
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed)?;
+        let whole = text.rfind('\n').map_or(0, |at| at + 1);
+        file.set_len(whole as u64)
+            .and_then(|()| file.seek(std::io::SeekFrom::End(0)).map(drop))
+            .map_err(failed)?;
+        let mut books = Books::default();
+        for line in text[..whole].lines() {
+            let line: Line = serde_json::from_str(line).map_err(failed)?;
+            let id = PayoutId::parse(&line.id).map_err(failed)?;
+            let payee = Payee::parse(&line.payee).map_err(failed)?;
+            let payout = Payout { id, payee, amount: NanoUsd(line.nano_usd), memo: line.memo };
+            books.remember(payout, line.course);
+        }
+        books.file = Some(file);
+        Ok(Self(Mutex::new(books)))
+    }
+
+    /// Every payment, in order; one that was made twice stands here twice.
+    pub fn payments(&self) -> Vec<Payout> {
+        let books = self.0.lock();
+        let is_paid = |payout: &&Payout| books.taken.get(&payout.id).is_some_and(Taken::is_paid);
+        books.payments.iter().filter(is_paid).cloned().collect()
+    }
+
+    fn take(&self, payout: &Payout, course: Course) -> Result<Standing, RailError> {
+        let mut books = self.0.lock();
+        if let Some(known) = books.taken.get(&payout.id) {
+            let is_same = known.payout == *payout;
+            return if is_same { Ok(known.standing()) } else { Err(RailError::Conflict(payout.id)) };
+        }
+        books.write(payout, course)?;
+        books.remember(payout.clone(), course);
+        Ok(books.taken[&payout.id].standing())
+    }
+}
+
+impl Books {
+    fn write(&mut self, payout: &Payout, course: Course) -> Result<(), RailError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let line = Line {
+            id: payout.id.to_string(),
+            payee: payout.payee.as_str().to_owned(),
+            nano_usd: payout.amount.0,
+            memo: payout.memo.clone(),
+            course,
+        };
+        let line = serde_json::to_string(&line).map_err(failed)?;
+        file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data()).map_err(failed)
+    }
+
+    fn remember(&mut self, payout: Payout, course: Course) {
+        self.payments.push(payout.clone());
+        self.taken.insert(payout.id, Taken { payout, course, looked_up: 0 });
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "errors, by `map_err`")]
+fn failed(error: impl std::fmt::Display) -> RailError {
+    RailError::Unreachable(error.to_string())
+}
+
+impl PaymentRail for FakeRail {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { name: FAKE, unit: MICRO_USD, is_by_hand: false }
+    }
+
+    fn check(&self, payee: &Payee) -> Result<(), Note> {
+        if payee.as_str() == CLOSED { Err(Note::of_others("that account is closed")) } else { Ok(()) }
+    }
+
+    fn send(&self, payout: &Payout) -> Result<Standing, RailError> {
+        self.take(payout, Course::Paid)
+    }
+
+    fn look_up(&self, id: PayoutId) -> Result<Standing, RailError> {
+        let mut books = self.0.lock();
+        let Some(taken) = books.taken.get_mut(&id) else { return Ok(Standing::Unknown) };
+        taken.looked_up = taken.looked_up.saturating_add(1);
+        Ok(taken.standing())
+    }
+}
+
+/// A fake rail behind faults.
+#[derive(Debug, Default)]
+pub struct FaultyRail {
+    rail: Arc<FakeRail>,
+    script: Mutex<VecDeque<Fault>>,
+}
+
+impl FaultyRail {
+    /// Faults before a rail; when the script has ended everything goes well.
+    pub fn before(rail: Arc<FakeRail>, script: impl IntoIterator<Item = Fault>) -> Self {
+        Self { rail, script: Mutex::new(script.into_iter().collect()) }
+    }
+
+    /// Adds a fault at the end of the script.
+    pub fn then(&self, fault: Fault) {
+        self.script.lock().push_back(fault);
+    }
+
+    fn next(&self) -> Fault {
+        self.script.lock().pop_front().unwrap_or(Fault::None)
+    }
+
+    /// Calls the rail as the fault has it.
+    fn across<T>(
+        &self,
+        fault: Fault,
+        call: impl Fn(&FakeRail) -> Result<T, RailError>,
+    ) -> Result<T, RailError> {
+        match fault {
+            Fault::QuestionLost => Err(failed("the question was lost")),
+            Fault::AnswerLost => call(&self.rail).and_then(|_| Err(failed("the answer was lost"))),
+            Fault::Twice => call(&self.rail).and_then(|_| call(&self.rail)),
+            _ => call(&self.rail),
+        }
+    }
+}
+
+impl PaymentRail for FaultyRail {
+    fn capabilities(&self) -> Capabilities {
+        self.rail.capabilities()
+    }
+
+    fn check(&self, payee: &Payee) -> Result<(), Note> {
+        self.rail.check(payee)
+    }
+
+    fn send(&self, payout: &Payout) -> Result<Standing, RailError> {
+        let fault = self.next();
+        let course = match fault {
+            Fault::Refused => Course::Refused,
+            Fault::Delayed(times) => Course::Delayed(times),
+            Fault::PaidLate(times) => Course::PaidLate(times),
+            _ => Course::Paid,
+        };
+        self.across(fault, |rail| rail.take(payout, course))
+    }
+
+    fn look_up(&self, id: PayoutId) -> Result<Standing, RailError> {
+        let fault = self.next();
+        self.across(fault, |rail| rail.look_up(id))
+    }
+}
