@@ -6,28 +6,34 @@
 
 use crate::accounts::Asked;
 use crate::books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, balances_of, statement_of};
-use crate::core::{Core, Resolution};
+use crate::core::Core;
 use crate::epoch::{EpochError, EpochLine};
 use crate::exchange::Exchange;
 use crate::keys::{Key, LABEL_BYTES_MAX};
-use crate::names::{ACCOUNT_NAME_BYTES_MAX, OPERATOR_NAME, SUSPENSE_NAME};
+use crate::names::{ACCOUNT_NAME_BYTES_MAX, OPENED_LATER, OPERATOR_NAME};
 use crate::open::OpenError;
+use crate::payouts::{OwedLine, PayoutLine};
 use crate::postings::Period;
-use crate::suspense::{Case, CaseLine, Party, resolved_of};
+use crate::suspense::{CaseLine, Party};
 use bourse_ledger::AccountKind;
-use bourse_types::{AccountId, Digest32, Fault, KeyHash, MoneyError, NanoUsd, RequestId, UnixMs};
+use bourse_types::{AccountId, Fault, KeyHash, MoneyError, NanoUsd, RequestId, UnixMs};
 use bourse_wire::funds::{
-    AccountsError, CLAIM_AGE_MAX, Change, Claim, FundsError, IDEMPOTENCY_KEY_BYTES_MAX, KeyDraft, KeyPatch,
-    KeyRole, LimitReset, LimitsPatch, PolicyError, PolicyText,
+    AccountsError, Change, FundsError, KeyDraft, KeyPatch, KeyRole, LimitReset, LimitsPatch, PolicyError,
+    PolicyText,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+mod credit;
 mod keys;
 mod limits;
+mod payouts;
+mod suspense;
+use credit::{Source, operators_claim};
 use keys::info;
 pub use keys::{KeyInfo, NewKey};
 pub use limits::{BudgetInfo, LimitsInfo, NewWorkspace, RateInfo, ScopeText, WorkspaceInfo};
+pub use payouts::PayoutRefusal;
 
 /// What an operator asks. Amounts are decimal dollars such as `12.5`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +128,42 @@ pub enum AdminRequest {
         #[serde(default)]
         idempotency_key: Option<String>,
     },
+    /// Money came in from outside: the account `escrow` holds it for this one.
+    Deposit {
+        /// The customer account, or `subsidy`, which then covers what was given away.
+        account: String,
+        /// How much.
+        amount_usd: String,
+        /// As for [`AdminRequest::Credit`].
+        #[serde(default)]
+        idempotency_key: Option<String>,
+    },
+    /// Payouts, and what is owed beside them.
+    ListPayouts {},
+    /// Plans and sends payouts now.
+    RunPayouts {},
+    /// Says of a payout of a rail that leaves it to people that it was paid.
+    ConfirmPayout {
+        /// Its id.
+        payout: String,
+        /// By which others find the payment.
+        reference: String,
+    },
+    /// Says that a payout was not paid and will not be; one that was not sent yet is taken back so, too.
+    FailPayout {
+        /// Its id.
+        payout: String,
+        /// Why.
+        reason: String,
+    },
+    /// Sets or lifts where a seller takes money.
+    PayoutAddress {
+        /// The seller's name.
+        seller: String,
+        /// The address; none when absent.
+        #[serde(default)]
+        address: Option<String>,
+    },
     /// Ends the epoch now.
     CloseEpoch {},
     /// Shares of sellers that wait in suspense.
@@ -204,6 +246,25 @@ pub enum AdminReply {
         request: String,
         /// Whose it is.
         to: Party,
+    },
+    /// Payouts that are remembered, and what is owed beside them.
+    Payouts {
+        /// One line each, oldest first.
+        payouts: Vec<PayoutLine>,
+        /// One line for each seller that is owed something or has an address.
+        owed: Vec<OwedLine>,
+    },
+    /// A payout as it is now.
+    Payout {
+        /// The payout.
+        payout: PayoutLine,
+    },
+    /// Where a seller takes money now.
+    PayoutAddress {
+        /// The seller.
+        seller: String,
+        /// Its address, if any.
+        address: Option<String>,
     },
     /// Balances of all accounts, in the order of opening.
     Balances {
@@ -294,6 +355,9 @@ pub enum AdminError {
         /// Who has it.
         to: &'static str,
     },
+    /// Something about payouts.
+    #[error(transparent)]
+    Payout(#[from] PayoutRefusal),
     /// The exchange refused.
     #[error(transparent)]
     Funds(#[from] FundsError),
@@ -311,7 +375,7 @@ impl AdminError {
         match self {
             Self::Funds(error) => error.fault(),
             Self::Key(error) => error.fault(),
-            Self::Read(_) | Self::Epoch(_) => Fault::Bourse,
+            Self::Read(_) | Self::Epoch(_) | Self::Payout(PayoutRefusal::Run(_)) => Fault::Bourse,
             _ => Fault::Buyer,
         }
     }
@@ -368,7 +432,19 @@ impl Exchange {
                 self.limit(&of, &LimitsPatch::Rates { requests, tokens }, now)
             }
             AdminRequest::Credit { account, amount_usd, idempotency_key } => {
-                self.credit(&account, &amount_usd, idempotency_key.as_deref(), now)
+                self.credit(Source::Subsidy, &account, &amount_usd, idempotency_key.as_deref(), now)
+            }
+            AdminRequest::Deposit { account, amount_usd, idempotency_key } => {
+                self.credit(Source::Outside, &account, &amount_usd, idempotency_key.as_deref(), now)
+            }
+            AdminRequest::ListPayouts {} => Ok(self.list_payouts()),
+            AdminRequest::RunPayouts {} => self.pay_now(now),
+            AdminRequest::ConfirmPayout { payout, reference } => {
+                self.confirm_payout(&payout, &reference, now)
+            }
+            AdminRequest::FailPayout { payout, reason } => self.fail_payout(&payout, &reason, now),
+            AdminRequest::PayoutAddress { seller, address } => {
+                self.payout_address(&seller, address.as_deref(), now)
             }
             AdminRequest::CloseEpoch {} => {
                 let closed = self.close_epoch(now)?;
@@ -439,56 +515,6 @@ impl Exchange {
         self.patch_key(key, KeyPatch { disabled, ..KeyPatch::default() }, now)
     }
 
-    fn credit(
-        &self,
-        account: &str,
-        amount_usd: &str,
-        key: Option<&str>,
-        now: UnixMs,
-    ) -> Result<AdminReply, AdminError> {
-        let amount = parse_amount("amount_usd", amount_usd)?;
-        let id = self.house_transfer(now)?;
-        let content = format!("{account}\0{}", amount.0);
-        let claim =
-            key.map(|key| operators_claim("credit", key, content.as_bytes(), RequestId(id.0))).transpose()?;
-        let done = self.shared.change(|core| {
-            let account = customer(core, account)?;
-            core.once(claim.as_ref(), now, |core| core.grant_credit(account, amount, id, now))
-                .map_err(AdminError::from)
-        });
-        match done {
-            // It was given before.
-            Ok(()) | Err(AdminError::Funds(FundsError::ClaimPaid(_))) => {}
-            Err(refused) => return Err(refused),
-        }
-        self.flush()?;
-        Ok(self.balances())
-    }
-
-    fn list_suspense(&self) -> AdminReply {
-        let core = self.shared.core.lock();
-        let line = |(request, case): (_, &Case)| CaseLine::of(request, case, core.names.name(case.customer));
-        AdminReply::Suspense { cases: core.suspense.iter().map(line).collect() }
-    }
-
-    /// Repeating it with the same party changes nothing. That it was done before stands in the journal, which is read
-    /// from its beginning then.
-    fn release_suspense(&self, text: &str, to: Party, now: UnixMs) -> Result<AdminReply, AdminError> {
-        let unknown = || AdminError::NotSuspended(text.chars().take(64).collect());
-        let request = RequestId::parse(text).map_err(|_| unknown())?;
-        let id = self.house_transfer(now)?;
-        let resolution = self.shared.change(|core| core.resolve(request, to, id, now))?;
-        self.flush()?;
-        if resolution == Resolution::NotOpen {
-            let before = self.shared.index.lock().with_journal(|journal| resolved_of(journal, request))?;
-            let before = before.ok_or_else(unknown)?;
-            if before != to {
-                return Err(AdminError::Resolved { request: text.to_owned(), to: before.as_str() });
-            }
-        }
-        Ok(AdminReply::Released { request: request.to_string(), to })
-    }
-
     fn balances(&self) -> AdminReply {
         AdminReply::Balances { accounts: balances_of(&self.shared.core.lock()) }
     }
@@ -524,7 +550,7 @@ fn payer(core: &mut Core, name: &str, now: UnixMs) -> Result<AccountId, AdminErr
         return customer(core, name);
     }
     check_name("account", name, ACCOUNT_NAME_BYTES_MAX)?;
-    if name == SUSPENSE_NAME {
+    if OPENED_LATER.contains(&name) {
         // The house opens it when it first needs it.
         return Err(AdminError::NotACustomer(name.to_owned()));
     }
@@ -541,16 +567,6 @@ fn customer(core: &Core, name: &str) -> Result<AccountId, AdminError> {
         Some((found, _)) if found.kind == AccountKind::Customer => Ok(account),
         _ => Err(AdminError::NotACustomer(name.to_owned())),
     }
-}
-
-/// The claim of a request that is done at once, whose content that is.
-fn operators_claim(what: &str, key: &str, content: &[u8], first: RequestId) -> Result<Claim, AdminError> {
-    check_name("idempotency_key", key, IDEMPOTENCY_KEY_BYTES_MAX)?;
-    let mut hasher = blake3::Hasher::new_derive_key("bourse 2026 idempotency key of an operator's request");
-    hasher.update(what.as_bytes()).update(&[0]).update(key.as_bytes());
-    let name = Digest32(*hasher.finalize().as_bytes());
-    let fingerprint = Digest32(*blake3::keyed_hash(&name.0, content).as_bytes());
-    Ok(Claim { name, fingerprint, first, kept_for: CLAIM_AGE_MAX })
 }
 
 fn check_name(field: &'static str, text: &str, bytes_max: usize) -> Result<(), AdminError> {

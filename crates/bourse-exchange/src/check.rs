@@ -6,9 +6,10 @@
 
 use crate::core::{Core, Verify};
 use crate::data_dir::is_live;
+use crate::names::ESCROW;
 use crate::open::{OpenError, from_genesis, from_snapshot, replay_from, replay_until};
 use crate::store::{SqliteJournal, check_tail, place, reader, tail_of};
-use bourse_ledger::{Balance, HashKey, Journal, JournalError, Position, Unit};
+use bourse_ledger::{Balance, HashKey, Journal, JournalError, Pending, Position, Unit};
 use bourse_types::{DurationMs, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -45,6 +46,8 @@ pub struct BooksFacts {
     pub holds_open: usize,
     /// Open holds that a crash left behind; the next start releases them.
     pub holds_orphaned: usize,
+    /// Payouts on their way.
+    pub payouts_open: usize,
     /// Settled debits of all accounts in nano-USD, equal to the settled credits when the books sum to zero.
     pub debits_posted: String,
     /// Settled credits of all accounts in nano-USD.
@@ -180,8 +183,10 @@ fn report(core: &Core, at: Position, market: Market, now: UnixMs) -> CheckReport
     if u128::try_from(waiting) != Ok(cases) {
         problems.push(format!("suspense holds {waiting} nano-USD, its open cases are worth {cases}"));
     }
+    problems.append(&mut core.payout_problems());
     let holds = core.state.pendings();
-    let of_money = holds.iter().filter(|(_, hold)| !core.is_rate(hold.debit)).count();
+    let of_requests = |hold: &Pending| !core.is_rate(hold.debit) && hold.credit != ESCROW;
+    let of_money = holds.iter().filter(|(_, hold)| of_requests(hold)).count();
     let overdue = |expires_at: UnixMs| expires_at.plus(RELEASE_GRACE) < now;
     if market == Market::Live {
         let unexplained = holds.iter().filter(|(_, hold)| overdue(hold.expires_at)).count();
@@ -200,6 +205,7 @@ fn report(core: &Core, at: Position, market: Market, now: UnixMs) -> CheckReport
         accounts: core.state.accounts().len(),
         holds_open,
         holds_orphaned,
+        payouts_open: core.payouts.open().len(),
         debits_posted: sum(|balance| balance.debits_posted).to_string(),
         credits_posted: sum(|balance| balance.credits_posted).to_string(),
         state_digest: core.digest().to_string(),

@@ -1,6 +1,7 @@
 //! How an exchange is set up.
 
 use crate::epoch::EPOCH_PERIOD;
+use crate::payouts::PayoutTerms;
 use bourse_ledger::Limits;
 use bourse_types::NanoUsd;
 use std::time::Duration;
@@ -66,6 +67,8 @@ pub struct ExchangeConfig {
     pub snapshot_events: u64,
     /// See [`EPOCH_PERIOD`](crate::EPOCH_PERIOD).
     pub epoch_period: Duration,
+    /// See [`PayoutTerms`].
+    pub payouts: PayoutTerms,
     /// Bounds of the ledger; used once, when the market begins, then read from the journal.
     pub limits: Limits,
 }
@@ -81,6 +84,7 @@ impl Default for ExchangeConfig {
             holds: Holds::default(),
             snapshot_events: SNAPSHOT_EVENTS,
             epoch_period: EPOCH_PERIOD,
+            payouts: PayoutTerms::default(),
             limits: Limits::default(),
         }
     }

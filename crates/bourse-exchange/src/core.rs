@@ -13,7 +13,8 @@ use crate::claims::{ClaimEnd, Claims};
 use crate::config::EARLY_COMMIT_BYTES;
 use crate::keys::{Key, KeyRing};
 use crate::limits::{PLACES_MAX, ScopeId, Scopes};
-use crate::names::{ALLOWANCES, CLEARING, Names};
+use crate::names::{ALLOWANCES, CLEARING, ESCROW, Names};
+use crate::payouts::Payouts;
 use crate::policies::Policies;
 use crate::record;
 use crate::spend::nano;
@@ -39,6 +40,7 @@ mod epoch;
 mod gift;
 mod keys;
 mod metered;
+mod payouts;
 mod rates;
 mod replay;
 mod roles;
@@ -52,6 +54,7 @@ pub use epoch::CloseError;
 pub(crate) use epoch::is_liability;
 pub(crate) use epoch::{EpochFailure, LastEpoch, SNAPSHOT_EPOCHS};
 pub(crate) use keys::KeyCreation;
+pub(crate) use payouts::{PayoutEnd, Withheld};
 use rates::RateWindows;
 pub(crate) use replay::{ReplayFailure, Verify};
 use roles::Role;
@@ -132,6 +135,7 @@ pub(crate) struct Core {
     pub(crate) epoch: LastEpoch,
     pub(crate) suspense: Suspense,
     pub(crate) claims: Claims,
+    pub(crate) payouts: Payouts,
     open: HashMap<RequestId, OpenRequest, HashKey>,
     metered: metered::MeteredRequests,
     /// Allowances that do not know of all open requests that their budgets are about.
@@ -165,6 +169,7 @@ impl Core {
             epoch: LastEpoch::default(),
             suspense: Suspense::default(),
             claims: Claims::default(),
+            payouts: Payouts::default(),
             epochs_at_snapshot: 0,
             open: HashMap::with_hasher(key),
             metered: metered::MeteredRequests::default(),
@@ -331,11 +336,12 @@ impl Core {
         Ok(due.len())
     }
 
-    /// All open holds of money and allowances, in the order of their ids. What was taken from rates is none of them: it
-    /// waits for nobody.
+    /// All open holds of requests, of money and allowances, in the order of their ids. What was taken from rates is none
+    /// of them: it waits for nobody. What is held for a payout is none: it waits for the rail's word.
     pub(crate) fn holds_open(&self) -> Result<Vec<TransferId>, FundsError> {
         self.running()?;
         let holds = self.state.pendings().into_iter().filter(|(_, hold)| !self.is_rate(hold.debit));
+        let holds = holds.filter(|(_, hold)| hold.credit != ESCROW);
         Ok(holds.map(|(id, _)| id).collect())
     }
 

@@ -1,10 +1,11 @@
-//! The exchange itself: the core behind a lock, the journal behind its writer, and two threads.
+//! The exchange itself: the core behind a lock, the journal behind its writer, and three threads.
 //!
 //! A call applies its change in memory under a short lock and returns; the records wait in the open
 //! group. The *writer* commits groups that are due: it waits at most [`COMMIT_WINDOW`](crate::COMMIT_WINDOW)
 //! for company, or [`LAZY_COMMIT_WINDOW`](crate::LAZY_COMMIT_WINDOW) where nobody waits for it, signs the checkpoint of a group with receipts, appends, and tells those who wait. While one
 //! group is on its way to the disk, the next one fills. The *keeper* releases overdue holds and projects
-//! receipts into their index once a second, and ends the [epoch](crate::EPOCH_PERIOD) once a minute.
+//! receipts into their index once a second, and ends the [epoch](crate::EPOCH_PERIOD) once a minute. After each, the third
+//! thread carries [payouts](crate::payouts) out: a payment rail may take its time, and nothing else waits for it.
 //!
 //! Without threads ([`Exchange::in_memory`]) the same code is deterministic: nothing is durable until
 //! [`Exchange::flush`] is called, and all time comes in.
@@ -22,6 +23,7 @@ use crate::figures::FiguresBook;
 use crate::index::{Inbox, Index, IndexError, IndexStore, MemoryIndex, SqliteIndex, Step};
 use crate::memory::SharedJournal;
 use crate::open::{OpenError, recover};
+use crate::payouts::Runner;
 use crate::record::put_checkpoint;
 use crate::store::{Lease, answers, reader, writer};
 use bourse_ledger::{Journal, JournalError, Position, Snapshot};
@@ -64,7 +66,8 @@ pub(crate) struct Shared {
     pub(crate) answers: Answers,
     /// Locked before the index.
     pub(crate) figures: Mutex<FiguresBook>,
-    closing: Mutex<bool>,
+    pub(crate) payouts: Runner,
+    pub(crate) closing: Mutex<bool>,
     wake_keeper: Condvar,
 }
 
@@ -190,6 +193,7 @@ impl Exchange {
             config,
             answers,
             figures: Mutex::new(FiguresBook::new()),
+            payouts: Runner::default(),
             closing: Mutex::new(false),
             wake_keeper: Condvar::new(),
         };
@@ -198,10 +202,11 @@ impl Exchange {
     }
 
     pub(crate) fn start_threads(&self) -> Result<(), OpenError> {
-        let (writer, keeper) = (self.shared.clone(), self.shared.clone());
+        let [writer, keeper, payer] = [(); 3].map(|()| self.shared.clone());
         let mut threads = self.threads.lock();
         threads.push(named_thread("bourse-writer", move || writer.write_groups())?);
         threads.push(named_thread("bourse-keeper", move || keeper.keep())?);
+        threads.push(named_thread("bourse-payouts", move || payer.pay())?);
         Ok(())
     }
 
@@ -252,7 +257,7 @@ impl Exchange {
     /// Open holds of money and allowances.
     pub fn open_holds(&self) -> usize {
         let core = self.shared.core.lock();
-        core.state.pendings_count() - core.rate_entries()
+        core.state.pendings_count() - core.rate_entries() - core.payouts.holds()
     }
 
     /// Closes the books: releases what is still held (unless [`Holds`] outlive it), commits, takes a
@@ -266,6 +271,7 @@ impl Exchange {
         *self.shared.closing.lock() = true;
         self.shared.wake_writer.notify_all();
         self.shared.wake_keeper.notify_all();
+        self.shared.payouts.wake.notify_all();
         for thread in self.threads.lock().drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the exchange had panicked");
@@ -497,6 +503,7 @@ impl Shared {
             if Instant::now() >= epoch_ends {
                 epoch_ends = Instant::now() + period;
                 self.end_epoch();
+                self.payouts.wake.notify_one();
             }
             // A failure has been logged and has stopped the market.
             let _ = self.flush();

@@ -7,9 +7,9 @@
 //! [`balances`], [`statement`] and [`prove`] read a data directory whether its market runs or not.
 //!
 //! The journal is the only truth: one row per commit group, each group a list of records (ledger events,
-//! account names, keys, policies, receipts and their notes, cases in suspense, attendances, checkpoints, epochs) bound by a
-//! hash chain. Memory, snapshots, the receipts index with its sums of activity and the figures follow from it and can be
-//! made again.
+//! account names, keys, policies, receipts and their notes, cases in suspense, payouts, attendances, checkpoints, epochs)
+//! bound by a hash chain. Memory, snapshots, the receipts index with its sums of activity and the figures follow from it and
+//! can be made again.
 //!
 //! Files in the data directory: `exchange.db` (journal and snapshot), `exchange.tail` (where it ends),
 //! `exchange.key` (the signing key, 0600), `exchange.lock`, `index.db` (the receipts index),
@@ -40,6 +40,7 @@ mod migrate;
 mod names;
 mod open;
 mod paper;
+mod payouts;
 mod policies;
 mod postings;
 mod project;
@@ -56,8 +57,8 @@ mod workspaces;
 mod tests;
 
 pub use admin::{
-    AdminError, AdminReply, AdminRequest, BudgetInfo, KeyInfo, LimitsInfo, NewKey, NewWorkspace, RateInfo,
-    ScopeText, SecretText, WorkspaceInfo,
+    AdminError, AdminReply, AdminRequest, BudgetInfo, KeyInfo, LimitsInfo, NewKey, NewWorkspace,
+    PayoutRefusal, RateInfo, ScopeText, SecretText, WorkspaceInfo,
 };
 pub use books::{AccountLine, STATEMENT_LINES_MAX, StatementLine, StatementPage, balances, statement};
 pub use bourse_ledger::JournalError;
@@ -85,10 +86,14 @@ pub use invoice::{
 pub use keys::{KEY_PREFIX, KEYS_MAX, KEYS_PER_ACCOUNT_MAX, LABEL_BYTES_MAX, hash_key, key_id};
 pub use migrate::{MigrateError, migrate};
 pub use names::{
-    ACCOUNT_NAME_BYTES_MAX, ALLOWANCES, CLEARING, FEE, FREE, MEMO, OPERATOR, OPERATOR_NAME, ROUNDING,
+    ACCOUNT_NAME_BYTES_MAX, ALLOWANCES, CLEARING, ESCROW, FEE, FREE, MEMO, OPERATOR, OPERATOR_NAME, ROUNDING,
     SUBSIDY, SUSPENSE, seller_account_name,
 };
 pub use open::{OpenError, are_in_a_database};
+pub use payouts::{
+    OwedLine, PAYOUT_MINIMUM, PAYOUTS_FAILED_KEPT_MAX, PAYOUTS_OPEN_MAX, PAYOUTS_PAID_KEPT_MAX, PayoutLine,
+    PayoutTerms, PayoutsError,
+};
 pub use policies::POLICIES_MAX;
 pub use postings::Period;
 pub use project::{PROJECTION_GROUPS_MAX, PROJECTION_LAYOUT, ProjectError, Projected, Projection, project};

@@ -33,12 +33,18 @@ pub(crate) const FREE_NAME: &str = "free";
 pub const MEMO: AccountId = AccountId(13);
 /// Name of the other side of memoranda.
 pub(crate) const MEMO_NAME: &str = "memo";
+/// Money that lies with somebody else for the market: what was paid in and not paid out. Opened when it is first needed.
+pub const ESCROW: AccountId = AccountId(8);
+/// Name of that account.
+pub(crate) const ESCROW_NAME: &str = "escrow";
+/// The house's names that older books do not have yet, and that no customer may take.
+pub(crate) const OPENED_LATER: [&str; 4] = [SUSPENSE_NAME, FREE_NAME, MEMO_NAME, ESCROW_NAME];
 /// The first id that customers, sellers and allowances get.
 pub(crate) const FIRST_FREE: u64 = 16;
 /// Longest name of an account, in bytes: a seller's name and its prefix.
 pub const ACCOUNT_NAME_BYTES_MAX: usize = 160;
 
-const SELLER_PREFIX: &str = "seller:";
+pub(crate) const SELLER_PREFIX: &str = "seller:";
 
 /// The house's own accounts with their names.
 pub(crate) const HOUSE: [(&str, Account); 6] = [

@@ -5,7 +5,7 @@
 //! open holds; with both it can go on where it stopped ([`Walk::resumed`]).
 
 use crate::keys::KeyRow;
-use crate::names::Names;
+use crate::names::{ESCROW, Names};
 use crate::open::{OpenError, REPLAY_GROUPS};
 use crate::record::{EpochRecord, Record, Records};
 use crate::suspense::SuspenseRecord;
@@ -245,8 +245,11 @@ impl Walk {
                 return self.hold(pending, Held { amount, expires_at, ..held }, each);
             }
             TransferKind::Post { pending, amount } => {
-                request.get_or_insert(RequestId(pending.0));
                 let Some(held) = self.free(pending, each)? else { return Ok(()) };
+                // A payout is no request.
+                if held.credit != ESCROW {
+                    request.get_or_insert(RequestId(pending.0));
+                }
                 (held.debit, held.credit, amount)
             }
             TransferKind::Void { pending } => return self.free(pending, each).map(drop),

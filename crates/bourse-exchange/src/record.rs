@@ -16,6 +16,7 @@ use bourse_wire::receipt::Checkpoint;
 use crate::keys::{KeyRow, LABEL_BYTES_MAX};
 use crate::limits::{Budget, ScopeRow, read_reset};
 use crate::names::ACCOUNT_NAME_BYTES_MAX;
+use crate::payouts::{PayeeRecord, PayoutRecord};
 use crate::suspense::SuspenseRecord;
 
 const TAG_GENESIS: u8 = 1;
@@ -31,6 +32,8 @@ const TAG_EPOCH: u8 = 10;
 const TAG_SCOPE: u8 = 11;
 const TAG_CLAIM: u8 = 12;
 const TAG_SUSPENSE: u8 = 13;
+const TAG_PAYEE: u8 = 14;
+const TAG_PAYOUT: u8 = 15;
 const TAG_METERED: u8 = 16;
 const TAG_ATTENDED: u8 = 17;
 
@@ -61,6 +64,10 @@ pub(crate) enum Record<'a> {
     Epoch(EpochRecord),
     /// A share of a seller waits, or waits no more.
     Suspense(SuspenseRecord),
+    /// Where a seller takes money from now on.
+    Payee(PayeeRecord),
+    /// A payout is planned, or became something.
+    Payout(PayoutRecord),
     /// A workspace, or the limits of a key, a workspace or an organisation, from now on.
     Scope(ScopeRow),
     /// A policy that somebody is about to have.
@@ -205,6 +212,8 @@ fn decode(tag: u8, offset: usize, bytes: &[u8]) -> Result<Record<'_>, CodecError
             Record::AccountPolicy { account, policy }
         }
         TAG_EPOCH => Record::Epoch(read_epoch(&mut r)?),
+        TAG_PAYEE => Record::Payee(PayeeRecord::read(&mut r)?),
+        TAG_PAYOUT => Record::Payout(PayoutRecord::read(&mut r)?),
         TAG_SUSPENSE => Record::Suspense(SuspenseRecord::read(&mut r)?),
         TAG_CLAIM => Record::Claim {
             claim: Claim {
@@ -367,6 +376,14 @@ pub(crate) fn put_epoch(out: &mut Vec<u8>, record: &EpochRecord) {
         out.extend_from_slice(signature);
         out.extend_from_slice(&record.seed);
     });
+}
+
+pub(crate) fn put_payee(out: &mut Vec<u8>, record: &PayeeRecord) {
+    framed(out, TAG_PAYEE, |out| record.write(out));
+}
+
+pub(crate) fn put_payout(out: &mut Vec<u8>, record: &PayoutRecord) {
+    framed(out, TAG_PAYOUT, |out| record.write(out));
 }
 
 pub(crate) fn put_suspense(out: &mut Vec<u8>, record: &SuspenseRecord) {

@@ -24,6 +24,7 @@ pub(crate) mod invoice;
 mod laws;
 mod limits;
 mod metered;
+mod payouts;
 mod project;
 mod rates;
 mod records;

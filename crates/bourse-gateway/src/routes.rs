@@ -312,7 +312,11 @@ where
         return Err(ApiError::new(ErrorType::PermissionDenied, message));
     }
     let body = parse::read(&head.headers, body, ADMIN_BYTES_MAX, shared.config.timeouts.body).await?;
-    let (status, answer) = admin.call(&body);
+    // It may read all of the books, or wait for a payment rail.
+    let admin = admin.clone();
+    let called = tokio::task::spawn_blocking(move || admin.call(&body)).await;
+    let (status, answer) =
+        called.map_err(|_| ApiError::new(ErrorType::Server, "the operator's request was not answered"))?;
     let mut response = typed("application/json", answer);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Ok(response)

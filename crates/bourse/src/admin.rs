@@ -86,7 +86,10 @@ fn ask_stopped(
     attach::books(data_dir)?;
     let loaded = cmd::config::load(None, data_dir, environment, Vec::new())?;
     // Gateways elsewhere may wait for the market to start again: an operator's request ends no hold.
-    let config = ExchangeConfig { holds: Holds::OutliveExchange, ..wiring::exchange(&loaded.config)? };
+    let config = ExchangeConfig {
+        holds: Holds::OutliveExchange,
+        ..wiring::exchange(&loaded.config, data_dir.root())?
+    };
     let now = SystemClock.now();
     let exchange =
         Exchange::open(data_dir.root(), config, now).map_err(|error| cannot_open(data_dir, error))?;

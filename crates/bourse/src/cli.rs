@@ -32,6 +32,8 @@ enum Command {
     Limits(cmd::limits::Args),
     /// Read and check the books.
     Ledger(cmd::ledger::Args),
+    /// Pay sellers, and say where each takes money.
+    Payout(cmd::payout::Args),
     /// Move the books of a stopped market into a database.
     Migrate(cmd::migrate::Args),
     /// List what the running market sells.
@@ -79,6 +81,7 @@ pub fn run() -> Result<ExitCode, Failure> {
         Command::Workspace(args) => cmd::workspace::run(&args, &environment),
         Command::Limits(args) => cmd::limits::run(&args, &environment),
         Command::Ledger(args) => cmd::ledger::run(&args, &environment),
+        Command::Payout(args) => cmd::payout::run(&args, &environment),
         Command::Migrate(args) => cmd::migrate::run(&args, &environment),
         Command::Models(args) => cmd::models::run(&args, &environment),
         Command::Node(args) => cmd::node::run(&args, &environment),

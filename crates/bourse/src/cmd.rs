@@ -13,6 +13,7 @@ pub mod migrate;
 pub mod models;
 pub mod node;
 mod operator;
+pub mod payout;
 pub mod receipt;
 pub mod route;
 mod stop;

@@ -68,6 +68,9 @@ pub struct Config {
     pub gateway: GatewaySection,
     /// Books and fees.
     pub exchange: ExchangeSection,
+    /// How sellers are paid.
+    #[serde(default)]
+    pub payouts: PayoutsSection,
     /// The seller on this machine.
     pub node: NodeSection,
     /// Hosted APIs that this market resells.
@@ -150,6 +153,16 @@ pub struct ExchangeSection {
     pub secret_file: Option<PathBuf>,
 }
 
+/// How sellers are paid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PayoutsSection {
+    /// The payment rail, such as `manual`.
+    pub rail: String,
+    /// The least payout, in USD.
+    pub minimum: String,
+}
+
 /// The seller on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -204,6 +217,12 @@ impl Default for ExchangeSection {
             listen: None,
             secret_file: None,
         }
+    }
+}
+
+impl Default for PayoutsSection {
+    fn default() -> Self {
+        Self { rail: bourse_rails::MANUAL.to_owned(), minimum: "10".to_owned() }
     }
 }
 

@@ -125,12 +125,12 @@ impl Market {
         let MarketConfig { data_dir, config, environment, node, exchange } = config;
         let mut gateway_config = wiring::gateway(&config, &environment)?;
         gateway_config.tokenizers = wiring::tokenizers(&config, node.as_ref().map(|node| &*node.model))?;
-        let exchange_config = wiring::exchange(&config)?;
         let listener = listen(config.gateway.listen).await?;
         let nodes_listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         let nodes_address = local(&nodes_listener)?;
         let funds_listener = config.exchange.listen.map(listen_std).transpose()?;
         data_dir.create()?;
+        let exchange_config = wiring::exchange(&config, data_dir.root())?;
         let exchange = match exchange {
             Some(open) => open,
             None => Exchange::open(data_dir.root(), exchange_config, SystemClock.now())

@@ -16,13 +16,15 @@ pub use tokenizers::{TOKENIZERS_MAX, tokenizers};
 
 use crate::config::{self, Config, ConfigError, Environment};
 use crate::runtime::traces::{self, TraceParent};
-use bourse_exchange::{ByokTerms, ExchangeConfig, Holds};
+use bourse_exchange::{ByokTerms, ExchangeConfig, Holds, PayoutTerms};
 use bourse_gateway::{
     DEDUPE_WINDOW_MAX, Durability, FollowedList, GatewayConfig, ProviderConfig, Timeouts, TraceContext,
 };
 use bourse_market::{Free, Quantization, QuantizationSet};
+use bourse_rails::Rail;
 use bourse_types::{ModelSlug, PriceSchedule, SellerName};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,8 +200,8 @@ pub enum WiringError {
     },
 }
 
-/// What the exchange is told.
-pub fn exchange(config: &Config) -> Result<ExchangeConfig, WiringError> {
+/// What the exchange in this data directory is told.
+pub fn exchange(config: &Config, data_dir: &Path) -> Result<ExchangeConfig, WiringError> {
     let fee_bps = share("exchange.fee_bps", config.exchange.fee_bps)?;
     let free = &config.exchange.byok_free_usd_per_month;
     let byok = ByokTerms {
@@ -210,7 +212,20 @@ pub fn exchange(config: &Config) -> Result<ExchangeConfig, WiringError> {
     // Gateways on other machines stream on and settle with the next exchange.
     let holds =
         if config.exchange.listen.is_some() { Holds::OutliveExchange } else { Holds::EndWithExchange };
-    Ok(ExchangeConfig { fee_bps, byok, starting_credit, holds, ..ExchangeConfig::default() })
+    let payouts = payouts(config, data_dir)?;
+    Ok(ExchangeConfig { fee_bps, byok, starting_credit, holds, payouts, ..ExchangeConfig::default() })
+}
+
+/// How sellers are paid.
+fn payouts(config: &Config, data_dir: &Path) -> Result<PayoutTerms, WiringError> {
+    let minimum = config::amount("payouts.minimum", &config.payouts.minimum)?;
+    let name = &config.payouts.rail;
+    let unusable = |why: String| WiringError::Unusable { field: "payouts.rail".to_owned(), why };
+    let rail = Rail::open(name, data_dir).ok_or_else(|| {
+        let known: Vec<_> = bourse_rails::names().collect();
+        unusable(format!("`{name}` is no payment rail; it can be {}", known.join(" or ")))
+    })?;
+    Ok(PayoutTerms { minimum, rail: rail.map_err(|error| unusable(error.to_string()))? })
 }
 
 /// Refuses a zero where it would refuse every request.
@@ -349,6 +364,7 @@ fn prices(place: &str, prompt: &str, completion: &str) -> Result<PriceSchedule, 
 mod tests {
     use super::*;
     use crate::config::ProviderSection;
+    use bourse_types::NanoUsd;
 
     fn parsed(providers: &str) -> Config {
         let folder = tempfile::tempdir().unwrap();
@@ -449,9 +465,29 @@ mod tests {
         let check = |fee_bps: u32| {
             let mut config = Config::default();
             config.exchange.fee_bps = fee_bps;
-            exchange(&config).is_ok()
+            exchange(&config, Path::new("")).is_ok()
         };
         assert!(check(FEE_BPS_MAX));
         assert!(!check(FEE_BPS_MAX + 1));
+    }
+
+    #[test]
+    fn rails_are_named_and_the_least_payout_is_an_amount() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |rail: &str, minimum: &str, want: Result<NanoUsd, &str>| {
+            let mut config = Config::default();
+            (config.payouts.rail, config.payouts.minimum) = (rail.to_owned(), minimum.to_owned());
+            let got = exchange(&config, folder.path()).map(|config| config.payouts.minimum);
+            match want {
+                Ok(want) => assert_eq!(got.unwrap(), want),
+                Err(want) => {
+                    assert!(crate::report::render(&got.unwrap_err()).contains(want), "{rail} {minimum}")
+                }
+            }
+        };
+        check("manual", "10", Ok(NanoUsd::from_usd(10)));
+        check("fake", "0.5", Ok(NanoUsd(500_000_000)));
+        check("pigeon", "10", Err("`pigeon` is no payment rail; it can be manual or fake"));
+        check("manual", "ten", Err("payouts.minimum"));
     }
 }

@@ -5,7 +5,9 @@
 use super::Core;
 use crate::names::{HOUSE, SUBSIDY};
 use crate::record;
-use bourse_ledger::{AccountKind, Amount, BalanceLimit, Event, Limits, Transfer, TransferKind, Unit};
+use bourse_ledger::{
+    Account, AccountKind, Amount, BalanceLimit, Event, Limits, Transfer, TransferKind, Unit,
+};
 use bourse_types::{AccountId, NanoUsd, TransferId, UnixMs};
 use bourse_wire::funds::{Claim, FundsError};
 
@@ -69,6 +71,21 @@ impl Core {
                 now,
             ),
         }
+    }
+
+    /// An account of the house that older books do not have: opened when it is first needed.
+    pub(super) fn house_account(
+        &mut self,
+        account: Account,
+        name: &str,
+        now: UnixMs,
+    ) -> Result<(), FundsError> {
+        if self.state.account(account.id).is_none() {
+            self.apply_one(Event::Open(account), now)?;
+            record::put_name(&mut self.group.bytes, account.id, name);
+            self.names.add(account.id, name.to_owned());
+        }
+        Ok(())
     }
 
     pub(super) fn post(

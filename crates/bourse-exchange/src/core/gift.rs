@@ -8,8 +8,7 @@
 
 use super::{Core, PreparedSettlement};
 use crate::names::{FREE, FREE_NAME, MEMO, MEMO_NAME, SUBSIDY};
-use crate::record;
-use bourse_ledger::{Account, AccountKind, BalanceLimit, Event};
+use bourse_ledger::{Account, AccountKind, BalanceLimit};
 use bourse_types::{AccountId, Gift, Giver, NanoUsd, UnixMs};
 use bourse_wire::funds::FundsError;
 
@@ -48,12 +47,7 @@ impl Core {
     /// needed.
     pub(super) fn memo_accounts(&mut self, now: UnixMs) -> Result<(), FundsError> {
         for (id, name) in [(FREE, FREE_NAME), (MEMO, MEMO_NAME)] {
-            if self.state.account(id).is_none() {
-                let account = Account::of_money(id, AccountKind::Control, BalanceLimit::None);
-                self.apply_one(Event::Open(account), now)?;
-                record::put_name(&mut self.group.bytes, id, name);
-                self.names.add(id, name.to_owned());
-            }
+            self.house_account(Account::of_money(id, AccountKind::Control, BalanceLimit::None), name, now)?;
         }
         Ok(())
     }

@@ -91,6 +91,8 @@ impl Core {
                 Record::Suspense(record) => self.suspense.take(record)?,
                 // It tells of no state.
                 Record::Attended(_) => {}
+                Record::Payee(record) => self.payouts.set_payee(record),
+                Record::Payout(record) => self.replay_payout(record)?,
                 Record::Epoch(epoch) => self.replay_epoch(&epoch, verify)?,
                 Record::Checkpoint(checkpoint) => {
                     self.check_checkpoint(&checkpoint, verify)?;

@@ -9,6 +9,7 @@ use super::{Core, LastEpoch};
 use crate::claims::Claims;
 use crate::limits::ScopeRow;
 use crate::names::ACCOUNT_NAME_BYTES_MAX;
+use crate::payouts::Payouts;
 use crate::record;
 use crate::spend::{ByokMonth, Spent};
 use crate::suspense::Suspense;
@@ -18,8 +19,8 @@ use bourse_types::{AccountId, Digest32, UnixMs};
 use bourse_wire::funds::{POLICY_BYTES_MAX, PolicyId, PolicyText};
 
 /// 2: keys in full, policies, windows of spending. 3: the last epoch, and the hash at the end. 4: what is
-/// metered, cases in suspense, claims, workspaces and limits.
-const SNAPSHOT_VERSION: u8 = 4;
+/// metered, cases in suspense, claims, workspaces and limits. 5: payouts.
+const SNAPSHOT_VERSION: u8 = 5;
 const HASH_BYTES: usize = 32;
 
 /// Why a snapshot cannot be used.
@@ -77,6 +78,7 @@ impl Core {
         self.state.encode_snapshot(&mut out);
         self.suspense.write(&mut out);
         self.claims.write(&mut out);
+        self.payouts.write(&mut out);
         let hash = blake3::hash(&out);
         out.extend_from_slice(hash.as_bytes());
         out
@@ -125,6 +127,7 @@ impl Core {
         core.events_at_snapshot = core.state.events_applied();
         core.suspense = Suspense::read(&mut r)?;
         core.claims = Claims::read(&mut r)?;
+        core.payouts = Payouts::read(&mut r)?;
         if r.remaining() > 0 {
             return Err(CodecError::Inconsistent("bytes follow the snapshot").into());
         }

@@ -4,7 +4,7 @@ use super::Core;
 use crate::names::{SUSPENSE, SUSPENSE_NAME};
 use crate::record;
 use crate::suspense::{Party, SuspenseRecord};
-use bourse_ledger::{Account, AccountKind, BalanceLimit, Event};
+use bourse_ledger::{Account, AccountKind, BalanceLimit};
 use bourse_types::{AccountId, RequestId, TransferId, UnixMs};
 use bourse_wire::funds::FundsError;
 
@@ -18,18 +18,13 @@ pub(crate) enum Resolution {
 }
 
 impl Core {
-    /// The account of shares in suspense. Books that are older than it open it when it is first needed.
+    /// The account of shares in suspense.
     pub(super) fn suspense_account(&mut self, now: UnixMs) -> Result<AccountId, FundsError> {
         if self.suspense.is_full() {
             return Err(FundsError::TooMany("cases in suspense"));
         }
-        if self.state.account(SUSPENSE).is_none() {
-            let account =
-                Account::of_money(SUSPENSE, AccountKind::Suspense, BalanceLimit::DebitsWithinCredits);
-            self.apply_one(Event::Open(account), now)?;
-            record::put_name(&mut self.group.bytes, SUSPENSE, SUSPENSE_NAME);
-            self.names.add(SUSPENSE, SUSPENSE_NAME.to_owned());
-        }
+        let account = Account::of_money(SUSPENSE, AccountKind::Suspense, BalanceLimit::DebitsWithinCredits);
+        self.house_account(account, SUSPENSE_NAME, now)?;
         Ok(SUSPENSE)
     }
 

@@ -113,7 +113,7 @@ fn names_are_bounded_and_printable() {
     }
     let rule = "`account` needs 1 to 160 bytes, no control characters, and no `:` for a customer";
     assert_eq!(create("a", Some("seller:me")), Err(rule.to_owned()));
-    for house in ["fee", "suspense"] {
+    for house in ["fee", "suspense", "escrow", "free", "memo"] {
         assert_eq!(create("a", Some(house)), Err(format!("`{house}` is not a customer account")));
     }
     let unknown = serde_json::from_str::<AdminRequest>(r#"{"op":"list_keys","extra":1}"#);

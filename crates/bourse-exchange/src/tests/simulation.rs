@@ -1,5 +1,5 @@
 //! The books under faults, from one seed: many gateways, one exchange, a store that fails, clocks that lie, a network that
-//! loses, repeats and delays, and processes that die.
+//! loses, repeats and delays, a payment rail that does so too and changes its mind, and processes that die.
 //!
 //! A seed makes a *plan*: what reaches the exchange, in order, with the faults in it. The *world* carries it out and holds
 //! every answer and, after every step, every balance against a *model* of a few lines that knows nothing of ledgers,
@@ -38,6 +38,9 @@ struct Tally {
     repeated: u64,
     store_faults: u64,
     snapshots_used: u64,
+    payments: u64,
+    /// Runs of payouts in which the exchange died.
+    broken_payments: u64,
 }
 
 impl Tally {
@@ -51,6 +54,8 @@ impl Tally {
         self.repeated += other.repeated;
         self.store_faults += other.store_faults;
         self.snapshots_used += other.snapshots_used;
+        self.payments += other.payments;
+        self.broken_payments += other.broken_payments;
     }
 }
 
@@ -126,8 +131,10 @@ fn no_seed_moves_a_nano_dollar_that_the_model_does_not() {
             all.metered,
             all.repeated,
             all.store_faults,
+            all.payments,
         ];
         assert!(met.into_iter().all(|count| count > seeds), "a simulation without faults: {all:?}");
+        assert!(all.broken_payments > seeds / 4, "nothing dies while it pays: {all:?}");
         assert!(all.snapshots_used > 0 && all.requests >= 100 * seeds, "{all:?}");
     }
 }

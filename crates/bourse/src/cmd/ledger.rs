@@ -88,6 +88,17 @@ enum Action {
     },
     /// End the epoch now instead of at the end of its minute: sign what the market owes.
     Close,
+    /// Note money that came in from outside for an account, or for `subsidy`: it lies in the account `escrow`, from which
+    /// sellers are paid.
+    Deposit {
+        /// Whose.
+        account: String,
+        /// How much, in USD.
+        usd: String,
+        /// What the deposit is called: the same one under the same key is noted once a day.
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
+    },
     /// Give an account credit from the subsidy account.
     Credit {
         /// Whose.
@@ -212,11 +223,28 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
                 amount_usd: usd.clone(),
                 idempotency_key: idempotency_key.clone(),
             };
-            match admin::ask(&data_dir, environment, request)? {
-                AdminReply::Balances { accounts } => print_balances(json, &accounts),
-                _ => Err(unasked()),
-            }
+            print_balances_after(json, &data_dir, environment, request)
         }
+        Action::Deposit { account, usd, idempotency_key } => {
+            let request = AdminRequest::Deposit {
+                account: account.clone(),
+                amount_usd: usd.clone(),
+                idempotency_key: idempotency_key.clone(),
+            };
+            print_balances_after(json, &data_dir, environment, request)
+        }
+    }
+}
+
+fn print_balances_after(
+    json: bool,
+    data_dir: &DataDir,
+    environment: &Environment,
+    request: AdminRequest,
+) -> Result<ExitCode, Failure> {
+    match admin::ask(data_dir, environment, request)? {
+        AdminReply::Balances { accounts } => print_balances(json, &accounts),
+        _ => Err(unasked()),
     }
 }
 
@@ -326,7 +354,7 @@ fn findings(report: &CheckReport) -> String {
     };
     let _ = writeln!(
         text,
-        "  {} groups, {} events, {} receipts, {} epochs, {} accounts\n  {} open holds of requests in flight, {} left by a crash\n  \
+        "  {} groups, {} events, {} receipts, {} epochs, {} accounts\n  {} open holds of requests in flight, {} left by a crash, {} payouts on their way\n  \
          debits {}, credits {} (nano-USD)\n  state {}\n  receipts root {}",
         facts.groups,
         facts.events,
@@ -335,6 +363,7 @@ fn findings(report: &CheckReport) -> String {
         facts.accounts,
         facts.holds_open,
         facts.holds_orphaned,
+        facts.payouts_open,
         facts.debits_posted,
         facts.credits_posted,
         facts.state_digest,

@@ -168,6 +168,20 @@ pub const FIELDS: &[Field] = &[
         "the secret that exchange and gateways share, readable by its owner only; exchange.secret in the data folder when left out",
     ),
     field(
+        "payouts.rail",
+        "BOURSE_PAYOUTS_RAIL",
+        Kind::Text,
+        "manual or fake",
+        "by what sellers are paid: manual leaves it to a person, fake pays nobody and is for trials",
+    ),
+    field(
+        "payouts.minimum",
+        "BOURSE_PAYOUTS_MINIMUM",
+        Kind::Text,
+        "USD",
+        "the least payout; what a seller is owed below it waits",
+    ),
+    field(
         "node.enabled",
         "BOURSE_NODE_ENABLED",
         Kind::Switch,

@@ -195,3 +195,56 @@ fn workspaces_and_their_limits_are_made_shown_and_lifted() {
         assert!(failed.contains(said), "{args}: {failed}");
     }
 }
+
+#[test]
+fn sellers_get_addresses_and_are_paid_from_what_was_paid_in() {
+    let (dir, seller) = (tempfile::tempdir().unwrap(), crate::seller::start());
+    let paying = "[payouts]\nrail = \"fake\"\nminimum = \"0.00001\"\n";
+    let market = up(dir.path(), &format!("{paying}{}", resale(&seller.base_url)), &["--no-node"], &[]);
+    let run = |args: &str| run(dir.path(), &args.split(' ').collect::<Vec<_>>());
+    run("chat hello").success();
+    let owed = |line: &str| {
+        let listed = run("payout list --json").json();
+        listed["owed"][0][line].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!((owed("seller"), owed("withheld")), ("echo".into(), "it has no payout address".into()));
+    assert!(run("payout address echo").success().contains("echo has no payout address and is paid nothing"));
+    assert_eq!(run("payout address echo maple-1").success(), "echo takes money at maple-1\n");
+    assert_eq!(run("payout address echo").success(), "echo takes money at maple-1\n");
+    let text = run("payout run").success();
+    assert!(text.contains("not paid: $0 lies in escrow"), "{text}");
+    run("ledger deposit subsidy 1").success();
+    let paid = run("payout run --json").json()["payouts"][0].clone();
+    assert_eq!(
+        (&paid["state"], &paid["rail"], &paid["seller"]),
+        (&"paid".into(), &"fake".into(), &"echo".into())
+    );
+    let id = paid["id"].as_str().unwrap();
+    let csv = run("payout list --csv").success();
+    assert!(csv.starts_with("payout,planned_at,") && csv.contains(id), "{csv}");
+    assert!(!run("payout list --open").success().contains(id));
+    let file = std::fs::read_to_string(dir.path().join("payouts.fake")).unwrap();
+    assert_eq!(file.lines().count(), 1, "{file}");
+    for (args, said) in [
+        (format!("payout confirm {id} --reference x"), "ended before: paid, fake-"),
+        (
+            "payout fail pay-1 --reason x".to_owned(),
+            "no payout is called `pay-1`; `bourse payout list` shows them",
+        ),
+        ("payout address nobody".to_owned(), "no seller is called `nobody`"),
+        ("payout address echo closed".to_owned(), "the rail `fake` cannot pay to that address"),
+        ("ledger deposit seller:echo 1".to_owned(), "`seller:echo` is not a customer account"),
+    ] {
+        let failed = run(&args).failure();
+        assert!(failed.contains(said), "{args}: {failed}");
+    }
+    market.stop();
+    // The stopped books as well.
+    assert_eq!(run("payout address echo --none --json").json()["address"], serde_json::Value::Null);
+    let text = run("ledger check").success();
+    assert!(text.contains("the books are clean") && text.contains("0 payouts on their way"), "{text}");
+    std::fs::write(dir.path().join("bourse.toml"), "[payouts]\nrail = \"pigeon\"\nminimum = \"1\"\n")
+        .unwrap();
+    let said = run("payout list").failure();
+    assert!(said.contains("`pigeon` is no payment rail; it can be manual or fake"), "{said}");
+}

@@ -7,6 +7,7 @@
 use super::random::Random;
 use super::store::StoreFault;
 use crate::tests::support::{START, request};
+use bourse_rails::Fault as RailFault;
 use bourse_types::{RequestId, UnixMs};
 
 pub(super) const CUSTOMERS: usize = 3;
@@ -14,6 +15,8 @@ pub(super) const CUSTOMERS: usize = 3;
 pub(super) const KEYS_PER_CUSTOMER: usize = 3;
 const GATEWAYS: usize = 4;
 const REQUESTS: u64 = 100;
+/// Times that sellers are paid, or say where.
+const PAYMENTS: u64 = 30;
 /// Steps of a hold's extension, at most.
 const RAISES_MAX: u64 = 3;
 
@@ -86,6 +89,16 @@ pub(super) enum Step {
     Epoch {
         now: UnixMs,
         fault: Option<StoreFault>,
+    },
+    /// Sellers are paid by a rail that is about to make these faults, and the store perhaps one.
+    Pay {
+        now: UnixMs,
+        rail: [RailFault; 3],
+        fault: Option<StoreFault>,
+    },
+    /// The seller says where it takes money, as after a payout that failed.
+    Address {
+        now: UnixMs,
     },
     /// `kill -9` of the exchange, and the next one opens the journal.
     Kill {
@@ -274,6 +287,25 @@ impl Planner {
                 }
             };
             self.sent.push((at, step));
+        }
+        for _ in 0..PAYMENTS {
+            let at = self.random.below(self.length_ms + 100_000);
+            let now = UnixMs(START.0 + at);
+            let rail = [(); 3].map(|()| self.rail_fault());
+            let pay = Step::Pay { now, rail, fault: self.fault() };
+            self.sent.push((at, if self.random.one_in(5) { Step::Address { now } } else { pay }));
+        }
+    }
+
+    fn rail_fault(&mut self) -> RailFault {
+        match self.random.below(16) {
+            0 => RailFault::QuestionLost,
+            1 => RailFault::AnswerLost,
+            2 => RailFault::Twice,
+            3 => RailFault::Refused,
+            4 => RailFault::Delayed(1 + self.random.below(3) as u32),
+            5 => RailFault::PaidLate(1 + self.random.below(3) as u32),
+            _ => RailFault::None,
         }
     }
 

@@ -6,25 +6,39 @@ use super::Tally;
 use super::model::{Expected, Model, Window, is_in_workspace, window_of};
 use super::plan::{Asked, CUSTOMERS, KEYS_PER_CUSTOMER, Plan, Step};
 use super::store::{Store, StoreFault};
+use crate::core::Core;
 use crate::data_dir::Entropy;
 use crate::exchange::Parts;
 use crate::index::MemoryIndex;
 use crate::limits::ScopeId;
-use crate::names::{CLEARING, FEE, ROUNDING};
+use crate::names::{CLEARING, ESCROW, FEE, ROUNDING};
 use crate::tests::support::{START, charge, hold, settlement};
-use crate::{AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, NewWorkspace, ScopeText, hash_key};
+use crate::{
+    AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, NewWorkspace, PayoutTerms, ScopeText,
+    hash_key,
+};
 use bourse_ledger::{AccountKind, Balance, Journal as _, Limits};
 use bourse_proof::sign::Signer;
+use bourse_rails::{FakeRail, Fault as RailFault, FaultyRail, Rail};
 use bourse_types::{AccountId, Digest32, NanoUsd, UnixMs};
 use bourse_wire::funds::{
     CommitTicket, Funds as _, FundsError, HoldExtension, HoldRequest, KeyGrant, Records as _, Settlement,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What the workspace of each customer is called.
 const WORKSPACE: &str = "team";
 /// How long setting the market up may take before the plan begins.
 const SETUP_MS: u64 = 5_000;
+/// Who sells.
+const SELLER: &str = "local";
+/// More than all sellers can earn.
+const ESCROW_USD: &str = "1";
+/// Some sales.
+const PAYOUT_MINIMUM: NanoUsd = NanoUsd(2_000);
+/// Runs after which the slowest payout has ended, and whatever is left of the rail's faults is over.
+const PAY_OUT_RUNS: usize = 120;
 /// Beyond every expiry of a plan.
 const LATE_MS: u64 = 10_000_000_000;
 
@@ -41,6 +55,9 @@ pub(super) struct World<'a> {
     exchange: Option<Exchange>,
     keys: Vec<KeyGrant>,
     model: Model,
+    /// The other side of the payment rail, which no crash of the exchange takes back.
+    payments: Arc<FakeRail>,
+    rail: Arc<FaultyRail>,
     /// The model as it was when the group of that number was closed.
     at_group: BTreeMap<u64, Model>,
     /// Settlements that were answered and are not yet durable.
@@ -55,7 +72,10 @@ type Checked = Result<(), String>;
 
 impl<'a> World<'a> {
     pub(super) fn new(plan: &'a Plan) -> Self {
+        let payments = Arc::new(FakeRail::default());
         let mut world = Self {
+            rail: Arc::new(FaultyRail::before(payments.clone(), [])),
+            payments,
             plan,
             store: Store::default(),
             exchange: None,
@@ -77,6 +97,15 @@ impl<'a> World<'a> {
             let now = world.next_setup();
             world.credit(customer, plan.credit, now, None).expect("a new market takes money");
         }
+        let now = world.next_setup();
+        let covers = AdminRequest::Deposit {
+            account: "subsidy".to_owned(),
+            amount_usd: ESCROW_USD.to_owned(),
+            idempotency_key: None,
+        };
+        world.exchange().admin(covers, now).expect("a new market takes money");
+        world.address(now).expect("a new market takes an address");
+        world.at_group = BTreeMap::from([(world.store.last().seq, world.model.clone())]);
         world
     }
 
@@ -90,6 +119,8 @@ impl<'a> World<'a> {
             Step::Tick { now } => self.tick(now)?,
             Step::Flush { fault } => self.flush(fault)?,
             Step::Epoch { now, fault } => self.epoch(now, fault)?,
+            Step::Pay { now, rail, fault } => self.pay(now, rail, fault)?,
+            Step::Address { now } => self.address(now)?,
             Step::Kill { now } => self.restart(now)?,
         }
         self.compare()
@@ -98,6 +129,7 @@ impl<'a> World<'a> {
     /// The end: everything is flushed, every hold is over, and the audit finds what the model says.
     pub(super) fn close(mut self) -> Result<Tally, String> {
         self.flush(None)?;
+        self.pay_out()?;
         self.tick(UnixMs(self.now.0 + LATE_MS))?;
         self.compare()?;
         self.flush(None)?;
@@ -107,8 +139,9 @@ impl<'a> World<'a> {
         let damage = "the snapshot cannot be read";
         let is_seen = report.problems.iter().any(|problem| problem == damage);
         same("the damage that the audit sees", is_seen, self.store.is_damaged())?;
+        let late = exchange.shared.core.lock().payouts.open().len();
         if !is_seen {
-            same("problems of the audit", report.problems.join("; "), String::new())?;
+            same("problems of the audit", report.problems.len(), late)?;
         }
         let facts = report.facts.ok_or("no facts")?;
         same("state after replay", facts.state_digest, exchange.digest().to_string())?;
@@ -137,6 +170,7 @@ impl<'a> World<'a> {
         let config = ExchangeConfig {
             starting_credit: NanoUsd::ZERO,
             snapshot_events: self.plan.snapshot_events,
+            payouts: PayoutTerms { minimum: PAYOUT_MINIMUM, rail: Rail::of(self.rail.clone()) },
             limits: Limits { known_ids_max: self.plan.known_ids_max, ..Limits::default() },
             ..ExchangeConfig::default()
         };
@@ -309,6 +343,57 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    fn address(&mut self, now: UnixMs) -> Checked {
+        let asked = AdminRequest::PayoutAddress { seller: SELLER.to_owned(), address: Some("a".to_owned()) };
+        self.write(None, |exchange| exchange.admin(asked, now).map(drop).map_err(|error| error.to_string()))
+    }
+
+    /// Sellers are paid; what the rail did is there for ever, what the books say of it may be lost and found again.
+    fn pay(&mut self, now: UnixMs, rail: [RailFault; 3], fault: Option<StoreFault>) -> Checked {
+        rail.into_iter().for_each(|fault| self.rail.then(fault));
+        // One group before the rail is called and one after.
+        self.at_group.insert(self.store.last().seq + 2, self.model.clone());
+        let before = self.payments.payments().len();
+        let paid = self.write(fault, |exchange| exchange.run_payouts(now).map_err(|error| error.to_string()));
+        self.tally.payments += (self.payments.payments().len() - before) as u64;
+        if paid.is_err() {
+            self.tally.broken_payments += 1;
+            return self.restart(now);
+        }
+        self.now = self.time(self.now);
+        Ok(())
+    }
+
+    /// Until everything that is on its way has ended, and nothing new begins.
+    fn pay_out(&mut self) -> Checked {
+        let now = self.time(self.now);
+        let stop = AdminRequest::PayoutAddress { seller: SELLER.to_owned(), address: None };
+        self.write(None, |exchange| exchange.admin(stop, now).map(drop).map_err(|error| error.to_string()))?;
+        for _ in 0..PAY_OUT_RUNS {
+            self.pay(now, [RailFault::None; 3], None)?;
+        }
+        let core = self.exchange().shared.core.lock();
+        same("payouts on their way", core.payouts.holds(), 0)?;
+        let late: u64 = core.payouts.open().map(|(_, payout)| payout.amount.0).sum();
+        let booked = core.state.account(ESCROW).map_or(0, |(_, balance)| balance.credits_posted);
+        let paid: u64 = self.payments.payments().iter().map(|payment| payment.amount.0).sum();
+        same("what the other side was paid", u128::from(paid), booked + u128::from(late))
+    }
+
+    /// Nobody is paid twice, and nothing is paid that the books do not know.
+    fn compare_payments(&self, core: &Core) -> Checked {
+        let mut ids = BTreeSet::new();
+        for payment in self.payments.payments() {
+            if !ids.insert(payment.id) {
+                return Err(format!("{} was paid twice", payment.id));
+            }
+            let known = core.payouts.get(payment.id).map(|payout| payout.amount);
+            same("what the books know of a payment", known, Some(payment.amount))?;
+        }
+        let holds = core.state.pendings().into_iter().filter(|(_, hold)| hold.credit == ESCROW).count();
+        same("holds of payouts", holds, core.payouts.holds())
+    }
+
     fn flush(&mut self, fault: Option<StoreFault>) -> Checked {
         let written = self.write(fault, |exchange| exchange.flush().map(drop).map_err(|e| e.to_string()));
         if written.is_err() { self.restart(self.now) } else { Ok(()) }
@@ -326,7 +411,9 @@ impl<'a> World<'a> {
         }
         let Some(signed) = signed else { return Ok(()) };
         let customers = (0..CUSTOMERS).map(|who| self.model.credited[who] - self.model.spent[who]);
-        let owed = u128::from(customers.sum::<u64>() + self.model.sellers);
+        let paid = self.exchange().shared.core.lock().state.account(ESCROW);
+        let paid = paid.map_or(0, |(_, balance)| balance.credits_posted);
+        let owed = u128::from(customers.sum::<u64>() + self.model.sellers) - paid;
         same("what is signed to be owed", signed.epoch.total_nano_usd, owed)
     }
 
@@ -421,7 +508,12 @@ impl<'a> World<'a> {
         let (money, allowances) = self.model.holds_open();
         same("open requests", core.requests_open(), money)?;
         let of_rates = core.rate_entries();
-        same("open holds", core.state.pendings_count() - of_rates, money + allowances)?;
+        same(
+            "open holds",
+            core.state.pendings_count() - of_rates - core.payouts.holds(),
+            money + allowances,
+        )?;
+        self.compare_payments(&core)?;
         for who in 0..CUSTOMERS {
             let account = core.names.account(&customer(who)).ok_or("a customer is gone")?;
             let workspace = core.scopes.named(account, WORKSPACE).ok_or("a workspace is gone")?;

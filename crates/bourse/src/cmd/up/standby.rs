@@ -41,7 +41,7 @@ pub(super) async fn books(config: &MarketConfig) -> Result<Exchange, Failure> {
     }
     let (mut has_answered, mut away) = (false, None);
     loop {
-        let exchange_config = wiring::exchange(&config.config)?;
+        let exchange_config = wiring::exchange(&config.config, data_dir.root())?;
         let root = data_dir.root().to_owned();
         let open = tokio::task::spawn_blocking(move || {
             // The time of the take-over, not of the wait.
