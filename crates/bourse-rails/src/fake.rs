@@ -159,7 +159,6 @@ impl Books {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "errors, by `map_err`")]
 fn failed(error: impl std::fmt::Display) -> RailError {
     RailError::Unreachable(error.to_string())
 }
