@@ -413,13 +413,7 @@ impl Exchange {
                 Ok(AdminReply::Policy { id })
             }
             AdminRequest::AccountPolicy { account, policy } => {
-                let policy = policy.as_deref().map(PolicyText::of_owner).transpose()?;
-                let id = self.shared.change(|core| {
-                    let account = customer(core, &account)?;
-                    core.set_account_policy(account, policy).map_err(AdminError::from)
-                })?;
-                self.flush()?;
-                Ok(AdminReply::Policy { id: id.map(|id| id.to_string()) })
+                self.account_policy(&account, policy.as_deref())
             }
             AdminRequest::CreateWorkspace(asked) => self.new_workspace(&asked, now),
             AdminRequest::ListWorkspaces {} => Ok(self.all_workspaces()),
@@ -454,16 +448,26 @@ impl Exchange {
             AdminRequest::ReleaseSuspense { request, to } => self.release_suspense(&request, to, now),
             AdminRequest::Balances {} => Ok(self.balances()),
             AdminRequest::Statement { account, lines_max } => {
-                self.flush()?;
-                let lines_max = lines_max.unwrap_or(STATEMENT_LINES_MAX);
-                let lines = self
-                    .shared
-                    .index
-                    .lock()
-                    .with_journal(|j| statement_of(j, &account, Period::EVER, lines_max))?;
-                Ok(AdminReply::Statement { lines: lines.ok_or(AdminError::NoSuchAccount(account))? })
+                self.statement(account, lines_max.unwrap_or(STATEMENT_LINES_MAX))
             }
         }
+    }
+
+    fn statement(&self, account: String, lines_max: usize) -> Result<AdminReply, AdminError> {
+        self.flush()?;
+        let index = self.shared.index.lock();
+        let lines = index.with_journal(|j| statement_of(j, &account, Period::EVER, lines_max))?;
+        Ok(AdminReply::Statement { lines: lines.ok_or(AdminError::NoSuchAccount(account))? })
+    }
+
+    fn account_policy(&self, account: &str, policy: Option<&str>) -> Result<AdminReply, AdminError> {
+        let policy = policy.map(PolicyText::of_owner).transpose()?;
+        let id = self.shared.change(|core| {
+            let account = customer(core, account)?;
+            core.set_account_policy(account, policy).map_err(AdminError::from)
+        })?;
+        self.flush()?;
+        Ok(AdminReply::Policy { id: id.map(|id| id.to_string()) })
     }
 
     fn new_key(&self, asked: &NewKey, now: UnixMs) -> Result<AdminReply, AdminError> {

@@ -11,6 +11,7 @@ use crate::executions::{Considered, Executions};
 use crate::explain::Wanted;
 use crate::market::{Market, MarketError};
 use crate::metrics::Metrics;
+use crate::named::{name_call, name_request, tell_notices};
 use crate::node::hub::Hub;
 use crate::phase::dispatch::{Answer, Plain, PlainContent, dispatch};
 use crate::phase::hold::Held;
@@ -35,7 +36,6 @@ use crate::upstream::Pools;
 use bourse_market::{Outcome, Policy, StreamEnd};
 use bourse_types::{DurationMs, NanoUsd, RequestId, TokenCount, UnixMs};
 use bourse_wire::dialect::grammar::Billed;
-use bourse_wire::dialect::neutral::Notice;
 use bourse_wire::dialect::{Api, BODY_BYTES_MAX, Job, StreamFailure, front, splice_usage};
 use bourse_wire::error::{ApiError, ErrorType};
 use bourse_wire::funds::{FundsError, KeyGrant, NoteText, Settled};
@@ -52,21 +52,10 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
-/// Names the generation on every answer to a request for one.
-pub const GENERATION_HEADER: HeaderName = HeaderName::from_static("x-generation-id");
-/// Names the receipt; the same id.
-pub const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-bourse-receipt");
-/// The same id, where Anthropic's and OpenAI's clients look for it.
-const REQUEST_HEADERS: [HeaderName; 2] =
-    [HeaderName::from_static("request-id"), HeaderName::from_static("x-request-id")];
 /// What a whole answer cost, in dollars; the same as `usage.cost` where the answer has one.
 pub const COST_HEADER: HeaderName = HeaderName::from_static("x-bourse-cost");
-/// The header that says what was left out of a request for the seller that answered it.
-const NOTICE_HEADER: HeaderName = HeaderName::from_static("x-bourse-notice");
 /// Headers of most answers, the two that hyper adds with them.
 const HEADERS_MOSTLY: usize = 10;
-/// Most notices that are told.
-const NOTICES_MAX: usize = 8;
 /// Tells client libraries not to repeat what the market has tried everywhere already.
 const SHOULD_RETRY_HEADER: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -543,37 +532,6 @@ fn is_conflict(answer: &Result<Response<Body>, Refused>) -> bool {
 /// The id of a request; the rest of what was drawn seeds its plan.
 fn request_id(now: UnixMs, random: &[u8; 32]) -> RequestId {
     RequestId::new(now, std::array::from_fn(|n| random[n]))
-}
-
-/// Tells what was left out of the request for the seller that answers, a field for each: nobody sees it otherwise.
-fn tell_notices(headers: &mut HeaderMap, notices: &[Notice]) {
-    for notice in notices.iter().take(NOTICES_MAX) {
-        // What no header can carry is not in a field's name, and the words are ours.
-        if let Ok(value) = HeaderValue::try_from(format!("{}: {}", notice.param, notice.what)) {
-            headers.append(NOTICE_HEADER, value);
-        }
-    }
-}
-
-/// Names a request that is in the books.
-fn name_request(headers: &mut HeaderMap, request: RequestId) {
-    // An id is ASCII letters, digits and a dash.
-    if let Ok(value) = HeaderValue::try_from(request.to_string()) {
-        headers.insert(GENERATION_HEADER, value.clone());
-        for name in REQUEST_HEADERS {
-            headers.insert(name, value.clone());
-        }
-        headers.insert(RECEIPT_HEADER, value);
-    }
-}
-
-/// Names a call that is in no book, for the log and for whoever asks about it.
-fn name_call(headers: &mut HeaderMap, request: RequestId) {
-    if let Ok(value) = HeaderValue::try_from(request.to_string()) {
-        for name in REQUEST_HEADERS {
-            headers.insert(name, value.clone());
-        }
-    }
 }
 
 fn error_answer(api: Api, refused: &Refused) -> Response<Body> {

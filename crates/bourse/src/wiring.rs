@@ -481,7 +481,7 @@ mod tests {
             match want {
                 Ok(want) => assert_eq!(got.unwrap(), want),
                 Err(want) => {
-                    assert!(crate::report::render(&got.unwrap_err()).contains(want), "{rail} {minimum}")
+                    assert!(crate::report::render(&got.unwrap_err()).contains(want), "{rail} {minimum}");
                 }
             }
         };

@@ -72,7 +72,9 @@ impl Shop {
 
     /// The next faults of the rail.
     fn faults(&self, faults: &[Fault]) {
-        faults.iter().for_each(|fault| self.faulty.then(*fault));
+        for fault in faults {
+            self.faulty.then(*fault);
+        }
     }
 
     fn run(&self) -> Vec<PayoutLine> {
@@ -333,14 +335,15 @@ fn the_way_of_the_money_as_a_table() {
             });
             crate::books::usd(nano.sum())
         };
-        table.push_str(&format!(
+        let row = format!(
             "| {step} | {} | {} | {} | {} | {} |\n",
             sum(&["operator"], false),
             sum(&["seller:local"], false),
             sum(&["seller:local"], true),
             sum(&["fee", "rounding"], false),
             sum(&["escrow"], false),
-        ));
+        );
+        table.push_str(&row);
     };
     note(&shop, "the operator pays $0.01 in");
     shop.sell();

@@ -354,7 +354,7 @@ impl Attempt<'_> {
                 let (head, exchange) = self.call(provider, upstream, shape, until).await?;
                 if shape.framing() == Framing::Sse && is_json(&head) {
                     // Rare, and large: it must not make every request's future larger.
-                    return Box::pin(self.unstreamed(shape, (&head, exchange), until)).await;
+                    return Box::pin(self.unstreamed(shape, (head, exchange), until)).await;
                 }
                 let (passage, writer) = self.passage(shape);
                 let mut source = ProviderSource::new(exchange, shape.framing(), passage, self.job.choices);
@@ -409,7 +409,7 @@ impl Attempt<'_> {
     async fn unstreamed(
         self,
         shape: Shape,
-        (head, mut exchange): (&response::Parts, Exchange),
+        (head, mut exchange): (response::Parts, Exchange),
         until: Instant,
     ) -> Result<Won, Failure> {
         let is_fine = self.gathering.is_some();
@@ -420,7 +420,7 @@ impl Attempt<'_> {
         };
         let body = deadline::by(until, exchange.collect(bytes_max, within)).await;
         let body = body.and_then(Result::ok).unwrap_or_default();
-        if is_fine { self.whole(shape, head, body) } else { Err(answered_whole(shape, &body)) }
+        if is_fine { self.whole(shape, &head, body) } else { Err(answered_whole(shape, &body)) }
     }
 }
 

@@ -90,7 +90,9 @@ fn snapshots_know_every_state_and_who_waits() {
     for (n, way) in [&[][..], &[1], &[1, 2], &[1, 3], &[1, 3, 4]].into_iter().enumerate() {
         let n = n as u64;
         payouts.take(planned(n)).unwrap();
-        way.iter().for_each(|state: &usize| payouts.take(became(n, states()[*state].clone())).unwrap());
+        for state in way {
+            payouts.take(became(n, states()[*state].clone())).unwrap();
+        }
         payouts.set_payee(PayeeRecord { seller: AccountId(200 + n), payee: Payee::parse("p").ok() });
     }
     // A seller who waits no more.

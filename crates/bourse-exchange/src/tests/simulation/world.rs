@@ -350,7 +350,9 @@ impl<'a> World<'a> {
 
     /// Sellers are paid; what the rail did is there for ever, what the books say of it may be lost and found again.
     fn pay(&mut self, now: UnixMs, rail: [RailFault; 3], fault: Option<StoreFault>) -> Checked {
-        rail.into_iter().for_each(|fault| self.rail.then(fault));
+        for fault in rail {
+            self.rail.then(fault);
+        }
         // One group before the rail is called and one after.
         self.at_group.insert(self.store.last().seq + 2, self.model.clone());
         let before = self.payments.payments().len();
