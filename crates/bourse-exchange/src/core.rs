@@ -52,7 +52,7 @@ use budgets::{AllowanceHold, counted};
 pub use epoch::CloseError;
 #[cfg(test)]
 pub(crate) use epoch::is_liability;
-pub(crate) use epoch::{EpochFailure, LastEpoch, SNAPSHOT_EPOCHS};
+pub(crate) use epoch::{EpochDraft, EpochFailure, LastEpoch, SNAPSHOT_EPOCHS};
 pub(crate) use keys::KeyCreation;
 pub(crate) use payouts::{PayoutEnd, Withheld};
 use rates::RateWindows;
@@ -192,6 +192,14 @@ impl Core {
 
     pub(crate) fn running(&self) -> Result<(), FundsError> {
         self.stopped.clone().map_or(Ok(()), Err)
+    }
+
+    /// The same, also while it closes: what was accepted is committed.
+    pub(crate) fn commits(&self) -> Result<(), FundsError> {
+        match self.running() {
+            Err(FundsError::Closing) => Ok(()),
+            running => running,
+        }
     }
 
     pub(crate) fn grant(&self, key: &KeyHash, now: UnixMs) -> Result<KeyGrant, FundsError> {

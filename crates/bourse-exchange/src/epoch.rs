@@ -1,6 +1,7 @@
 //! Ending epochs: once a minute the exchange signs what it owes, and to how many.
 //!
-//! The keeper ends one every [`EPOCH_PERIOD`]; an operator may ask for one in between. What is owed is copied
+//! The keeper ends one every [`EPOCH_PERIOD`]; an operator may ask for one in between, and an exchange that closes in
+//! order ends its last one, so that no market rests with books that it did not sign. What is owed is copied
 //! under the core's lock, together with the group that is taken for the journal; the tree is made and signed
 //! without that lock, and its record ends the group, before the checkpoint, as checkpoints do. So the record
 //! stands exactly where its sums hold, no request waits for hashing but those that wait for the disk at that
@@ -10,7 +11,7 @@
 //! derived from the exchange's key and stands in the journal, which only its operator reads: replay makes every
 //! root again without the key (decision 0011).
 
-use crate::core::CloseError;
+use crate::core::{CloseError, Core, EpochDraft};
 use crate::exchange::{Exchange, Shared};
 use crate::record::put_epoch;
 use bourse_types::UnixMs;
@@ -69,12 +70,29 @@ impl Exchange {
 
 impl Shared {
     pub(crate) fn close_epoch(&self, now: UnixMs) -> Result<Option<SignedEpoch>, EpochError> {
+        self.sign_epoch(|core| {
+            core.running()?;
+            Ok(core.draft_epoch(now)?)
+        })
+    }
+
+    /// Ends the last one of an exchange that takes nothing any more, at the time of its books.
+    pub(crate) fn close_last_epoch(&self) -> Result<Option<SignedEpoch>, EpochError> {
+        self.sign_epoch(|core| {
+            core.commits()?;
+            Ok(core.draft_epoch(core.now())?)
+        })
+    }
+
+    fn sign_epoch(
+        &self,
+        draft: impl FnOnce(&mut Core) -> Result<Option<EpochDraft>, EpochError>,
+    ) -> Result<Option<SignedEpoch>, EpochError> {
         // Held from the moment of the draft on: no other group may come between it and its record.
         let mut journal = self.journal.lock();
         let (draft, mut group) = {
             let mut core = self.core.lock();
-            core.running()?;
-            match core.draft_epoch(now)? {
+            match draft(&mut core)? {
                 Some(draft) => (draft, core.take_group_with_epoch()),
                 None => return Ok(None),
             }

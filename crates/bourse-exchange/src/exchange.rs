@@ -260,8 +260,8 @@ impl Exchange {
         core.state.pendings_count() - core.rate_entries() - core.payouts.holds()
     }
 
-    /// Closes the books: releases what is still held (unless [`Holds`] outlive it), commits, takes a
-    /// snapshot, ends the threads. Every later call fails with [`FundsError::Closing`]. Closing twice is fine.
+    /// Closes the books: releases what is still held (unless [`Holds`] outlive it), ends the epoch if anything happened in
+    /// it, commits, takes a snapshot, ends the threads. Every later call fails with [`FundsError::Closing`]. Closing twice is fine.
     pub fn close(&self) -> Result<(), FundsError> {
         let released = match self.shared.config.holds {
             Holds::EndWithExchange => self.shared.end_holds(Core::now, |core| core.stop(FundsError::Closing)),
@@ -342,10 +342,8 @@ impl Shared {
         let mut journal = self.journal.lock();
         let taken = {
             let mut core = self.core.lock();
-            match core.running() {
-                Ok(()) | Err(FundsError::Closing) => core.take_group(),
-                Err(error) => return Err(error),
-            }
+            core.commits()?;
+            core.take_group()
         };
         match taken {
             Some(group) => self.commit(&mut **journal, group),
@@ -524,13 +522,18 @@ impl Shared {
         }
     }
 
-    /// The last acts: commit, project, take a snapshot. None of it when a group was lost: the core knows more than the
-    /// journal then.
+    /// The last acts: end the epoch, commit, project, take a snapshot. None of it when a group was lost: the core knows
+    /// more than the journal then.
     fn finish(&self) -> Result<(), FundsError> {
-        self.flush()?;
         if let Some(failed) = self.progress.borrow().failed.clone() {
             return Err(failed);
         }
+        match self.close_last_epoch() {
+            Err(EpochError::Close(error)) => tracing::error!(%error, "the last epoch could not end"),
+            Err(EpochError::Funds(error)) => return Err(error),
+            Ok(_) => {}
+        }
+        self.flush()?;
         if let Err(error) = self.caught_up_index().map(drop) {
             tracing::warn!(%error, "the receipts index did not catch up; it will at the next start");
         }

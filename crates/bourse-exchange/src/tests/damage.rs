@@ -30,7 +30,7 @@ fn the_sqlite_journal_conforms() {
     assert!(matches!(reader.append(b"x"), Err(JournalError::Store(_))));
 }
 
-/// A stopped market of seven groups: genesis, a key, five requests.
+/// A stopped market of eight groups: genesis, a key, five requests, an epoch.
 fn stopped_market(dir: &Path) {
     let never = Duration::from_hours(1);
     let config =
@@ -147,7 +147,7 @@ fn a_flip_in_the_snapshots_row_is_no_damage_of_the_journal() {
 #[test]
 fn a_lost_tail_is_found() {
     let cut = "DELETE FROM journal WHERE seq > 4";
-    check_damage(|dir| sql(dir, cut), 4, "group 7 was committed and is gone");
+    check_damage(|dir| sql(dir, cut), 4, "group 8 was committed and is gone");
     let dir = tempfile::tempdir().unwrap();
     stopped_market(dir.path());
     sql(dir.path(), cut);
@@ -180,16 +180,16 @@ fn a_damaged_page_is_found() {
     bytes[half..].fill(0x5a);
     std::fs::write(&path, bytes).unwrap();
     let report = check(dir.path(), START).unwrap();
-    assert!(!report.is_clean() && report.last_good_group < 7, "{report:?}");
+    assert!(!report.is_clean() && report.last_good_group < 8, "{report:?}");
     assert!(Exchange::open(dir.path(), ExchangeConfig::default(), START).is_err());
 }
 
 #[test]
 fn a_snapshot_that_lies_is_found_and_not_used() {
     let lie = "UPDATE snapshot SET bytes = CAST(substr(bytes, 1, length(bytes) - 1) || x'ff' AS BLOB)";
-    check_damage(|dir| sql(dir, lie), 7, "the snapshot after group 7 is not what replay gives");
+    check_damage(|dir| sql(dir, lie), 8, "the snapshot after group 8 is not what replay gives");
     let short = "UPDATE snapshot SET bytes = CAST(substr(bytes, 1, 90) AS BLOB)";
-    check_damage(|dir| sql(dir, short), 7, "the snapshot after group 7");
+    check_damage(|dir| sql(dir, short), 8, "the snapshot after group 8");
     let dir = tempfile::tempdir().unwrap();
     stopped_market(dir.path());
     let before = check(dir.path(), START).unwrap();
@@ -281,7 +281,7 @@ fn secrets_are_for_the_owner_alone_and_the_key_stays() {
     assert_eq!(long.to_string(), "`exchange.key` does not hold 32 bytes");
 }
 
-/// Fails from the given number of appends on, as a full or dying disk does.
+/// Fails once, after the given number of appends, as a full disk does: whoever goes on all the same is found.
 struct FailingJournal {
     inner: SharedJournal,
     appends_left: Arc<AtomicU64>,
@@ -289,8 +289,9 @@ struct FailingJournal {
 
 impl Journal for FailingJournal {
     fn append(&mut self, bytes: &[u8]) -> Result<Position, JournalError> {
-        let left = self.appends_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-        left.map_err(|_| JournalError::Store("no space left on device".to_owned()))?;
+        if self.appends_left.fetch_sub(1, Ordering::Relaxed) == 0 {
+            return Err(JournalError::Store("no space left on device".to_owned()));
+        }
         self.inner.append(bytes)
     }
 
@@ -311,8 +312,8 @@ impl Journal for FailingJournal {
     }
 }
 
-/// A market with its threads whose disk fails when it is told to.
-fn market_on_a_dying_disk(config: ExchangeConfig) -> (Exchange, SharedJournal, Arc<AtomicU64>) {
+/// A market with its threads whose disk fails once when it is told to.
+fn market_on_a_full_disk(config: ExchangeConfig) -> (Exchange, SharedJournal, Arc<AtomicU64>) {
     let (inner, appends_left) = (SharedJournal::default(), Arc::new(AtomicU64::new(9)));
     let parts = Parts {
         journal: Box::new(FailingJournal { inner: inner.clone(), appends_left: appends_left.clone() }),
@@ -335,7 +336,7 @@ fn a_market_whose_last_commit_failed_does_not_close_well_and_leaves_no_snapshot_
         holds: Holds::OutliveExchange,
         ..ExchangeConfig::default()
     };
-    let (exchange, journal, appends_left) = market_on_a_dying_disk(config);
+    let (exchange, journal, appends_left) = market_on_a_full_disk(config);
     let grant = key(&exchange, None);
     exchange.flush().unwrap();
     appends_left.store(0, Ordering::Relaxed);
@@ -348,7 +349,7 @@ fn a_market_whose_last_commit_failed_does_not_close_well_and_leaves_no_snapshot_
 
 #[test]
 fn a_failed_commit_stops_everything() {
-    let (exchange, _, appends_left) = market_on_a_dying_disk(ExchangeConfig::default());
+    let (exchange, _, appends_left) = market_on_a_full_disk(ExchangeConfig::default());
     let grant = key(&exchange, None);
     let served = serve(&exchange, 1, grant, START).unwrap();
     super::support::block_on(exchange.durable(served)).unwrap();

@@ -15,7 +15,7 @@ use bourse_ledger::{AccountKind, Event, HashKey, Journal, Position, Transfer, Tr
 use bourse_proof::liabilities::{ProofPolicy, verify_liability_proof};
 use bourse_proof::sign::{Signer, verify_epoch};
 use bourse_types::{AccountId, Digest32, DurationMs, NanoUsd, SellerName, UnixMs};
-use bourse_wire::funds::{ActivityQuery, Funds, KeyGrant, Records as _};
+use bourse_wire::funds::{ActivityQuery, Funds, FundsError, KeyGrant, Records as _};
 use bourse_wire::liability::{Epoch, LiabilityProof, SignedEpoch};
 use bourse_wire::receipt::Receipt;
 use std::time::Duration;
@@ -187,7 +187,9 @@ fn restarts_from_snapshot_and_from_genesis_give_the_same_epochs() {
     exchange.close().unwrap();
     drop(exchange);
     assert_eq!(show(), live, "a stopped market, with a snapshot after the last epoch");
-    assert_eq!(crate::prove(dir.path(), "alice", None).unwrap(), live[2]);
+    let last = crate::prove(dir.path(), "alice", None).unwrap().signed.epoch;
+    assert_eq!((last.number, last.previous), (4, heads[2].digest()), "the close released its holds");
+    assert_eq!(last.total_nano_usd, heads[2].total_nano_usd, "which moves no money");
     let db = rusqlite::Connection::open(dir.path().join(crate::store::JOURNAL_FILE)).unwrap();
     db.execute_batch("DELETE FROM snapshot").unwrap();
     drop(db);
@@ -197,8 +199,8 @@ fn restarts_from_snapshot_and_from_genesis_give_the_same_epochs() {
     assert!(report.is_clean(), "{report:?}");
     customer(&exchange, "dave");
     let next = close(&exchange, START);
-    assert_eq!((next.number, next.previous), (4, heads[2].digest()));
-    assert!(next.closed_at > heads[2].closed_at);
+    assert_eq!((next.number, next.previous), (5, last.digest()));
+    assert!(next.closed_at > last.closed_at);
     assert_eq!(show(), live, "beside a live market that goes on");
     assert_eq!(crate::prove(dir.path(), "dave", None).unwrap().leaf.amount_nano_usd, 100_000);
     exchange.close().unwrap();
@@ -272,15 +274,19 @@ fn a_root_that_the_books_do_not_have_is_refused_though_it_is_signed() {
     });
 }
 
+/// Books as they must not be.
+fn rest_in_clearing(exchange: &Exchange, nano_usd: u64) {
+    let amount = NanoUsd(nano_usd).into();
+    let kind = TransferKind::Single { debit: crate::OPERATOR, credit: crate::CLEARING, amount };
+    let transfer = Transfer { id: request(1, START).transfer(0), linked: false, kind };
+    let mut core = exchange.shared.core.lock();
+    core.state.apply_chain(START, &[Event::Transfer(transfer)]).unwrap();
+}
+
 #[test]
 fn money_that_rests_in_clearing_stops_the_close_and_nothing_is_written() {
     let exchange = market(1_000);
-    let mut core = exchange.shared.core.lock();
-    let kind =
-        TransferKind::Single { debit: crate::OPERATOR, credit: crate::CLEARING, amount: NanoUsd(5).into() };
-    let transfer = Transfer { id: request(1, START).transfer(0), linked: false, kind };
-    core.state.apply_chain(START, &[Event::Transfer(transfer)]).unwrap();
-    drop(core);
+    rest_in_clearing(&exchange, 5);
     let before = exchange.digest();
     let error = exchange.close_epoch(START).unwrap_err();
     assert!(matches!(error, EpochError::Close(CloseError::Clearing(5))), "{error}");
@@ -363,10 +369,10 @@ fn close_or_last(exchange: &Exchange, now: UnixMs) -> UnixMs {
 fn proofs_are_refused_for_books_that_cannot_be_read() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(crate::prove(dir.path(), "operator", None), Err(ProveError::Open(_))));
-    let config = ExchangeConfig::default();
-    let exchange = Exchange::open(dir.path(), config, START).unwrap();
-    exchange.close().unwrap();
+    let exchange = Exchange::open(dir.path(), ExchangeConfig::default(), START).unwrap();
+    exchange.flush().unwrap();
     assert!(matches!(crate::prove(dir.path(), "operator", None), Err(ProveError::NoEpoch)));
+    exchange.close().unwrap();
 }
 
 #[test]
@@ -380,4 +386,43 @@ fn epochs_end_by_themselves() {
     assert_eq!(verify_epoch(&signed), Ok(()));
     exchange.close().unwrap();
     assert!(check(dir.path(), START).unwrap().is_clean());
+}
+
+#[test]
+fn a_market_that_closes_signs_what_it_owes_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let exchange = market_in(dir.path(), 1_000);
+    let late = START.plus(MINUTE);
+    buy(&exchange, 1, customer(&exchange, "alice"), 1_000, late);
+    let last = exchange.shared.core.lock().now();
+    exchange.close().unwrap();
+    let digest = exchange.digest();
+    exchange.close().unwrap();
+    assert_eq!(exchange.digest(), digest, "closing twice is fine");
+    let refused = exchange.close_epoch(late).unwrap_err();
+    assert!(matches!(refused, EpochError::Funds(FundsError::Closing)), "{refused}");
+    drop(exchange);
+    let proof = crate::prove(dir.path(), "alice", None).unwrap();
+    assert_eq!((proof.signed.epoch.number, proof.leaf.amount_nano_usd), (1, 99_000));
+    assert_eq!(proof.signed.epoch.closed_at, last.plus(DurationMs(1)), "after all that it counts");
+    let report = check(dir.path(), START).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(facts(report).state_digest, digest.to_string());
+
+    // A life in which nothing happens ends none, and one that is killed none either.
+    market_in(dir.path(), 0).close().unwrap();
+    let exchange = market_in(dir.path(), 0);
+    customer(&exchange, "bob");
+    exchange.flush().unwrap();
+    exchange.kill();
+    drop(exchange);
+    assert_eq!(facts(check(dir.path(), START).unwrap()).epochs, 1);
+}
+
+#[test]
+fn books_that_cannot_be_signed_close_all_the_same() {
+    let exchange = market(1_000);
+    rest_in_clearing(&exchange, 5);
+    exchange.close().unwrap();
+    assert_eq!(exchange.shared.core.lock().epoch.number, 0);
 }

@@ -119,8 +119,8 @@ fn a_window_survives_a_restart_and_is_shown() {
     assert_eq!(status.limit_remaining, Some(NanoUsd(300)));
     let later = exchange.key_status(&grant.key, at("2083-01-17")).unwrap().key;
     assert_eq!((later.usage.daily.0, later.limit_remaining), (0, Some(NanoUsd(1_000))));
-    let digest = exchange.digest();
     exchange.close().unwrap();
+    let digest = exchange.digest();
     let report = check(dir.path(), START).unwrap();
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(super::facts(report).state_digest, digest.to_string());

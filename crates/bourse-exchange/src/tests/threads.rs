@@ -63,8 +63,8 @@ fn race(limit: Option<u64>, credit: u64) {
     assert_eq!((status.held, exchange.open_holds()), (NanoUsd::ZERO, 0));
     let live = check(dir.path(), START).unwrap();
     assert!(live.is_clean(), "{live:?}");
-    let digest = exchange.digest();
     exchange.close().unwrap();
+    let digest = exchange.digest();
     drop(exchange);
     let report = check(dir.path(), START).unwrap();
     assert!(report.is_clean(), "{report:?}");

@@ -274,7 +274,7 @@ fn a_customer_checks_offline_that_it_is_counted_in_what_the_market_owes() {
     let ended = run(nowhere.path(), &verify);
     assert!(ended.code != 0 && ended.stdout.contains("the proof does NOT hold"), "{}", ended.stdout);
     let checked = run(dir.path(), &["ledger", "check"]).success();
-    assert!(checked.starts_with("the books are clean\n") && checked.contains("1 epochs"), "{checked}");
+    assert!(checked.starts_with("the books are clean\n") && checked.contains("2 epochs"), "{checked}");
 }
 
 #[test]
