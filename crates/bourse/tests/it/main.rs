@@ -10,6 +10,7 @@ mod cluster;
 mod gateways;
 mod market;
 mod program;
+mod project;
 mod real_model;
 mod seller;
 mod standby;
