@@ -340,14 +340,14 @@ impl<'a> Legs<'a> {
         let suspect_at = attempt.started + stall.unwrap_or_default();
         let mut first = pin!(attempt.run(seller));
         if stall.is_none() {
-            let result = first.await;
-            return match result {
-                // Rare, and large: it must not make every request's future larger.
+            // Large: it must not make every request's future larger.
+            let gathered = match first.await {
                 Ok(won) if matches!(won.content, Content::Growing(_)) => {
-                    Box::pin(self.gathered(running, won)).await
+                    Box::pin(self.gathered(running, won))
                 }
-                result => Ok(self.finish(running, result)),
+                result => return Ok(self.finish(running, result)),
             };
+            return gathered.await;
         }
         if let Some(result) = deadline::by(suspect_at, first.as_mut()).await {
             return Ok(self.finish(running, result));
