@@ -14,6 +14,7 @@ fn house() -> (BTreeMap<String, String>, BTreeMap<String, Crate>) {
     let mut put = |path: &str, text: &str| files.insert(path.to_owned(), text.to_owned());
     put("crates/bourse-node/src/engine.rs", "//! Home.\npub trait Engine { fn run(&self); }\n");
     put("crates/bourse-wire/src/dialect/grammar.rs", "//! Home.\npub trait Dialect {}\n");
+    put("crates/bourse-rails/src/rail.rs", "//! Home.\npub trait PaymentRail {}\n");
     put("crates/bourse-gateway/src/adapter.rs", "//! Home.\npub trait ProviderAdapter {}\n");
     put(
         "crates/bourse-ledger/src/journal.rs",

@@ -1,6 +1,6 @@
 //! A whole market as a child process: from the first line to the last settled stream.
 
-use crate::program::{Up, command, finish, run, signal, up};
+use crate::program::{Up, command, finish, reactor, run, signal, up};
 use crate::seller::{self, AT_LENGTH, HANG, MANY};
 use crate::{MODEL, resale};
 use bourse::client::Client;
@@ -16,10 +16,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
-
-fn reactor() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
-}
 
 fn question(text: &str, stream: bool) -> Value {
     json!({"model": MODEL, "max_tokens": 20, "stream": stream, "messages": [{"role": "user", "content": text}]})

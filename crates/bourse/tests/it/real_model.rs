@@ -4,7 +4,7 @@
 //! `BOURSE_REQUIRE_MODEL=1`, which `cargo xtask test` sets. `BOURSE_KILLS` says how often the market is
 //! killed under load.
 
-use crate::program::{Up, run, signal, up};
+use crate::program::{Up, reactor, run, signal, up};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -34,10 +34,6 @@ fn model() -> Option<PathBuf> {
 
 fn start(dir: &Path, model: &Path) -> Up {
     up(dir, "", &[], &[("BOURSE_MODEL_PATH", model.to_str().unwrap())])
-}
-
-fn reactor() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// One streamed answer as it was received; `seen` hears of every event.
