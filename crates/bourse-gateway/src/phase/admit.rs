@@ -13,6 +13,9 @@ use sha2::{Digest as _, Sha256};
 /// Longest key that is looked up.
 pub(crate) const KEY_BYTES_MAX: usize = 512;
 
+/// After how many seconds to ask again books that have stopped: a standby takes them over within that.
+const BOOKS_AGAIN_S: u64 = 5;
+
 /// Where Anthropic's clients put the key.
 const ANTHROPIC_KEY_HEADER: &str = "x-api-key";
 
@@ -70,6 +73,13 @@ pub(crate) fn full(error: &FundsError) -> ApiError {
     ApiError::new(ErrorType::ProviderOverloaded, message)
 }
 
+/// What a buyer reads while the books cannot be written, and nothing of the request was settled. Another exchange may
+/// take over, or this one be started anew, so asking again may help.
+pub(crate) fn books_stopped() -> ApiError {
+    let message = "the books could not be written; nothing was charged: ask again in a moment";
+    ApiError { retry_after_s: Some(BOOKS_AGAIN_S), ..ApiError::new(ErrorType::ProviderOverloaded, message) }
+}
+
 /// What a buyer reads when the exchange refuses.
 pub(crate) fn refusal(error: &FundsError) -> ApiError {
     let (kind, remedy) = match error {
@@ -111,10 +121,8 @@ pub(crate) fn refusal(error: &FundsError) -> ApiError {
         FundsError::TooMany(_) | FundsError::Closing | FundsError::Away => {
             (ErrorType::ProviderOverloaded, ": try again in a moment")
         }
-        FundsError::ExceedsHold { .. }
-        | FundsError::NoHold
-        | FundsError::Journal(_)
-        | FundsError::NoRandomness(_) => {
+        FundsError::Journal(_) => return books_stopped(),
+        FundsError::ExceedsHold { .. } | FundsError::NoHold | FundsError::NoRandomness(_) => {
             return ApiError::new(ErrorType::Server, "the books could not be written; nothing was charged");
         }
     };
@@ -186,7 +194,8 @@ mod tests {
         assert_eq!((full.status(), full.retry_after_s), (503, Some(1)));
         assert_eq!(full.message, "too many bytes wait for the disk: try again in a moment");
         let broken = refusal(&FundsError::Journal("/secret/path".into()));
-        assert_eq!(broken.status(), 500);
+        assert_eq!((broken.status(), broken.retry_after_s), (503, Some(BOOKS_AGAIN_S)));
+        assert!(broken.message.contains("nothing was charged"));
         assert!(!broken.message.contains("secret"));
     }
 }

@@ -4,6 +4,7 @@
 //! drop (the buyer went away, a bug, the market closing) settles what was delivered. The exchange makes
 //! repeating harmless; this makes forgetting impossible.
 
+use super::admit;
 use super::gather::Whole;
 use super::hold::Held;
 use super::prove::{Draft, hash};
@@ -300,7 +301,7 @@ pub(crate) fn unsettled(at_most: NanoUsd) -> ApiError {
         );
         return ApiError::new(ErrorType::Timeout, message);
     }
-    ApiError::new(ErrorType::Server, "the books could not be written; nothing was charged: tell the operator")
+    admit::books_stopped()
 }
 
 /// A bill of nothing.

@@ -148,7 +148,8 @@ async fn an_answer_whose_books_do_not_answer_says_what_it_costs_at_most() {
                 "{at_settlement:?} {at_disk:?}: {message}"
             );
             assert_eq!(message.contains("nothing was charged"), !may_cost, "{message}");
-            assert_eq!(last["error"]["code"], if may_cost { 504 } else { 500 }, "{message}");
+            assert_eq!(last["error"]["code"], if may_cost { 504 } else { 503 }, "{message}");
+            assert_eq!(last["error"]["metadata"]["retry_after"].is_u64(), !may_cost, "{last}");
             if rest.is_empty() {
                 assert_eq!(reply.headers.contains_key("x-should-retry"), may_cost, "{message}");
             } else {

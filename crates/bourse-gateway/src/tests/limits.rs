@@ -69,6 +69,14 @@ async fn a_budget_that_is_used_up_says_whose_it_is_and_when_it_begins_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn books_that_have_stopped_say_when_to_come_back() {
+    let reply = refused(FundsError::Journal("no space left on device".into())).await;
+    assert_eq!((reply.status, reply.error_type().as_str()), (503, "provider_overloaded"));
+    assert_eq!(reply.headers["retry-after"], "5");
+    assert!(reply.text.contains("nothing was charged") && !reply.text.contains("device"), "{}", reply.text);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rate_that_is_used_up_says_when_to_come_back() {
     let rate = Box::new(RateStatus {
         scope: Scope::Workspace,
