@@ -8,8 +8,9 @@
 //!
 //! The disk is told of without being asked: each connection hears how far the journal has come, and a call for
 //! durability only makes the exchange hurry. Tickets are of one incarnation, see [`port`]; it is drawn when the server
-//! starts. An exchange whose journal failed or that is closing ends its connections without an answer and welcomes
-//! nobody, because what it would say is about itself and the gateway's money is with the next one.
+//! starts. An exchange whose journal failed or that is closing ends its connections without an answer, because what it
+//! would say is about itself and the gateway's money is with the next one. Whoever dials it then is told why it welcomes
+//! nobody, without the words of its disk or database, and goes to the next address.
 //!
 //! What is off the hot path (the past, keys as their owners administer them) is answered by [`QUESTION_THREADS`] others,
 //! see [`questions`]. Everything goes through an encrypted [channel](bourse_link::Channel), and nobody is heard before it
@@ -19,6 +20,9 @@
 //! [`FundsServerConfig::silent_after`] has vanished with its machine and makes room. What is said on a connection, without
 //! the socket, is in [`FundsSession`].
 //!
+//! A gateway that is not welcome comes again many times a second, so the log has one line about each machine in a minute
+//! ([`Complaints`]).
+//!
 //! Limits: at most [`GATEWAYS_MAX`] gateways and [`STRANGERS_MAX`] connections that have proven nothing yet. Gateways know one secret and trust each other in what
 //! they do with their requests' ids, which are random. A repeated settlement of a buyer's own key may read the index, which
 //! the other gateways wait for.
@@ -26,17 +30,20 @@
 use crate::exchange::Exchange;
 use bourse_link::ChannelAcceptor;
 use bourse_wire::funds::port::{self, FRAME_BYTES_MAX, PortSecret};
-use connection::Connection;
+use complaints::Complaints;
+use connection::{Connection, Cut};
+use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+mod complaints;
 mod connection;
 mod questions;
 pub(crate) mod session;
@@ -105,6 +112,7 @@ impl FundsServer {
             acceptor: ChannelAcceptor::new()?,
             incarnation: u128::from_le_bytes(incarnation),
             gateways: Arc::new(Semaphore::new(GATEWAYS_MAX)),
+            complaints: Mutex::default(),
         });
         let thread = std::thread::Builder::new().name("bourse-funds".to_owned());
         let thread = thread.spawn(move || {
@@ -138,6 +146,18 @@ struct House {
     incarnation: u128,
     /// Places for gateways.
     gateways: Arc<Semaphore>,
+    complaints: Mutex<Complaints>,
+}
+
+impl House {
+    /// Says why somebody was not let in, unless the log has just had that machine.
+    fn complain(&self, peer: SocketAddr, why: &Cut) {
+        let told = self.complaints.lock().tell(peer.ip(), Instant::now());
+        match told {
+            Some(untold) => tracing::warn!(%peer, %why, untold, "not let in at the funds port"),
+            None => tracing::debug!(%peer, %why, "not let in at the funds port"),
+        }
+    }
 }
 
 async fn serve(
@@ -154,8 +174,8 @@ async fn serve(
             Some(_) = connections.join_next() => continue,
             _ = stopping.changed() => return Ok(()),
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a gateway was not let in");
                 sleep(ACCEPT_AGAIN).await;
@@ -169,7 +189,7 @@ async fn serve(
             let greeted = timeout(HELLO_WITHIN, Connection::greet(&house, stream)).await;
             let gateway = match greeted {
                 Ok(Ok(gateway)) => gateway,
-                Ok(Err(why)) => return tracing::warn!(%why, "a stranger at the funds port"),
+                Ok(Err(why)) => return house.complain(peer, &why),
                 Err(_) => return,
             };
             drop(stranger);

@@ -5,6 +5,7 @@ use super::session::{FundsSession, SessionEnd};
 use super::{House, TURN_BYTES, WRITE_WITHIN, draw};
 use crate::exchange::wall_clock;
 use bourse_wire::canonical::CanonicalError;
+use bourse_wire::funds::FundsError;
 use bourse_wire::funds::port::{
     self, Drawn, HELLO_BYTES_MAX, Message, NO_CALL, PORT_VERSION, Reply, Request, Side,
 };
@@ -35,6 +36,9 @@ pub(super) enum Cut {
     Silent,
     #[error("there are too many gateways")]
     TooMany,
+    /// Said to whoever dials, so it tells no more than that.
+    #[error("{0}")]
+    Stopped(FundsError),
 }
 
 impl From<CanonicalError> for Cut {
@@ -69,8 +73,10 @@ impl Connection {
             heard: Instant::now(),
             place: None,
         };
-        if this.session.is_stopped() {
-            return Err(SessionEnd::Stopped.into());
+        if let Some(why) = this.session.stopped() {
+            this.session.answer(NO_CALL, &Reply::Refused(why.clone()))?;
+            this.flush().await?;
+            return Err(Cut::Stopped(why));
         }
         let challenge = draw(&house.exchange)?;
         this.session.answer(NO_CALL, &Reply::Challenge(challenge))?;

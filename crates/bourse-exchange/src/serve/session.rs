@@ -25,6 +25,10 @@ const CLOCK_AHEAD_MAX: DurationMs = DurationMs(2_000);
 /// default.
 pub(crate) const HOLD_LIVES_MAX: DurationMs = DurationMs(24 * 3_600_000);
 
+/// What an exchange whose journal failed says to whoever dials it.
+pub(crate) const JOURNAL_FAILED: &str =
+    "it failed, and the exchange is closed since: mend what its log says and start it again";
+
 /// Why nothing more is answered on a connection.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionEnd {
@@ -83,6 +87,15 @@ impl FundsSession {
     /// Whether the exchange accepts nothing any more.
     pub(super) fn is_stopped(&self) -> bool {
         self.exchange.shared.core.lock().running().is_err()
+    }
+
+    /// Why the exchange accepts nothing any more, for people elsewhere: the cause is in its own log.
+    pub(super) fn stopped(&self) -> Option<FundsError> {
+        let why = self.exchange.shared.core.lock().running().err()?;
+        Some(match why {
+            FundsError::Journal(_) => FundsError::Journal(JOURNAL_FAILED.to_owned()),
+            other => other,
+        })
     }
 
     /// Does everything that has arrived, and tells how far the journal has come if that is news.

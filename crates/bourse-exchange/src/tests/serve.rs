@@ -4,7 +4,7 @@ use super::support::{START, hold, request};
 use super::{key, market_in};
 use crate::exchange::wall_clock;
 use crate::serve::STRANGERS_MAX;
-use crate::serve::session::{DURABLE_CALLS_MAX, HOLD_LIVES_MAX};
+use crate::serve::session::{DURABLE_CALLS_MAX, HOLD_LIVES_MAX, JOURNAL_FAILED};
 use crate::{
     AdminReply, AdminRequest, Exchange, FundsServer, FundsServerConfig, GATEWAYS_MAX, NewKey, hash_key,
 };
@@ -62,17 +62,32 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Connects; the challenge when there is one. None: not even a channel was opened.
-    fn dial(address: SocketAddr) -> Option<(Self, Option<[u8; 32]>)> {
+    /// Connects; the first thing that it is told.
+    fn dial_first(address: SocketAddr) -> Option<(Self, Option<(u64, Reply)>)> {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let connector = ChannelConnector::new().unwrap();
         let channel =
             runtime.block_on(async { connector.connect(TcpStream::connect(address).await?).await }).ok()?;
         let mut this = Self { runtime, stream: channel.stream, binding: channel.binding, input: Vec::new() };
-        match this.next() {
+        let first = this.next();
+        Some((this, first))
+    }
+
+    /// Connects; the challenge when there is one. None: not even a channel was opened.
+    fn dial(address: SocketAddr) -> Option<(Self, Option<[u8; 32]>)> {
+        let (this, first) = Self::dial_first(address)?;
+        match first {
             Some((NO_CALL, Reply::Challenge(challenge))) => Some((this, Some(challenge))),
             None => Some((this, None)),
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// What an exchange says first of all that welcomes nobody.
+    fn refused(address: SocketAddr) -> FundsError {
+        match Self::dial_first(address) {
+            Some((_, Some((NO_CALL, Reply::Refused(why))))) => why,
+            _ => panic!("it is welcome"),
         }
     }
 
@@ -270,8 +285,17 @@ fn an_exchange_that_has_stopped_answers_nobody() {
     world.exchange.close().unwrap();
     gateway.send(1, &Request::Authenticate { key: world.grant.key, now: START });
     assert_eq!(gateway.answer(1), None);
-    let late = Gateway::dial(world.server.address());
-    assert!(late.is_none_or(|(_, challenge)| challenge.is_none()));
+    assert_eq!(Gateway::refused(world.server.address()), FundsError::Closing);
+}
+
+#[test]
+fn an_exchange_whose_journal_failed_says_so_to_whoever_dials_it() {
+    let world = world();
+    let full = FundsError::Journal("/a/folder: no space left on device".to_owned());
+    world.exchange.shared.core.lock().stop(full);
+    let why = Gateway::refused(world.server.address());
+    assert!(matches!(&why, FundsError::Journal(text) if text == JOURNAL_FAILED), "{why}");
+    assert!(!why.to_string().contains("/a/folder"), "the cause is for its own log");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::Shared;
 use super::state::Broken;
 use crate::channel::ChannelConnector;
 use bourse_wire::canonical::CanonicalError;
+use bourse_wire::funds::FundsError;
 use bourse_wire::funds::port::{
     self, Drawn, FRAME_BYTES_MAX, NO_CALL, PORT_VERSION, PortSecret, Reply, Request, Side,
 };
@@ -48,6 +49,8 @@ pub(super) enum Down {
     Closed,
     #[error("it closed before its welcome: it has too many gateways, has stopped, or knows another secret")]
     NotWelcome,
+    #[error("the exchange takes nobody: {0}")]
+    Refused(FundsError),
     #[error("the exchange does not answer")]
     Silent,
     #[error("whoever listens there does not know the secret")]
@@ -129,7 +132,11 @@ impl Dialler {
         let channel = self.connector.connect(stream).await?;
         let chunk = vec![0; CHUNK_BYTES].into();
         let mut wire = Wire { stream: channel.stream, input: Vec::new(), chunk, incarnation: 0 };
-        let Reply::Challenge(challenge) = wire.next().await? else { return Err(Down::Secret) };
+        let challenge = match wire.next().await? {
+            Reply::Challenge(challenge) => challenge,
+            Reply::Refused(why) => return Err(Down::Refused(why)),
+            _ => return Err(Down::Secret),
+        };
         let mut nonce = [0; 32];
         getrandom::fill(&mut nonce).map_err(Down::NoRandomness)?;
         let drawn = Drawn { challenge, nonce, binding: channel.binding };
@@ -254,4 +261,42 @@ pub(super) fn take_answers(input: &mut Vec<u8>, shared: &Shared) -> Result<(), D
     shared.room.notify_all();
     input.drain(..done);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ChannelAcceptor;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn an_exchange_that_takes_nobody_is_told_from_one_with_another_secret() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialler = Dialler {
+            addresses: vec![listener.local_addr().unwrap().to_string()],
+            secret: PortSecret::of("a secret of these tests").unwrap(),
+            connector: ChannelConnector::new().unwrap(),
+        };
+        let exchange = async {
+            for reply in [Reply::Refused(FundsError::Closing), Reply::Done] {
+                let acceptor = ChannelAcceptor::new().unwrap();
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = acceptor.accept(stream).await.unwrap().stream;
+                let mut frame = Vec::new();
+                port::encode(NO_CALL, &reply, &mut frame).unwrap();
+                stream.write_all(&frame).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+        };
+        let gateway = async {
+            let mut tries = Vec::new();
+            for _ in 0..2 {
+                tries.push(dialler.open(&dialler.addresses[0]).await.map(drop).unwrap_err());
+            }
+            tries
+        };
+        let ((), tries) = tokio::join!(exchange, gateway);
+        assert!(matches!(tries[..], [Down::Refused(FundsError::Closing), Down::Secret]), "{tries:?}");
+        assert_eq!(tries[0].to_string(), "the exchange takes nobody: the exchange is closing");
+    }
 }
