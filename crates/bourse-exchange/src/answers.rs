@@ -17,11 +17,13 @@ use bourse_wire::funds::{BoxFuture, CLAIM_AGE_MAX, FundsError, Outcome, SEALED_B
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 mod postgres;
@@ -41,6 +43,8 @@ pub(crate) const ANSWERS_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const JOBS_MAX: usize = 4_096;
 /// Bytes that wait for the thread, at most.
 const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long closing waits for what is left to do.
+const CLOSES_WITHIN: Duration = Duration::from_secs(10);
 /// What there is too much of when an answer is not kept.
 const TOO_MANY: &str = "bytes of answers";
 
@@ -156,6 +160,8 @@ pub(crate) struct Thread {
     jobs: Mutex<Option<SyncSender<Job>>>,
     waiting_bytes: Arc<AtomicUsize>,
     handle: Mutex<Option<JoinHandle<()>>>,
+    /// Says nothing, and ends with the thread.
+    ended: Mutex<Receiver<Infallible>>,
 }
 
 impl Answers {
@@ -168,9 +174,13 @@ impl Answers {
         let waiting_bytes = Arc::<AtomicUsize>::default();
         let waiting = Arc::clone(&waiting_bytes);
         let thread = std::thread::Builder::new().name("bourse-answers".to_owned());
-        let handle = thread.spawn(move || run(Keeper::new(store), &taken, &waiting))?;
+        let (ends, ended) = sync_channel(0);
+        let handle = thread.spawn(move || {
+            run(Keeper::new(store), &taken, &waiting);
+            drop::<SyncSender<Infallible>>(ends);
+        })?;
         let (jobs, handle) = (Mutex::new(Some(jobs)), Mutex::new(Some(handle)));
-        Ok(Self::Thread(Thread { jobs, waiting_bytes, handle }))
+        Ok(Self::Thread(Thread { jobs, waiting_bytes, handle, ended: Mutex::new(ended) }))
     }
 
     /// The same answers for the next life of a market in memory; none of a directory's.
@@ -216,10 +226,13 @@ impl Answers {
         })
     }
 
-    /// Does what is left and ends the thread.
+    /// Does what is left and ends the thread; one whose store hangs is left behind after [`CLOSES_WITHIN`].
     pub(crate) fn close(&self) {
         let Self::Thread(thread) = self else { return };
         drop(thread.jobs.lock().take());
+        if thread.ended.lock().recv_timeout(CLOSES_WITHIN) == Err(RecvTimeoutError::Timeout) {
+            return tracing::error!("the store of answers hangs: what waits for it is not kept");
+        }
         if thread.handle.lock().take().is_some_and(|handle| handle.join().is_err()) {
             tracing::error!("the thread that keeps answers had panicked");
         }

@@ -1,6 +1,8 @@
 //! The journal in a real PostgreSQL: the suite of all journals, the lease, and a server that is killed.
 
 mod cluster;
+#[path = "postgres/dam.rs"]
+mod dam;
 #[path = "postgres/tls.rs"]
 mod tls;
 
@@ -12,6 +14,7 @@ use bourse_ledger::conformance::check_journal;
 use bourse_ledger::{Journal, JournalError, Position, Snapshot};
 use bourse_types::UnixMs;
 use cluster::Cluster;
+use dam::Dam;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -284,20 +287,22 @@ fn a_database_that_lost_its_last_groups_is_not_continued() {
     drop(market(dir.path()));
 }
 
+/// Waits until a market that has nothing to write says that it goes on no more.
+fn stops(exchange: &Exchange) {
+    let since = Instant::now();
+    // Nothing is overdue, so that asking writes nothing.
+    while exchange.tick(START).is_ok() {
+        assert!(since.elapsed() < WHILE, "it says that it goes on");
+        std::thread::yield_now();
+    }
+}
+
 /// It has nothing to write; whoever asks whether it serves must not be told so for long.
 #[test]
 fn an_idle_market_that_lost_its_lease_or_its_database_stops() {
     let mut cluster = Cluster::start();
     let dir = tempfile::tempdir().unwrap();
     migrate(dir.path(), &cluster.url(), |_, _| {}).unwrap();
-    let stops = |exchange: &Exchange| {
-        let since = Instant::now();
-        // Nothing is overdue, so that asking writes nothing.
-        while exchange.tick(START).is_ok() {
-            assert!(since.elapsed() < WHILE, "it says that it goes on");
-            std::thread::yield_now();
-        }
-    };
     let exchange = market(dir.path());
     exchange.flush().unwrap();
     cluster.sql("UPDATE bourse.lease SET token = token + 1");
@@ -310,5 +315,49 @@ fn an_idle_market_that_lost_its_lease_or_its_database_stops() {
     drop(exchange);
     cluster.restart();
     drop(market(dir.path()));
+    assert!(check(dir.path(), START).unwrap().is_clean());
+}
+
+#[test]
+fn a_writer_whose_database_hangs_stops_when_its_lease_is_over_and_takes_nothing_back() {
+    let (dam, cluster) = Dam::before_a_cluster();
+    let mut journal = PostgresJournal::open(&dam.url(), NOW).unwrap();
+    let one = journal.append(b"one").unwrap();
+    dam.shut();
+    let since = Instant::now();
+    let lost = journal.append(b"two").unwrap_err();
+    let waited = since.elapsed();
+    assert!(matches!(&lost, JournalError::Store(why) if why.contains("has not answered for 3 s")), "{lost}");
+    assert!(waited >= LEASE_TTL && waited < 2 * LEASE_TTL, "{waited:?}");
+    let since = Instant::now();
+    assert_eq!(journal.append(b"again").unwrap_err(), lost);
+    drop(journal);
+    assert!(since.elapsed() < LEASE_TTL, "nothing waits for it any more");
+    assert!(PostgresJournal::open(&dam.url(), NOW).is_err(), "nor does who comes now wait for ever");
+    // The database answers again: the one that gave up renews nothing, so another one has the lease soon.
+    dam.open();
+    let mut next = open(&cluster, WHILE).unwrap();
+    assert!((one.seq..=one.seq + 1).contains(&next.last().seq), "an unsure group is there or not");
+    next.append(b"three").unwrap();
+}
+
+#[test]
+fn an_idle_market_whose_database_hangs_stops_and_closes() {
+    let (dam, _cluster) = Dam::before_a_cluster();
+    let dir = tempfile::tempdir().unwrap();
+    migrate(dir.path(), &dam.url(), |_, _| {}).unwrap();
+    let exchange = market(dir.path());
+    give_credit(&exchange, "alice");
+    exchange.flush().unwrap();
+    dam.shut();
+    stops(&exchange);
+    let since = Instant::now();
+    assert!(exchange.close().is_err());
+    drop(exchange);
+    assert!(since.elapsed() < WHILE, "closing waits for nobody who does not answer");
+    dam.open();
+    let exchange = market(dir.path());
+    give_credit(&exchange, "bob");
+    drop(exchange);
     assert!(check(dir.path(), START).unwrap().is_clean());
 }

@@ -9,6 +9,9 @@
 //! An address may hold a password: nothing of its text goes into a log or an error, but the host's name, and that only
 //! when it can be none but a host's.
 //!
+//! A connection whose other end has vanished is given up by the system after some seconds, with libpq's options
+//! `connect_timeout`, `tcp_user_timeout` and `keepalives_*` as they are set here where the address does not set them.
+//!
 //! Limits: TLS 1.2 or later; a host's name must stand in the certificate's `subjectAltName`, its common name does not
 //! count; a certificate that signed itself as an authority is none of a server; keys are not encrypted; revocation lists,
 //! `PG*` variables, service and password files are not read.
@@ -16,6 +19,7 @@
 mod options;
 mod tls;
 
+use super::LEASE_TTL;
 use bourse_ledger::JournalError;
 use options::{Options, SslMode};
 use postgres::config::{Host, SslMode as Encrypt};
@@ -23,7 +27,15 @@ use postgres::{Client, Config};
 use std::error::Error as _;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 use tls::{Connector, Trust};
+
+/// The client's keepalive when the address names none; as good as none.
+const CLIENTS_OWN_IDLE: Duration = Duration::from_hours(2);
+/// Between two probes of a silent connection.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
+/// Probes without an answer until it is given up.
+const KEEPALIVES: u32 = 3;
 
 /// Why an address is no place for books. Nothing of its text is in here: it may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +94,7 @@ impl Database {
     pub(crate) fn at(address: &str) -> Result<Self, AddressError> {
         let options = Options::split(address)?;
         let mut config: Config = options.rest.parse().map_err(|_| AddressError::Unreadable)?;
+        bound_silence(&mut config);
         let remote = remote_host(&config)?;
         let is_socket = config.get_hosts().iter().all(is_folder) && config.get_hostaddrs().is_empty();
         let mode = match options.mode {
@@ -115,6 +128,26 @@ impl Database {
             );
         }
         self.config.connect(self.connector.clone())
+    }
+}
+
+/// Has the system give a connection up whose other end has vanished, as far as the address says nothing of it: bytes
+/// that nobody takes in, and silence. An end that is there and does not answer is for whoever waits to give up.
+fn bound_silence(config: &mut Config) {
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(LEASE_TTL);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(LEASE_TTL);
+    }
+    if config.get_keepalives_idle() == CLIENTS_OWN_IDLE {
+        config.keepalives_idle(LEASE_TTL);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(KEEPALIVE_EVERY);
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(KEEPALIVES);
     }
 }
 

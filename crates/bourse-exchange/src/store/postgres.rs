@@ -11,18 +11,24 @@
 //! lease while nothing is written. A renewal that finds another writer, or no database any more, is the end of the journal
 //! as well: a market that has nothing to write must not say for long that it serves ([`Lease`]).
 //!
+//! A database that hangs is told from one that is slow by time alone: a writer that waits for an answer as long as its lease
+//! lasts has lost it, whether it appends or renews, and everything else has [`ANSWERS_WITHIN`]. The client cannot be
+//! interrupted, so its thread is left behind and ends, with all that was asked of it, when the database answers or the
+//! connection breaks; it renews nothing after that.
+//!
 //! How the database is reached, and how the way is kept from others: [`super::database`].
 //!
 //! Limits: a connection that breaks is the end of the journal, as an unsure commit is, and the next start reads what came
-//! of it.
+//! of it. At most [`CLIENTS_MAX`] clients of a process at a time, those that were left behind included.
 
 use super::database::{Database, failed};
 use bourse_ledger::{
     GROUP_BYTES_MAX, Group, Journal, JournalError, Position, Snapshot, chain_hash, verified,
 };
 use bourse_types::Digest32;
+use parking_lot::Mutex;
 use postgres::{Client, Row};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -32,6 +38,12 @@ use std::time::{Duration, Instant};
 pub const LEASE_TTL: Duration = Duration::from_secs(3);
 /// How often the lease is renewed, beside every append.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// How long a database may take to let a client in.
+const OPENS_WITHIN: Duration = Duration::from_secs(10);
+/// How long it may take for what is not bound by the lease: a step of a long replay, a large snapshot.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// Clients of one process.
+const CLIENTS_MAX: usize = 64;
 /// How often a lease that somebody has is asked for again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Version of the tables and of what the groups hold; the same as in SQLite.
@@ -63,12 +75,27 @@ type Job = Box<dyn FnOnce(&mut Client) + Send>;
 
 /// Whether a writer still has the right to write, for whoever does not write at the moment.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Lease(Arc<OnceLock<JournalError>>);
+pub(crate) struct Lease(Arc<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    lost: OnceLock<JournalError>,
+    /// Since when the database has been asked to renew it and has not answered.
+    renewing: Mutex<Option<Instant>>,
+}
 
 impl Lease {
     /// Why it has not any more; none while it has.
     pub(crate) fn lost(&self) -> Option<&JournalError> {
-        self.0.get()
+        if self.0.renewing.lock().is_some_and(|since| since.elapsed() >= LEASE_TTL) {
+            self.lose(hung(LEASE_TTL));
+        }
+        self.0.lost.get()
+    }
+
+    /// The first reason stays.
+    fn lose(&self, why: JournalError) -> JournalError {
+        self.0.lost.get_or_init(|| why).clone()
     }
 }
 
@@ -155,11 +182,15 @@ impl PostgresJournal {
         let (database, token) = (Database::at(url)?, Arc::<AtomicI64>::default());
         let lease = Lease::default();
         let shared = (Arc::clone(&token), lease.clone());
+        let place = Place::take()?;
         let thread = thread::Builder::new().name("bourse-postgres".to_owned());
         thread
-            .spawn(move || run(&database, &taken, &told, &shared))
+            .spawn(move || {
+                run(&database, &taken, &told, &shared);
+                drop(place);
+            })
             .map_err(|error| JournalError::Store(error.to_string()))?;
-        opened.recv().map_err(|_| gone())??;
+        answer(&opened, OPENS_WITHIN)??;
         Ok(Self { jobs, lease, token, last: Position::default(), broken: None })
     }
 
@@ -168,13 +199,28 @@ impl PostgresJournal {
         &self,
         job: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
     ) -> Result<T, JournalError> {
+        self.ask_within(ANSWERS_WITHIN, job)
+    }
+
+    fn ask_within<T: Send + 'static>(
+        &self,
+        within: Duration,
+        job: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        if let Some(lost) = self.lease.lost() {
+            return Err(lost.clone());
+        }
         let (told, done) = sync_channel(1);
         let job: Job = Box::new(move |client| {
             // Who asked may have gone.
             let _ = told.send(job(client));
         });
         self.jobs.send(job).map_err(|_| gone())?;
-        done.recv().map_err(|_| gone())?.map_err(|error| failed(&error))
+        match answer(&done, within) {
+            Ok(done) => done.map_err(|error| failed(&error)),
+            // Nothing more is asked of this client, and it renews nothing.
+            Err(error) => Err(self.lease.lose(error)),
+        }
     }
 
     fn check_layout(&self, good: &[i64]) -> Result<(), JournalError> {
@@ -235,7 +281,7 @@ impl Drop for PostgresJournal {
         let token = self.token.swap(0, Ordering::Relaxed);
         if token != 0 {
             let sql = "UPDATE bourse.lease SET expires_at = clock_timestamp() WHERE token = $1";
-            let _ = self.ask(move |client| client.execute(sql, &[&token]));
+            let _ = self.ask_within(LEASE_TTL, move |client| client.execute(sql, &[&token]));
         }
     }
 }
@@ -249,8 +295,9 @@ impl Journal for PostgresJournal {
         let (at, bytes) = (chain_hash(self.last, bytes), bytes.to_vec());
         let seq = at.seq.cast_signed();
         let chain = at.chain.0.to_vec();
-        let written =
-            self.ask(move |client| client.execute(APPEND, &[&token, &ttl_ms(), &seq, &chain, &bytes]));
+        let written = self.ask_within(LEASE_TTL, move |client| {
+            client.execute(APPEND, &[&token, &ttl_ms(), &seq, &chain, &bytes])
+        });
         match written {
             Ok(1) => {
                 self.last = at;
@@ -323,15 +370,23 @@ fn run(
     let mut renewed = Instant::now();
     loop {
         match jobs.recv_timeout(RENEW_EVERY) {
+            // What was asked of a client that is given up is not done after all, as far as it has not begun.
+            _ if lease.lost().is_some() => return,
             Ok(job) => job(&mut client),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         // Also while it is read from: a long replay at the start must not cost the lease.
         if renewed.elapsed() >= RENEW_EVERY {
-            if let Err(lost) = renew(&mut client, token.load(Ordering::Relaxed)) {
-                // The first reason stays.
-                let _ = lease.0.set(lost);
+            *lease.0.renewing.lock() = Some(Instant::now());
+            let done = renew(&mut client, token.load(Ordering::Relaxed));
+            // Looked at before it is known that it has been answered: late is lost.
+            if lease.lost().is_some() {
+                return;
+            }
+            *lease.0.renewing.lock() = None;
+            if let Err(lost) = done {
+                lease.lose(lost);
             }
             renewed = Instant::now();
         }
@@ -367,6 +422,45 @@ fn position(row: &Row) -> Result<Position, JournalError> {
         what: format!("group {seq} has a chain hash of another length"),
     };
     Ok(Position { seq, chain: Digest32(chain.map_err(damaged)?) })
+}
+
+/// The right to run one client.
+struct Place;
+
+/// How many there are.
+static CLIENTS: AtomicUsize = AtomicUsize::new(0);
+
+impl Place {
+    fn take() -> Result<Self, JournalError> {
+        let more = |count| (count < CLIENTS_MAX).then_some(count + 1);
+        match CLIENTS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => Ok(Self),
+            Err(count) => Err(JournalError::Store(format!(
+                "{count} clients of the database are open or were left behind because it did not answer: no more"
+            ))),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        CLIENTS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a client's thread says within a time.
+fn answer<T>(said: &Receiver<T>, within: Duration) -> Result<T, JournalError> {
+    said.recv_timeout(within).map_err(|error| match error {
+        RecvTimeoutError::Timeout => hung(within),
+        RecvTimeoutError::Disconnected => gone(),
+    })
+}
+
+fn hung(within: Duration) -> JournalError {
+    JournalError::Store(format!(
+        "the database has not answered for {} s: it hangs, or the way to it is cut; start again when it answers",
+        within.as_secs()
+    ))
 }
 
 fn gone() -> JournalError {
