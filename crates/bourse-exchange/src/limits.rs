@@ -56,6 +56,32 @@ impl ScopeId {
     }
 }
 
+/// Who set a limit. What the operator set on an organisation is not for its own management keys to change; limits of its
+/// workspaces and keys are its own, whoever set them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum SetBy {
+    /// A management key, or the operator before it was noted.
+    #[default]
+    Owner,
+    /// The market's operator.
+    Operator,
+}
+
+impl SetBy {
+    /// Whom a limit is of from now on that `self` sets or lifts; what binds nobody is nobody's.
+    pub(crate) fn of(self, scope: &ScopeId, binds: Option<impl Copy>) -> Self {
+        match (scope, binds) {
+            (ScopeId::Organisation(_), Some(_)) => self,
+            _ => Self::Owner,
+        }
+    }
+
+    /// Whether one who is `self` may change what `other` set.
+    pub(crate) fn may_change(self, other: Self) -> bool {
+        self == Self::Operator || other == Self::Owner
+    }
+}
+
 /// In the place of a window's start: the budget was lowered below what its scope has spent and holds, so what comes back of
 /// those holds is not all free. The allowance is fitted before each draw until it is right again.
 pub(crate) const UNFITTED: UnixMs = UnixMs(u64::MAX);
@@ -69,12 +95,21 @@ pub(crate) struct Budget {
     pub(crate) allowance: Option<AccountId>,
     /// The start of the window that the allowance stands for, or [`UNFITTED`].
     pub(crate) window: UnixMs,
+    /// Who may change it.
+    pub(crate) set_by: SetBy,
 }
 
 impl Budget {
     /// One that has never been set.
     pub(crate) fn unset(reset: LimitReset) -> Self {
-        Self { limit: None, reset, includes_byok: false, allowance: None, window: UnixMs(0) }
+        Self {
+            limit: None,
+            reset,
+            includes_byok: false,
+            allowance: None,
+            window: UnixMs(0),
+            set_by: SetBy::Owner,
+        }
     }
 
     /// The allowance that holds draw on, when it binds.
@@ -101,6 +136,7 @@ impl Budget {
             limit: read_option(r, Reader::u64)?.map(NanoUsd),
             allowance: read_option(r, Reader::u64)?.map(AccountId),
             window: UnixMs(r.u64()?),
+            set_by: SetBy::Owner,
         })
     }
 }
@@ -116,6 +152,8 @@ pub(crate) fn read_reset(r: &mut Reader<'_>) -> Result<LimitReset, CodecError> {
 pub(crate) struct Rate {
     pub(crate) limit: Option<u64>,
     pub(crate) account: Option<AccountId>,
+    /// Who may change it.
+    pub(crate) set_by: SetBy,
 }
 
 impl Rate {
@@ -140,6 +178,33 @@ pub(crate) struct Limits {
     pub(crate) budgets: Vec<Budget>,
     /// In the order of [`RateUnit::ALL`].
     pub(crate) rates: [Rate; 2],
+}
+
+impl Limits {
+    /// Which of them the operator set on an organisation: a bit for each slot of a budget, then for each rate. As older
+    /// versions wrote them where there is none.
+    fn operators(&self) -> u8 {
+        let bit = |set_by: SetBy, place: usize| u8::from(set_by == SetBy::Operator) << place;
+        let budgets = self.budgets.iter().enumerate().map(|(slot, budget)| bit(budget.set_by, slot));
+        let rates = self.rates.iter().enumerate().map(|(unit, rate)| bit(rate.set_by, BUDGETS_MAX + unit));
+        budgets.chain(rates).fold(0, |all, one| all | one)
+    }
+
+    /// The way back; a bit for what is not there is damage.
+    fn set_operators(&mut self, bits: u8) -> Result<(), CodecError> {
+        let set_by = |place: usize| if (bits >> place) & 1 == 0 { SetBy::Owner } else { SetBy::Operator };
+        for (slot, budget) in self.budgets.iter_mut().enumerate() {
+            budget.set_by = set_by(slot);
+        }
+        for (unit, rate) in self.rates.iter_mut().enumerate() {
+            rate.set_by = set_by(BUDGETS_MAX + unit);
+        }
+        let here = ((1u8 << self.budgets.len()) - 1) | (0b11 << BUDGETS_MAX);
+        if bits & !here != 0 || bits == 0 {
+            return Err(CodecError::Inconsistent("the operator set limits that are not there"));
+        }
+        Ok(())
+    }
 }
 
 /// A workspace as the journal keeps it.
@@ -171,6 +236,7 @@ impl ScopeRow {
                 put_text(out, &record.name);
             }
             Self::Limits(scope, limits) => {
+                let operators = limits.operators();
                 match scope {
                     ScopeId::Key(hash) => {
                         out.push(1);
@@ -181,7 +247,7 @@ impl ScopeRow {
                         out.extend_from_slice(&id.0.to_le_bytes());
                     }
                     ScopeId::Organisation(account) => {
-                        out.push(3);
+                        out.push(if operators == 0 { 3 } else { 4 });
                         out.extend_from_slice(&account.0.to_le_bytes());
                     }
                 }
@@ -191,16 +257,20 @@ impl ScopeRow {
                     put_option(out, rate.limit.map(u64::to_le_bytes));
                     put_option(out, rate.account.map(|account| account.0.to_le_bytes()));
                 }
+                if operators != 0 {
+                    out.push(operators);
+                }
             }
         }
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let scope = match r.u8()? {
+        let tag = r.u8()?;
+        let scope = match tag {
             0 => return read_workspace(r).map(Self::Workspace),
             1 => ScopeId::Key(KeyHash(r.array()?)),
             2 => ScopeId::Workspace(WorkspaceId(r.u128()?)),
-            3 => ScopeId::Organisation(AccountId(r.u64()?)),
+            3 | 4 => ScopeId::Organisation(AccountId(r.u64()?)),
             code => return Err(CodecError::Code { what: "scope", code }),
         };
         let count = usize::from(r.u8()?);
@@ -213,7 +283,11 @@ impl ScopeRow {
             rate.limit = read_option(r, Reader::u64)?;
             rate.account = read_option(r, Reader::u64)?.map(AccountId);
         }
-        Ok(Self::Limits(scope, Limits { budgets, rates }))
+        let mut limits = Limits { budgets, rates };
+        if tag == 4 {
+            limits.set_operators(r.u8()?)?;
+        }
+        Ok(Self::Limits(scope, limits))
     }
 }
 
@@ -305,10 +379,13 @@ mod tests {
         let all = Limits {
             budgets: LimitReset::ALL.map(budget).to_vec(),
             rates: [
-                Rate { limit: Some(3), account: None },
-                Rate { limit: None, account: Some(AccountId(4)) },
+                Rate { limit: Some(3), ..Rate::default() },
+                Rate { account: Some(AccountId(4)), ..Rate::default() },
             ],
         };
+        let mut operators = all.clone();
+        operators.budgets[1].set_by = SetBy::Operator;
+        operators.rates[1].set_by = SetBy::Operator;
         let record = WorkspaceRecord {
             id: WorkspaceId(5),
             slug: "s".repeat(WORKSPACE_SLUG_BYTES_MAX),
@@ -321,6 +398,7 @@ mod tests {
             ScopeRow::Limits(ScopeId::Key(KeyHash([8; 32])), Limits::default()),
             ScopeRow::Limits(ScopeId::Workspace(WorkspaceId(5)), all.clone()),
             ScopeRow::Limits(ScopeId::Organisation(AccountId(6)), all),
+            ScopeRow::Limits(ScopeId::Organisation(AccountId(7)), operators),
         ];
         let mut scopes = Scopes::default();
         for row in rows.iter().rev() {
@@ -338,5 +416,11 @@ mod tests {
         rows[2].write(&mut bytes);
         bytes[17] = BUDGETS_MAX as u8 + 1;
         assert!(ScopeRow::read(&mut Reader::new(&bytes)).is_err(), "one past the most");
+        let mut bytes = Vec::new();
+        rows[4].write(&mut bytes);
+        for bits in [0, 0b0100_0000] {
+            *bytes.last_mut().unwrap() = bits;
+            assert!(ScopeRow::read(&mut Reader::new(&bytes)).is_err(), "{bits}");
+        }
     }
 }

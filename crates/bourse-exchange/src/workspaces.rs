@@ -5,7 +5,7 @@
 use crate::accounts::{manager, owned};
 use crate::core::Core;
 use crate::exchange::Exchange;
-use crate::limits::ScopeId;
+use crate::limits::{ScopeId, SetBy};
 use bourse_types::{AccountId, KeyHash, UnixMs};
 use bourse_wire::funds::{
     AccountsError, FundsError, LimitsPatch, ScopeName, ScopeRecord, WORKSPACES_PAGE_MAX, WorkspaceDraft,
@@ -46,7 +46,7 @@ impl Workspaces for Exchange {
         patch: LimitsPatch,
         now: UnixMs,
     ) -> Result<ScopeRecord, AccountsError> {
-        self.change_limits(&patch, now, |core| scope_of(core, by, of, now))
+        self.change_limits(&patch, (now, SetBy::Owner), |core| scope_of(core, by, of, now))
     }
 }
 
@@ -76,7 +76,7 @@ impl Exchange {
     pub(crate) fn change_limits<E: From<AccountsError>>(
         &self,
         patch: &LimitsPatch,
-        now: UnixMs,
+        (now, by): (UnixMs, SetBy),
         of: impl FnOnce(&mut Core) -> Result<ScopeId, E>,
     ) -> Result<ScopeRecord, E> {
         patch.check()?;
@@ -89,10 +89,10 @@ impl Exchange {
                     return Err(E::from(AccountsError::Invalid { field: "budget", rule }));
                 }
                 LimitsPatch::Budget { reset, limit, includes_byok } => {
-                    core.set_budget(scope, reset, limit, includes_byok, (id, now))?;
+                    core.set_budget(scope, reset, limit, includes_byok, (id, now, by))?;
                 }
                 LimitsPatch::Rates { requests, tokens } => {
-                    core.set_rates(scope, [requests, tokens], now).map_err(AccountsError::from)?;
+                    core.set_rates(scope, [requests, tokens], (now, by))?;
                 }
             }
             core.touch(&scope, now);

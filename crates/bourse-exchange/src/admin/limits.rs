@@ -4,7 +4,7 @@ use super::{AdminError, AdminReply, customer, parse_amount, payer};
 use crate::books::usd;
 use crate::core::Core;
 use crate::exchange::Exchange;
-use crate::limits::ScopeId;
+use crate::limits::{ScopeId, SetBy};
 use crate::names::OPERATOR_NAME;
 use bourse_types::UnixMs;
 use bourse_wire::api::{interval, parse_interval};
@@ -179,7 +179,7 @@ impl Exchange {
         patch: &LimitsPatch,
         now: UnixMs,
     ) -> Result<AdminReply, AdminError> {
-        let record = self.change_limits(patch, now, |core| scope_of(core, of))?;
+        let record = self.change_limits(patch, (now, SetBy::Operator), |core| scope_of(core, of))?;
         Ok(AdminReply::Limits { limits: LimitsInfo::from(&record) })
     }
 }

@@ -17,7 +17,7 @@
 use super::rates::house_id;
 use super::{Core, OpenRequest, roles};
 use crate::keys::Key;
-use crate::limits::{Budget, Limits, ScopeId, ScopeRow, UNFITTED};
+use crate::limits::{Budget, Limits, ScopeId, ScopeRow, SetBy, UNFITTED};
 use crate::names::ALLOWANCES;
 use crate::record;
 use crate::spend::nano;
@@ -203,7 +203,7 @@ impl Core {
         reset: LimitReset,
         limit: Option<NanoUsd>,
         includes_byok: Change<bool>,
-        (id, now): (TransferId, UnixMs),
+        (id, now, by): (TransferId, UnixMs, SetBy),
     ) -> Result<(), AccountsError> {
         self.running()?;
         self.room_for(0)?;
@@ -218,10 +218,14 @@ impl Core {
         }
         let old = budgets.get(slot).copied().unwrap_or(Budget::unset(reset));
         let is_same = old.reset == reset;
+        if is_same && !by.may_change(old.set_by) {
+            return Err(AccountsError::Operators);
+        }
         let mut budget = Budget { limit, reset, includes_byok: is_same && old.includes_byok, ..old };
         if let Change::Set(includes_byok) = includes_byok {
             budget.includes_byok = includes_byok;
         }
+        budget.set_by = by.of(&scope, limit);
         self.begin_budget(&scope, slot, &mut budget, &old, (id, now))?;
         self.put_budget(&scope, slot, budget);
         Ok(())

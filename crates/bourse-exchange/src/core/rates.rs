@@ -17,12 +17,14 @@
 //! from the ledger when it is opened.
 
 use super::{Core, RELEASES_PER_STEP_MAX, roles};
-use crate::limits::{Limits, Rate, ScopeId, unit_of};
+use crate::limits::{Limits, Rate, ScopeId, SetBy, unit_of};
 use bourse_ledger::{
     AccountKind, Amount, Applied, BalanceLimit, Event, ReleaseReason, Transfer, TransferKind, Unit,
 };
 use bourse_types::{AccountId, DurationMs, RequestId, TransferId, UnixMs};
-use bourse_wire::funds::{Change, FundsError, HoldExtension, RATE_WINDOW, RateStatus, RateUnit};
+use bourse_wire::funds::{
+    AccountsError, Change, FundsError, HoldExtension, RATE_WINDOW, RateStatus, RateUnit,
+};
 use std::collections::{HashMap, VecDeque};
 
 /// What a request takes from a rate.
@@ -134,14 +136,21 @@ impl Core {
         &mut self,
         scope: ScopeId,
         changes: [Change<Option<u64>>; 2],
-        now: UnixMs,
-    ) -> Result<(), FundsError> {
+        (now, by): (UnixMs, SetBy),
+    ) -> Result<(), AccountsError> {
         self.running()?;
         self.room_for(0)?;
         let mut limits: Limits = self.scopes.limits(&scope).cloned().unwrap_or_default();
+        let is_others = |(change, rate): (&Change<_>, &Rate)| {
+            matches!(change, Change::Set(_)) && !by.may_change(rate.set_by)
+        };
+        if changes.iter().zip(&limits.rates).any(is_others) {
+            return Err(AccountsError::Operators);
+        }
         for ((unit, change), rate) in RateUnit::ALL.into_iter().zip(changes).zip(&mut limits.rates) {
             let Change::Set(limit) = change else { continue };
             rate.limit = limit;
+            rate.set_by = by.of(&scope, limit);
             let Some(limit) = limit else { continue };
             if self.rate_control(unit).is_none() {
                 let name = control_name(unit);

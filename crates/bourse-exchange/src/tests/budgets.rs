@@ -490,6 +490,71 @@ fn workspaces_are_of_one_organisation_and_bounded() {
     check_clean(&exchange);
 }
 
+#[test]
+fn what_the_operator_set_on_an_organisation_is_beyond_its_own_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let exchange = market_in(dir.path(), 1_000_000);
+    let manager = key_with(&exchange, r#","management":true"#).key;
+    with_workspace(&exchange);
+    set_budget(&exchange, "organization", "daily", "1000", START);
+    set_budget(&exchange, "workspace", "daily", "1000", START);
+    ask(&exchange, r#"{"op":"set_rates","of":{"scope":"organization"},"tokens_per_minute":900}"#);
+    let budget = |reset, limit: Option<u64>| LimitsPatch::Budget {
+        reset,
+        limit: limit.map(NanoUsd),
+        includes_byok: Change::Keep,
+    };
+    let rates = |requests, tokens| LimitsPatch::Rates { requests, tokens };
+    let (more, lifted) = (Change::Set(Some(9_000)), Change::Set(None));
+    let whole = ScopeName::Organisation;
+    let team = ScopeName::Workspace("w".to_owned());
+    let set = |exchange: &Exchange, of: &ScopeName, patch| exchange.set_limits(&manager, of, patch, START);
+    let check_refused = |exchange: &Exchange| {
+        for patch in [
+            budget(LimitReset::Daily, None),
+            budget(LimitReset::Daily, Some(2_000)),
+            rates(Change::Keep, lifted),
+            rates(Change::Keep, more),
+            rates(more, lifted),
+        ] {
+            assert_eq!(set(exchange, &whole, patch), Err(AccountsError::Operators));
+        }
+        let now = limits(exchange, "organization", START);
+        let bound = now.rates.iter().map(|rate| (rate.unit.as_str(), rate.limit_per_minute));
+        assert_eq!(bound.collect::<Vec<_>>(), [("tokens", 900)], "all of a change is refused");
+        assert_eq!(now.budgets[0].limit_usd, usd("1000"));
+    };
+    check_refused(&exchange);
+    drop(exchange);
+    // By the snapshot, and by the journal alone.
+    let exchange = market_in(dir.path(), 0);
+    check_refused(&exchange);
+    drop(exchange);
+    rusqlite::Connection::open(dir.path().join(crate::store::JOURNAL_FILE))
+        .unwrap()
+        .execute_batch("DELETE FROM snapshot")
+        .unwrap();
+    let exchange = market_in(dir.path(), 0);
+    check_refused(&exchange);
+    // What is the organisation's own stays so.
+    for (of, patch) in [
+        (&whole, budget(LimitReset::Weekly, Some(7))),
+        (&whole, budget(LimitReset::Weekly, None)),
+        (&whole, rates(more, Change::Keep)),
+        (&whole, rates(lifted, Change::Keep)),
+        (&team, budget(LimitReset::Daily, None)),
+        (&team, rates(more, more)),
+    ] {
+        set(&exchange, of, patch).unwrap();
+    }
+    // Once the operator has lifted it, it is nobody's.
+    set_budget(&exchange, "organization", "daily", "none", START);
+    set(&exchange, &whole, budget(LimitReset::Daily, Some(5))).unwrap();
+    set(&exchange, &whole, budget(LimitReset::Daily, None)).unwrap();
+    drop(exchange);
+    assert!(check(dir.path(), START).unwrap().is_clean());
+}
+
 /// What own sellers bill counts where the budget says so.
 #[test]
 fn a_budget_includes_what_own_sellers_bill_when_it_says_so() {

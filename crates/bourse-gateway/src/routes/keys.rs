@@ -117,7 +117,23 @@ pub(super) fn refusal(error: &AccountsError) -> ApiError {
             ErrorType::NotFound,
             format!("{error}: `GET /v1/workspaces` lists those that there are"),
         ),
+        AccountsError::Operators => ApiError::new(
+            ErrorType::PermissionDenied,
+            format!("{error}: ask the operator, or set limits of workspaces and keys"),
+        ),
         AccountsError::Invalid { field, .. } => ApiError::field(*field, error.to_string()),
         AccountsError::Funds(error) => admit::refusal(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_operator_set_is_a_403_that_says_whom_to_ask() {
+        let error = refusal(&AccountsError::Operators);
+        assert_eq!(error.status(), 403);
+        assert!(error.message.ends_with("ask the operator, or set limits of workspaces and keys"), "{error}");
     }
 }

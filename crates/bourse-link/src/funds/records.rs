@@ -80,9 +80,10 @@ impl RemoteFunds {
 fn funds(error: AccountsError) -> FundsError {
     match error {
         AccountsError::Funds(error) => error,
-        AccountsError::NotFound | AccountsError::NoWorkspace | AccountsError::Invalid { .. } => {
-            FundsError::Away
-        }
+        AccountsError::NotFound
+        | AccountsError::NoWorkspace
+        | AccountsError::Operators
+        | AccountsError::Invalid { .. } => FundsError::Away,
     }
 }
 

@@ -245,6 +245,9 @@ pub enum AccountsError {
     /// No workspace of the caller's organisation is called so.
     #[error("no workspace of this organisation has this id or slug")]
     NoWorkspace,
+    /// The limit was set on the caller's organisation by the market's operator.
+    #[error("the market's operator set this limit of the organisation, and its own keys cannot change it")]
+    Operators,
     /// A field has a value that it cannot have.
     #[error("`{field}` {rule}")]
     Invalid {
@@ -263,7 +266,7 @@ impl AccountsError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Funds(error) => error.fault(),
-            Self::NotFound | Self::NoWorkspace | Self::Invalid { .. } => Fault::Buyer,
+            Self::NotFound | Self::NoWorkspace | Self::Operators | Self::Invalid { .. } => Fault::Buyer,
         }
     }
 }

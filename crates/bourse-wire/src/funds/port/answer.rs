@@ -334,6 +334,7 @@ fn put_refusal(w: &mut Writer, error: &AccountsError) {
     match error {
         AccountsError::NotFound => w.u8(1),
         AccountsError::NoWorkspace => w.u8(4),
+        AccountsError::Operators => w.u8(5),
         AccountsError::Invalid { field, rule } => {
             let place = RULES.iter().position(|known| (known.field, known.rule) == (*field, *rule));
             w.u8(2);
@@ -355,6 +356,7 @@ fn read_refusal(r: &mut Reader<'_>) -> Result<AccountsError, CanonicalError> {
         }
         3 => read_error(r).map(AccountsError::Funds),
         4 => Ok(AccountsError::NoWorkspace),
+        5 => Ok(AccountsError::Operators),
         _ => Err(CanonicalError::Value("refusal")),
     }
 }

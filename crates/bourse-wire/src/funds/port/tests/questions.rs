@@ -204,6 +204,7 @@ proptest! {
             Answer::Account(Some(AccountId(a))),
             Answer::Refused(AccountsError::NotFound),
             Answer::Refused(AccountsError::NoWorkspace),
+            Answer::Refused(AccountsError::Operators),
         ];
         answers.extend(RULES.map(|rule| Answer::Refused(rule.broken())));
         answers.extend(errors(a, 1, &text).into_iter().map(|error| Answer::Refused(error.into())));
