@@ -21,6 +21,7 @@ use crate::data_dir::{DataDirError, DirLock, Entropy, load_signer, lock_dir};
 use crate::epoch::EpochError;
 use crate::figures::FiguresBook;
 use crate::index::{Inbox, Index, IndexError, IndexStore, MemoryIndex, SqliteIndex, Step};
+use crate::look_through::{self, look_through};
 use crate::memory::SharedJournal;
 use crate::open::{OpenError, recover};
 use crate::payouts::Runner;
@@ -111,6 +112,7 @@ impl Exchange {
         exchange.lock = Some(lock);
         exchange.shared.lease.get_or_init(|| lease);
         exchange.start_threads()?;
+        exchange.look_through(reader(dir)?, look_through::tell)?;
         Ok(exchange)
     }
 
@@ -207,6 +209,18 @@ impl Exchange {
         threads.push(named_thread("bourse-writer", move || writer.write_groups())?);
         threads.push(named_thread("bourse-keeper", move || keeper.keep())?);
         threads.push(named_thread("bourse-payouts", move || payer.pay())?);
+        Ok(())
+    }
+
+    /// Starts a thread that reads the whole journal, and tells what it finds when it is through.
+    pub(crate) fn look_through(
+        &self,
+        journal: Box<dyn Journal>,
+        tell: impl FnOnce(&Result<Option<Position>, JournalError>) + Send + 'static,
+    ) -> Result<(), OpenError> {
+        let shared = self.shared.clone();
+        let look = move || tell(&look_through(journal.as_ref(), |span| shared.rest(span)));
+        self.threads.lock().push(named_thread("bourse-look", look)?);
         Ok(())
     }
 
@@ -511,6 +525,15 @@ impl Shared {
             self.keep_figures();
             closing = self.closing.lock();
         }
+    }
+
+    /// Waits for so long, or until the exchange closes. Whether it goes on.
+    fn rest(&self, span: Duration) -> bool {
+        let mut closing = self.closing.lock();
+        if !*closing {
+            self.wake_keeper.wait_for(&mut closing, span);
+        }
+        !*closing
     }
 
     fn end_epoch(&self) {

@@ -35,6 +35,7 @@ mod index;
 mod invoice;
 mod keys;
 mod limits;
+mod look_through;
 mod memory;
 mod migrate;
 mod names;

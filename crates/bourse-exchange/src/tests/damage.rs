@@ -365,3 +365,22 @@ fn a_failed_commit_stops_everything() {
     assert_eq!(failed.fault(), bourse_types::Fault::Bourse);
     assert_eq!(exchange.close(), Err(why));
 }
+
+/// A start reads the snapshot and what follows it, and serves on what it says.
+#[test]
+fn damage_before_the_snapshot_is_found_behind_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    stopped_market(dir.path());
+    let look = || {
+        let exchange = Exchange::open(dir.path(), ExchangeConfig::default(), START).unwrap();
+        let (told, found) = std::sync::mpsc::channel();
+        let journal = SqliteJournal::open_read_only(dir.path()).unwrap();
+        exchange.look_through(Box::new(journal), move |found| told.send(found.clone()).unwrap()).unwrap();
+        found.recv_timeout(Duration::from_secs(20)).unwrap()
+    };
+    let whole = look().unwrap().unwrap();
+    assert!(whole.seq >= 8, "{whole:?}");
+    sql(dir.path(), "UPDATE journal SET bytes = x'00' WHERE seq = 4");
+    let Err(JournalError::Damaged { last_good: 3, what }) = look() else { panic!("it is not found") };
+    assert_eq!(what, "the bytes of group 4 are not what was written");
+}
