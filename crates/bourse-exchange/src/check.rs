@@ -44,7 +44,8 @@ pub struct BooksFacts {
     pub accounts: usize,
     /// Open holds of requests in flight, in a live market.
     pub holds_open: usize,
-    /// Open holds that a crash left behind; the next start releases them.
+    /// Open holds of a market that has stopped: what a crash left behind, which the next start releases, or of gateways on
+    /// other machines, which go on with them.
     pub holds_orphaned: usize,
     /// Payouts on their way.
     pub payouts_open: usize,

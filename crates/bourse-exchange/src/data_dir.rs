@@ -1,13 +1,14 @@
 //! The data directory: who owns it, and the exchange's own secret key.
 //!
 //! One live exchange per directory, by an advisory lock that the system drops with the process. The
-//! directory is readable by its owner alone (0700), the key file likewise (0600).
+//! directory is readable by its owner alone (0700), the key file and the books likewise (0600), also in a directory that
+//! somebody else made. What a file that is there lets others do is its owner's matter.
 
 use crate::store::{JOURNAL_FILE, PLACE_FILE};
 use bourse_ledger::HashKey;
 use bourse_proof::sign::Signer;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 /// File name of the lock.
@@ -54,9 +55,12 @@ pub(crate) fn lock_dir(dir: &Path) -> Result<DirLock, DataDirError> {
     builder.recursive(true);
     owner_only_dir(&mut builder);
     builder.create(dir).map_err(|source| DataDirError::Io { what: "creating the directory", source })?;
-    let file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join(LOCK_FILE));
-    let file = file.map_err(|source| DataDirError::Io { what: "opening the lock", source })?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    owner_only_file(&mut options);
+    let file = options
+        .open(dir.join(LOCK_FILE))
+        .map_err(|source| DataDirError::Io { what: "opening the lock", source })?;
     match file.try_lock() {
         Ok(()) => Ok(DirLock { _file: file }),
         Err(TryLockError::WouldBlock) => Err(DataDirError::InUse),
@@ -102,13 +106,25 @@ pub(crate) fn write_secret(path: &Path, secret: &[u8]) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
+/// Makes an empty file for its owner alone where there is none. SQLite takes it for an empty database, and gives the files
+/// beside it the same mode.
+pub(crate) fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    owner_only_file(&mut options);
+    match options.open(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(unix)]
-fn owner_only_file(options: &mut OpenOptions) {
+pub(crate) fn owner_only_file(options: &mut OpenOptions) {
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
 }
 
 #[cfg(not(unix))]
-fn owner_only_file(_: &mut OpenOptions) {}
+pub(crate) fn owner_only_file(_: &mut OpenOptions) {}
 
 #[cfg(unix)]
 fn owner_only_dir(builder: &mut DirBuilder) {

@@ -17,6 +17,7 @@ pub use postgres::{LEASE_TTL, PostgresJournal};
 pub(crate) use tail::{TAIL_FILE, check_tail, tail_of};
 
 use crate::answers::{AnswerStore, AnswersError, PostgresAnswers, SqliteAnswers};
+use crate::data_dir::make_private;
 use bourse_ledger::{
     GROUP_BYTES_MAX, Group, Journal, JournalError, Position, Snapshot, chain_hash, verified,
 };
@@ -100,7 +101,9 @@ pub(crate) fn answers(dir: &Path) -> Result<Box<dyn AnswerStore>, JournalError> 
 impl SqliteJournal {
     /// Opens or creates the journal in a directory, for one writer.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
-        let db = Connection::open(dir.join(JOURNAL_FILE)).map_err(store)?;
+        let path = dir.join(JOURNAL_FILE);
+        make_private(&path).map_err(|error| JournalError::Store(format!("{JOURNAL_FILE}: {error}")))?;
+        let db = Connection::open(path).map_err(store)?;
         db.busy_timeout(BUSY_TIMEOUT).map_err(store)?;
         db.execute_batch(
             "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;

@@ -62,6 +62,18 @@ pub enum ClientError {
     Malformed(String),
 }
 
+impl ClientError {
+    /// The same with another advice where the market answered so.
+    pub fn hinting(mut self, of: StatusCode, advice: &str) -> Self {
+        if let Self::Refused { status, hint, .. } = &mut self
+            && *status == of
+        {
+            *hint = Some(advice.to_owned());
+        }
+        self
+    }
+}
+
 /// One market to call, and how to present oneself.
 #[derive(Clone)]
 pub struct Client {

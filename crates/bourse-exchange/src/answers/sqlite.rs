@@ -1,6 +1,7 @@
 //! Sealed answers in SQLite: a file of their own, free to lose.
 
 use super::{AnswerStore, AnswersError, Totals};
+use crate::data_dir::make_private;
 use bourse_types::{Digest32, RequestId, UnixMs};
 use bourse_wire::funds::Outcome;
 use bytes::Bytes;
@@ -40,6 +41,7 @@ impl SqliteAnswers {
     }
 
     fn open_file(path: &Path) -> Result<Self, AnswersError> {
+        make_private(path).map_err(|error| AnswersError(error.to_string()))?;
         let db = Connection::open(path).map_err(failed)?;
         db.execute_batch(SETTINGS).map_err(failed)?;
         db.execute_batch(LAYOUT).map_err(failed)?;

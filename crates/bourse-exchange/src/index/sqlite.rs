@@ -9,6 +9,7 @@ use super::{
     ACTIVITY_ROWS_MAX, ActivityKey, ActivityRange, IndexBatch, IndexError, IndexHead, IndexStore, Place,
     first_kept,
 };
+use crate::data_dir::make_private;
 use bourse_ledger::{Position, Reader};
 use bourse_proof::log::{MerkleLog, Tile, TileSource};
 use bourse_types::{Digest32, ModelSlug, NanoUsd, RequestId, SellerName, UnixMs, UtcDay};
@@ -62,6 +63,7 @@ impl SqliteIndex {
     }
 
     fn open_file(path: &Path) -> Result<Self, IndexError> {
+        make_private(path).map_err(|error| IndexError::Store(error.to_string()))?;
         let db = Connection::open(path).map_err(store)?;
         db.execute_batch(SETTINGS).map_err(store)?;
         db.execute_batch(LAYOUT).map_err(store)?;

@@ -8,6 +8,7 @@
 //!
 //! Limits: it knows of this directory's commits. A standby elsewhere has a file of its own.
 
+use crate::data_dir::owner_only_file;
 use bourse_ledger::{Group, Journal, JournalError, Position, Snapshot};
 use bourse_types::Digest32;
 use std::fs::File;
@@ -25,7 +26,9 @@ pub(super) struct Tail(File);
 impl Tail {
     pub(super) fn open(dir: &Path) -> Result<Self, JournalError> {
         let mut options = File::options();
-        let file = options.read(true).write(true).create(true).truncate(false).open(dir.join(TAIL_FILE));
+        options.read(true).write(true).create(true).truncate(false);
+        owner_only_file(&mut options);
+        let file = options.open(dir.join(TAIL_FILE));
         file.map(Self).map_err(|error| JournalError::Store(format!("{TAIL_FILE}: {error}")))
     }
 

@@ -272,6 +272,18 @@ fn secrets_are_for_the_owner_alone_and_the_key_stays() {
     let public = market_in(&dir, 0).public_key();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&dir), mode(&dir.join("exchange.key"))), (0o700, 0o600));
+    // The same in a folder that the operator made; the books' own files beside it are made while it is open.
+    let made = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(made.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let open = market_in(made.path(), 0);
+    let modes = |dir: &Path| -> Vec<(String, u32)> {
+        let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+        entries.map(|entry| (entry.file_name().into_string().unwrap(), mode(&entry.path()))).collect()
+    };
+    let files = modes(made.path());
+    assert!(files.iter().any(|(name, _)| name == "exchange.db-wal"), "{files:?}");
+    assert!(files.iter().all(|(_, mode)| *mode == 0o600), "{files:?}");
+    drop(open);
     assert_eq!(market_in(&dir, 0).public_key(), public);
     std::fs::write(dir.join("exchange.key"), [5; 32]).unwrap();
     let other = Exchange::open(&dir, ExchangeConfig::default(), START).map(drop).unwrap_err();

@@ -95,7 +95,7 @@ async fn a_rate_that_is_used_up_says_when_to_come_back() {
     assert_eq!((header("x-ratelimit-reset"), header("x-should-retry")), (Some("1800000060000"), None));
     let want = json!({
         "scope": "workspace", "unit": "tokens", "interval": "minute", "limit": 900, "left": 10, "needed": 40,
-        "in_flight": 890, "resets_at": "2027-01-15T08:01:00Z",
+        "used": 890, "resets_at": "2027-01-15T08:01:00Z",
     });
     assert_eq!(reply.json()["error"]["metadata"]["limit"], want);
     assert_eq!(reply.json()["error"]["metadata"]["retry_after"], 18);

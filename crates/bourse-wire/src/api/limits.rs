@@ -261,8 +261,12 @@ pub struct LimitReached {
     pub left: Counted,
     /// What this request needs.
     pub needed: Counted,
-    /// What requests in flight hold of it, or what the last minute has taken of a rate.
-    pub in_flight: Counted,
+    /// What requests in flight hold of it; not there of a rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<Counted>,
+    /// What the last minute has taken of a rate; not there of money.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<Counted>,
     /// When it begins anew, or is free again; null: never, or unknown.
     #[schemars(extend("format" = "date-time"))]
     pub resets_at: Option<String>,
@@ -290,7 +294,8 @@ impl LimitReached {
                 limit: None,
                 left: usd(*available),
                 needed: usd(*needed),
-                in_flight: usd(*held),
+                in_flight: Some(usd(*held)),
+                used: None,
                 resets_at: None,
             },
             FundsError::OverBudget { budget, needed } => Self {
@@ -300,7 +305,8 @@ impl LimitReached {
                 limit: Some(usd(budget.limit)),
                 left: usd(budget.left),
                 needed: usd(*needed),
-                in_flight: usd(budget.held),
+                in_flight: Some(usd(budget.held)),
+                used: None,
                 resets_at: budget.resets_at.map(UnixMs::to_iso_string),
             },
             FundsError::RateLimited { rate, needed, .. } => Self {
@@ -310,7 +316,8 @@ impl LimitReached {
                 limit: Some(Counted::Number(rate.limit)),
                 left: Counted::Number(rate.left),
                 needed: Counted::Number(*needed),
-                in_flight: Counted::Number(rate.used),
+                in_flight: None,
+                used: Some(Counted::Number(rate.used)),
                 resets_at: rate.resets_at.map(UnixMs::to_iso_string),
             },
             _ => return None,

@@ -354,7 +354,7 @@ fn findings(report: &CheckReport) -> String {
     };
     let _ = writeln!(
         text,
-        "  {} groups, {} events, {} receipts, {} epochs, {} accounts\n  {} open holds of requests in flight, {} left by a crash, {} payouts on their way\n  \
+        "  {} groups, {} events, {} receipts, {} epochs, {} accounts\n  {} open holds of requests in flight, {} left open by a market that has stopped, {} payouts on their way\n  \
          debits {}, credits {} (nano-USD)\n  state {}\n  receipts root {}",
         facts.groups,
         facts.events,

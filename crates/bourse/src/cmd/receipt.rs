@@ -5,9 +5,14 @@ use crate::config::Environment;
 use crate::report::{Failure, Plain};
 use crate::{attach, runtime};
 use bourse_types::RequestId;
+use http::StatusCode;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// What helps where there is no receipt.
+const NO_RECEIPT: &str = "a receipt is there once its request is settled; refused requests have none, and the id is the one in \
+                          `X-Bourse-Receipt` or the answer's `id`";
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
@@ -29,7 +34,8 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
         Plain::new(format!("`{}` is not the id of a receipt", args.id)).because(error).boxed()
     })?;
     let client = attach::public(&args.place.locate(environment)?, environment)?;
-    let bytes = runtime::small_reactor()?.block_on(client.get_bytes(&format!("/receipts/{id}")))?;
+    let bytes = runtime::small_reactor()?.block_on(client.get_bytes(&format!("/receipts/{id}")));
+    let bytes = bytes.map_err(|error| error.hinting(StatusCode::NOT_FOUND, NO_RECEIPT))?;
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{id}.json")));
     let written = if output == Path::new("-") {
         std::io::stdout().write_all(&bytes)

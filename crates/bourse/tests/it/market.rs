@@ -61,6 +61,10 @@ fn a_market_opens_sells_settles_and_opens_again() {
     assert_eq!(balance(dir.path(), "operator"), "9.999740000", "and the balance");
     let receipt = run(dir.path(), &["receipt", &id, "-o", "-"]).json();
     assert!(receipt.to_string().contains(&id), "and the receipts");
+    let (last, other) = if id.ends_with('0') { ('0', "1") } else { (id.chars().last().unwrap(), "0") };
+    let unknown = format!("{}{other}", id.strip_suffix(last).unwrap());
+    let refused = run(dir.path(), &["receipt", &unknown]).failure();
+    assert!(refused.contains("404") && refused.contains("X-Bourse-Receipt"), "{refused}");
     market.stop();
     let checked = run(dir.path(), &["ledger", "check"]).success();
     assert!(checked.starts_with("the books are clean\n"), "{checked}");
@@ -241,6 +245,9 @@ fn a_customer_checks_offline_that_it_is_counted_in_what_the_market_owes() {
     let receipt = run(dir.path(), &["receipt", &receipt, "-o", "-"]).json();
     let epoch = run(dir.path(), &["ledger", "close", "--json"]).json();
     assert_eq!((&epoch["number"], &epoch["count"]), (&json!(1), &json!(2)), "{epoch}");
+    assert_eq!(epoch["closed"], true);
+    let nothing = run(dir.path(), &["ledger", "close", "--json"]).json();
+    assert_eq!(nothing, json!({ "closed": false }));
     let nothing = run(dir.path(), &["ledger", "close"]).success();
     assert_eq!(nothing, "nothing has happened since the last epoch\n");
     run(dir.path(), &["chat", "hello"]).success();

@@ -10,8 +10,17 @@ use crate::report::{Failure, Plain};
 use crate::{admin, cmd};
 use bourse_exchange::{AdminReply, AdminRequest, EpochLine, ProveError};
 use bourse_wire::liability_json::liability_proof_to_json;
+use serde::Serialize;
 use std::path::Path;
 use std::process::ExitCode;
+
+/// What programs read: whether an epoch ended, and its head if so.
+#[derive(Serialize)]
+struct Closed {
+    closed: bool,
+    #[serde(flatten)]
+    epoch: Option<EpochLine>,
+}
 
 /// Ends the epoch and prints its head.
 pub(super) fn close(json: bool, data_dir: &DataDir, environment: &Environment) -> Result<ExitCode, Failure> {
@@ -19,7 +28,7 @@ pub(super) fn close(json: bool, data_dir: &DataDir, environment: &Environment) -
         return Err(unasked());
     };
     match closed {
-        _ if json => cmd::tell_line(&cmd::json(&closed)?)?,
+        epoch if json => cmd::tell_line(&cmd::json(&Closed { closed: epoch.is_some(), epoch })?)?,
         Some(epoch) => cmd::tell(&head(&epoch))?,
         None => cmd::tell_line("nothing has happened since the last epoch")?,
     }
