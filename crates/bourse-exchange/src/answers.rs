@@ -118,7 +118,8 @@ impl Keeper {
     }
 }
 
-type Told<T> = oneshot::Sender<Result<T, AnswersError>>;
+type Done<T> = Result<T, AnswersError>;
+type Told<T> = oneshot::Sender<Done<T>>;
 
 enum Job {
     Keep(Outcome, Told<()>),
@@ -206,24 +207,46 @@ impl Answers {
         self.ask(|told| Job::Find(name, request, told))
     }
 
-    fn ask<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(Told<T>) -> Job,
-    ) -> BoxFuture<'static, Result<T, FundsError>> {
+    /// [`Answers::keep`] for a caller that may block.
+    pub(crate) fn keep_now(&self, outcome: Outcome) -> Result<(), FundsError> {
+        if outcome.sealed.len() > SEALED_BYTES_MAX {
+            return Err(FundsError::TooMany(TOO_MANY));
+        }
+        self.wait(|told| Job::Keep(outcome, told))
+    }
+
+    /// [`Answers::find`] for a caller that may block.
+    pub(crate) fn find_now(&self, name: Digest32, request: RequestId) -> Result<Option<Bytes>, FundsError> {
+        self.wait(|told| Job::Find(name, request, told))
+    }
+
+    fn begin<T>(&self, job: impl FnOnce(Told<T>) -> Job) -> Result<oneshot::Receiver<Done<T>>, FundsError> {
         let (told, done) = oneshot::channel();
         let job = job(told);
         match self {
             Self::Here(keeper) => work(&mut keeper.lock(), job),
-            Self::Thread(thread) => {
-                if let Err(error) = thread.push(job) {
-                    return refused(error);
-                }
-            }
+            Self::Thread(thread) => thread.push(job)?,
         }
-        Box::pin(async move {
-            let done = done.await.map_err(|_| FundsError::Closing)?;
-            done.map_err(|error| FundsError::Journal(error.to_string()))
-        })
+        Ok(done)
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(Told<T>) -> Job,
+    ) -> BoxFuture<'static, Result<T, FundsError>> {
+        match self.begin(job) {
+            Ok(done) => Box::pin(async move { ended(done.await.ok()) }),
+            Err(error) => refused(error),
+        }
+    }
+
+    fn wait<T>(&self, job: impl FnOnce(Told<T>) -> Job) -> Result<T, FundsError> {
+        let mut done = self.begin(job)?;
+        // One that works in the call has an answer by now; nobody may block for it in a simulation.
+        match done.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) => ended(done.blocking_recv().ok()),
+            told => ended(told.ok()),
+        }
     }
 
     /// Does what is left and ends the thread; one whose store hangs is left behind after [`CLOSES_WITHIN`].
@@ -268,6 +291,11 @@ fn run(mut keeper: Keeper, jobs: &Receiver<Job>, waiting_bytes: &AtomicUsize) {
         work(&mut keeper, job);
         waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
+}
+
+/// None: whoever was asked has gone.
+fn ended<T>(done: Option<Done<T>>) -> Result<T, FundsError> {
+    done.ok_or(FundsError::Closing)?.map_err(|error| FundsError::Journal(error.to_string()))
 }
 
 fn refused<T: Send + 'static>(error: FundsError) -> BoxFuture<'static, Result<T, FundsError>> {

@@ -47,6 +47,7 @@ mod complaints;
 mod connection;
 mod questions;
 pub(crate) mod session;
+mod upload;
 
 pub use session::{FundsSession, SessionEnd};
 

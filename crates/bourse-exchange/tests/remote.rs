@@ -11,12 +11,13 @@ mod support;
 use bourse_exchange::{
     AdminReply, AdminRequest, Exchange, FundsServer, FundsServerConfig, Holds, NewKey, check, hash_key,
 };
-use bourse_link::{RemoteFunds, RemoteFundsConfig};
+use bourse_link::{KEEPS_MAX, RemoteFunds, RemoteFundsConfig};
 use bourse_types::{Digest32, KeyHash, NanoUsd, UnixMs};
 use bourse_wire::funds::port::PortSecret;
 use bourse_wire::funds::{
-    Accounts as _, AccountsError, ActivityQuery, Change, CommitTicket, Funds as _, FundsError, HoldRequest,
-    KeyDraft, KeyPage, KeyPatch, PolicyId, PolicyText, Records as _,
+    Accounts as _, AccountsError, ActivityQuery, CLAIM_AGE_MAX, Change, Claim, CommitTicket, Funds as _,
+    FundsError, HoldRequest, KeyDraft, KeyPage, KeyPatch, Outcome, Outcomes as _, PolicyId, PolicyText,
+    Records as _, SEALED_BYTES_MAX,
 };
 use cluster::Cluster;
 use gateways::{Proxy, begin, client, clock, config, load, process, secret};
@@ -337,6 +338,65 @@ fn keys_are_administered_from_afar_as_by_the_exchange_itself() {
     assert_eq!(far.authenticate(&made.hash, clock()), Err(FundsError::RevokedKey));
     drop(served.server);
     assert_eq!(far.policy(&policy).unwrap().as_deref(), Some(r#"{"zdr":true}"#));
+}
+
+#[test]
+fn sealed_answers_are_kept_from_afar_up_to_their_bound() {
+    let served = Served::start();
+    let [far, other] = [served.client(), served.client()];
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let now = clock();
+    let answer = |n: u8, bytes: usize| Outcome {
+        name: Digest32([n; 32]),
+        request: request(n.into(), now),
+        sealed: (0..bytes).map(|at| (at / 7) as u8).collect::<Vec<_>>().into(),
+        now,
+    };
+    for (n, bytes) in [(1, 1), (2, 16 * 1024), (3, 16 * 1024 + 1), (4, SEALED_BYTES_MAX)] {
+        let kept = answer(n, bytes);
+        runtime.block_on(far.keep(kept.clone())).unwrap();
+        let found = runtime.block_on(other.outcome(kept.name, kept.request)).unwrap();
+        assert!(found.as_ref() == Some(&kept.sealed), "{bytes} bytes, at another gateway");
+        assert_eq!(runtime.block_on(other.outcome(kept.name, request(99, now))), Ok(None));
+    }
+    let too_long = runtime.block_on(far.keep(answer(5, SEALED_BYTES_MAX + 1)));
+    assert_eq!(too_long, Err(FundsError::TooMany("bytes of answers")));
+    let (one, two) = (answer(6, 300_000), answer(7, 300_000));
+    let both = [far.keep(one.clone()), far.keep(two.clone())];
+    both.into_iter().for_each(|kept| runtime.block_on(kept).unwrap());
+    for kept in [one, two] {
+        assert!(runtime.block_on(far.outcome(kept.name, kept.request)).unwrap() == Some(kept.sealed));
+    }
+    let grant = far.authenticate(&served.key, now).unwrap();
+    let first = request(8, now);
+    let digest = Digest32([8; 32]);
+    let claim = Claim { name: digest, fingerprint: digest, first, kept_for: CLAIM_AGE_MAX };
+    assert_eq!(far.claimed(&claim, now), Ok(()));
+    far.hold(&HoldRequest { claim: Some(claim), ..hold(first, grant, 700, now) }).unwrap();
+    let again = Claim { first: request(9, now), ..claim };
+    assert_eq!(other.claimed(&again, now), Err(FundsError::ClaimOpen));
+    let settled = far.settle(settlement(first, grant, 300, now)).unwrap();
+    block_on(far.durable(settled.ticket)).unwrap();
+    assert_eq!(other.claimed(&again, now), Err(FundsError::ClaimPaid(first)));
+}
+
+#[test]
+fn answers_that_wait_to_be_kept_have_their_bound() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let far = client(&[silent.local_addr().unwrap()]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let now = clock();
+    let answer =
+        || Outcome { name: Digest32([1; 32]), request: request(1, now), sealed: vec![1].into(), now };
+    let waiting: Vec<_> = (0..KEEPS_MAX).map(|_| far.keep(answer())).collect();
+    let refused = runtime.block_on(far.keep(answer()));
+    assert_eq!(refused, Err(FundsError::TooMany("bytes of answers")), "one past the bound");
+    drop(far);
+    for kept in waiting {
+        assert_eq!(runtime.block_on(kept), Err(FundsError::Closing), "it was let in");
+    }
 }
 
 #[test]

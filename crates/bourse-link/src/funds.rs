@@ -19,8 +19,8 @@
 //! means nothing to the next. A ticket is durable once the incarnation that answered it *last* says that the group it
 //! named then is on disk. They become durable in order, but a lost one is passed over: only its own ticket, and [`Funds::lost`], tell of it.
 //!
-//! **Off the hot path** travel [`Records`](bourse_wire::funds::Records) and [`Accounts`](bourse_wire::funds::Accounts) as
-//! questions, see [`records`].
+//! **Off the hot path** travel [`Records`](bourse_wire::funds::Records), [`Accounts`](bourse_wire::funds::Accounts) and
+//! [`Outcomes`](bourse_wire::funds::Outcomes) as questions, see [`records`] and [`outcomes`].
 //!
 //! **Giving up.** A call without an answer within the caller's patience fails with [`FundsError::Away`]. A hold or an
 //! extension may have taken effect then: it covers nothing here, the hold gives itself back when it expires, and the
@@ -57,10 +57,12 @@ use tokio::sync::Notify;
 
 mod courier;
 mod dial;
+mod outcomes;
 mod records;
 mod state;
 
 pub use courier::Courier;
+pub use outcomes::KEEPS_MAX;
 pub use records::POLICIES_KEPT_MAX;
 pub use state::{CALLS_MAX, KEPT_MAX, LOST_MAX, OPEN_MAX};
 
@@ -87,6 +89,8 @@ pub struct RemoteFunds {
     shared: Arc<Shared>,
     policies: records::Policies,
     call_within: Duration,
+    /// Sealed answers go out one after the other.
+    keeping: Arc<Mutex<()>>,
     carrier: Carrier,
 }
 
@@ -139,7 +143,7 @@ impl RemoteFunds {
     }
 
     fn over(shared: Arc<Shared>, call_within: Duration, carrier: Carrier) -> Self {
-        Self { shared, policies: records::Policies::default(), call_within, carrier }
+        Self { shared, policies: records::Policies::default(), call_within, keeping: Arc::default(), carrier }
     }
 
     /// Where a courier carries: brings what is to be said and takes what is there, as a thread does all the time.
@@ -161,42 +165,60 @@ impl RemoteFunds {
     }
 
     fn call(&self, request: &Request, about: About) -> Result<Told, FundsError> {
-        let deadline = now() + self.call_within;
+        self.shared.call(request, about, self.call_within, self.carried())
+    }
+
+    fn carried(&self) -> Option<&Carried> {
+        match &self.carrier {
+            Carrier::Thread(_) => None,
+            Carrier::Caller(carried) => Some(carried),
+        }
+    }
+}
+
+impl Shared {
+    /// A call over the connection's thread, or over who carries in the caller's.
+    fn call(
+        &self,
+        request: &Request,
+        about: About,
+        within: Duration,
+        carried: Option<&Carried>,
+    ) -> Result<Told, FundsError> {
+        let deadline = now() + within;
         let mut frame = Vec::new();
         let encoded = port::encode(port::NO_CALL, request, &mut frame);
         encoded.map_err(|_| FundsError::TooMany("bytes in one frame"))?;
         let (told, answer) = sync_channel(1);
         let is_off_path = about.is_off_path();
         let number = {
-            let mut state = self.shared.state.lock();
+            let mut state = self.state.lock();
             if !state.has_room(&about) {
                 drop(state);
-                state = off_reactor(|| self.shared.wait_for_room(&about, deadline))?;
+                state = off_reactor(|| self.wait_for_room(&about, deadline))?;
             }
             state.begin(frame, about, told, now())?
         };
-        let answered = match &self.carrier {
-            Carrier::Thread(_) => {
-                self.shared.wake.notify_one();
+        let answered = match carried {
+            None => {
+                self.wake.notify_one();
                 let patience = if is_off_path { Duration::ZERO } else { ON_REACTOR };
                 wait(&answer, deadline, patience)
             }
-            Carrier::Caller(carried) => carried.call(&self.shared, &answer),
+            Some(carried) => carried.call(self, &answer),
         };
         match answered {
             Ok(told) => told,
             Err(RecvTimeoutError::Disconnected) => Err(FundsError::Closing),
             Err(RecvTimeoutError::Timeout) => {
-                self.shared.state.lock().give_up(number);
-                self.shared.room.notify_all();
+                self.state.lock().give_up(number);
+                self.room.notify_all();
                 // It may have come in the last moment; given up, it does not any more.
                 answer.try_recv().unwrap_or(Err(FundsError::Away))
             }
         }
     }
-}
 
-impl Shared {
     fn wait_for_room(&self, about: &About, deadline: Instant) -> Result<MutexGuard<'_, State>, FundsError> {
         let mut state = self.state.lock();
         while !state.has_room(about) {
@@ -255,8 +277,9 @@ impl Funds for RemoteFunds {
 
     /// Nobody waits for the answer; what is lost on the way is lost.
     fn attended(&self, attendance: Attendance, now_ms: UnixMs) -> Result<(), FundsError> {
+        let attended = Request::Attended { attendance, now: now_ms };
         let mut frame = Vec::new();
-        let encoded = port::encode(port::NO_CALL, &Request::Attended { attendance, now: now_ms }, &mut frame);
+        let encoded = port::encode(port::NO_CALL, &attended, &mut frame);
         encoded.map_err(|_| FundsError::TooMany("bytes in one frame"))?;
         let is_said = self.shared.state.lock().metered(frame, now());
         self.shared.wake.notify_one();

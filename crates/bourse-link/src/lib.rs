@@ -21,8 +21,8 @@ pub use channel::{BINDING_BYTES, Channel, ChannelAcceptor, ChannelConnector};
 pub use error::{LinkError, Side};
 pub use frames::{FrameReader, FrameWriter, FramedLink, READ_AHEAD_BYTES, TcpLink, WRITE_PENDING_BYTES_MAX};
 pub use funds::{
-    ADDRESSES_MAX, CALL_WITHIN, CALLS_MAX, Courier, KEPT_MAX, LOST_MAX, OPEN_MAX, POLICIES_KEPT_MAX,
-    RemoteFunds, RemoteFundsConfig,
+    ADDRESSES_MAX, CALL_WITHIN, CALLS_MAX, Courier, KEEPS_MAX, KEPT_MAX, LOST_MAX, OPEN_MAX,
+    POLICIES_KEPT_MAX, RemoteFunds, RemoteFundsConfig,
 };
 pub use handshake::{
     HANDSHAKE_FRAME_BYTES_MAX, challenge_bytes, challenge_node, greet_gateway, verify_hello, welcome_node,

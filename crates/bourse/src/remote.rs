@@ -78,9 +78,7 @@ impl RemoteGateway {
         let ports = Ports {
             funds: funds.clone(),
             records: funds.clone(),
-            // Answers for who asks again are kept where the books are, and do not travel: a request that was paid for
-            // is refused when it is repeated, as its claim's hold is.
-            outcomes: None,
+            outcomes: Some(funds.clone()),
             accounts: Some(funds.clone()),
             // Limits are set at the exchange; they bind here, too.
             workspaces: None,

@@ -6,8 +6,12 @@
 //! not wait for the end of a long one.
 
 use crate::exchange::Exchange;
-use bourse_wire::funds::port::{ANSWER_BYTES_MAX, Answer, PART_BYTES_MAX, QUESTIONS_MAX, Question, Reply};
-use bourse_wire::funds::{Accounts as _, AccountsError, FundsError, PolicyText, Records as _};
+use bourse_wire::funds::port::{
+    ANSWER_BYTES_MAX, Answer, KeptPart, PART_BYTES_MAX, QUESTIONS_MAX, Question, Reply,
+};
+use bourse_wire::funds::{
+    Accounts as _, AccountsError, FundsError, Outcome, Outcomes as _, PolicyText, Records as _,
+};
 use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
@@ -159,5 +163,16 @@ fn look_up(exchange: &Exchange, question: Question) -> Result<Answer, AccountsEr
             Answer::Deleted
         }
         Question::Account(name) => Answer::Account(exchange.account(&name)),
+        Question::Claimed { claim, now } => {
+            exchange.claimed(&claim, now)?;
+            Answer::Claimed
+        }
+        Question::Keep(KeptPart { name, request, now, part: sealed, .. }) => {
+            exchange.shared.answers.keep_now(Outcome { name, request, sealed, now })?;
+            Answer::Kept
+        }
+        Question::Outcome { name, request } => {
+            Answer::Outcome(exchange.shared.answers.find_now(name, request)?)
+        }
     })
 }

@@ -8,10 +8,11 @@
 //! other threads, [`FundsSession::exchange`] answers them at once.
 
 use super::questions::{answer_of, part_of};
+use super::upload::Upload;
 use crate::exchange::{Exchange, Progress};
 use bourse_types::{DurationMs, UnixMs};
 use bourse_wire::canonical::CanonicalError;
-use bourse_wire::funds::port::{self, FRAME_BYTES_MAX, NO_CALL, Question, Reply, Request};
+use bourse_wire::funds::port::{self, Answer, FRAME_BYTES_MAX, NO_CALL, Question, Reply, Request};
 use bourse_wire::funds::{CommitTicket, Funds as _, FundsError};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -55,6 +56,7 @@ pub struct FundsSession {
     waiting: Vec<(u64, CommitTicket)>,
     /// Questions that were asked in this turn.
     pub(super) asked: Vec<(u64, Question)>,
+    upload: Upload,
 }
 
 impl FundsSession {
@@ -62,7 +64,7 @@ impl FundsSession {
     pub fn new(exchange: Arc<Exchange>) -> Self {
         let progress = exchange.shared.progress.subscribe();
         let (input, output, waiting, asked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { exchange, input, output, progress, told: 0, waiting, asked }
+        Self { exchange, input, output, progress, told: 0, waiting, asked, upload: Upload::default() }
     }
 
     /// Takes bytes as they come, in whatever pieces, and appends what there is to say by now to `back`. `wall` is this
@@ -149,7 +151,15 @@ impl FundsSession {
                 if let Some(now) = question.clock() {
                     *now = in_time(*now);
                 }
-                self.asked.push((call, *question));
+                let question = match *question {
+                    Question::Keep(part) => match self.upload.take(part) {
+                        Ok(Some(whole)) => Question::Keep(whole),
+                        Ok(None) => return Ok(part_of(&Answer::Kept.to_bytes(), 0)),
+                        Err(refused) => return Ok(Some(Reply::Refused(refused))),
+                    },
+                    question => question,
+                };
+                self.asked.push((call, question));
                 return Ok(None);
             }
             Request::Durable(ticket) => {

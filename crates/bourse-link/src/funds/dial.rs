@@ -145,7 +145,9 @@ impl Dialler {
         port::encode(NO_CALL, &Request::Hello { version: PORT_VERSION, nonce, proof }, &mut hello)?;
         wire.stream.write_all(&hello).await?;
         wire.stream.flush().await?;
-        let Reply::Welcome { incarnation, proof } = wire.next().await? else { return Err(Down::Secret) };
+        let Reply::Welcome { incarnation, proof } = wire.next().await? else {
+            return Err(Down::Secret);
+        };
         // Hashes are compared in the same time wherever they differ.
         if self.secret.proof(Side::Exchange, &drawn, incarnation) != proof {
             return Err(Down::Secret);

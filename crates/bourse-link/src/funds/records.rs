@@ -9,8 +9,9 @@
 //! The text of a policy is known by its content, so one that was read is kept, checked against its name, and never asked
 //! for again; beyond [`POLICIES_KEPT_MAX`] all are forgotten and read anew.
 
-use super::RemoteFunds;
+use super::courier::Carried;
 use super::state::{About, Told};
+use super::{RemoteFunds, Shared};
 use bourse_types::{AccountId, Digest32, KeyHash, RequestId, UnixMs, UtcDay};
 use bourse_wire::funds::port::{Answer, Question, Request};
 use bourse_wire::funds::{
@@ -21,6 +22,7 @@ use bourse_wire::receipt::{Checkpoint, ReceiptDocument};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Texts of policies that are kept; all of them together have at most 16 MiB.
 pub const POLICIES_KEPT_MAX: usize = 1_024;
@@ -53,9 +55,29 @@ impl RemoteFunds {
     }
 
     /// An answer of another kind, or one that cannot be read, is no answer.
-    fn ask(&self, question: Question) -> Result<Answer, AccountsError> {
+    pub(super) fn ask(&self, question: Question) -> Result<Answer, AccountsError> {
+        self.shared.ask(question, self.call_within, self.carried())
+    }
+
+    fn ask_for_key(&self, question: Question) -> Result<KeyRecord, AccountsError> {
+        match self.ask(question)? {
+            Answer::Key(key) => Ok(*key),
+            _ => Err(FundsError::Away.into()),
+        }
+    }
+}
+
+impl Shared {
+    /// Asks, and reads what is answered.
+    pub(super) fn ask(
+        &self,
+        question: Question,
+        within: Duration,
+        carried: Option<&Carried>,
+    ) -> Result<Answer, AccountsError> {
         let about = if question.is_change() { About::Change } else { About::Question };
-        let Told::Answer(bytes) = self.call(&Request::Ask(Box::new(question)), about)? else {
+        let Told::Answer(bytes) = self.call(&Request::Ask(Box::new(question)), about, within, carried)?
+        else {
             return Err(FundsError::Away.into());
         };
         match Answer::from_bytes(&bytes) {
@@ -67,17 +89,10 @@ impl RemoteFunds {
             }
         }
     }
-
-    fn ask_for_key(&self, question: Question) -> Result<KeyRecord, AccountsError> {
-        match self.ask(question)? {
-            Answer::Key(key) => Ok(*key),
-            _ => Err(FundsError::Away.into()),
-        }
-    }
 }
 
 /// Questions about the past are refused in the words of the port alone.
-fn funds(error: AccountsError) -> FundsError {
+pub(super) fn funds(error: AccountsError) -> FundsError {
     match error {
         AccountsError::Funds(error) => error,
         AccountsError::NotFound

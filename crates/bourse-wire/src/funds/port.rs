@@ -29,10 +29,10 @@ mod answer;
 mod body;
 mod question;
 pub use answer::Answer;
-pub use question::Question;
+pub use question::{KeptPart, Question};
 
 /// Version of the frames; in every hello.
-pub const PORT_VERSION: u8 = 3;
+pub const PORT_VERSION: u8 = 4;
 /// Bytes of the length before each frame.
 pub const LENGTH_BYTES: usize = 4;
 /// Longest frame after its length. The longest is a new key with a policy at its bound; a settlement with every text at
@@ -48,6 +48,8 @@ pub const QUESTIONS_MAX: usize = 64;
 pub const PART_BYTES_MAX: usize = 8 * 1024;
 /// Longest answer. The activity of a busy account, every name at its bound, has about two thirds of it.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Longest part of a sealed answer that is given to be kept: a frame of it is no longer than any other.
+pub const KEEP_PART_BYTES_MAX: usize = 16 * 1024;
 /// The number of no call.
 pub const NO_CALL: u64 = 0;
 /// Shortest text that a secret is made from, in bytes.

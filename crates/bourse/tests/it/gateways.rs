@@ -1,6 +1,6 @@
 //! Many gateways, one exchange, and one that stands by: real processes, real kills, and books that are whole.
 
-use crate::buyer::{Answer, buy, call};
+use crate::buyer::{Answer, buy, buy_once, call};
 use crate::cluster::Cluster;
 use crate::program::{Up, begin, command, finish, reactor, run, serving, up};
 use crate::seller::{self, AT_LENGTH, HANG, MANY};
@@ -309,6 +309,13 @@ fn a_gateway_without_books_sells_administers_and_says_what_it_lacks() {
     ] {
         let found = call(&running.base_url, &key, "GET", &path, "").unwrap();
         assert!(found.status == 200 && found.body.contains(want), "{path}: {found:?}");
+    }
+    for is_streamed in [false, true] {
+        let ask = || buy_once(&running.base_url, &key, &format!("order {is_streamed}"), is_streamed).unwrap();
+        let (first, again) = (ask(), ask());
+        assert!(first.is_whole() && !first.is_replayed, "{first:?}");
+        assert!(again.is_replayed, "what was paid for is answered again: {again:?}");
+        assert_eq!((again.body, again.generation), (first.body, first.generation));
     }
     let chat = run(dir.path(), &["chat", "hi"]);
     assert!(chat.stderr.contains("BOURSE_API_KEY"), "{}", chat.stderr);

@@ -1,5 +1,6 @@
 //! Two markets over one database: the second serves when the first is killed, with everything that was acknowledged.
 
+use crate::buyer::buy_once;
 use crate::cluster::Cluster;
 use crate::program::{begin, run, serving, up};
 use crate::{resale, seller};
@@ -18,6 +19,13 @@ fn a_standby_takes_over_when_the_active_market_is_killed() {
     let config = resale(&seller.base_url);
     let market = up(active.path(), &config, &["--no-node"], &[]);
     run(active.path(), &["ledger", "credit", "operator", "2"]).success();
+    let (key, named) = (market.key.clone(), ["an order in one piece", "a streamed order"]);
+    let ask = |base_url: &str| {
+        let ask = |n: usize| buy_once(base_url, &key, named[n], n == 1).unwrap();
+        [ask(0), ask(1)]
+    };
+    let first = ask(&market.base_url);
+    assert!(first.iter().all(|answer| answer.is_whole() && !answer.is_replayed), "{first:?}");
     for file in ["exchange.key", "exchange.journal"] {
         std::fs::copy(active.path().join(file), waiting.path().join(file)).unwrap();
     }
@@ -33,9 +41,13 @@ fn a_standby_takes_over_when_the_active_market_is_killed() {
     assert!(took < TAKES_OVER_WITHIN, "{took:?}");
     let balances = run(waiting.path(), &["ledger", "balance", "--json"]).json();
     let operator = balances.as_array().unwrap().iter().find(|line| line["name"] == "operator").unwrap();
-    assert_eq!(operator["balance_usd"], "12.000000000", "what was acknowledged is there");
+    assert_eq!(operator["balance_usd"], "11.999740000", "what was acknowledged is there");
+    for (again, first) in ask(&standby.base_url).into_iter().zip(first) {
+        assert!(again.is_replayed, "its answer is there, too: {again:?}");
+        assert_eq!((again.body, again.generation), (first.body, first.generation));
+    }
     let credited = run(waiting.path(), &["ledger", "credit", "operator", "1"]).success();
-    assert!(credited.contains("$13"), "the new one writes: {credited}");
+    assert!(credited.contains("$12.99974"), "the new one writes, and nothing was charged again: {credited}");
     standby.kill();
     let checked = run(waiting.path(), &["ledger", "check"]).success();
     assert!(checked.starts_with("the books are clean"), "{checked}");

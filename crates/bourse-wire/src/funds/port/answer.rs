@@ -4,8 +4,8 @@
 //! more than its own length.
 
 use super::body::{
-    put_budget, put_error, put_note, put_policy_id, put_rate, put_receipt, put_role, read_budget, read_error,
-    read_flag, read_note, read_policy_id, read_rate, read_receipt, read_role,
+    put_budget, put_bytes, put_error, put_note, put_policy_id, put_rate, put_receipt, put_role, read_budget,
+    read_bytes, read_error, read_flag, read_note, read_policy_id, read_rate, read_receipt, read_role,
 };
 use super::question::{put_reset, read_key, read_policy, read_reset};
 use crate::canonical::{CanonicalError, Reader, Writer};
@@ -13,10 +13,11 @@ use crate::funds::accounts::RULES;
 use crate::funds::{
     ACTIVITY_DAYS, ACTIVITY_ROWS_PER_DAY_MAX, AccountsError, ActivityRow, ActivitySums, BUDGETS_MAX,
     FIGURES_BYTES_MAX, Generation, KEYS_PAGE_MAX, KeyRecord, KeySecret, KeyStatus, PolicyText, RateUnit,
-    Scope, SpendWindows, WorkspaceId,
+    SEALED_BYTES_MAX, Scope, SpendWindows, WorkspaceId,
 };
 use crate::receipt::{Checkpoint, ReceiptDocument};
 use bourse_types::{AccountId, Digest32, ModelSlug, NanoUsd, SellerName, UnixMs, UtcDay};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// Steps of a path through the receipts' log, at most: two for each level of a tree of 2⁶⁴ leaves.
@@ -53,6 +54,12 @@ pub enum Answer {
     Deleted,
     /// To a question for an account.
     Account(Option<AccountId>),
+    /// A request may begin under its claim.
+    Claimed,
+    /// A part of a sealed answer was taken, or with the last one all of it is kept.
+    Kept,
+    /// To a question for a sealed answer.
+    Outcome(Option<Bytes>),
     /// The exchange refused.
     Refused(AccountsError),
 }
@@ -74,10 +81,7 @@ impl Answer {
                     put_note(w, note);
                 });
             }
-            Self::KeyStatus(status) => {
-                w.u8(3);
-                put_status(w, status);
-            }
+            Self::KeyStatus(status) => put_kind(w, 3, put_status, status),
             Self::Activity(rows) => {
                 w.u8(4);
                 put_list(w, rows, put_row);
@@ -86,10 +90,7 @@ impl Answer {
                 w.u8(5);
                 w.option(policy.as_ref(), |w, policy| w.text(policy.as_str()));
             }
-            Self::Checkpoint(checkpoint) => {
-                w.u8(6);
-                put_checkpoint(w, checkpoint);
-            }
+            Self::Checkpoint(checkpoint) => put_kind(w, 6, put_checkpoint, checkpoint),
             Self::Consistency(path) => {
                 w.u8(7);
                 put_list(w, path, |w, step| w.fixed(&step.0));
@@ -103,18 +104,18 @@ impl Answer {
                 w.u8(9);
                 put_list(w, keys, put_key);
             }
-            Self::Key(key) => {
-                w.u8(10);
-                put_key(w, key);
-            }
+            Self::Key(key) => put_kind(w, 10, put_key, key),
             Self::Deleted => w.u8(11),
             Self::Account(account) => {
                 w.u8(12);
                 w.option(*account, |w, account| w.u64(account.0));
             }
-            Self::Refused(error) => {
-                w.u8(13);
-                put_refusal(w, error);
+            Self::Refused(error) => put_kind(w, 13, put_refusal, error),
+            Self::Claimed => w.u8(18),
+            Self::Kept => w.u8(19),
+            Self::Outcome(sealed) => {
+                w.u8(20);
+                w.option(sealed.as_ref(), |w, sealed| put_bytes(w, sealed));
             }
             // Longer than a text may be.
             Self::Figures(figures) => {
@@ -150,6 +151,9 @@ impl Answer {
                 12 => Self::Account(r.option(Reader::u64)?.map(AccountId)),
                 13 => Self::Refused(read_refusal(r)?),
                 14 => Self::Figures(r.option(read_figures)?),
+                18 => Self::Claimed,
+                19 => Self::Kept,
+                20 => Self::Outcome(r.option(|r| read_bytes(r, SEALED_BYTES_MAX))?),
                 _ => return Err(CanonicalError::Value("answer")),
             };
         reader.finish()?;
@@ -164,6 +168,11 @@ fn read_figures(r: &mut Reader<'_>) -> Result<Arc<str>, CanonicalError> {
     }
     let json = std::str::from_utf8(r.fixed(len)?).map_err(|_| CanonicalError::Value("figures"))?;
     Ok(json.into())
+}
+
+fn put_kind<T>(w: &mut Writer, kind: u8, put: fn(&mut Writer, &T), value: &T) {
+    w.u8(kind);
+    put(w, value);
 }
 
 fn put_list<T>(w: &mut Writer, list: &[T], put: impl Fn(&mut Writer, &T)) {

@@ -11,6 +11,7 @@ use crate::receipt::Receipt;
 use bourse_types::{
     AccountId, Digest32, DurationMs, KeyHash, NanoUsd, NodeId, RequestId, SellerName, UnixMs,
 };
+use bytes::Bytes;
 
 /// Of what there can be too many. Another word becomes the last of these.
 pub(super) const TOO_MANY: [&str; 19] = [
@@ -458,6 +459,21 @@ pub(super) fn read_rate(r: &mut Reader<'_>) -> Result<RateStatus, CanonicalError
         left: r.u64()?,
         resets_at: r.option(Reader::u64)?.map(UnixMs),
     })
+}
+
+/// Bytes behind their number.
+pub(super) fn put_bytes(w: &mut Writer, bytes: &[u8]) {
+    w.u32(bytes.len() as u32);
+    w.fixed(bytes);
+}
+
+/// At most so many.
+pub(super) fn read_bytes(r: &mut Reader<'_>, max: usize) -> Result<Bytes, CanonicalError> {
+    let len = r.u32()? as usize;
+    if len > max {
+        return Err(CanonicalError::Long(len));
+    }
+    r.fixed(len).map(Bytes::copy_from_slice)
 }
 
 /// One of a closed list by its place.

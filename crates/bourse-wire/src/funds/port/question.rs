@@ -3,12 +3,17 @@
 //! A question that only looks may be asked again after a connection breaks. One that changes keys is sent once: a key
 //! that was made must not be made twice because its answer was lost.
 
-use super::body::{put_claim, read_claim, read_flag};
+use super::KEEP_PART_BYTES_MAX;
+use super::body::{put_bytes, put_claim, read_bytes, read_claim, read_flag};
 use crate::canonical::{CanonicalError, Reader, Writer};
-use crate::funds::{ActivityQuery, Change, KeyDraft, KeyPage, KeyPatch, LimitReset, PolicyId, PolicyText};
-use bourse_types::{AccountId, KeyHash, NanoUsd, RequestId, UnixMs, UtcDay};
+use crate::funds::{
+    ActivityQuery, Change, Claim, KeyDraft, KeyPage, KeyPatch, LimitReset, PolicyId, PolicyText,
+};
+use bourse_types::{AccountId, Digest32, KeyHash, NanoUsd, RequestId, UnixMs, UtcDay};
+use bytes::Bytes;
 
-/// A call of [`Records`](crate::funds::Records) or [`Accounts`](crate::funds::Accounts), or a look at the books' names.
+/// A call of [`Records`](crate::funds::Records), [`Accounts`](crate::funds::Accounts) or
+/// [`Outcomes`](crate::funds::Outcomes), or a look at the books' names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// [`Records::receipt`](crate::funds::Records::receipt).
@@ -93,12 +98,49 @@ pub enum Question {
     },
     /// The account of a name, if the books have one.
     Account(String),
+    /// [`Outcomes::claimed`](crate::funds::Outcomes::claimed).
+    Claimed {
+        /// Under which claim.
+        claim: Claim,
+        /// The caller's clock.
+        now: UnixMs,
+    },
+    /// A part of an answer for [`Outcomes::keep`](crate::funds::Outcomes::keep). They are sent one after the other, the next one
+    /// when the one before was taken; with the last one the answer is kept.
+    Keep(KeptPart),
+    /// [`Outcomes::outcome`](crate::funds::Outcomes::outcome).
+    Outcome {
+        /// The claim's name.
+        name: Digest32,
+        /// The first request under it.
+        request: RequestId,
+    },
+}
+
+/// A part of a sealed answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptPart {
+    /// The claim's name.
+    pub name: Digest32,
+    /// The first request under it.
+    pub request: RequestId,
+    /// The caller's clock.
+    pub now: UnixMs,
+    /// Bytes of the whole answer, at most [`SEALED_BYTES_MAX`](crate::funds::SEALED_BYTES_MAX).
+    pub len: u32,
+    /// Bytes that came before this part.
+    pub at: u32,
+    /// At most [`KEEP_PART_BYTES_MAX`](super::KEEP_PART_BYTES_MAX) bytes.
+    pub part: Bytes,
 }
 
 impl Question {
     /// Whether it changes something, and must therefore not be sent twice.
     pub fn is_change(&self) -> bool {
-        matches!(self, Self::CreateKey { .. } | Self::UpdateKey { .. } | Self::DeleteKey { .. })
+        matches!(
+            self,
+            Self::CreateKey { .. } | Self::UpdateKey { .. } | Self::DeleteKey { .. } | Self::Keep(_)
+        )
     }
 
     /// The caller's clock, where it sends it.
@@ -111,24 +153,20 @@ impl Question {
             | Self::ListKeys { now, .. }
             | Self::GetKey { now, .. }
             | Self::UpdateKey { now, .. }
-            | Self::DeleteKey { now, .. } => Some(now),
+            | Self::DeleteKey { now, .. }
+            | Self::Claimed { now, .. }
+            | Self::Keep(KeptPart { now, .. }) => Some(now),
             Self::Receipt(_)
             | Self::Generation(_)
             | Self::Policy(_)
             | Self::Checkpoint
             | Self::Consistency(_)
-            | Self::Account(_) => None,
+            | Self::Account(_)
+            | Self::Outcome { .. } => None,
         }
     }
 
     pub(super) fn put(&self, w: &mut Writer) {
-        let put_keys = |w: &mut Writer, kind: u8, keys: &[&KeyHash], now: UnixMs| {
-            w.u8(kind);
-            for key in keys {
-                w.fixed(&key.0);
-            }
-            w.u64(now.0);
-        };
         match self {
             Self::Receipt(request) => put_request(w, 1, *request),
             Self::Generation(request) => put_request(w, 2, *request),
@@ -136,8 +174,7 @@ impl Question {
             Self::Activity { account, query, now } => {
                 w.u8(4);
                 w.u64(account.0);
-                w.option(query.day, |w, day| w.u32(day.0));
-                w.option(query.key, |w, key| w.fixed(&key.0));
+                put_query(w, query);
                 w.u64(now.0);
             }
             Self::Policy(id) => {
@@ -155,9 +192,7 @@ impl Question {
             }
             Self::ListKeys { by, page, now } => {
                 put_keys(w, 9, &[by], *now);
-                w.u64(page.offset as u64);
-                w.u64(page.limit as u64);
-                w.u8(u8::from(page.include_disabled));
+                put_page(w, page);
             }
             Self::GetKey { by, hash, now } => put_keys(w, 10, &[by, hash], *now),
             Self::UpdateKey { by, hash, patch, now } => {
@@ -168,6 +203,15 @@ impl Question {
             Self::Account(name) => {
                 w.u8(13);
                 w.text(name);
+            }
+            Self::Claimed { claim, now } => {
+                put_keys(w, 19, &[], *now);
+                put_claim(w, claim);
+            }
+            Self::Keep(part) => put_kept(w, 20, part),
+            Self::Outcome { name, request } => {
+                put_request(w, 21, *request);
+                w.fixed(&name.0);
             }
             Self::Figures { day, now } => {
                 w.u8(14);
@@ -187,7 +231,7 @@ impl Question {
                 query: ActivityQuery { day: r.option(Reader::u32)?.map(UtcDay), key: r.option(read_key)? },
                 now: UnixMs(r.u64()?),
             },
-            5 => Self::Policy(PolicyId(bourse_types::Digest32(r.array()?))),
+            5 => Self::Policy(PolicyId(Digest32(r.array()?))),
             6 => Self::Checkpoint,
             7 => Self::Consistency(r.u64()?),
             8 => Self::CreateKey { by: read_key(r)?, now: UnixMs(r.u64()?), draft: read_draft(r)? },
@@ -202,9 +246,53 @@ impl Question {
             12 => Self::DeleteKey { by: read_key(r)?, hash: read_key(r)?, now: UnixMs(r.u64()?) },
             13 => Self::Account(r.text()?.to_owned()),
             14 => Self::Figures { day: UtcDay(r.u32()?), now: UnixMs(r.u64()?) },
+            19 => Self::Claimed { now: UnixMs(r.u64()?), claim: read_claim(r)? },
+            20 => Self::Keep(read_kept(r)?),
+            21 => Self::Outcome { request: RequestId(r.u128()?), name: Digest32(r.array()?) },
             _ => return Err(CanonicalError::Value("question")),
         })
     }
+}
+
+fn put_keys(w: &mut Writer, kind: u8, keys: &[&KeyHash], now: UnixMs) {
+    w.u8(kind);
+    for key in keys {
+        w.fixed(&key.0);
+    }
+    w.u64(now.0);
+}
+
+fn put_kept(w: &mut Writer, kind: u8, part: &KeptPart) {
+    let KeptPart { name, request, now, len, at, part } = part;
+    w.u8(kind);
+    w.fixed(&name.0);
+    w.u128(request.0);
+    w.u64(now.0);
+    w.u32(*len);
+    w.u32(*at);
+    put_bytes(w, part);
+}
+
+fn read_kept(r: &mut Reader<'_>) -> Result<KeptPart, CanonicalError> {
+    Ok(KeptPart {
+        name: Digest32(r.array()?),
+        request: RequestId(r.u128()?),
+        now: UnixMs(r.u64()?),
+        len: r.u32()?,
+        at: r.u32()?,
+        part: read_bytes(r, KEEP_PART_BYTES_MAX)?,
+    })
+}
+
+fn put_query(w: &mut Writer, query: &ActivityQuery) {
+    w.option(query.day, |w, day| w.u32(day.0));
+    w.option(query.key, |w, key| w.fixed(&key.0));
+}
+
+fn put_page(w: &mut Writer, page: &KeyPage) {
+    w.u64(page.offset as u64);
+    w.u64(page.limit as u64);
+    w.u8(u8::from(page.include_disabled));
 }
 
 fn put_request(w: &mut Writer, kind: u8, request: RequestId) {

@@ -6,7 +6,7 @@ use crate::funds::{
     ACTIVITY_DAYS, ACTIVITY_ROWS_PER_DAY_MAX, AccountsError, ActivityQuery, ActivityRow, ActivitySums,
     BudgetStatus, Change, FIGURES_BYTES_MAX, Generation, KEY_NAME_BYTES_MAX, KEYS_PAGE_MAX, KeyDraft,
     KeyPage, KeyPatch, KeyRecord, KeySecret, KeyStatus, LimitReset, POLICY_BYTES_MAX, PolicyText, RateStatus,
-    RateUnit, Scope, SpendWindows, WorkspaceId,
+    RateUnit, SEALED_BYTES_MAX, Scope, SpendWindows, WorkspaceId,
 };
 use crate::receipt::{Checkpoint, ReceiptDocument};
 use bourse_types::UtcDay;
@@ -113,6 +113,12 @@ fn row(n: u8) -> ActivityRow {
     }
 }
 
+/// A part of a sealed answer.
+fn kept(n: u8, bytes: usize, now: UnixMs) -> KeptPart {
+    let (name, request) = (Digest32([n; 32]), RequestId(n.into()));
+    KeptPart { name, request, now, len: u32::MAX, at: n.into(), part: vec![n; bytes].into() }
+}
+
 proptest! {
     #[test]
     fn every_question_comes_back(call: u64, n: u8, a: u64, id: u128, text in ".{0,60}") {
@@ -136,12 +142,16 @@ proptest! {
             Question::DeleteKey { by, hash, now },
             Question::Account(text),
             Question::Figures { day: UtcDay(n.into()), now },
+            Question::Claimed { claim: claim(n), now },
+            Question::Keep(kept(n, KEEP_PART_BYTES_MAX, now)),
+            Question::Outcome { name: Digest32([n; 32]), request: RequestId(id) },
         ];
         for mut question in questions {
             let has_clock = question.clock().is_some_and(|clock| *clock == now);
             let is_of_now = matches!(
                 question,
                 Question::KeyStatus { .. } | Question::Activity { .. } | Question::Figures { .. } | Question::ListKeys { .. } | Question::GetKey { .. }
+                    | Question::Claimed { .. }
             );
             prop_assert_eq!(has_clock, is_of_now || question.is_change());
             check(call, &Request::Ask(Box::new(question)));
@@ -202,6 +212,10 @@ proptest! {
             Answer::Deleted,
             Answer::Account(None),
             Answer::Account(Some(AccountId(a))),
+            Answer::Claimed,
+            Answer::Kept,
+            Answer::Outcome(None),
+            Answer::Outcome(Some(vec![n; usize::from(n)].into())),
             Answer::Refused(AccountsError::NotFound),
             Answer::Refused(AccountsError::NoWorkspace),
             Answer::Refused(AccountsError::Operators),
@@ -219,7 +233,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_an_answer_or_an_error(
-        mut bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u8..20, flip in 0usize..3_000, with: u8,
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u8..24, flip in 0usize..3_000, with: u8,
     ) {
         if let Some(first) = bytes.first_mut() {
             *first = kind;
@@ -255,6 +269,13 @@ fn lists_and_parts_have_their_bounds() {
     assert!(long(&Answer::Keys(vec![record(1); KEYS_PAGE_MAX + 1])));
     assert!(!long(&Answer::Consistency(vec![Digest32([1; 32]); 128])));
     assert!(long(&Answer::Consistency(vec![Digest32([1; 32]); 129])));
+    let sealed = |bytes: usize| Answer::Outcome(Some(vec![1; bytes].into()));
+    assert!(!long(&sealed(SEALED_BYTES_MAX)) && long(&sealed(SEALED_BYTES_MAX + 1)));
+    let kept = |bytes: usize| {
+        let bytes = frame(1, &Request::Ask(Box::new(Question::Keep(kept(1, bytes, UnixMs(1))))));
+        decode::<Request>(&bytes, FRAME_BYTES_MAX).is_ok()
+    };
+    assert_eq!([KEEP_PART_BYTES_MAX, KEEP_PART_BYTES_MAX + 1].map(kept), [true, false]);
     let part = |bytes: usize| {
         let bytes = frame(1, &Reply::Part { bytes: vec![7; bytes], is_last: true });
         decode::<Reply>(&bytes, FRAME_BYTES_MAX).is_ok()
@@ -266,7 +287,7 @@ fn lists_and_parts_have_their_bounds() {
 fn a_rule_that_is_not_known_becomes_a_general_one_and_no_policy_is_refused() {
     let odd = AccountsError::Invalid { field: "colour", rule: "must be blue" };
     let told = Answer::from_bytes(&Answer::Refused(odd).to_bytes());
-    assert_eq!(told, Ok(Answer::Refused(RULES[2].broken())));
+    assert_eq!(told, Ok(Answer::Refused(RULES[RULES.len() - 1].broken())));
     let mut bytes = Answer::Policy(Some(policy(2))).to_bytes();
     *bytes.last_mut().unwrap() = b'[';
     assert_eq!(Answer::from_bytes(&bytes), Err(CanonicalError::Value("policy")));
