@@ -27,8 +27,9 @@
 //! they do with their requests' ids, which are random. A repeated settlement of a buyer's own key may read the index, which
 //! the other gateways wait for.
 
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, wall_clock};
 use bourse_link::ChannelAcceptor;
+use bourse_types::UnixMs;
 use bourse_wire::funds::port::{self, FRAME_BYTES_MAX, PortSecret};
 use complaints::Complaints;
 use connection::{Connection, Cut};
@@ -75,12 +76,14 @@ pub struct FundsServerConfig {
     pub secret: PortSecret,
     /// See [`SILENT_AFTER`].
     pub silent_after: Duration,
+    /// What gateways are told as the time.
+    pub clock: fn() -> UnixMs,
 }
 
 impl FundsServerConfig {
     /// The usual, with a secret.
     pub fn of(secret: PortSecret) -> Self {
-        Self { secret, silent_after: SILENT_AFTER }
+        Self { secret, silent_after: SILENT_AFTER, clock: wall_clock }
     }
 }
 

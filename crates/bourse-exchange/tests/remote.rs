@@ -399,6 +399,32 @@ fn answers_that_wait_to_be_kept_have_their_bound() {
     }
 }
 
+/// Its clock is a minute and more ahead of this machine's.
+fn ahead() -> UnixMs {
+    UnixMs(clock().0 + 61_000)
+}
+
+#[test]
+fn a_gateway_whose_clock_is_a_minute_behind_holds_for_as_long_as_it_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = begin(dir.path());
+    let exchange = Arc::new(Exchange::open(dir.path(), config(Holds::OutliveExchange), clock()).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = FundsServerConfig { clock: ahead, ..FundsServerConfig::of(secret()) };
+    let server = FundsServer::start(Arc::clone(&exchange), listener, config).unwrap();
+    let behind = client(&[server.address()]);
+    let held = || exchange.key_status(&keys[0], ahead()).unwrap().held;
+    let (now, asked) = (clock(), ahead());
+    let grant = behind.authenticate(&keys[0], now).unwrap();
+    let one = HoldRequest { expires: UnixMs(now.0 + 30_000), ..hold(request(1, now), grant, 700, now) };
+    behind.hold(&one).unwrap();
+    exchange.tick(UnixMs(asked.0 + 29_000)).unwrap();
+    assert_eq!(held(), NanoUsd(700), "half a minute is not over by the exchange's clock");
+    exchange.tick(UnixMs(ahead().0 + 31_000)).unwrap();
+    assert_eq!(held(), NanoUsd::ZERO, "now it is");
+    drop(server);
+}
+
 #[test]
 fn whoever_knows_another_secret_is_not_served_and_says_so_in_time() {
     let served = Served::start();

@@ -19,6 +19,9 @@
 //! means nothing to the next. A ticket is durable once the incarnation that answered it *last* says that the group it
 //! named then is on disk. They become durable in order, but a lost one is passed over: only its own ticket, and [`Funds::lost`], tell of it.
 //!
+//! **Clocks.** The exchange tells its clock with its welcome, and every time that a caller gives is dated by it: a gateway
+//! whose clock is a minute behind would ask for holds that are over at once. A hold is dated once; said again, it is the same.
+//!
 //! **Off the hot path** travel [`Records`](bourse_wire::funds::Records), [`Accounts`](bourse_wire::funds::Accounts) and
 //! [`Outcomes`](bourse_wire::funds::Outcomes) as questions, see [`records`] and [`outcomes`].
 //!
@@ -174,6 +177,11 @@ impl RemoteFunds {
             Carrier::Caller(carried) => Some(carried),
         }
     }
+
+    /// A time of the caller's by the exchange's clock.
+    fn dated(&self, time: UnixMs) -> UnixMs {
+        self.shared.state.lock().dated(time)
+    }
 }
 
 impl Shared {
@@ -244,6 +252,7 @@ impl Drop for RemoteFunds {
 
 impl Funds for RemoteFunds {
     fn authenticate(&self, key: &KeyHash, now: UnixMs) -> Result<KeyGrant, FundsError> {
+        let now = self.dated(now);
         match self.call(&Request::Authenticate { key: *key, now }, About::Look)? {
             Told::Grant(grant) => Ok(grant),
             _ => Err(FundsError::Away),
@@ -251,14 +260,18 @@ impl Funds for RemoteFunds {
     }
 
     fn hold(&self, request: &HoldRequest) -> Result<(), FundsError> {
-        self.call(&Request::Hold(*request), About::Hold(Box::new(*request))).map(drop)
+        let (now, expires) = (self.dated(request.now), self.dated(request.expires));
+        let dated = HoldRequest { now, expires, ..*request };
+        self.call(&Request::Hold(dated), About::Hold(Box::new(dated))).map(drop)
     }
 
     fn extend(&self, extension: &HoldExtension) -> Result<(), FundsError> {
-        self.call(&Request::Extend(*extension), About::Extend(*extension)).map(drop)
+        let dated = HoldExtension { now: self.dated(extension.now), ..*extension };
+        self.call(&Request::Extend(dated), About::Extend(dated)).map(drop)
     }
 
     fn byok_fee(&self, grant: &KeyGrant, list: NanoUsd, now: UnixMs) -> Option<NanoUsd> {
+        let now = self.dated(now);
         match self.call(&Request::ByokFee { grant: *grant, list, now }, About::Look) {
             Ok(Told::Fee(fee)) => fee,
             _ => None,
@@ -266,7 +279,8 @@ impl Funds for RemoteFunds {
     }
 
     /// Nobody waits for the answer: what is lost on the way is made good by the next one.
-    fn metered(&self, so_far: Settlement) -> Result<(), FundsError> {
+    fn metered(&self, mut so_far: Settlement) -> Result<(), FundsError> {
+        so_far.now = self.dated(so_far.now);
         let mut frame = Vec::new();
         let encoded = port::encode(port::NO_CALL, &Request::Metered(Box::new(so_far)), &mut frame);
         encoded.map_err(|_| FundsError::TooMany("bytes in one frame"))?;
@@ -277,7 +291,7 @@ impl Funds for RemoteFunds {
 
     /// Nobody waits for the answer; what is lost on the way is lost.
     fn attended(&self, attendance: Attendance, now_ms: UnixMs) -> Result<(), FundsError> {
-        let attended = Request::Attended { attendance, now: now_ms };
+        let attended = Request::Attended { attendance, now: self.dated(now_ms) };
         let mut frame = Vec::new();
         let encoded = port::encode(port::NO_CALL, &attended, &mut frame);
         encoded.map_err(|_| FundsError::TooMany("bytes in one frame"))?;
@@ -286,7 +300,8 @@ impl Funds for RemoteFunds {
         if is_said { Ok(()) } else { Err(FundsError::Away) }
     }
 
-    fn settle(&self, settlement: Settlement) -> Result<Settled, FundsError> {
+    fn settle(&self, mut settlement: Settlement) -> Result<Settled, FundsError> {
+        settlement.now = self.dated(settlement.now);
         let about = About::Settle(settlement.receipt.request);
         match self.call(&Request::Settle(Box::new(settlement)), about)? {
             Told::Settled(settled) => Ok(settled),

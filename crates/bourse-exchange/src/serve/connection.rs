@@ -3,7 +3,6 @@
 use super::questions::Questions;
 use super::session::{FundsSession, SessionEnd};
 use super::{House, TURN_BYTES, WRITE_WITHIN, draw};
-use crate::exchange::wall_clock;
 use bourse_wire::canonical::CanonicalError;
 use bourse_wire::funds::FundsError;
 use bourse_wire::funds::port::{
@@ -95,9 +94,9 @@ impl Connection {
         // Before it is welcome, so that it tries another exchange instead of this one again.
         let place = Arc::clone(&house.gateways).try_acquire_owned();
         this.place = Some(place.map_err(|_| Cut::TooMany)?);
-        let incarnation = house.incarnation;
+        let (incarnation, wall) = (house.incarnation, (house.config.clock)());
         let proof = *secret.proof(Side::Exchange, &drawn, incarnation).as_bytes();
-        this.session.answer(NO_CALL, &Reply::Welcome { incarnation, proof })?;
+        this.session.answer(NO_CALL, &Reply::Welcome { incarnation, proof, wall })?;
         this.flush().await?;
         this.heard = Instant::now();
         Ok(this)
@@ -106,7 +105,7 @@ impl Connection {
     /// Answers until the gateway goes.
     pub(super) async fn run(mut self) -> Result<(), Cut> {
         loop {
-            self.session.take_turn(wall_clock())?;
+            self.session.take_turn((self.house.config.clock)())?;
             for (call, question) in std::mem::take(&mut self.session.asked) {
                 if let Some(refused) = self.questions.ask(call, question) {
                     self.session.answer(call, &Reply::Refused(refused))?;

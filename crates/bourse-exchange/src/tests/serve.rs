@@ -98,7 +98,7 @@ impl Gateway {
         let proof = *secret(text).proof(Side::Gateway, &drawn, 0).as_bytes();
         this.send(NO_CALL, &Request::Hello { version, nonce: drawn.nonce, proof });
         match this.next()? {
-            (NO_CALL, Reply::Welcome { incarnation, proof }) => {
+            (NO_CALL, Reply::Welcome { incarnation, proof, .. }) => {
                 assert_eq!(secret(text).proof(Side::Exchange, &drawn, incarnation), proof);
                 Some(this)
             }
@@ -317,7 +317,10 @@ fn a_hold_ends_within_reason_and_one_past_it_is_refused() {
 #[test]
 fn a_gateway_that_says_nothing_makes_room() {
     let secret = secret("a secret of these tests");
-    let world = world_with(FundsServerConfig { silent_after: Duration::from_millis(50), secret });
+    let world = world_with(FundsServerConfig {
+        silent_after: Duration::from_millis(50),
+        ..FundsServerConfig::of(secret)
+    });
     let since = Instant::now();
     let mut silent = Gateway::welcome(world.server.address());
     assert_eq!(silent.answer(1), None, "cut off");

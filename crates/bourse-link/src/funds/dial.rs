@@ -11,13 +11,14 @@
 use super::Shared;
 use super::state::Broken;
 use crate::channel::ChannelConnector;
+use bourse_types::UnixMs;
 use bourse_wire::canonical::CanonicalError;
 use bourse_wire::funds::FundsError;
 use bourse_wire::funds::port::{
     self, Drawn, FRAME_BYTES_MAX, NO_CALL, PORT_VERSION, PortSecret, Reply, Request, Side,
 };
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -131,7 +132,13 @@ impl Dialler {
         stream.set_nodelay(true)?;
         let channel = self.connector.connect(stream).await?;
         let chunk = vec![0; CHUNK_BYTES].into();
-        let mut wire = Wire { stream: channel.stream, input: Vec::new(), chunk, incarnation: 0 };
+        let mut wire = Wire {
+            stream: channel.stream,
+            input: Vec::new(),
+            chunk,
+            incarnation: 0,
+            clocks: (UnixMs(0), UnixMs(0)),
+        };
         let challenge = match wire.next().await? {
             Reply::Challenge(challenge) => challenge,
             Reply::Refused(why) => return Err(Down::Refused(why)),
@@ -145,14 +152,14 @@ impl Dialler {
         port::encode(NO_CALL, &Request::Hello { version: PORT_VERSION, nonce, proof }, &mut hello)?;
         wire.stream.write_all(&hello).await?;
         wire.stream.flush().await?;
-        let Reply::Welcome { incarnation, proof } = wire.next().await? else {
+        let Reply::Welcome { incarnation, proof, wall } = wire.next().await? else {
             return Err(Down::Secret);
         };
         // Hashes are compared in the same time wherever they differ.
         if self.secret.proof(Side::Exchange, &drawn, incarnation) != proof {
             return Err(Down::Secret);
         }
-        wire.incarnation = incarnation;
+        (wire.incarnation, wire.clocks) = (incarnation, (wall, wall_clock()));
         Ok(wire)
     }
 }
@@ -163,6 +170,8 @@ struct Wire {
     input: Vec<u8>,
     chunk: Box<[u8]>,
     incarnation: u128,
+    /// The exchange's and this machine's, at the welcome.
+    clocks: (UnixMs, UnixMs),
 }
 
 impl Wire {
@@ -184,7 +193,12 @@ impl Wire {
 
     /// Carries bytes until the connection breaks; says why it did.
     async fn run(self, shared: &Shared) -> Down {
-        shared.state.lock().link_up(self.incarnation, Instant::now());
+        {
+            let mut state = shared.state.lock();
+            let (wall, own) = self.clocks;
+            state.told_clock(wall, own);
+            state.link_up(self.incarnation, Instant::now());
+        }
         let (reader, writer) = tokio::io::split(self.stream);
         let ended = tokio::select! {
             ended = hear(reader, self.input, self.chunk, shared) => ended,
@@ -244,6 +258,11 @@ async fn look(shared: &Shared) -> Result<(), Down> {
         }
         shared.wake.notify_one();
     }
+}
+
+fn wall_clock() -> UnixMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Whether the other end has gone: a process that is killed says no farewell.

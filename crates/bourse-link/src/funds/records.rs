@@ -68,13 +68,16 @@ impl RemoteFunds {
 }
 
 impl Shared {
-    /// Asks, and reads what is answered.
+    /// Asks, dated by the exchange's clock.
     pub(super) fn ask(
         &self,
-        question: Question,
+        mut question: Question,
         within: Duration,
         carried: Option<&Carried>,
     ) -> Result<Answer, AccountsError> {
+        if let Some(now) = question.clock() {
+            *now = self.state.lock().dated(*now);
+        }
         let about = if question.is_change() { About::Change } else { About::Question };
         let Told::Answer(bytes) = self.call(&Request::Ask(Box::new(question)), about, within, carried)?
         else {

@@ -2,7 +2,7 @@
 //!
 //! No I/O and no clock: the connection's thread brings bytes and instants. See the module above for what is kept and why.
 
-use bourse_types::{NanoUsd, RequestId, UnixMs};
+use bourse_types::{DurationMs, NanoUsd, RequestId, UnixMs};
 use bourse_wire::funds::port::{ANSWER_BYTES_MAX, NO_CALL, QUESTIONS_MAX, Reply, Request, encode, renumber};
 use bourse_wire::funds::{
     CommitTicket, FundsError, HOLD_EXTENSIONS_MAX, HoldExtension, HoldRequest, KeyGrant, Settled,
@@ -112,6 +112,9 @@ struct Kept {
     waiting: Vec<(Instant, Waker)>,
 }
 
+/// Clocks that differ by less count as one: so much a welcome may take on its way.
+pub(super) const CLOCK_OFF_MIN: DurationMs = DurationMs(1_000);
+
 /// Why a connection must end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Broken {
@@ -135,6 +138,8 @@ pub(super) struct State {
     last_ticket: u64,
     /// The incarnation at the other end, while there is one.
     link: Option<u128>,
+    /// How far the exchange's clock is ahead of this machine's, in milliseconds, as it was told with the last connection.
+    ahead_ms: i64,
     /// How far its journal has come, and which group it was last asked for.
     durable: u64,
     asked: u64,
@@ -153,6 +158,18 @@ impl State {
     pub(super) fn has_room(&self, about: &About) -> bool {
         let owes_too_much = matches!(about, About::Settle(_)) && self.kept.len() >= KEPT_MAX;
         self.is_closed || (self.calls.len() < CALLS_MAX && !owes_too_much)
+    }
+
+    /// The exchange's clock, read while this machine's showed `own`.
+    pub(super) fn told_clock(&mut self, wall: UnixMs, own: UnixMs) {
+        let ahead = i128::from(wall.0) - i128::from(own.0);
+        let ahead = i64::try_from(ahead).unwrap_or(if ahead > 0 { i64::MAX } else { i64::MIN });
+        self.ahead_ms = if ahead.unsigned_abs() < CLOCK_OFF_MIN.0 { 0 } else { ahead };
+    }
+
+    /// A time of this machine's by the exchange's clock.
+    pub(super) fn dated(&self, time: UnixMs) -> UnixMs {
+        UnixMs(time.0.saturating_add_signed(self.ahead_ms))
     }
 
     /// Begins a call with a frame of any number; gives back its own.

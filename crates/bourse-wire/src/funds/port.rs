@@ -5,7 +5,7 @@
 //! any order. Number [`NO_CALL`] is the connection's own: the handshake, and [`Reply::Durable`] that nobody asked for.
 //!
 //! Handshake: the exchange sends a challenge, the gateway a hello that proves the shared secret over it, the exchange a
-//! welcome that proves it over the gateway's own nonce. The secret itself never travels, and an old hello is worth
+//! welcome that proves it over the gateway's own nonce and tells the exchange's clock, by which the gateway dates what it says. The secret itself never travels, and an old hello is worth
 //! nothing later. Both proofs cover the *binding*, which only the two ends of one encrypted channel share: whoever stands
 //! between two channels has two bindings, and what it passes on proves nothing. The welcome names the exchange's
 //! *incarnation*, a number drawn at each opening: a [`CommitTicket`] has a meaning within its incarnation only, because a
@@ -167,6 +167,8 @@ pub enum Reply {
         incarnation: u128,
         /// See [`PortSecret::proof`].
         proof: [u8; 32],
+        /// The exchange's clock.
+        wall: UnixMs,
     },
     /// To an authentication.
     Granted(KeyGrant),

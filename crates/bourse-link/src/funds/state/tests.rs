@@ -452,3 +452,22 @@ fn a_gateway_owes_until_the_books_have_it_on_disk() {
     world.answer(NO_CALL, durable(3));
     assert!(!world.state.owes());
 }
+
+#[test]
+fn clocks_that_differ_by_less_than_a_second_count_as_one() {
+    let mut state = State::default();
+    let own = UnixMs(1_000_000);
+    for (wall, dated) in [
+        (1_000_999, own.0),
+        (1_001_000, 1_001_000),
+        (999_001, own.0),
+        (999_000, 999_000),
+        (1_060_000, 1_060_000),
+        (own.0, own.0),
+    ] {
+        state.told_clock(UnixMs(wall), own);
+        assert_eq!(state.dated(own), UnixMs(dated), "{wall}");
+    }
+    state.told_clock(UnixMs(0), own);
+    assert_eq!(state.dated(UnixMs(1)), UnixMs(0), "no time is before the first");
+}

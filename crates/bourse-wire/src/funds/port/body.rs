@@ -145,9 +145,10 @@ impl Message for Reply {
     fn put(&self, w: &mut Writer) {
         match self {
             Self::Challenge(challenge) => w.fixed(challenge),
-            Self::Welcome { incarnation, proof } => {
+            Self::Welcome { incarnation, proof, wall } => {
                 w.u128(*incarnation);
                 w.fixed(proof);
+                w.u64(wall.0);
             }
             Self::Granted(grant) => put_grant(w, grant),
             Self::Done => {}
@@ -169,7 +170,7 @@ impl Message for Reply {
     fn read(kind: u8, r: &mut Reader<'_>) -> Result<Self, CanonicalError> {
         Ok(match kind {
             1 => Self::Challenge(r.array()?),
-            2 => Self::Welcome { incarnation: r.u128()?, proof: r.array()? },
+            2 => Self::Welcome { incarnation: r.u128()?, proof: r.array()?, wall: UnixMs(r.u64()?) },
             3 => Self::Granted(read_grant(r)?),
             4 => Self::Done,
             5 => Self::Fee(r.option(Reader::u64)?.map(NanoUsd)),

@@ -180,7 +180,7 @@ proptest! {
  }
         let mut replies = vec![
             Reply::Challenge([n; 32]),
-            Reply::Welcome { incarnation: id, proof: [n; 32] },
+            Reply::Welcome { incarnation: id, proof: [n; 32], wall: now },
             Reply::Granted(grant(n)),
             Reply::Done,
             Reply::Fee(None),
