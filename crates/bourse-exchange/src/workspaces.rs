@@ -8,8 +8,8 @@ use crate::exchange::Exchange;
 use crate::limits::{ScopeId, SetBy};
 use bourse_types::{AccountId, KeyHash, UnixMs};
 use bourse_wire::funds::{
-    AccountsError, FundsError, LimitsPatch, ScopeName, ScopeRecord, WORKSPACES_PAGE_MAX, WorkspaceDraft,
-    WorkspaceId, WorkspaceRecord, Workspaces,
+    AccountsError, FundsError, LimitsPatch, Rule, ScopeName, ScopeRecord, WORKSPACES_PAGE_MAX,
+    WorkspaceDraft, WorkspaceId, WorkspaceRecord, Workspaces,
 };
 
 impl Workspaces for Exchange {
@@ -85,8 +85,7 @@ impl Exchange {
             let scope = of(core)?;
             match *patch {
                 LimitsPatch::Budget { .. } if matches!(scope, ScopeId::Key(_)) => {
-                    let rule = "of a key is its limit: change the key";
-                    return Err(E::from(AccountsError::Invalid { field: "budget", rule }));
+                    return Err(E::from(Rule::BUDGET_OF_KEY.broken()));
                 }
                 LimitsPatch::Budget { reset, limit, includes_byok } => {
                     core.set_budget(scope, reset, limit, includes_byok, (id, now, by))?;

@@ -16,8 +16,8 @@ use bourse_types::{Digest32, KeyHash, NanoUsd, UnixMs};
 use bourse_wire::funds::port::PortSecret;
 use bourse_wire::funds::{
     Accounts as _, AccountsError, ActivityQuery, CLAIM_AGE_MAX, Change, Claim, CommitTicket, Funds as _,
-    FundsError, HoldRequest, KeyDraft, KeyPage, KeyPatch, Outcome, Outcomes as _, PolicyId, PolicyText,
-    Records as _, SEALED_BYTES_MAX,
+    FundsError, HoldRequest, KeyDraft, KeyPage, KeyPatch, LimitReset, LimitsPatch, Outcome, Outcomes as _,
+    PolicyId, PolicyText, Records as _, SEALED_BYTES_MAX, ScopeName, WorkspaceDraft, Workspaces as _,
 };
 use cluster::Cluster;
 use gateways::{Proxy, begin, client, clock, config, load, process, secret};
@@ -338,6 +338,39 @@ fn keys_are_administered_from_afar_as_by_the_exchange_itself() {
     assert_eq!(far.authenticate(&made.hash, clock()), Err(FundsError::RevokedKey));
     drop(served.server);
     assert_eq!(far.policy(&policy).unwrap().as_deref(), Some(r#"{"zdr":true}"#));
+}
+
+#[test]
+fn workspaces_and_limits_are_administered_from_afar_as_by_the_exchange_itself() {
+    let served = Served::start();
+    let (near, far, by) = (&*served.exchange, served.client(), &served.manager);
+    let draft = |slug: &str| WorkspaceDraft { name: "Team".to_owned(), slug: slug.to_owned() };
+    let made = far.create_workspace(by, draft("team"), clock()).unwrap();
+    let now = clock();
+    assert_eq!(far.list_workspaces(by, 0, now), Ok(vec![made.clone()]));
+    assert_eq!(far.list_workspaces(by, 1, now), Ok(Vec::new()));
+    for (slug, why) in
+        [("team", "another workspace of this organisation"), ("Team", "1 to 64 lower-case letters")]
+    {
+        let refused = far.create_workspace(by, draft(slug), now).unwrap_err();
+        assert!(refused.to_string().contains(why), "{refused}");
+        assert_eq!(Err(refused), near.create_workspace(by, draft(slug), now));
+    }
+    let team = ScopeName::Workspace("team".to_owned());
+    let limit = Some(NanoUsd::from_usd(3));
+    let budget = LimitsPatch::Budget { reset: LimitReset::Daily, limit, includes_byok: Change::Keep };
+    let set = far.set_limits(by, &team, budget.clone(), now).unwrap();
+    assert_eq!((set.workspace.unwrap().id, set.budgets[0].limit), (made.id, NanoUsd::from_usd(3)));
+    let rates = LimitsPatch::Rates { requests: Change::Set(Some(7)), tokens: Change::Keep };
+    far.set_limits(by, &ScopeName::Organisation, rates, now).unwrap();
+    for of in [team, ScopeName::Organisation, ScopeName::Key(served.key)] {
+        assert_eq!(far.limits(by, &of, now), near.limits(by, &of, now), "{of:?}");
+    }
+    assert_eq!(far.limits(by, &ScopeName::Organisation, now).unwrap().rates[0].limit, 7);
+    let nowhere = ScopeName::Workspace("nowhere".to_owned());
+    assert_eq!(far.limits(by, &nowhere, now), Err(AccountsError::NoWorkspace));
+    let of_key = far.set_limits(by, &ScopeName::Key(served.key), budget, now).unwrap_err();
+    assert!(of_key.to_string().contains("change the key"), "{of_key}");
 }
 
 #[test]

@@ -22,8 +22,9 @@
 //! **Clocks.** The exchange tells its clock with its welcome, and every time that a caller gives is dated by it: a gateway
 //! whose clock is a minute behind would ask for holds that are over at once. A hold is dated once; said again, it is the same.
 //!
-//! **Off the hot path** travel [`Records`](bourse_wire::funds::Records), [`Accounts`](bourse_wire::funds::Accounts) and
-//! [`Outcomes`](bourse_wire::funds::Outcomes) as questions, see [`records`] and [`outcomes`].
+//! **Off the hot path** travel [`Records`](bourse_wire::funds::Records), [`Accounts`](bourse_wire::funds::Accounts),
+//! [`Workspaces`](bourse_wire::funds::Workspaces) and [`Outcomes`](bourse_wire::funds::Outcomes) as questions, see
+//! [`records`], [`limits`] and [`outcomes`].
 //!
 //! **Giving up.** A call without an answer within the caller's patience fails with [`FundsError::Away`]. A hold or an
 //! extension may have taken effect then: it covers nothing here, the hold gives itself back when it expires, and the
@@ -60,6 +61,7 @@ use tokio::sync::Notify;
 
 mod courier;
 mod dial;
+mod limits;
 mod outcomes;
 mod records;
 mod state;

@@ -29,7 +29,7 @@ mod policy;
 pub mod port;
 pub use accounts::{
     Accounts, AccountsError, Change, KEY_NAME_BYTES_MAX, KEYS_PAGE_MAX, KeyDraft, KeyPage, KeyPatch,
-    KeyRecord, KeyRole, KeySecret, LimitReset, SpendWindows,
+    KeyRecord, KeyRole, KeySecret, LimitReset, Rule, SpendWindows,
 };
 pub use activity::{
     ACTIVITY_DAYS, ACTIVITY_OTHER, ACTIVITY_ROWS_PER_DAY_MAX, ActivityQuery, ActivityRow, ActivitySums,

@@ -80,8 +80,7 @@ impl RemoteGateway {
             records: funds.clone(),
             outcomes: Some(funds.clone()),
             accounts: Some(funds.clone()),
-            // Limits are set at the exchange; they bind here, too.
-            workspaces: None,
+            workspaces: Some(funds.clone()),
             admin: None,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(Entropy::of_system().map_err(data_plane::no_randomness)?),

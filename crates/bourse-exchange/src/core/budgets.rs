@@ -24,7 +24,8 @@ use crate::spend::nano;
 use bourse_ledger::{AccountKind, BalanceLimit, Unit};
 use bourse_types::{AccountId, KeyHash, NanoUsd, RequestId, TransferId, UnixMs};
 use bourse_wire::funds::{
-    AccountsError, BUDGETS_MAX, BudgetStatus, Change, FundsError, HoldExtension, LimitReset, SpendWindows,
+    AccountsError, BUDGETS_MAX, BudgetStatus, Change, FundsError, HoldExtension, LimitReset, Rule,
+    SpendWindows,
 };
 
 /// A hold on an allowance.
@@ -213,8 +214,7 @@ impl Core {
         let lifted = || budgets.iter().position(|budget| budget.limit.is_none());
         let slot = of_window.or_else(lifted).unwrap_or(budgets.len());
         if slot >= BUDGETS_MAX {
-            let rule = "is set for every window already";
-            return Err(AccountsError::Invalid { field: "interval", rule });
+            return Err(Rule::BUDGETS_FULL.broken());
         }
         let old = budgets.get(slot).copied().unwrap_or(Budget::unset(reset));
         let is_same = old.reset == reset;

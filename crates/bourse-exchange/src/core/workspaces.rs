@@ -4,7 +4,7 @@ use super::Core;
 use crate::limits::{ScopeId, ScopeRow, WorkspaceRow};
 use crate::record;
 use bourse_types::{AccountId, UnixMs};
-use bourse_wire::funds::{AccountsError, WorkspaceDraft, WorkspaceId, WorkspaceRecord};
+use bourse_wire::funds::{AccountsError, Rule, WorkspaceDraft, WorkspaceId, WorkspaceRecord};
 
 impl Core {
     /// Makes a workspace of an account.
@@ -19,8 +19,7 @@ impl Core {
         self.room_for(0)?;
         self.scopes.room_for(account)?;
         if self.scopes.named(account, &draft.slug).is_some() {
-            let rule = "is the slug of another workspace of this organisation";
-            return Err(AccountsError::Invalid { field: "slug", rule });
+            return Err(Rule::SLUG_TAKEN.broken());
         }
         let WorkspaceDraft { name, slug } = draft;
         let record = WorkspaceRecord { id, slug, name, created: now, updated: now };

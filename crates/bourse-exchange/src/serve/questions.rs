@@ -11,6 +11,7 @@ use bourse_wire::funds::port::{
 };
 use bourse_wire::funds::{
     Accounts as _, AccountsError, FundsError, Outcome, Outcomes as _, PolicyText, Records as _,
+    Workspaces as _,
 };
 use std::collections::VecDeque;
 use std::future::pending;
@@ -163,6 +164,17 @@ fn look_up(exchange: &Exchange, question: Question) -> Result<Answer, AccountsEr
             Answer::Deleted
         }
         Question::Account(name) => Answer::Account(exchange.account(&name)),
+        Question::CreateWorkspace { by, draft, now } => {
+            Answer::Workspace(Box::new(exchange.create_workspace(&by, draft, now)?))
+        }
+        Question::ListWorkspaces { by, offset, now } => {
+            let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+            Answer::Workspaces(exchange.list_workspaces(&by, offset, now)?)
+        }
+        Question::Limits { by, of, now } => Answer::Limits(Box::new(exchange.limits(&by, &of, now)?)),
+        Question::SetLimits { by, of, patch, now } => {
+            Answer::Limits(Box::new(exchange.set_limits(&by, &of, patch, now)?))
+        }
         Question::Claimed { claim, now } => {
             exchange.claimed(&claim, now)?;
             Answer::Claimed

@@ -271,22 +271,50 @@ impl AccountsError {
     }
 }
 
-/// A field and what it must be.
+/// A field and what it must be. Each has a place in a list, by which it travels to other machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rule {
+pub struct Rule {
     pub(crate) field: &'static str,
     pub(crate) rule: &'static str,
 }
 
-const NAME_RULE: Rule = Rule { field: "name", rule: "needs 1 to 128 bytes, no control characters" };
+pub(crate) const NAME_RULE: Rule =
+    Rule { field: "name", rule: "needs 1 to 128 bytes, no control characters" };
 const EXPIRES_RULE: Rule =
     Rule { field: "expires_at", rule: "must be in the future and before the year 10,000" };
-/// Every rule that a call on keys can break, and last what stands for one that is not known here.
-pub(crate) const RULES: [Rule; 3] =
-    [NAME_RULE, EXPIRES_RULE, Rule { field: "key", rule: "has a value that it cannot have" }];
+/// Every rule that a call on keys, workspaces and limits can break, and last what stands for one that is not known here.
+pub(crate) const RULES: [Rule; 9] = [
+    NAME_RULE,
+    EXPIRES_RULE,
+    Rule::SLUG,
+    Rule::SLUG_TAKEN,
+    Rule::BUDGET_OF_KEY,
+    Rule::BUDGETS_FULL,
+    Rule::RATE_REQUESTS,
+    Rule::RATE_TOKENS,
+    Rule { field: "key", rule: "has a value that it cannot have" },
+];
 
 impl Rule {
-    pub(crate) fn broken(self) -> AccountsError {
+    pub(crate) const SLUG: Self = Self {
+        field: "slug",
+        rule: "needs 1 to 64 lower-case letters and digits, with single dashes between them, and must be neither a UUID \
+               nor `default`",
+    };
+    /// Two workspaces of one organisation have two slugs.
+    pub const SLUG_TAKEN: Self =
+        Self { field: "slug", rule: "is the slug of another workspace of this organisation" };
+    /// A key has one limit, which is set where the key is.
+    pub const BUDGET_OF_KEY: Self = Self { field: "budget", rule: "of a key is its limit: change the key" };
+    /// There is one budget for each window.
+    pub const BUDGETS_FULL: Self = Self { field: "interval", rule: "is set for every window already" };
+    pub(crate) const RATE_REQUESTS: Self =
+        Self { field: "requests_per_minute", rule: "must be from 1 to 100,000, or null" };
+    pub(crate) const RATE_TOKENS: Self =
+        Self { field: "tokens_per_minute", rule: "must be from 1 to 1,000,000,000,000, or null" };
+
+    /// The refusal of what breaks it.
+    pub fn broken(self) -> AccountsError {
         AccountsError::Invalid { field: self.field, rule: self.rule }
     }
 }

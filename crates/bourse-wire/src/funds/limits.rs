@@ -6,7 +6,7 @@
 //! sixty seconds: what was asked counts for a minute from then on, and then no more.
 
 use super::FundsError;
-use super::accounts::{AccountsError, Change, LimitReset, SpendWindows};
+use super::accounts::{AccountsError, Change, LimitReset, NAME_RULE, Rule, SpendWindows};
 use bourse_types::{DurationMs, KeyHash, NanoUsd, UnixMs};
 use std::fmt;
 
@@ -172,15 +172,9 @@ impl WorkspaceDraft {
     pub fn check(&self) -> Result<(), AccountsError> {
         let name = &self.name;
         if name.is_empty() || name.len() > WORKSPACE_NAME_BYTES_MAX || name.chars().any(char::is_control) {
-            let rule = "needs 1 to 128 bytes, no control characters";
-            return Err(AccountsError::Invalid { field: "name", rule });
+            return Err(NAME_RULE.broken());
         }
-        if is_slug(&self.slug) {
-            return Ok(());
-        }
-        let rule = "needs 1 to 64 lower-case letters and digits, with single dashes between them, and must be neither a \
-                    UUID nor `default`";
-        Err(AccountsError::Invalid { field: "slug", rule })
+        if is_slug(&self.slug) { Ok(()) } else { Err(Rule::SLUG.broken()) }
     }
 }
 
@@ -229,12 +223,12 @@ impl LimitsPatch {
     /// Checks what types cannot.
     pub fn check(&self) -> Result<(), AccountsError> {
         let Self::Rates { requests, tokens } = self else { return Ok(()) };
-        for (unit, field, rule, change) in [
-            (RateUnit::Requests, "requests_per_minute", "must be from 1 to 100,000, or null", requests),
-            (RateUnit::Tokens, "tokens_per_minute", "must be from 1 to 1,000,000,000,000, or null", tokens),
+        for (unit, rule, change) in [
+            (RateUnit::Requests, Rule::RATE_REQUESTS, requests),
+            (RateUnit::Tokens, Rule::RATE_TOKENS, tokens),
         ] {
             if change.value().copied().flatten().is_some_and(|limit| limit == 0 || limit > unit.most()) {
-                return Err(AccountsError::Invalid { field, rule });
+                return Err(rule.broken());
             }
         }
         Ok(())

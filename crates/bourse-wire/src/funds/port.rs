@@ -27,6 +27,7 @@ use std::fmt;
 
 mod answer;
 mod body;
+mod limits;
 mod question;
 pub use answer::Answer;
 pub use question::{KeptPart, Question};

@@ -317,6 +317,18 @@ fn a_gateway_without_books_sells_administers_and_says_what_it_lacks() {
         assert!(again.is_replayed, "what was paid for is answered again: {again:?}");
         assert_eq!((again.body, again.generation), (first.body, first.generation));
     }
+    let team = r#"{"name":"Team","slug":"team"}"#;
+    let made = call(&running.base_url, &manager, "POST", "/workspaces", team).unwrap();
+    assert_eq!(made.status, 201, "{made:?}");
+    let budget = r#"{"limit_usd":2}"#;
+    for (method, path, body, want) in [
+        ("PUT", "/workspaces/team/budgets/daily", budget, "\"limit_usd\":2"),
+        ("GET", "/workspaces/team", "", "\"slug\":\"team\""),
+        ("GET", "/organization", "", "\"usage\":0.00039,"),
+    ] {
+        let found = call(&running.base_url, &manager, method, path, body).unwrap();
+        assert!(found.status == 200 && found.body.contains(want), "{method} {path}: {found:?}");
+    }
     let chat = run(dir.path(), &["chat", "hi"]);
     assert!(chat.stderr.contains("BOURSE_API_KEY"), "{}", chat.stderr);
     let mut chat = command(dir.path(), &["chat", "hi"]);

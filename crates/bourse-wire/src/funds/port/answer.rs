@@ -7,13 +7,14 @@ use super::body::{
     put_budget, put_bytes, put_error, put_note, put_policy_id, put_rate, put_receipt, put_role, read_budget,
     read_bytes, read_error, read_flag, read_note, read_policy_id, read_rate, read_receipt, read_role,
 };
+use super::limits::{put_scope, put_workspace, read_scope, read_workspace};
 use super::question::{put_reset, read_key, read_policy, read_reset};
 use crate::canonical::{CanonicalError, Reader, Writer};
 use crate::funds::accounts::RULES;
 use crate::funds::{
     ACTIVITY_DAYS, ACTIVITY_ROWS_PER_DAY_MAX, AccountsError, ActivityRow, ActivitySums, BUDGETS_MAX,
     FIGURES_BYTES_MAX, Generation, KEYS_PAGE_MAX, KeyRecord, KeySecret, KeyStatus, PolicyText, RateUnit,
-    SEALED_BYTES_MAX, Scope, SpendWindows, WorkspaceId,
+    SEALED_BYTES_MAX, Scope, ScopeRecord, SpendWindows, WORKSPACES_PAGE_MAX, WorkspaceId, WorkspaceRecord,
 };
 use crate::receipt::{Checkpoint, ReceiptDocument};
 use bourse_types::{AccountId, Digest32, ModelSlug, NanoUsd, SellerName, UnixMs, UtcDay};
@@ -54,6 +55,12 @@ pub enum Answer {
     Deleted,
     /// To a question for an account.
     Account(Option<AccountId>),
+    /// A workspace was made.
+    Workspace(Box<WorkspaceRecord>),
+    /// Workspaces of a page.
+    Workspaces(Vec<WorkspaceRecord>),
+    /// Limits, as they are or as they have become.
+    Limits(Box<ScopeRecord>),
     /// A request may begin under its claim.
     Claimed,
     /// A part of a sealed answer was taken, or with the last one all of it is kept.
@@ -111,6 +118,12 @@ impl Answer {
                 w.option(*account, |w, account| w.u64(account.0));
             }
             Self::Refused(error) => put_kind(w, 13, put_refusal, error),
+            Self::Workspace(workspace) => put_kind(w, 15, put_workspace, workspace),
+            Self::Workspaces(workspaces) => {
+                w.u8(16);
+                put_list(w, workspaces, put_workspace);
+            }
+            Self::Limits(scope) => put_kind(w, 17, put_scope, scope),
             Self::Claimed => w.u8(18),
             Self::Kept => w.u8(19),
             Self::Outcome(sealed) => {
@@ -151,6 +164,9 @@ impl Answer {
                 12 => Self::Account(r.option(Reader::u64)?.map(AccountId)),
                 13 => Self::Refused(read_refusal(r)?),
                 14 => Self::Figures(r.option(read_figures)?),
+                15 => Self::Workspace(Box::new(read_workspace(r)?)),
+                16 => Self::Workspaces(read_list(r, WORKSPACES_PAGE_MAX, read_workspace)?),
+                17 => Self::Limits(Box::new(read_scope(r)?)),
                 18 => Self::Claimed,
                 19 => Self::Kept,
                 20 => Self::Outcome(r.option(|r| read_bytes(r, SEALED_BYTES_MAX))?),
@@ -175,14 +191,14 @@ fn put_kind<T>(w: &mut Writer, kind: u8, put: fn(&mut Writer, &T), value: &T) {
     put(w, value);
 }
 
-fn put_list<T>(w: &mut Writer, list: &[T], put: impl Fn(&mut Writer, &T)) {
+pub(super) fn put_list<T>(w: &mut Writer, list: &[T], put: impl Fn(&mut Writer, &T)) {
     w.u32(list.len() as u32);
     for one in list {
         put(w, one);
     }
 }
 
-fn read_list<T>(
+pub(super) fn read_list<T>(
     r: &mut Reader<'_>,
     max: usize,
     read: impl Fn(&mut Reader<'_>) -> Result<T, CanonicalError>,
@@ -279,14 +295,14 @@ fn read_row(r: &mut Reader<'_>) -> Result<ActivityRow, CanonicalError> {
     })
 }
 
-fn put_windows(w: &mut Writer, windows: &SpendWindows) {
+pub(super) fn put_windows(w: &mut Writer, windows: &SpendWindows) {
     let SpendWindows { total, daily, weekly, monthly } = windows;
     for amount in [total, daily, weekly, monthly] {
         w.u64(amount.0);
     }
 }
 
-fn read_windows(r: &mut Reader<'_>) -> Result<SpendWindows, CanonicalError> {
+pub(super) fn read_windows(r: &mut Reader<'_>) -> Result<SpendWindows, CanonicalError> {
     Ok(SpendWindows {
         total: NanoUsd(r.u64()?),
         daily: NanoUsd(r.u64()?),

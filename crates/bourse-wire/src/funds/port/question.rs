@@ -5,15 +5,20 @@
 
 use super::KEEP_PART_BYTES_MAX;
 use super::body::{put_bytes, put_claim, read_bytes, read_claim, read_flag};
+use super::limits::{
+    put_limits_patch, put_scope_name, put_workspace_draft, read_limits_patch, read_scope_name,
+    read_workspace_draft,
+};
 use crate::canonical::{CanonicalError, Reader, Writer};
 use crate::funds::{
-    ActivityQuery, Change, Claim, KeyDraft, KeyPage, KeyPatch, LimitReset, PolicyId, PolicyText,
+    ActivityQuery, Change, Claim, KeyDraft, KeyPage, KeyPatch, LimitReset, LimitsPatch, PolicyId, PolicyText,
+    ScopeName, WorkspaceDraft,
 };
 use bourse_types::{AccountId, Digest32, KeyHash, NanoUsd, RequestId, UnixMs, UtcDay};
 use bytes::Bytes;
 
-/// A call of [`Records`](crate::funds::Records), [`Accounts`](crate::funds::Accounts) or
-/// [`Outcomes`](crate::funds::Outcomes), or a look at the books' names.
+/// A call of [`Records`](crate::funds::Records), [`Accounts`](crate::funds::Accounts),
+/// [`Workspaces`](crate::funds::Workspaces) or [`Outcomes`](crate::funds::Outcomes), or a look at the books' names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// [`Records::receipt`](crate::funds::Records::receipt).
@@ -98,6 +103,44 @@ pub enum Question {
     },
     /// The account of a name, if the books have one.
     Account(String),
+    /// [`Workspaces::create_workspace`](crate::funds::Workspaces::create_workspace).
+    CreateWorkspace {
+        /// The management key.
+        by: KeyHash,
+        /// What is to be made.
+        draft: WorkspaceDraft,
+        /// The caller's clock.
+        now: UnixMs,
+    },
+    /// [`Workspaces::list_workspaces`](crate::funds::Workspaces::list_workspaces).
+    ListWorkspaces {
+        /// The management key.
+        by: KeyHash,
+        /// How many are passed over.
+        offset: u64,
+        /// The caller's clock.
+        now: UnixMs,
+    },
+    /// [`Workspaces::limits`](crate::funds::Workspaces::limits).
+    Limits {
+        /// The management key.
+        by: KeyHash,
+        /// Whose.
+        of: ScopeName,
+        /// The caller's clock.
+        now: UnixMs,
+    },
+    /// [`Workspaces::set_limits`](crate::funds::Workspaces::set_limits).
+    SetLimits {
+        /// The management key.
+        by: KeyHash,
+        /// Whose.
+        of: ScopeName,
+        /// What changes.
+        patch: LimitsPatch,
+        /// The caller's clock.
+        now: UnixMs,
+    },
     /// [`Outcomes::claimed`](crate::funds::Outcomes::claimed).
     Claimed {
         /// Under which claim.
@@ -139,7 +182,12 @@ impl Question {
     pub fn is_change(&self) -> bool {
         matches!(
             self,
-            Self::CreateKey { .. } | Self::UpdateKey { .. } | Self::DeleteKey { .. } | Self::Keep(_)
+            Self::CreateKey { .. }
+                | Self::UpdateKey { .. }
+                | Self::DeleteKey { .. }
+                | Self::CreateWorkspace { .. }
+                | Self::SetLimits { .. }
+                | Self::Keep(_)
         )
     }
 
@@ -154,6 +202,10 @@ impl Question {
             | Self::GetKey { now, .. }
             | Self::UpdateKey { now, .. }
             | Self::DeleteKey { now, .. }
+            | Self::CreateWorkspace { now, .. }
+            | Self::ListWorkspaces { now, .. }
+            | Self::Limits { now, .. }
+            | Self::SetLimits { now, .. }
             | Self::Claimed { now, .. }
             | Self::Keep(KeptPart { now, .. }) => Some(now),
             Self::Receipt(_)
@@ -204,6 +256,23 @@ impl Question {
                 w.u8(13);
                 w.text(name);
             }
+            Self::CreateWorkspace { by, draft, now } => {
+                put_keys(w, 15, &[by], *now);
+                put_workspace_draft(w, draft);
+            }
+            Self::ListWorkspaces { by, offset, now } => {
+                put_keys(w, 16, &[by], *now);
+                w.u64(*offset);
+            }
+            Self::Limits { by, of, now } => {
+                put_keys(w, 17, &[by], *now);
+                put_scope_name(w, of);
+            }
+            Self::SetLimits { by, of, patch, now } => {
+                put_keys(w, 18, &[by], *now);
+                put_scope_name(w, of);
+                put_limits_patch(w, patch);
+            }
             Self::Claimed { claim, now } => {
                 put_keys(w, 19, &[], *now);
                 put_claim(w, claim);
@@ -246,6 +315,19 @@ impl Question {
             12 => Self::DeleteKey { by: read_key(r)?, hash: read_key(r)?, now: UnixMs(r.u64()?) },
             13 => Self::Account(r.text()?.to_owned()),
             14 => Self::Figures { day: UtcDay(r.u32()?), now: UnixMs(r.u64()?) },
+            15 => Self::CreateWorkspace {
+                by: read_key(r)?,
+                now: UnixMs(r.u64()?),
+                draft: read_workspace_draft(r)?,
+            },
+            16 => Self::ListWorkspaces { by: read_key(r)?, now: UnixMs(r.u64()?), offset: r.u64()? },
+            17 => Self::Limits { by: read_key(r)?, now: UnixMs(r.u64()?), of: read_scope_name(r)? },
+            18 => Self::SetLimits {
+                by: read_key(r)?,
+                now: UnixMs(r.u64()?),
+                of: read_scope_name(r)?,
+                patch: read_limits_patch(r)?,
+            },
             19 => Self::Claimed { now: UnixMs(r.u64()?), claim: read_claim(r)? },
             20 => Self::Keep(read_kept(r)?),
             21 => Self::Outcome { request: RequestId(r.u128()?), name: Digest32(r.array()?) },
@@ -364,10 +446,11 @@ fn put_patch(w: &mut Writer, patch: &KeyPatch) {
     w.option(policy.value(), |w, policy| put_policy(w, policy.as_ref()));
 }
 
+pub(super) fn change<T>(value: Option<T>) -> Change<T> {
+    value.map_or(Change::Keep, Change::Set)
+}
+
 fn read_patch(r: &mut Reader<'_>) -> Result<KeyPatch, CanonicalError> {
-    fn change<T>(value: Option<T>) -> Change<T> {
-        value.map_or(Change::Keep, Change::Set)
-    }
     Ok(KeyPatch {
         name: change(r.option(|r| r.text().map(str::to_owned))?),
         disabled: change(r.option(read_flag)?),

@@ -5,8 +5,9 @@ use crate::funds::accounts::RULES;
 use crate::funds::{
     ACTIVITY_DAYS, ACTIVITY_ROWS_PER_DAY_MAX, AccountsError, ActivityQuery, ActivityRow, ActivitySums,
     BudgetStatus, Change, FIGURES_BYTES_MAX, Generation, KEY_NAME_BYTES_MAX, KEYS_PAGE_MAX, KeyDraft,
-    KeyPage, KeyPatch, KeyRecord, KeySecret, KeyStatus, LimitReset, POLICY_BYTES_MAX, PolicyText, RateStatus,
-    RateUnit, SEALED_BYTES_MAX, Scope, SpendWindows, WorkspaceId,
+    KeyPage, KeyPatch, KeyRecord, KeySecret, KeyStatus, LimitReset, LimitsPatch, POLICY_BYTES_MAX,
+    PolicyText, RateStatus, RateUnit, SEALED_BYTES_MAX, Scope, ScopeName, ScopeRecord, SpendWindows,
+    WORKSPACES_PAGE_MAX, WorkspaceDraft, WorkspaceId, WorkspaceRecord,
 };
 use crate::receipt::{Checkpoint, ReceiptDocument};
 use bourse_types::UtcDay;
@@ -113,6 +114,60 @@ fn row(n: u8) -> ActivityRow {
     }
 }
 
+fn workspace(n: u8, text: &str) -> WorkspaceRecord {
+    let (slug, name) = (text.to_owned(), text.to_owned());
+    WorkspaceRecord { id: WorkspaceId(n.into()), slug, name, created: UnixMs(1), updated: UnixMs(2) }
+}
+
+fn scope(n: u8, text: &str) -> ScopeName {
+    match n % 3 {
+        0 => ScopeName::Key(KeyHash([n; 32])),
+        1 => ScopeName::Workspace(text.to_owned()),
+        _ => ScopeName::Organisation,
+    }
+}
+
+fn limits(n: u8, a: u64) -> LimitsPatch {
+    let is_odd = !n.is_multiple_of(2);
+    if n > 99 {
+        let reset = LimitReset::ALL[usize::from(n) % 4];
+        let includes_byok = if n > 199 { Change::Keep } else { Change::Set(is_odd) };
+        return LimitsPatch::Budget { reset, limit: is_odd.then_some(NanoUsd(a)), includes_byok };
+    }
+    let tokens = if n > 49 { Change::Keep } else { Change::Set(None) };
+    LimitsPatch::Rates { requests: Change::Set(is_odd.then_some(a)), tokens }
+}
+
+fn limits_of(n: u8, a: u64, text: &str) -> ScopeRecord {
+    let budget = BudgetStatus {
+        scope: Scope::Organisation,
+        reset: LimitReset::Never,
+        limit: NanoUsd(a),
+        includes_byok: n > 9,
+        spent: NanoUsd(1),
+        held: NanoUsd(2),
+        left: NanoUsd(3),
+        resets_at: None,
+    };
+    let rate = RateStatus {
+        scope: Scope::Key,
+        unit: RateUnit::Requests,
+        limit: a,
+        used: 1,
+        left: 2,
+        resets_at: Some(UnixMs(a)),
+    };
+    let windows = SpendWindows { total: NanoUsd(a), ..SpendWindows::default() };
+    ScopeRecord {
+        workspace: (n > 9).then(|| workspace(n, text)),
+        usage: windows,
+        byok_usage: SpendWindows::default(),
+        held: NanoUsd(a),
+        budgets: vec![budget; usize::from(n) % 5],
+        rates: vec![rate; usize::from(n) % 3],
+    }
+}
+
 /// A part of a sealed answer.
 fn kept(n: u8, bytes: usize, now: UnixMs) -> KeptPart {
     let (name, request) = (Digest32([n; 32]), RequestId(n.into()));
@@ -140,8 +195,12 @@ proptest! {
             Question::GetKey { by, hash, now },
             Question::UpdateKey { by, hash, patch: patch(n), now },
             Question::DeleteKey { by, hash, now },
-            Question::Account(text),
+            Question::Account(text.clone()),
             Question::Figures { day: UtcDay(n.into()), now },
+            Question::CreateWorkspace { by, draft: WorkspaceDraft { name: text.clone(), slug: text.clone() }, now },
+            Question::ListWorkspaces { by, offset: a, now },
+            Question::Limits { by, of: scope(n, &text), now },
+            Question::SetLimits { by, of: scope(n, &text), patch: limits(n, a), now },
             Question::Claimed { claim: claim(n), now },
             Question::Keep(kept(n, KEEP_PART_BYTES_MAX, now)),
             Question::Outcome { name: Digest32([n; 32]), request: RequestId(id) },
@@ -151,7 +210,7 @@ proptest! {
             let is_of_now = matches!(
                 question,
                 Question::KeyStatus { .. } | Question::Activity { .. } | Question::Figures { .. } | Question::ListKeys { .. } | Question::GetKey { .. }
-                    | Question::Claimed { .. }
+                    | Question::ListWorkspaces { .. } | Question::Limits { .. } | Question::Claimed { .. }
             );
             prop_assert_eq!(has_clock, is_of_now || question.is_change());
             check(call, &Request::Ask(Box::new(question)));
@@ -212,6 +271,9 @@ proptest! {
             Answer::Deleted,
             Answer::Account(None),
             Answer::Account(Some(AccountId(a))),
+            Answer::Workspace(Box::new(workspace(n, &text))),
+            Answer::Workspaces(vec![workspace(n, &text); usize::from(n) % 101]),
+            Answer::Limits(Box::new(limits_of(n, a, &text))),
             Answer::Claimed,
             Answer::Kept,
             Answer::Outcome(None),
@@ -269,6 +331,8 @@ fn lists_and_parts_have_their_bounds() {
     assert!(long(&Answer::Keys(vec![record(1); KEYS_PAGE_MAX + 1])));
     assert!(!long(&Answer::Consistency(vec![Digest32([1; 32]); 128])));
     assert!(long(&Answer::Consistency(vec![Digest32([1; 32]); 129])));
+    assert!(!long(&Answer::Workspaces(vec![workspace(1, "a"); WORKSPACES_PAGE_MAX])));
+    assert!(long(&Answer::Workspaces(vec![workspace(1, "a"); WORKSPACES_PAGE_MAX + 1])));
     let sealed = |bytes: usize| Answer::Outcome(Some(vec![1; bytes].into()));
     assert!(!long(&sealed(SEALED_BYTES_MAX)) && long(&sealed(SEALED_BYTES_MAX + 1)));
     let kept = |bytes: usize| {
