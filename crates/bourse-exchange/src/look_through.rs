@@ -40,7 +40,7 @@ pub(crate) fn look_through(
 pub(crate) fn tell(found: &Result<Option<Position>, JournalError>) {
     match found {
         Ok(Some(at)) => {
-            tracing::info!(groups = at.seq, "the journal has been looked through: nothing is damaged")
+            tracing::info!(groups = at.seq, "the journal has been looked through: nothing is damaged");
         }
         Ok(None) => {}
         Err(JournalError::Damaged { last_good, what }) => tracing::error!(
@@ -50,7 +50,7 @@ pub(crate) fn tell(found: &Result<Option<Position>, JournalError>) {
              and mend it from a copy"
         ),
         Err(error) => {
-            tracing::warn!(%error, "the journal could not be looked through; run `bourse ledger check`")
+            tracing::warn!(%error, "the journal could not be looked through; run `bourse ledger check`");
         }
     }
 }
@@ -62,7 +62,9 @@ mod tests {
 
     fn journal_of(groups: usize) -> SharedJournal {
         let mut journal = SharedJournal::default();
-        (0..groups).for_each(|n| drop(journal.append(&[n as u8]).unwrap()));
+        for n in 0..groups {
+            journal.append(&[n as u8]).unwrap();
+        }
         journal
     }
 

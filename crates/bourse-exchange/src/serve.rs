@@ -157,9 +157,10 @@ impl House {
     /// Says why somebody was not let in, unless the log has just had that machine.
     fn complain(&self, peer: SocketAddr, why: &Cut) {
         let told = self.complaints.lock().tell(peer.ip(), Instant::now());
-        match told {
-            Some(untold) => tracing::warn!(%peer, %why, untold, "not let in at the funds port"),
-            None => tracing::debug!(%peer, %why, "not let in at the funds port"),
+        if let Some(untold) = told {
+            tracing::warn!(%peer, %why, untold, "not let in at the funds port");
+        } else {
+            tracing::debug!(%peer, %why, "not let in at the funds port");
         }
     }
 }

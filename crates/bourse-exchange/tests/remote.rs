@@ -397,7 +397,9 @@ fn sealed_answers_are_kept_from_afar_up_to_their_bound() {
     assert_eq!(too_long, Err(FundsError::TooMany("bytes of answers")));
     let (one, two) = (answer(6, 300_000), answer(7, 300_000));
     let both = [far.keep(one.clone()), far.keep(two.clone())];
-    both.into_iter().for_each(|kept| runtime.block_on(kept).unwrap());
+    for kept in both {
+        runtime.block_on(kept).unwrap();
+    }
     for kept in [one, two] {
         assert!(runtime.block_on(far.outcome(kept.name, kept.request)).unwrap() == Some(kept.sealed));
     }

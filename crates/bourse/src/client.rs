@@ -64,6 +64,7 @@ pub enum ClientError {
 
 impl ClientError {
     /// The same with another advice where the market answered so.
+    #[must_use]
     pub fn hinting(mut self, of: StatusCode, advice: &str) -> Self {
         if let Self::Refused { status, hint, .. } = &mut self
             && *status == of

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Between two lines about one machine.
-pub(super) const TELL_EVERY: Duration = Duration::from_secs(60);
+pub(super) const TELL_EVERY: Duration = Duration::from_mins(1);
 /// Machines that are remembered, at most.
 pub(super) const PEERS_MAX: usize = 64;
 
