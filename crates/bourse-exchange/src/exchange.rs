@@ -33,6 +33,7 @@ use bourse_types::{AccountId, Digest32, RequestId, TransferId, UnixMs};
 use bourse_wire::funds::{CommitTicket, FundsError};
 use parking_lot::{Condvar, Mutex};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -72,11 +73,16 @@ pub(crate) struct Shared {
     wake_keeper: Condvar,
 }
 
+/// How long an exchange that closes waits for who looks through its journal: a read of a store that answers is over by then.
+const LOOK_ENDS_WITHIN: Duration = Duration::from_secs(1);
+
 /// The control plane of one market. Implements [`Funds`](bourse_wire::funds::Funds) and
 /// [`Records`](bourse_wire::funds::Records). Dropping it closes it.
 pub struct Exchange {
     pub(crate) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Breaks off when nobody looks through the journal any more.
+    look: Mutex<Option<Receiver<()>>>,
     /// Held until the exchange is dropped.
     lock: Option<DirLock>,
     /// The journal of a market in memory, for its next life.
@@ -200,7 +206,8 @@ impl Exchange {
             wake_keeper: Condvar::new(),
         };
         shared.flush().and_then(|_| shared.end_left_holds(now)).map_err(OpenError::FirstCommit)?;
-        Ok(Self { shared: Arc::new(shared), threads: Mutex::new(Vec::new()), lock: None, memory: None })
+        let (threads, look) = (Mutex::new(Vec::new()), Mutex::new(None));
+        Ok(Self { shared: Arc::new(shared), threads, look, lock: None, memory: None })
     }
 
     pub(crate) fn start_threads(&self) -> Result<(), OpenError> {
@@ -212,16 +219,22 @@ impl Exchange {
         Ok(())
     }
 
-    /// Starts a thread that reads the whole journal, and tells what it finds when it is through.
+    /// Starts a thread that reads the whole journal, and tells what it finds when it is through. It changes nothing and
+    /// holds nothing of the exchange while it reads, so that a store which does not answer keeps nobody from closing.
     pub(crate) fn look_through(
         &self,
         journal: Box<dyn Journal>,
         tell: impl FnOnce(&Result<Option<Position>, JournalError>) + Send + 'static,
     ) -> Result<(), OpenError> {
-        let shared = self.shared.clone();
-        let look = move || tell(&look_through(journal.as_ref(), |span| shared.rest(span)));
-        self.threads.lock().push(named_thread("bourse-look", look)?);
-        Ok(())
+        let (running, ended) = channel::<()>();
+        let shared = Arc::downgrade(&self.shared);
+        let look = move || {
+            tell(&look_through(journal.as_ref(), |span| shared.upgrade().is_some_and(|it| it.rest(span))));
+            drop(journal);
+            drop(running);
+        };
+        *self.look.lock() = Some(ended);
+        named_thread("bourse-look", look).map(drop)
     }
 
     /// The exchange's public key, as checkpoints and receipts name it.
@@ -290,6 +303,10 @@ impl Exchange {
             if thread.join().is_err() {
                 tracing::error!("a thread of the exchange had panicked");
             }
+        }
+        if let Some(ended) = self.look.lock().take() {
+            // Either it breaks off or the time is over; nothing is ever sent.
+            let _ = ended.recv_timeout(LOOK_ENDS_WITHIN);
         }
         self.shared.answers.close();
         match released {
