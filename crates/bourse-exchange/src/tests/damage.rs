@@ -63,11 +63,18 @@ fn check_damage(damage: impl FnOnce(&Path), last_good: u64, word: &str) {
     assert_eq!(report.facts.is_some(), is_whole, "{report:?}");
 }
 
+/// SQL of a byte that is not the one at that place, whatever that is.
+fn another_byte(place: &str) -> String {
+    format!("CASE {place} WHEN x'ff' THEN x'00' ELSE x'ff' END")
+}
+
 #[test]
 fn a_flipped_bit_in_a_group_is_found() {
-    let flip = "UPDATE journal SET bytes = CAST(substr(bytes, 1, 50) || x'00' || substr(bytes, 52) AS BLOB)
-                WHERE seq = 4";
-    check_damage(|dir| sql(dir, flip), 3, "the bytes of group 4 are not what was written");
+    let other = another_byte("substr(bytes, 51, 1)");
+    let flip = format!(
+        "UPDATE journal SET bytes = CAST(substr(bytes, 1, 50) || {other} || substr(bytes, 52) AS BLOB) WHERE seq = 4"
+    );
+    check_damage(|dir| sql(dir, &flip), 3, "the bytes of group 4 are not what was written");
     check_damage(|dir| sql(dir, "DELETE FROM journal WHERE seq = 4"), 3, "group 4 is missing");
     let rewrite = "UPDATE journal SET chain = zeroblob(32) WHERE seq = 2";
     check_damage(|dir| sql(dir, rewrite), 1, "group 2");
@@ -186,8 +193,10 @@ fn a_damaged_page_is_found() {
 
 #[test]
 fn a_snapshot_that_lies_is_found_and_not_used() {
-    let lie = "UPDATE snapshot SET bytes = CAST(substr(bytes, 1, length(bytes) - 1) || x'ff' AS BLOB)";
-    check_damage(|dir| sql(dir, lie), 8, "the snapshot after group 8 is not what replay gives");
+    let other = another_byte("substr(bytes, length(bytes), 1)");
+    let lie =
+        format!("UPDATE snapshot SET bytes = CAST(substr(bytes, 1, length(bytes) - 1) || {other} AS BLOB)");
+    check_damage(|dir| sql(dir, &lie), 8, "the snapshot after group 8 is not what replay gives");
     let short = "UPDATE snapshot SET bytes = CAST(substr(bytes, 1, 90) AS BLOB)";
     check_damage(|dir| sql(dir, short), 8, "the snapshot after group 8");
     let dir = tempfile::tempdir().unwrap();
