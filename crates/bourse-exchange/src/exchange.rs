@@ -477,7 +477,8 @@ impl Shared {
 
     /// A transfer id for something that the house itself does.
     pub(crate) fn house_transfer(&self, now: UnixMs) -> Result<TransferId, DataDirError> {
-        Ok(RequestId::new(now, self.entropy.lock().draw()?).transfer(0))
+        let at = self.core.lock().state.new_id_time(now);
+        Ok(RequestId::new(at, self.entropy.lock().draw()?).transfer(0))
     }
 
     pub(crate) fn draw(&self) -> Result<[u8; 32], DataDirError> {

@@ -20,7 +20,7 @@ use crate::event::{
 use crate::hash::HashKey;
 use crate::limits::{CHAIN_EVENTS_MAX, ID_AHEAD_MAX, Limits};
 use crate::window::{Known, Window};
-use bourse_types::{AccountId, TransferId, UnixMs};
+use bourse_types::{AccountId, DurationMs, TransferId, UnixMs};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
@@ -216,6 +216,15 @@ impl State {
     /// The latest time at which something happened.
     pub fn now(&self) -> UnixMs {
         self.now
+    }
+
+    /// The first time from `now` on whose ids are surely new, for ids that are made here and now. It is `now` unless so much
+    /// happened in one millisecond, as when the clock went back and this ledger's time stands still, that ids of that
+    /// millisecond are forgotten already; then it is one more than theirs, so it runs ahead by a millisecond for each
+    /// memory of ids that was filled in the meantime.
+    pub fn new_id_time(&self, now: UnixMs) -> UnixMs {
+        let after = self.window.horizon().map(|horizon| horizon.plus(DurationMs(1)));
+        after.map_or(now, |after| after.max(now))
     }
 
     /// Events applied since the beginning.

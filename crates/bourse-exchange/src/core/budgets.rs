@@ -14,7 +14,6 @@
 //!
 //! Limits: a budget that begins while requests are in flight counts what they hold at that time, not what they extend by.
 
-use super::rates::house_id;
 use super::{Core, OpenRequest, roles};
 use crate::keys::Key;
 use crate::limits::{Budget, Limits, ScopeId, ScopeRow, SetBy, UNFITTED};
@@ -162,7 +161,7 @@ impl Core {
                 .state
                 .account(allowance)
                 .map_or(0, |(_, balance)| balance.debits_posted.saturating_add(balance.credits_posted));
-            let id = house_id(b"bourse/allowance-renewal/2", allowance, [window.0.into(), moved], now);
+            let id = self.house_id(b"bourse/allowance-renewal/2", allowance, [window.0.into(), moved], now);
             let mut budget = old;
             self.fit(scope, &mut budget, allowance, id, now)?;
             if budget != old {
@@ -190,7 +189,7 @@ impl Core {
             if is_lifted && free < more {
                 // There is one between two events at most.
                 let which = [self.state.events_applied().into(), 0];
-                let id = house_id(b"bourse/allowance-lifted/1", hold.account, which, now);
+                let id = self.house_id(b"bourse/allowance-lifted/1", hold.account, which, now);
                 self.set_available(hold.account, more, id, now)?;
             }
         }

@@ -126,7 +126,7 @@ impl Core {
             }
             let Ok(amount) = self.next_payout(seller, terms, self.in_escrow()) else { continue };
             let Some(payee) = self.payouts.payee(seller).cloned() else { continue };
-            let id = payout_id(seed, seller, now);
+            let id = payout_id(seed, seller, self.state.new_id_time(now));
             let (debit, credit, expires_at) = (seller, ESCROW, NEVER);
             let kind = TransferKind::Pending { debit, credit, amount: amount.into(), expires_at };
             let hold = Event::Transfer(Transfer { id: id.transfer(0), linked: false, kind });

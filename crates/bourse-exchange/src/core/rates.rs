@@ -122,7 +122,8 @@ impl Core {
             }
             let amount = asked.tokens.min(self.free(account));
             let until = now.plus(RATE_WINDOW);
-            let id = house_id(b"bourse/rate-extension/1", account, [asked.request.0, asked.step.into()], now);
+            let step = [asked.request.0, asked.step.into()];
+            let id = self.house_id(b"bourse/rate-extension/1", account, step, now);
             let Some(credit) = self.rate_control(unit).filter(|_| amount > 0) else { continue };
             let draw = RateDraw { id, account, unit, amount };
             if let Ok(Applied::Done) = self.apply_one(take(&draw, credit, until), now) {
@@ -271,7 +272,8 @@ impl Core {
         let amount = |sum: u128| Amount(u64::try_from(sum).unwrap_or(u64::MAX));
         let less = has.saturating_sub(limit).min(balance.available());
         // There is one between two events at most.
-        let id = house_id(b"bourse/rate-funding/1", account, [self.state.events_applied().into(), 0], now);
+        let which = [self.state.events_applied().into(), 0];
+        let id = self.house_id(b"bourse/rate-funding/1", account, which, now);
         if has < limit {
             return self.post(id, control, account, amount(limit - has), now);
         }
@@ -333,22 +335,28 @@ impl Core {
         self.names.account(&control_name(unit))
     }
 
+    /// The id of something that is done once of its kind; its time is such that the ledger takes it for new.
+    pub(super) fn house_id(
+        &self,
+        kind: &[u8],
+        account: AccountId,
+        which: [u128; 2],
+        now: UnixMs,
+    ) -> TransferId {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(kind).update(&account.0.to_le_bytes());
+        for word in which {
+            hasher.update(&word.to_le_bytes());
+        }
+        let mut random = [0u8; 10];
+        hasher.finalize_xof().fill(&mut random);
+        RequestId::new(self.state.new_id_time(now), random).transfer(0)
+    }
+
     /// Entries that have not given themselves back.
     pub(crate) fn rate_entries(&self) -> usize {
         self.rates.0.values().map(VecDeque::len).sum()
     }
-}
-
-/// The id of something that is done once of its kind; its time is of now, so that the ledger takes it for new.
-pub(super) fn house_id(kind: &[u8], account: AccountId, which: [u128; 2], now: UnixMs) -> TransferId {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(kind).update(&account.0.to_le_bytes());
-    for word in which {
-        hasher.update(&word.to_le_bytes());
-    }
-    let mut random = [0u8; 10];
-    hasher.finalize_xof().fill(&mut random);
-    RequestId::new(now, random).transfer(0)
 }
 
 /// What the other side of all rates of a unit is called. No customer's name has a colon.

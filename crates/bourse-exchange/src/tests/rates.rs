@@ -239,6 +239,33 @@ fn an_extension_takes_what_is_left_and_is_never_refused() {
     check_clean(&exchange);
 }
 
+/// The clock went back, so the books' time stands still, and their memory of ids is full of its one millisecond.
+#[test]
+fn what_the_house_makes_is_new_to_books_that_forgot_ids_of_this_millisecond() {
+    let limits = Limits { known_ids_max: 8, ..Limits::default() };
+    let config = ExchangeConfig { limits, starting_credit: NanoUsd(10_000), ..ExchangeConfig::default() };
+    let exchange = Exchange::in_memory(config, [7; 32], START).unwrap();
+    let grant = keys(&exchange)["a"];
+    set(&exchange, "organization", r#""tokens_per_minute":1000"#, START);
+    exchange.hold(&asked(1, grant, 100, 60, START)).unwrap();
+    for n in 2..40 {
+        exchange.hold(&asked(n, grant, 1, 1, START)).unwrap_or_else(|refused| {
+            assert_eq!(refused, FundsError::TooMany("requests since this one arrived"), "{n}");
+        });
+    }
+    let used = |now| exchange.key_status(&grant.key, now).unwrap().rates.iter().map(|rate| rate.used).sum();
+    let before: u64 = used(START);
+    let (request, amount, byok) = (request(1, START), NanoUsd(10), NanoUsd(0));
+    let earlier = UnixMs(START.0 - 3_000_000);
+    for step in 1..=9 {
+        exchange.extend(&HoldExtension { request, step, amount, byok, tokens: 30, now: earlier }).unwrap();
+        assert_eq!(used(START), before + 30 * u64::from(step));
+    }
+    ask(&exchange, r#"{"op":"credit","account":"operator","amount_usd":"1"}"#);
+    set(&exchange, "organization", r#""tokens_per_minute":2000"#, earlier);
+    check_clean(&exchange);
+}
+
 #[test]
 fn a_restart_is_no_way_around_a_rate() {
     let exchange = market(1_000);
