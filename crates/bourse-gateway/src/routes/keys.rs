@@ -9,7 +9,7 @@ use crate::repeat::{self, Found, Repeat};
 use bourse_types::{KeyHash, RequestId, UnixMs};
 use bourse_wire::api::{Data, Key, KeyCreate, KeyCreated, KeyDeleted, KeyUpdate, List};
 use bourse_wire::error::{ApiError, ErrorType};
-use bourse_wire::funds::{Accounts, AccountsError, KEYS_PAGE_MAX, KeyDraft, KeyGrant, KeyPage};
+use bourse_wire::funds::{Accounts, AccountsError, FundsError, KEYS_PAGE_MAX, KeyDraft, KeyGrant, KeyPage};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use std::sync::Arc;
@@ -122,13 +122,27 @@ pub(super) fn refusal(error: &AccountsError) -> ApiError {
             format!("{error}: ask the operator, or set limits of workspaces and keys"),
         ),
         AccountsError::Invalid { field, .. } => ApiError::field(*field, error.to_string()),
+        AccountsError::Funds(FundsError::ClaimPaid(_)) => being_made(),
         AccountsError::Funds(error) => admit::refusal(error),
     }
+}
+
+/// Another call under the same `Idempotency-Key` was faster, and its answer is not kept yet: who asks again reads it.
+fn being_made() -> ApiError {
+    let message = "another call under this `Idempotency-Key` makes this key right now: come again, for the answer that it gets";
+    ApiError { retry_after_s: Some(1), ..ApiError::new(ErrorType::Conflict, message) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_calls_that_make_one_key_the_later_one_comes_again() {
+        let error = refusal(&AccountsError::Funds(FundsError::ClaimPaid(RequestId(7))));
+        assert_eq!((error.status(), error.retry_after_s), (409, Some(1)));
+        assert!(!error.message.contains("receipt"), "a key has none: {error}");
+    }
 
     #[test]
     fn what_the_operator_set_is_a_403_that_says_whom_to_ask() {

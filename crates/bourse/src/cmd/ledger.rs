@@ -43,9 +43,9 @@ enum Action {
     Statement(statement::Args),
     /// Write every movement for a spreadsheet, a program, ledger or beancount; or a table in columns.
     Export {
-        /// How.
-        #[arg(long, value_enum, default_value_t = Format::Csv)]
-        format: Format,
+        /// How [default: csv; json with `--json`].
+        #[arg(long, value_enum)]
+        format: Option<Format>,
         /// Which table, for `parquet` [default: transfers].
         #[arg(long, value_enum)]
         table: Option<Table>,
@@ -169,6 +169,17 @@ enum Table {
 }
 
 impl Format {
+    /// `--json` is a format, too; one is enough.
+    fn asked(format: Option<Self>, json: bool) -> Result<Self, Failure> {
+        match (format, json) {
+            (None | Some(Self::Json), true) => Ok(Self::Json),
+            (Some(_), true) => Err(Plain::new("`--json` and `--format` ask for two formats")
+                .hint("leave one of them out")
+                .boxed()),
+            (format, false) => Ok(format.unwrap_or(Self::Csv)),
+        }
+    }
+
     fn of(self, table: Table) -> ExportFormat {
         match self {
             Self::Csv => ExportFormat::Csv,
@@ -198,7 +209,7 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
         }
         Action::Statement(asked) => statement::run(json, &data_dir, asked),
         Action::Export { format, table, out, span } => {
-            let format = if json { Format::Json } else { *format };
+            let format = Format::asked(*format, json)?;
             if table.is_some() && !matches!(format, Format::Parquet) {
                 return Err(Plain::new(
                     "`--table` is for `--format parquet`: the other formats are of transfers",
@@ -375,6 +386,14 @@ fn findings(report: &CheckReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_format_is_asked_for_and_not_two() {
+        let asked = |format, json| Format::asked(format, json).map(|format| format!("{format:?}")).ok();
+        let (csv, json) = (Some("Csv".to_owned()), Some("Json".to_owned()));
+        assert_eq!((asked(None, false), asked(None, true)), (csv, json.clone()));
+        assert_eq!((asked(Some(Format::Json), true), asked(Some(Format::Parquet), true)), (json, None));
+    }
 
     #[test]
     fn books_that_end_in_the_middle_show_no_sums() {
