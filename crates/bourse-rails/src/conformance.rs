@@ -1,6 +1,6 @@
 //! What every [`PaymentRail`] must do, as assertions that any implementation can run in its tests.
 
-use crate::rail::{Note, Payee, PaymentRail, Payout, RailError, Standing, Verdict};
+use crate::rail::{Note, Payee, PaymentRail, Payout, RAIL_NAME_BYTES_MAX, RailError, Standing, Verdict};
 use bourse_types::{NanoUsd, PayoutId, UnixMs};
 
 /// A payee whom every rail under test can pay.
@@ -16,6 +16,7 @@ const LOOKS_MAX: usize = 16;
 pub fn check_rail(rail: &dyn PaymentRail, payments: impl Fn(PayoutId) -> usize) {
     let can = rail.capabilities();
     assert!(!can.name.is_empty() && can.unit > NanoUsd::ZERO, "a rail has a name and a unit");
+    assert!(can.name.len() <= RAIL_NAME_BYTES_MAX, "a journal takes its name");
     assert_eq!(rail.capabilities(), can, "capabilities never change");
     let first = payout(1, 3 * can.unit.0);
     assert_eq!(rail.check(&first.payee), Ok(()), "a payee that can be paid is not refused");

@@ -160,7 +160,7 @@ impl Books {
 }
 
 fn failed(error: impl std::fmt::Display) -> RailError {
-    RailError::Unreachable(error.to_string())
+    RailError::unreachable(error)
 }
 
 impl PaymentRail for FakeRail {

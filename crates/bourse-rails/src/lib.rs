@@ -20,7 +20,7 @@ pub use fake::{FakeRail, Fault, FaultyRail};
 pub use manual::{MANUAL_KEPT_MAX, ManualRail};
 pub use rail::{
     Capabilities, MEMO_BYTES_MAX, NOTE_BYTES_MAX, Note, PAYEE_BYTES_MAX, Payee, PaymentRail, Payout,
-    RailError, Standing, TextError, Verdict,
+    RAIL_NAME_BYTES_MAX, RailError, Standing, TextError, Verdict,
 };
 
 use std::fmt;

@@ -14,6 +14,8 @@ pub const PAYEE_BYTES_MAX: usize = 256;
 pub const NOTE_BYTES_MAX: usize = 256;
 /// Longest memo, in bytes.
 pub const MEMO_BYTES_MAX: usize = 140;
+/// Longest name of a rail, in bytes: the exchange's journal takes no longer one.
+pub const RAIL_NAME_BYTES_MAX: usize = 32;
 
 /// A text that is no address, reference or memo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -139,7 +141,7 @@ impl From<Verdict> for Standing {
 /// What a rail can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Its name in configuration and books.
+    /// Its name in configuration and books, 1 to [`RAIL_NAME_BYTES_MAX`] bytes.
     pub name: &'static str,
     /// The smallest step of an amount, at least 1; the exchange pays multiples and keeps the rest for the next time.
     pub unit: NanoUsd,
@@ -150,9 +152,9 @@ pub struct Capabilities {
 /// Why a rail did not answer. Never a reason to think that a payout was not paid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RailError {
-    /// It could not be asked, or its answer was lost.
+    /// It could not be asked, or its answer was lost. A note, for it may be another's text; see [`RailError::unreachable`].
     #[error("the payment rail did not answer: {0}")]
-    Unreachable(String),
+    Unreachable(Note),
     /// The same id was sent with other content, or decided the other way: a person must look.
     #[error("payout {0} is known to the payment rail with another content or end")]
     Conflict(PayoutId),
@@ -165,6 +167,13 @@ pub enum RailError {
     /// It never heard of the payout.
     #[error("payout {0} was not given to the payment rail")]
     NeverSent(PayoutId),
+}
+
+impl RailError {
+    /// That it could not be asked, with what others say of it made to fit.
+    pub fn unreachable(why: impl fmt::Display) -> Self {
+        Self::Unreachable(Note::of_others(&why.to_string()))
+    }
 }
 
 /// A way of paying. Calls block and end within seconds; none is made before the exchange's journal says that it will be.

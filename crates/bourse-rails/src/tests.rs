@@ -130,6 +130,44 @@ fn texts_have_bounds() {
 }
 
 #[test]
+fn what_a_rail_says_of_its_silence_is_a_note() {
+    let said = RailError::unreachable("\u{1b}[2Jgone\n".repeat(1_000)).to_string();
+    assert!(said.len() <= NOTE_BYTES_MAX + 64 && !said.chars().any(char::is_control), "{said}");
+}
+
+/// A rail that does everything well under another name.
+struct Named(FakeRail, &'static str);
+
+impl PaymentRail for Named {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { name: self.1, ..self.0.capabilities() }
+    }
+
+    fn check(&self, payee: &Payee) -> Result<(), Note> {
+        self.0.check(payee)
+    }
+
+    fn send(&self, payout: &Payout) -> Result<Standing, RailError> {
+        self.0.send(payout)
+    }
+
+    fn look_up(&self, id: PayoutId) -> Result<Standing, RailError> {
+        self.0.look_up(id)
+    }
+}
+
+#[test]
+fn a_rails_name_fits_into_a_journal() {
+    let check = |name: &'static str| {
+        let rail = Named(FakeRail::default(), name);
+        check_rail(&rail, |id| times(&rail.0, id));
+    };
+    let long = "123456789-123456789-123456789-123";
+    check(&long[..RAIL_NAME_BYTES_MAX]);
+    assert!(std::panic::catch_unwind(|| check(long)).is_err());
+}
+
+#[test]
 fn rails_are_opened_by_name() {
     let folder = tempfile::tempdir().unwrap();
     for name in names() {
