@@ -8,7 +8,7 @@
 //!
 //! A payout that is told to be paid after it had failed is *late*: money has left that the books gave back. It is told as
 //! an error, by the audit too, keeps the seller from other payouts, and is booked as soon as what the seller is owed
-//! covers it.
+//! covers it. Until then nobody else is promised what left.
 //!
 //! Limits: [`PAYOUTS_OPEN_MAX`] on their way; of those that ended the last [`PAYOUTS_PAID_KEPT_MAX`] and
 //! [`PAYOUTS_FAILED_KEPT_MAX`] are remembered, all others stand in the journal as movements of the account `escrow`.
@@ -22,7 +22,7 @@ pub(crate) use run::{Runner, sent};
 
 use crate::record::{put_option, put_text, read_flag, read_text};
 use bourse_ledger::{CodecError, Reader};
-use bourse_rails::{NOTE_BYTES_MAX, Note, PAYEE_BYTES_MAX, Payee, Rail};
+use bourse_rails::{NOTE_BYTES_MAX, Note, PAYEE_BYTES_MAX, Payee, RAIL_NAME_BYTES_MAX, Rail};
 use bourse_types::{AccountId, NanoUsd, PayoutId, UnixMs};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,8 +34,6 @@ pub const PAYOUTS_OPEN_MAX: usize = 4_096;
 pub const PAYOUTS_PAID_KEPT_MAX: usize = 1_024;
 /// Failed ones that are remembered, and that may still be told to be paid.
 pub const PAYOUTS_FAILED_KEPT_MAX: usize = 1_024;
-/// Longest name of a rail, in bytes.
-const RAIL_BYTES_MAX: usize = 32;
 
 /// How sellers are paid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,7 +147,7 @@ impl Payout {
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         let (seller, amount, since) = (AccountId(r.u64()?), NanoUsd(r.u64()?), UnixMs(r.u64()?));
         let payee = read_payee(r)?;
-        let rail = read_text(r, RAIL_BYTES_MAX)?;
+        let rail = read_text(r, RAIL_NAME_BYTES_MAX)?;
         Ok(Self { seller, amount, payee, rail, state: PayoutState::read(r)?, since })
     }
 }
@@ -257,6 +255,12 @@ impl Payouts {
         all.into_iter().map(|(id, payout)| (*id, payout)).collect()
     }
 
+    /// What was paid and is not booked.
+    pub(crate) fn late(&self) -> u128 {
+        let late = self.open.values().filter(|payout| !payout.state.holds());
+        late.map(|payout| u128::from(payout.amount.0)).sum()
+    }
+
     /// Payouts whose amount is held.
     pub(crate) fn holds(&self) -> usize {
         self.open.values().filter(|payout| payout.state.holds()).count()
@@ -307,6 +311,11 @@ impl Payouts {
                 let before = self.remove(id).ok_or(CodecError::Inconsistent("a payout was never planned"))?;
                 if !follows(&before.state, &state) {
                     return Err(CodecError::Inconsistent("a payout became what it cannot become"));
+                }
+                // It was paid where it was sent to: that address is none that takes nothing.
+                let is_halt = self.halted.get(&before.seller) == Some(&id);
+                if is_halt && matches!(state, PayoutState::Late(_)) {
+                    self.halted.remove(&before.seller);
                 }
                 self.put(id, Payout { state, since: at, ..before });
             }
@@ -377,12 +386,13 @@ impl Payouts {
     }
 }
 
-/// Remembers the youngest.
+/// Remembers this one and those that ended last.
 fn keep(payouts: &mut BTreeMap<PayoutId, Payout>, id: PayoutId, payout: Payout, kept_max: usize) {
-    payouts.insert(id, payout);
-    if payouts.len() > kept_max {
-        payouts.pop_first();
+    if payouts.len() >= kept_max {
+        let first = payouts.iter().min_by_key(|(id, payout)| (payout.since, **id)).map(|(id, _)| *id);
+        first.and_then(|first| payouts.remove(&first));
     }
+    payouts.insert(id, payout);
 }
 
 /// Whether a payout can become so.

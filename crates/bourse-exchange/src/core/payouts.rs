@@ -33,6 +33,9 @@ pub(crate) enum Withheld {
     Late(PayoutId),
     #[error("{0} failed; setting the address again tries again")]
     Failed(PayoutId),
+    /// As when the address was set for another rail.
+    #[error("the rail cannot pay to its address: {0}")]
+    Address(Note),
     #[error("{0} lies in escrow")]
     NoEscrow(NanoUsd),
     #[error("too many payouts are on their way")]
@@ -76,12 +79,11 @@ impl Core {
         if let Some((open, payout)) = self.payouts.open_of(seller).next() {
             return Err(if payout.state.holds() { Withheld::Open(open) } else { Withheld::Late(open) });
         }
-        if self.payouts.payee(seller).is_none() {
-            return Err(Withheld::NoAddress);
-        }
+        let payee = self.payouts.payee(seller).ok_or(Withheld::NoAddress)?;
         if let Some(failed) = self.payouts.halted_by(seller) {
             return Err(Withheld::Failed(failed));
         }
+        terms.rail.check(payee).map_err(Withheld::Address)?;
         let unit = terms.rail.capabilities().unit.0.max(1);
         let owed = u64::try_from(self.owed(seller)).unwrap_or(u64::MAX);
         let amount = owed - owed % unit;
@@ -98,7 +100,7 @@ impl Core {
         Ok(NanoUsd(amount))
     }
 
-    /// What lies in escrow and is promised to nobody.
+    /// What lies in escrow and is promised to nobody. A payment that is not booked yet has left all the same.
     pub(crate) fn in_escrow(&self) -> u128 {
         let left = |balance: bourse_ledger::Balance| {
             balance
@@ -106,7 +108,8 @@ impl Core {
                 .saturating_sub(balance.credits_posted)
                 .saturating_sub(balance.credits_pending)
         };
-        self.state.account(ESCROW).map_or(0, |(_, balance)| left(balance))
+        let booked = self.state.account(ESCROW).map_or(0, |(_, balance)| left(balance));
+        booked.saturating_sub(self.payouts.late())
     }
 
     /// Plans what is due; stops early where the open group is full. Returns how many.
@@ -119,12 +122,12 @@ impl Core {
         self.running()?;
         let now = now.max(self.now());
         let sellers: Vec<AccountId> = self.payouts.payees().map(|(seller, _)| seller).collect();
-        let mut planned = 0;
+        let (mut planned, mut escrow) = (0, self.in_escrow());
         for seller in sellers {
             if planned == PLANNED_MAX || self.room_for(0).is_err() {
                 break;
             }
-            let Ok(amount) = self.next_payout(seller, terms, self.in_escrow()) else { continue };
+            let Ok(amount) = self.next_payout(seller, terms, escrow) else { continue };
             let Some(payee) = self.payouts.payee(seller).cloned() else { continue };
             let id = payout_id(seed, seller, self.state.new_id_time(now));
             let (debit, credit, expires_at) = (seller, ESCROW, NEVER);
@@ -141,6 +144,7 @@ impl Core {
                 Payout { seller, amount, payee, rail, state: PayoutState::Planned, since: self.now() };
             self.write_payout(PayoutRecord::Planned { id, payout });
             planned += 1;
+            escrow = escrow.saturating_sub(amount.0.into());
         }
         Ok(planned)
     }

@@ -81,6 +81,8 @@ impl Shared {
         }
         let can = terms.rail.capabilities();
         for (id, payout) in self.to_ask(now) {
+            // Who closes waits for one call at most, and whose journal is another's by now sends nothing more.
+            self.core.lock().running()?;
             self.ask_rail(id, &payout, &can, now)?;
         }
         self.flush()?;
@@ -107,13 +109,10 @@ impl Shared {
         } else {
             let why =
                 format!("it is a payout of the rail `{}`, and the market has `{}`", payout.rail, can.name);
-            Err(RailError::Unreachable(why))
+            Err(RailError::unreachable(why))
         };
         match answer {
-            Ok(standing) => {
-                self.payouts.troubles.lock().remove(&id);
-                self.take_standing(id, &standing, now).map(drop)
-            }
+            Ok(standing) => self.take_standing(id, &standing, now).map(drop),
             Err(error) => {
                 if payout.state.holds() {
                     tracing::warn!(%id, %error, "the payment rail did not say what became of a payout");
@@ -133,6 +132,7 @@ impl Shared {
     ) -> Result<PayoutEnd, PayoutsError> {
         let now = now.max(self.core.lock().now());
         let fresh = self.house_transfer(now)?;
+        self.payouts.troubles.lock().remove(&id);
         let end = self.change(|core| core.payout_stands(id, standing, fresh, now))?;
         match end {
             PayoutEnd::Nothing | PayoutEnd::Paid => {}

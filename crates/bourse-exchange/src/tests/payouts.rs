@@ -1,5 +1,6 @@
 //! Sellers are paid what they are owed, once, whatever the rail and the process do.
 
+mod between;
 mod bounds;
 mod by_hand;
 mod laws;
