@@ -6,6 +6,9 @@
 use super::answer::bare_items;
 use super::neutral::{Choice, Part, StreamEvent};
 
+/// What a part takes beside its text, in bytes, at least.
+const PART_BYTES: usize = 128;
+
 /// The choices that events have said so far. Their number is bounded by the reader, which refuses higher ones.
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -14,10 +17,18 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// Takes one event. Texts that touch become one; a signature belongs to the thoughts right before it, hidden
+    /// Takes one event. Texts that touch become one, and refusals; a signature belongs to the thoughts right before it, hidden
     /// thoughts stand alone.
     pub fn add(&mut self, event: StreamEvent<'_>) {
+        let choice = event.choice();
+        let parts = self.choice(choice).parts.len();
         self.bytes = self.bytes.saturating_add(kept_bytes(&event));
+        self.take(event);
+        let new = self.choice(choice).parts.len() - parts;
+        self.bytes = self.bytes.saturating_add(new * PART_BYTES);
+    }
+
+    fn take(&mut self, event: StreamEvent<'_>) {
         match event {
             StreamEvent::Text { choice, text, logprobs_json } => {
                 let choice = self.choice(choice);
@@ -56,9 +67,10 @@ impl Gathered {
                     }),
                 }
             }
-            StreamEvent::Refusal { choice, text } => {
-                self.part(choice, Part::Refusal { text: text.into_owned() });
-            }
+            StreamEvent::Refusal { choice, text } => match self.choice(choice).parts.last_mut() {
+                Some(Part::Refusal { text: before }) => before.push_str(&text),
+                _ => self.part(choice, Part::Refusal { text: text.into_owned() }),
+            },
             StreamEvent::ToolCall { choice, id, name, .. } => {
                 let (id, name) = (id.into_owned(), name.into_owned());
                 self.part(choice, Part::ToolCall { id, name, arguments: String::new(), cache: None });
@@ -90,7 +102,8 @@ impl Gathered {
         self.choices
     }
 
-    /// Bytes of text that events have brought so far, signatures and log-probabilities with it. Pictures are not in it.
+    /// Bytes that are kept of what events have brought so far: text, signatures, log-probabilities, and what each part
+    /// takes beside them. Pictures are not in it.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -146,10 +159,38 @@ mod tests {
             let logprobs_json = Some(Cow::Borrowed(items));
             gathered.add(StreamEvent::Text { choice: 0, text: "x".into(), logprobs_json });
         }
-        assert_eq!(gathered.bytes(), 3 + 15 + 2 + 13, "three letters and what was said of them");
+        assert_eq!(gathered.bytes(), 3 + 15 + 2 + 13 + PART_BYTES, "three letters and what was said of them");
         let choices = gathered.into_choices();
         assert_eq!(choices[0].logprobs_json.as_deref(), Some("{\"token\":\"a\"},{\"token\":\"b\"}"));
         assert_eq!(choices[0].parts, [Part::text("xxx")]);
+    }
+
+    /// A grammar may have a place for each part of a refusal; the model said one.
+    #[test]
+    fn a_refusal_is_one_part() {
+        let mut gathered = Gathered::default();
+        for text in ["I ", "will ", "not."] {
+            gathered.add(StreamEvent::Refusal { choice: 0, text: text.into() });
+        }
+        assert_eq!(gathered.into_choices()[0].parts, [Part::Refusal { text: "I will not.".to_owned() }]);
+    }
+
+    /// A part takes more than its text.
+    #[test]
+    fn parts_are_counted_with_what_they_take() {
+        let mut gathered = Gathered::default();
+        for n in 0..1_000 {
+            let is_summary = n % 2 == 0;
+            gathered.add(StreamEvent::Reasoning { choice: 0, text: "a".into(), is_summary });
+        }
+        assert_eq!(gathered.bytes(), 1_000 * (1 + PART_BYTES));
+        let choices = gathered.into_choices();
+        let taken = choices[0].parts.capacity() * size_of::<Part>();
+        assert!(taken <= 2 * 1_000 * PART_BYTES, "{taken}");
+        let mut gathered = Gathered::default();
+        gathered.add(StreamEvent::Text { choice: 7, text: "a".into(), logprobs_json: None });
+        gathered.add(StreamEvent::Text { choice: 7, text: "b".into(), logprobs_json: None });
+        assert_eq!(gathered.bytes(), 2 + PART_BYTES, "texts that touch are one");
     }
 
     proptest! {

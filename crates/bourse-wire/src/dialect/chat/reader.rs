@@ -6,6 +6,7 @@
 
 use super::errors;
 use super::text::{pick, quoted, unescape};
+use crate::dialect::answer::bare_items;
 use crate::dialect::grammar::{EventReader, SellerError, StreamNews};
 use crate::dialect::neutral::{Origin, Signed, StreamEvent};
 use crate::dialect::{CHOICES_MAX, finish_of_word, read_usage};
@@ -30,6 +31,8 @@ pub(super) struct Reader {
 #[derive(Debug, Default)]
 struct ChoiceState {
     calls: Vec<CallState>,
+    /// Calls that have begun.
+    begun: u32,
     has_finished: bool,
     /// Half pairs of text, thoughts and refusals.
     text: Option<u16>,
@@ -44,7 +47,8 @@ struct CallState {
     /// The seller's id.
     id: String,
     name: String,
-    has_begun: bool,
+    /// Its number among those that have begun; none before it has.
+    number: Option<u32>,
     held: String,
     half: Option<u16>,
 }
@@ -147,7 +151,13 @@ impl ChoiceState {
                     each(StreamEvent::Text { choice, text, logprobs_json: logprobs.map(Cow::Borrowed) });
                 }
             }
-            None => {}
+            // Thoughts and calls are tokens, too.
+            None => {
+                if let Some(items) = logprobs.filter(|items| !bare_items(items).is_empty()) {
+                    let (text, logprobs_json) = (Cow::Borrowed(""), Some(Cow::Borrowed(items)));
+                    each(StreamEvent::Text { choice, text, logprobs_json });
+                }
+            }
         }
         if let Some(text) = refusal.and_then(quoted).filter(|text| !text.is_empty()) {
             each(StreamEvent::Refusal { choice, text: unescape(text, &mut self.refusal) });
@@ -235,7 +245,7 @@ impl ChoiceState {
         if state.id.is_empty() {
             state.id = id;
         }
-        if !state.has_begun && state.name.is_empty() {
+        if state.number.is_none() && state.name.is_empty() {
             state.name = name;
         }
         // Arguments that are an object rather than text come whole.
@@ -243,9 +253,9 @@ impl ChoiceState {
             Some(inside) => unescape(inside, &mut state.half),
             None => Cow::Borrowed(raw),
         });
-        if state.has_begun {
+        if let Some(call) = state.number {
             if !piece.is_empty() {
-                each(StreamEvent::ToolArguments { choice, call: n as u32, json: piece });
+                each(StreamEvent::ToolArguments { choice, call, json: piece });
             }
             return Ok(());
         }
@@ -280,18 +290,20 @@ impl ChoiceState {
         Ok(self.calls.len() - 1)
     }
 
-    /// Tells that a call begins, and what was held of it. An id that is missing, or that another call has, is
+    /// Tells that a call begins, and what was held of it. It is numbered by that, not by its place at the seller: one that
+    /// shows late would leave a gap before the others. An id that is missing, or that another call has, is
     /// replaced by one made of the event, so that it does not come back in a later turn.
     fn begin(&mut self, choice: u32, n: usize, data: &str, each: &mut Each<'_>) {
         let is_free = |id: &str| !id.is_empty() && self.calls[..n].iter().all(|call| call.id != id);
         let made = if is_free(&self.calls[n].id) { None } else { Some(made_id(data, choice, n)) };
-        let state = &mut self.calls[n];
-        state.has_begun = true;
+        let (state, call) = (&mut self.calls[n], self.begun);
+        self.begun += 1;
+        state.number = Some(call);
         let id = Cow::Borrowed(made.as_deref().unwrap_or(&state.id));
-        each(StreamEvent::ToolCall { choice, call: n as u32, id, name: Cow::Borrowed(&state.name) });
+        each(StreamEvent::ToolCall { choice, call, id, name: Cow::Borrowed(&state.name) });
         let held = std::mem::take(&mut state.held);
         if !held.is_empty() {
-            each(StreamEvent::ToolArguments { choice, call: n as u32, json: Cow::Owned(held) });
+            each(StreamEvent::ToolArguments { choice, call, json: Cow::Owned(held) });
         }
     }
 
@@ -311,12 +323,12 @@ impl ChoiceState {
             return Ok(());
         }
         for n in 0..self.calls.len() {
-            if !self.calls[n].has_begun && !self.calls[n].name.is_empty() {
+            if self.calls[n].number.is_none() && !self.calls[n].name.is_empty() {
                 self.begin(choice, n, data, each);
             }
         }
         // Some sellers call tools and say that they simply stopped.
-        let called = self.calls.iter().any(|call| call.has_begun);
+        let called = self.begun > 0;
         let finish = if finish == Finish::Stop && called { Finish::ToolCalls } else { finish };
         each(StreamEvent::Finish { choice, finish, native: Some(Cow::Borrowed(native.unwrap_or(word))) });
         Ok(())

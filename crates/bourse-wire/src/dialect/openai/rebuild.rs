@@ -9,7 +9,7 @@ use crate::node::Prompt;
 use bytes::Bytes;
 
 /// Members of a chat whose answers are told by the pieces of a stream as by the whole.
-const SAID_BY_STREAMS: [&str; 33] = [
+const SAID_BY_STREAMS: [&str; 31] = [
     "messages",
     "stream",
     "n",
@@ -29,8 +29,6 @@ const SAID_BY_STREAMS: [&str; 33] = [
     "tools",
     "tool_choice",
     "parallel_tool_calls",
-    "functions",
-    "function_call",
     "response_format",
     "reasoning",
     "reasoning_effort",

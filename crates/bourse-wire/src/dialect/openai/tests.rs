@@ -311,7 +311,9 @@ fn what_streams_may_not_say_is_noticed() {
     {
         check(Api::Chat, &format!(",{odd}"), false);
     }
-    check(Api::Chat, r#","audio":null"#, true);
+    // Answered by `function_call`, which what is gathered would say as `tool_calls`.
+    check(Api::Chat, r#","functions":[{"name":"f"}]"#, false);
+    check(Api::Chat, r#","functions":null,"audio":null"#, true);
     check(Api::Text, "", false);
 }
 

@@ -91,6 +91,8 @@ impl EventWriter for Writer {
     fn event(&mut self, event: &StreamEvent<'_>, out: &mut Vec<u8>) {
         self.begin(out);
         match event {
+            // What is said of thoughts and calls has no place here.
+            StreamEvent::Text { choice: 0, text, .. } if text.is_empty() && !self.says() => {}
             StreamEvent::Text { choice: 0, text, logprobs_json } => {
                 self.text(false, text, logprobs_json.as_deref(), out);
             }
@@ -172,6 +174,11 @@ impl Writer {
         out.extend_from_slice(b",\"response\":");
         push_response(&self.head, status, &output, Some(billed), more, out);
         out.extend_from_slice(b"}\n\n");
+    }
+
+    /// Whether a message is being said.
+    fn says(&self) -> bool {
+        self.open.is_some_and(|index| matches!(self.items[index], Item::Message(_)))
     }
 
     fn text(&mut self, is_refusal: bool, text: &str, logprobs: Option<&str>, out: &mut Vec<u8>) {

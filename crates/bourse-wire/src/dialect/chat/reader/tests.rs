@@ -163,6 +163,28 @@ fn calls_are_put_together() {
     );
 }
 
+/// One of a seller that gives no ids shows only at the end that it is a call, and the others were not waiting for it.
+#[test]
+fn calls_are_numbered_in_the_order_in_which_they_begin() {
+    let chunk = |delta: &str, end: &str| {
+        format!(r#"{{"choices":[{{"index":0,"delta":{delta},"finish_reason":{end}}}]}}"#)
+    };
+    let stream = [
+        chunk(r#"{"tool_calls":[{"index":0,"function":{"name":"now","arguments":""}}]}"#, "null"),
+        chunk(
+            r#"{"tool_calls":[{"index":1,"id":"b","function":{"name":"look","arguments":"{\"at\":"}}]}"#,
+            "null",
+        ),
+        chunk(r#"{"tool_calls":[{"index":1,"function":{"arguments":"1}"}}]}"#, "null"),
+        chunk("{}", "\"tool_calls\""),
+    ];
+    let stream: Vec<&str> = stream.iter().map(String::as_str).collect();
+    let (got, _) = read_all(&stream).unwrap();
+    assert_eq!(got[..3], [call(0, "b", "look"), arguments(0, "{\"at\":"), arguments(0, "1}")]);
+    assert!(matches!(&got[3], StreamEvent::ToolCall { call: 1, name, .. } if name == "now"), "{got:?}");
+    assert_eq!(got[4..], [finish(Finish::ToolCalls, "tool_calls")]);
+}
+
 #[test]
 fn ids_that_are_missing_or_taken_are_made() {
     let list = [
@@ -228,6 +250,20 @@ fn log_probabilities_go_with_their_text() {
     let want =
         StreamEvent::Text { choice: 0, text: "a".into(), logprobs_json: Some(r#"[{"token":"a"}]"#.into()) };
     assert_eq!(read_all(&[chunk]).unwrap().0, [want]);
+    // Thoughts and calls have them, too: those of the whole answer are those of all of its tokens.
+    let of = |delta: &str, items: &str| {
+        let chunk = format!(r#"{{"choices":[{{"delta":{delta},"logprobs":{{"content":{items}}}}}]}}"#);
+        read_all(&[&chunk]).unwrap().0
+    };
+    let alone =
+        StreamEvent::Text { choice: 0, text: "".into(), logprobs_json: Some(r#"[{"token":"h"}]"#.into()) };
+    let items = r#"[{"token":"h"}]"#;
+    assert_eq!(of(r#"{"reasoning":"h"}"#, items), [thought("h"), alone.clone()]);
+    assert_eq!(of(r#"{"content":null,"reasoning":"h"}"#, items), [thought("h"), alone.clone()]);
+    let calls = r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{"}}]}"#;
+    assert_eq!(of(calls, items), [alone.clone(), call(0, "a", "f"), arguments(0, "{")]);
+    assert_eq!(of("{}", items), [alone]);
+    assert_eq!(of(r#"{"reasoning":"h"}"#, " [ ] "), [thought("h")]);
 }
 
 #[test]

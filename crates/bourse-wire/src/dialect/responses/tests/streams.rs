@@ -117,6 +117,18 @@ fn calls_may_take_turns_and_thoughts_have_their_own_events() {
     assert_eq!(json[17]["response"]["output"][1]["call_id"], "c0");
 }
 
+/// Log-probabilities of thoughts have no place here, and part no thoughts.
+#[test]
+fn what_is_said_of_thoughts_alone_opens_no_message() {
+    let thought =
+        |text: &'static str| StreamEvent::Reasoning { choice: 0, text: text.into(), is_summary: false };
+    let logprobs_json = Some(r#"[{"token":"h"}]"#.into());
+    let alone = StreamEvent::Text { choice: 0, text: "".into(), logprobs_json };
+    let plain = written(&[thought("h"), thought("m"), text("x"), finish(Finish::Stop)], "");
+    let told = [thought("h"), alone.clone(), thought("m"), alone, text("x"), finish(Finish::Stop)];
+    assert_eq!(payloads(&written(&told, "")), payloads(&plain));
+}
+
 #[test]
 fn a_call_whose_arguments_are_whole_ends_before_the_next_item() {
     let call =
