@@ -386,7 +386,9 @@ impl Attempt<'_> {
         while end.is_none() && !source.has_begun(&gauge.meter) {
             let step = deadline::by(until, poll_fn(|cx| source.poll_step(cx, &mut out, &mut gauge))).await;
             match step.ok_or_else(|| self.late("sent no content"))? {
-                Progress::More if out.len() > PEEK_BYTES_MAX && !source.has_begun(&gauge.meter) => {
+                Progress::More
+                    if self.kept_back(&out) > PEEK_BYTES_MAX && !source.has_begun(&gauge.meter) =>
+                {
                     return Err(Failure::broken(200, "sent too much before its first content"));
                 }
                 Progress::More => {}
@@ -404,8 +406,13 @@ impl Attempt<'_> {
         Ok(self.won(content, gauge, None))
     }
 
+    /// Bytes that wait for the first content.
+    fn kept_back(&self, out: &Out) -> usize {
+        out.len() + self.gathering.as_ref().map_or(0, Gathering::bytes)
+    }
+
     /// An answer in one piece where a stream was asked for: what was wanted in the first place where the stream was to be
-    /// gathered, and an error elsewhere. Its bill is covered before it is charged.
+    /// gathered, and an error elsewhere. It is covered before it is handed out.
     async fn unstreamed(
         self,
         shape: Shape,

@@ -11,7 +11,7 @@
 
 use super::admit;
 use super::attempt::{Attempt, Content, Won};
-use super::gather::{Gathering, Whole, gather};
+use super::gather::{Gathering, Whole, gather, secure};
 use super::hold::{HoldError, cover_stream, cover_whole};
 use super::plan::{Leg, Route};
 use super::settle::Open;
@@ -330,7 +330,7 @@ impl<'a> Legs<'a> {
 
     /// Asks a leg, and one more beside it when it stalls. None when they failed.
     async fn ask(&mut self, start: Start<'a>) -> Result<Option<Answer>, ApiError> {
-        let Start { running, attempt, seller } = start;
+        let Start { mut running, attempt, seller } = start;
         let market = Arc::clone(&self.open.shared.market);
         let stall = if self.job.stream {
             market.stall_after(&running.leg.book, running.leg.index, running.now)
@@ -345,7 +345,11 @@ impl<'a> Legs<'a> {
                 Ok(won) if matches!(won.content, Content::Growing(_)) => {
                     Box::pin(self.gathered(running, won))
                 }
-                result => return Ok(self.finish(running, result)),
+                Ok(won) => {
+                    let secured = self.secured(&mut running, &won);
+                    return self.end(running, secured.map(|()| won));
+                }
+                Err(failure) => return Ok(self.finish(running, Err(failure))),
             };
             return gathered.await;
         }
@@ -370,7 +374,21 @@ impl<'a> Legs<'a> {
         else {
             unreachable!("what grows is covered by a window")
         };
-        match gather(self.open, window, (won, growing), running.asked).await {
+        let gathered = gather(self.open, window, (won, growing), running.asked).await;
+        self.end(running, gathered)
+    }
+
+    /// Covers what came whole where it was to grow; all else is covered.
+    fn secured(&mut self, running: &mut Running<'a>, won: &Won) -> Result<(), Stop> {
+        match &mut running.window {
+            Some(window) if !self.job.stream => secure(self.open, window, won),
+            _ => Ok(()),
+        }
+    }
+
+    /// [`Legs::finish`], unless nobody can do better.
+    fn end(&mut self, running: Running<'a>, result: Result<Won, Stop>) -> Result<Option<Answer>, ApiError> {
+        match result {
             Ok(won) => Ok(self.finish(running, Ok(won))),
             Err(Stop::Failed(failure)) => {
                 let failure = running.guard.without_key(failure);

@@ -84,7 +84,7 @@ impl Whole {
 pub(crate) struct Gathering(Arc<Mutex<Gathered>>);
 
 impl Gathering {
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.0.lock().bytes()
     }
 
@@ -138,6 +138,15 @@ enum Ended {
     Complete(Finish),
     /// The money reached for no more.
     Cut(Short),
+}
+
+/// Covers an answer that came whole where it was to grow, as one that grew. It is not handed out where the money does not
+/// reach for it: it cannot be cut, and would be had for the price of a first step.
+pub(super) fn secure(open: &mut Open, window: &mut HoldWindow, won: &Won) -> Result<(), Stop> {
+    let shared = Arc::clone(&open.shared);
+    let (funds, clock) = (&*shared.ports.funds, &shared.ports.clock);
+    hold::extend(&mut open.held, window, funds, won.gauge.meter.to_cover(), || clock.now())?;
+    Ok(())
 }
 
 /// Gathers what comes, with the hold ahead of it. The content of what is won is then the answer.
@@ -199,7 +208,12 @@ async fn read(
         let until = open.deadline.min(Instant::now() + idle);
         let step = poll_fn(|cx| growing.source.poll_step(cx, &mut out, &mut won.gauge));
         let Some(step) = deadline::by(until, step).await else {
-            return Err(Failure::new(FailureClass::Timeout, 200, format!("nothing came for {idle:?}")).into());
+            let why = if Instant::now() >= open.deadline {
+                format!("sent no whole answer within {} ms", open.elapsed_ms())
+            } else {
+                format!("nothing came for {idle:?}")
+            };
+            return Err(Failure::new(FailureClass::Timeout, 200, why).into());
         };
         out.take();
         if let Progress::End(end) = step {

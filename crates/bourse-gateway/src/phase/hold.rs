@@ -200,21 +200,22 @@ pub(crate) fn extend(
 ) -> Result<(), HoldError> {
     let Some(extension) = window.extension(generated)? else { return Ok(()) };
     let now = now();
-    let mut grant = |window: &mut HoldWindow, extension: &Extension| {
+    let grant = |held: &mut Held, window: &mut HoldWindow, extension: &Extension| {
         let total = window.held().checked_add(extension.amount).map_err(QuoteError::Bound)?;
         let tokens = window.prompt_tokens().saturating_add(extension.covers_tokens);
         held.cover_tokens(funds, total, tokens, now)?;
         Ok::<_, HoldError>(window.grant(extension)?)
     };
-    let refused = match grant(window, &extension) {
+    let refused = match grant(held, window, &extension) {
         Err(HoldError::Funds(refused)) => refused,
         granted => return granted,
     };
     let Some(available) = refused.money_left() else { return Err(refused.into()) };
-    let most = NanoUsd(window.held().0.saturating_add(available.0));
+    // A seller before this one may have needed more than this one does so far.
+    let most = NanoUsd(window.held().max(held.covered()).0.saturating_add(available.0));
     if let Some(smaller) = window.extension_within(generated, most)? {
         // Somebody else may have been faster; what is covered is still there to be used.
-        let _ = grant(window, &smaller);
+        let _ = grant(held, window, &smaller);
     }
     window.use_up();
     if generated < window.covered_tokens() { Ok(()) } else { Err(refused.into()) }

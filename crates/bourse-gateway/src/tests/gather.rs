@@ -16,6 +16,8 @@ fn house_of(available: u64) -> House {
     House::build(&["a", "b"], available, |config| {
         for provider in &mut config.providers {
             provider.kind = "vllm".into();
+            // Who goes on costs as much.
+            provider.models[0].prices = Some(prices(1_000_000));
         }
     })
 }
@@ -317,4 +319,142 @@ async fn a_buyer_that_leaves_pays_nothing_and_the_seller_is_told() {
     house.check_books(BEFORE, 1);
     let receipt = &house.funds.receipts()[0];
     assert_eq!((receipt.finish, receipt.charge.total), (Finish::Cancelled, NanoUsd::ZERO));
+}
+
+/// A seller that gives no ids, and a call without arguments: that one shows at the end, after the other.
+#[tokio::test(start_paused = true)]
+async fn calls_that_show_late_take_nothing_from_the_others() {
+    let house = house();
+    let call =
+        |index: u32, function: Value| json!({ "tool_calls": [{ "index": index, "function": function }] });
+    let none = json!({});
+    let data = [
+        piece(0, &call(0, json!({ "name": "now", "arguments": "" })), &none),
+        piece(0, &call(1, json!({ "name": "look", "arguments": "{\"at\":" })), &none),
+        piece(0, &call(1, json!({ "arguments": "1}" })), &none),
+        piece(0, &none, &json!({ "finish_reason": "tool_calls" })),
+        told(),
+    ];
+    let data: Vec<String> = data.iter().map(Value::to_string).chain(["[DONE]".to_owned()]).collect();
+    let data: Vec<&str> = data.iter().map(String::as_str).collect();
+    house.net.script("a", vec![Act::Read, stream_head(), events(&data), stream_end()]);
+    let reply = house.chat(LONG).await;
+    let json = reply.json();
+    let calls = json["choices"][0]["message"]["tool_calls"].as_array().unwrap();
+    let said = |name: &str| {
+        let call = calls.iter().find(|call| call["function"]["name"] == name).unwrap();
+        call["function"]["arguments"].clone()
+    };
+    assert_eq!(
+        (calls.len(), said("now"), said("look")),
+        (2, json!(""), json!("{\"at\":1}")),
+        "{}",
+        reply.text
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn log_probabilities_of_thoughts_are_in_it() {
+    let item = |token: &str| json!({ "token": token, "logprob": -0.5, "bytes": null, "top_logprobs": [] });
+    let logprobs = |token: &str| json!({ "logprobs": { "content": [item(token)], "refusal": null } });
+    let message = json!({ "role": "assistant", "content": "so", "reasoning": "hm" });
+    let plain = said(&json!([{ "index": 0, "message": message, "finish_reason": "stop",
+        "logprobs": { "content": [item("hm"), item("so")], "refusal": null } }]));
+    let stream = [
+        piece(0, &json!({ "role": "assistant", "reasoning": "hm" }), &logprobs("hm")),
+        piece(0, &json!({ "content": "so" }), &logprobs("so")),
+        piece(0, &json!({}), &json!({ "finish_reason": "stop" })),
+        told(),
+    ];
+    let (whole, gathered) = both(r#","logprobs":true"#, &plain, &stream).await;
+    assert_eq!(meaning(gathered), meaning(whole));
+}
+
+/// What was held for a seller that broke off is there for the one that goes on.
+#[tokio::test(start_paused = true)]
+async fn another_seller_goes_as_far_as_the_first_one_could() {
+    const AVAILABLE: u64 = 500_000;
+    let tokens = async |house: House, provider: &str| {
+        let reply = house.chat(LONG).await;
+        house.check_books(AVAILABLE, 1);
+        let json = reply.json();
+        assert_eq!((reply.status, json["provider"].as_str()), (200, Some(provider)), "{}", reply.text);
+        json["usage"]["completion_tokens"].as_u64().unwrap()
+    };
+    let alone = house_of(AVAILABLE);
+    alone.net.script("a", whole_words(400, 1));
+    let alone = tokens(alone, "a").await;
+    for before in [20, 60, 100, 140, 180, alone - 10] {
+        let house = house_of(AVAILABLE);
+        house.net.script("a", [words(before as usize, 1), vec![Act::Close]].concat());
+        house.net.script("b", whole_words(400, 1));
+        assert_eq!(tokens(house, "b").await, alone, "{before} tokens came before");
+    }
+}
+
+/// What came whole was not held for: it is not handed out where the money does not reach for it.
+#[tokio::test(start_paused = true)]
+async fn a_whole_answer_beyond_the_money_is_not_given_for_the_first_step() {
+    const AVAILABLE: u64 = 500_000;
+    let choices = json!([{ "index": 0, "finish_reason": "stop",
+        "message": { "role": "assistant", "content": "secret ".repeat(2_000) } }]);
+    let mut plain = said(&choices);
+    plain["usage"] = json!({ "prompt_tokens": 9, "completion_tokens": 2_000, "total_tokens": 2_009 });
+    let whole = || vec![Act::Read, json_answer(200, "", &plain.to_string())];
+    let house = house_of(AVAILABLE);
+    house.net.script("a", whole());
+    house.net.script("b", whole());
+    let reply = house.chat(LONG).await;
+    assert_eq!(reply.status, 402, "{}", &reply.text[..200]);
+    assert!(!reply.text.contains("secret"));
+    house.check_books(AVAILABLE, 1);
+    assert_eq!(house.funds.receipts()[0].charge.total, NanoUsd::ZERO);
+    // Whoever lets itself be asked for a stream gives as much as there is money for.
+    let house = house_of(AVAILABLE);
+    house.net.script("a", whole());
+    house.net.script("b", whole_words(80, 10));
+    let reply = house.chat(LONG).await;
+    assert_eq!((reply.status, reply.json()["provider"].as_str()), (200, Some("b")), "{}", reply.text);
+    house.check_books(AVAILABLE, 1);
+    // And with enough money the whole is covered before it is charged.
+    let house = house_of(BEFORE);
+    house.net.script("a", whole());
+    let reply = house.chat(LONG).await;
+    assert_eq!((reply.status, reply.json()["usage"]["completion_tokens"].as_u64()), (200, Some(2_000)));
+    house.check_books(BEFORE, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_before_the_first_content_is_bounded() {
+    let silent = |bytes: usize| {
+        let item = json!({ "token": "x".repeat(bytes), "logprob": -0.5, "bytes": null, "top_logprobs": [] });
+        let logprobs = json!({ "logprobs": { "content": [item], "refusal": null } });
+        piece(0, &json!({ "role": "assistant", "content": "" }), &logprobs).to_string()
+    };
+    for (pieces, seller) in [(3, "a"), (5, "b")] {
+        let house = house();
+        let data = vec![silent(crate::config::PEEK_BYTES_MAX / 4); pieces];
+        let data: Vec<&str> = data.iter().map(String::as_str).collect();
+        let mut script = whole_words(1, 1);
+        script.insert(2, events(&data));
+        script.insert(3, Act::Wait(Duration::from_secs(1)));
+        house.net.script("a", script);
+        house.net.script("b", whole_words(1, 1));
+        let reply = house.chat(LONG).await;
+        assert_eq!((reply.status, reply.json()["provider"].as_str()), (200, Some(seller)), "{pieces}");
+        house.check_books(BEFORE, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seller_that_was_still_talking_at_the_end_of_all_time_was_not_silent() {
+    let house = House::build(&["a"], BEFORE, |config| {
+        config.providers[0].kind = "vllm".into();
+        config.timeouts.total = Duration::from_secs(1);
+    });
+    house.net.script("a", words(300, 1));
+    let reply = house.chat(LONG).await;
+    assert_eq!(reply.status, 504, "{}", reply.text);
+    assert!(reply.text.contains("no whole answer within 1000 ms"), "{}", reply.text);
+    house.check_books(BEFORE, 1);
 }
