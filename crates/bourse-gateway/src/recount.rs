@@ -136,6 +136,8 @@ pub(crate) struct Recounter {
     /// Text of an answer in one piece that is not counted yet.
     waiting: Vec<(u32, String)>,
     unseen: u64,
+    /// Choices of a stream that have ended, one bit each.
+    ended: u128,
     /// Chunks of a chat come in; see [`Recounter::event`].
     is_chat: bool,
     /// Something could not be read or was too much: the answer has no count.
@@ -149,7 +151,7 @@ impl Recounter {
         let unseen = stop.map_or(0, |stop| with.tokenizer.counter.text(stop).unwrap_or(stop.len() as u64));
         let counts = vec![RunningCount::default(); job.choices.max(1) as usize];
         let (reader, waiting) = (None, Vec::new());
-        Self { with: with.clone(), counts, reader, waiting, unseen, is_chat: false, is_lost: false }
+        Self { with: with.clone(), counts, reader, waiting, unseen, ended: 0, is_chat: false, is_lost: false }
     }
 
     fn read_as(&mut self, shape: Shape) {
@@ -175,14 +177,20 @@ impl Recounter {
         self.reader = Some(reader);
     }
 
+    /// What a choice says after its end, and a choice that nobody asked for, count nothing: no buyer is sure to get them.
     fn said(&mut self, event: &StreamEvent<'_>) {
+        let choice = 1u128.checked_shl(event.choice()).unwrap_or_default();
+        if event.choice() as usize >= self.counts.len() || self.ended & choice != 0 {
+            return;
+        }
         match event {
             StreamEvent::Text { choice, text, .. }
             | StreamEvent::Reasoning { choice, text, .. }
             | StreamEvent::Refusal { choice, text } => self.text(*choice, text),
             StreamEvent::ToolCall { choice, name, .. } => self.text(*choice, name),
             StreamEvent::ToolArguments { choice, json, .. } => self.text(*choice, json),
-            StreamEvent::Signed { .. } | StreamEvent::Finish { .. } => {}
+            StreamEvent::Finish { .. } => self.ended |= choice,
+            StreamEvent::Signed { .. } => {}
         }
     }
 

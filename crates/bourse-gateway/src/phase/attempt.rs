@@ -253,6 +253,8 @@ impl Attempt<'_> {
         if answer.choices.is_empty() {
             return Err(Failure::broken(200, "sent an answer without choices"));
         }
+        // What nobody asked for is not handed on, so neither counted.
+        answer.choices.truncate(self.job.choices.max(1) as usize);
         let mut gauge = self.gauge(Counting::Whole);
         gauge.on_answer(|| Some(answer.clone()));
         let meter = &mut gauge.meter;
@@ -312,22 +314,23 @@ impl Attempt<'_> {
 
     /// How the stream becomes the buyer's, and the writer that another seller could take over.
     fn passage(&self, shape: Shape) -> (Box<dyn Passage>, Option<SharedWriter>) {
-        let (api, head) = (self.job.api, self.head());
+        let (api, head, choices) = (self.job.api, self.head(), self.job.choices.max(1));
         if let Some(gathering) = &self.gathering {
             let reader = front::dialect(shape).reader();
-            return (Box::new(Translation::new(reader, Box::new(gathering.clone()))), None);
+            return (Box::new(Translation::new(reader, Box::new(gathering.clone()), choices)), None);
         }
         if self.job.routing.stream_failure == StreamFailure::Continue {
             let new = || SharedWriter::new(self.writer(&head));
             let writer = self.resume.map_or_else(new, |resume| resume.writer.clone());
             let said = self.resume.map_or_else(String::new, |resume| resume.said.clone());
             let reader = front::dialect(shape).reader();
-            return (Box::new(Translation::recording(reader, Box::new(writer.clone()), said)), Some(writer));
+            let own = Box::new(writer.clone());
+            return (Box::new(Translation::recording(reader, own, choices, said)), Some(writer));
         }
         if shape == api.shape() && !self.hides_reasoning() {
             return (front::passage(api, &head), None);
         }
-        (Box::new(Translation::new(front::dialect(shape).reader(), self.writer(&head))), None)
+        (Box::new(Translation::new(front::dialect(shape).reader(), self.writer(&head), choices)), None)
     }
 
     /// The writer of a stream for the buyer.

@@ -127,6 +127,28 @@ async fn a_chunk_that_cannot_be_read_is_no_way_around_the_count() {
     assert_eq!(receipt.usage_billed.completion.0, 5);
 }
 
+/// The buyer gets nothing of what a choice says after its end, and nothing of a choice that it did not ask for.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_handed_on_is_not_counted() {
+    let long = "more ".repeat(50);
+    let unasked =
+        chunk(&format!(r#"{{"content":"{long}"}}"#), "null").replace(r#""index":0"#, r#""index":1"#);
+    for odd in [text(&long), unasked] {
+        let house = house("vllm", false);
+        let data =
+            [role(), text("one two three"), stop(), odd, usage(COUNTED_PROMPT, 53), "[DONE]".to_owned()];
+        let data: Vec<&str> = data.iter().map(String::as_str).collect();
+        house.net.script("a", vec![Act::Read, stream_head(), events(&data), stream_end()]);
+        let reply = house.chat(r#","max_tokens":4000"#).await;
+        let json = reply.json();
+        let choices = json["choices"].as_array().unwrap();
+        assert_eq!((choices.len(), &choices[0]["message"]["content"]), (1, &"one two three".into()));
+        let receipt = house.funds.receipts().remove(0);
+        assert_eq!((receipt.recount, receipt.is_suspended()), (Some(recount(3, 5)), true));
+        assert_eq!(receipt.usage_billed.completion.0, 5, "what was not handed on");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_whole_answer_shows_what_was_allowed() {
     let house = house("openai", false);

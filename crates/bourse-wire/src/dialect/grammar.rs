@@ -213,6 +213,8 @@ pub struct Translation {
     writer: Box<dyn EventWriter>,
     buffer: Vec<u8>,
     said: Said,
+    /// Choices that the buyer asked for. There is no place for another one in every grammar.
+    choices: u32,
     /// Choices that have finished, one bit each.
     finished: u128,
 }
@@ -246,13 +248,18 @@ impl Said {
 
 impl Translation {
     /// From a seller's grammar to a buyer's.
-    pub fn new(reader: Box<dyn EventReader>, writer: Box<dyn EventWriter>) -> Self {
-        Self { reader, writer, buffer: Vec::new(), said: Said::Unrecorded, finished: 0 }
+    pub fn new(reader: Box<dyn EventReader>, writer: Box<dyn EventWriter>, choices: u32) -> Self {
+        Self { reader, writer, buffer: Vec::new(), said: Said::Unrecorded, choices, finished: 0 }
     }
 
     /// The same, recording what is said after `said`.
-    pub fn recording(reader: Box<dyn EventReader>, writer: Box<dyn EventWriter>, said: String) -> Self {
-        Self { said: Said::Text(said), ..Self::new(reader, writer) }
+    pub fn recording(
+        reader: Box<dyn EventReader>,
+        writer: Box<dyn EventWriter>,
+        choices: u32,
+        said: String,
+    ) -> Self {
+        Self { said: Said::Text(said), ..Self::new(reader, writer, choices) }
     }
 }
 
@@ -265,9 +272,13 @@ impl Passage for Translation {
         };
         let text = std::str::from_utf8(data).map_err(|_| SellerError::cut("an event is not UTF-8"))?;
         let mut seen = Seen::default();
-        let Self { reader, writer, buffer, said, finished } = self;
+        let Self { reader, writer, buffer, said, choices, finished } = self;
         buffer.clear();
         seen.news = reader.read(text, &mut |event| {
+            if event.choice() >= *choices {
+                // Not handed on, so neither counted, and its end is not the answer's.
+                return;
+            }
             let choice = 1 << (event.choice() % CHOICES_MAX);
             if *finished & choice != 0 && event.content_bytes() > 0 {
                 // What a choice says after its end has no place in any other grammar.

@@ -1,6 +1,7 @@
 //! Answers: from every seller's grammar into every buyer's.
 
 use super::*;
+use crate::dialect::CHOICES_MAX;
 use crate::dialect::grammar::{Framing, Passage, Seen, Sink, Translation};
 use crate::dialect::neutral::strategies::{answer_of, choice_of, events, merged, normal_answer, of_choice};
 use crate::dialect::neutral::{Answer, Origin, Part, StreamEvent};
@@ -153,7 +154,7 @@ fn translated(seller: &dyn Dialect, api: Api, payloads: &[String]) -> (Vec<Seen>
         Framing::Lines => format!("{payload}\n"),
     };
     let bytes: String = payloads.iter().map(frame).collect();
-    let mut translation = Translation::new(seller.reader(), front::writer(api, &head()));
+    let mut translation = Translation::new(seller.reader(), front::writer(api, &head()), CHOICES_MAX);
     let mut taken = Taken::default();
     let events = scanned(framing, bytes.as_bytes());
     let seen = events.iter().map(|event| translation.event(event, &mut taken).unwrap()).collect();
