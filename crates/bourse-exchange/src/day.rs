@@ -137,6 +137,5 @@ pub(crate) fn day_statement_of(
 ) -> Result<DayStatement, InvoiceError> {
     let mut draft = Draft::of(account, day);
     let chart = postings::walk_all(journal, |chart, told| draft.take(chart, told))?;
-    let id = chart.names.account(account).ok_or_else(|| InvoiceError::NoAccount(account.to_owned()))?;
-    draft.finish(&chart, id)
+    draft.finish(&chart)
 }

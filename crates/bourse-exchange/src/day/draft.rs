@@ -7,6 +7,7 @@ use crate::index::Sale;
 use crate::invoice::{INVOICE_LINES_MAX, InvoiceError, InvoiceLine};
 use crate::open::OpenError;
 use crate::postings::{Chart, Entry, Period, Told};
+use bourse_ledger::AccountKind;
 use bourse_types::{AccountId, Gift, Giver, NanoUsd, SellerName, UnixMs, Usage, UtcDay};
 use bourse_wire::canonical::CanonicalError;
 use bourse_wire::funds::{ActivitySums, GenerationNote};
@@ -25,8 +26,10 @@ struct Moved {
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
     account: &'a str,
-    /// Whose it is, where it is a seller's.
+    /// Whose it is, where it is a seller's. Its account is opened when it is owed something for the first time.
     seller: Option<SellerName>,
+    /// Whether the seller has answered anything, on whatever day.
+    has_answered: bool,
     day: UtcDay,
     opening: i128,
     balance: i128,
@@ -38,7 +41,8 @@ impl<'a> Draft<'a> {
     pub(super) fn of(account: &'a str, day: UtcDay) -> Self {
         let seller = crate::names::seller_of_account(account);
         let (moved, uses) = (BTreeMap::new(), BTreeMap::new());
-        Self { account, seller, day, opening: 0, balance: 0, moved, uses }
+        let has_answered = false;
+        Self { account, seller, has_answered, day, opening: 0, balance: 0, moved, uses }
     }
 
     fn period(&self) -> Period {
@@ -46,15 +50,20 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn take(&mut self, chart: &Chart, told: Told<'_>) -> Result<(), InvoiceError> {
-        let Some(id) = chart.names.account(self.account) else { return Ok(()) };
-        match told {
-            Told::Entry(entry) => self.entry(id, entry),
-            Told::Receipt { at, receipt, note } if self.period().holds(at) => {
+        let id = chart.names.account(self.account);
+        match (told, id) {
+            (Told::Entry(entry), Some(id)) => self.entry(id, entry),
+            (Told::Receipt { at, receipt, note }, _) if self.is_asked_of(id, at) => {
                 return self.receipt(id, at, receipt, note);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Receipts of the day, and the others of a seller without an account until one says that there is such a seller.
+    fn is_asked_of(&self, id: Option<AccountId>, at: UnixMs) -> bool {
+        self.period().holds(at) || (id.is_none() && self.seller.is_some() && !self.has_answered)
     }
 
     fn entry(&mut self, id: AccountId, entry: &Entry<'_>) {
@@ -84,7 +93,7 @@ impl<'a> Draft<'a> {
 
     fn receipt(
         &mut self,
-        id: AccountId,
+        id: Option<AccountId>,
         at: UnixMs,
         receipt: &[u8],
         note: &[u8],
@@ -94,12 +103,17 @@ impl<'a> Draft<'a> {
             what: format!("a receipt cannot be read: {error}"),
         };
         let receipt = Receipt::from_canonical_bytes(receipt).map_err(unreadable)?;
+        let is_sellers = self.seller.is_some() && self.seller == receipt.seller;
+        self.has_answered |= is_sellers;
+        if !self.period().holds(at) {
+            return Ok(());
+        }
         let note = GenerationNote::read(note).map_err(unreadable)?;
         let Some(sale) = Sale::of(&receipt, &note) else { return Ok(()) };
-        if receipt.account_digest == Receipt::digest_of_account(id) {
+        if id.is_some_and(|id| receipt.account_digest == Receipt::digest_of_account(id)) {
             self.put(StatementSort::Used, &sale, receipt.charge.total)?;
         }
-        if self.seller.is_some() && self.seller == receipt.seller {
+        if is_sellers {
             let split = Split::as_written(&receipt, note.is_byok()).ok_or_else(|| OpenError::Replay {
                 last_good: 0,
                 what: format!(
@@ -151,7 +165,12 @@ impl<'a> Draft<'a> {
         Err(InvoiceError::Contradiction { account: self.account.to_owned(), what })
     }
 
-    pub(super) fn finish(self, chart: &Chart, id: AccountId) -> Result<DayStatement, InvoiceError> {
+    pub(super) fn finish(self, chart: &Chart) -> Result<DayStatement, InvoiceError> {
+        let kind = match chart.names.account(self.account) {
+            Some(id) => chart.kind(id),
+            None if self.has_answered => AccountKind::SellerPayable,
+            None => return Err(InvoiceError::NoAccount(self.account.to_owned())),
+        };
         let sorts: &[StatementSort] = match self.seller {
             Some(_) => &[
                 StatementSort::Sold,
@@ -162,7 +181,7 @@ impl<'a> Draft<'a> {
             ],
             None => &[StatementSort::Used],
         };
-        let is_told = chart.kind(id) == bourse_ledger::AccountKind::Customer || self.seller.is_some();
+        let is_told = kind == AccountKind::Customer || self.seller.is_some();
         let mut sections = Vec::new();
         for sort in sorts.iter().filter(|_| is_told) {
             let of_sort = self.uses.iter().filter(|((of, ..), _)| of == sort);
@@ -189,7 +208,7 @@ impl<'a> Draft<'a> {
         });
         Ok(DayStatement {
             account: self.account.to_owned(),
-            kind: chart.kind(id).name().to_owned(),
+            kind: kind.name().to_owned(),
             day: self.day.to_string(),
             opening_usd: usd(self.opening),
             movements: movements.collect(),

@@ -1,15 +1,16 @@
 //! Statements of a day: balance before, movements and requests, balance after.
 
-use super::figures::two_days;
-use super::invoice::{FROM, UNTIL, at, invoice, month, nano};
-use super::support::START;
+use super::figures::{settle, two_days};
+use super::invoice::{FROM, UNTIL, at, buyer, credit, invoice, month, nano};
+use super::support::{START, charge, inflated};
 use crate::Exchange;
 use crate::books::usd;
 use crate::day::{DayStatement, MarketStatement, StatementSort, day_statement_of, market_statement_of};
 use crate::invoice::InvoiceError;
 use crate::names::{CLEARING, SUBSIDY};
 use crate::postings::Period;
-use bourse_types::{AccountId, NanoUsd, TransferId, UtcDay};
+use bourse_types::{AccountId, NanoUsd, SellerName, TransferId, UtcDay};
+use bourse_wire::funds::Settlement;
 
 fn statement(exchange: &Exchange, account: &str, day: UtcDay) -> Result<DayStatement, InvoiceError> {
     exchange.flush().unwrap();
@@ -110,6 +111,45 @@ fn the_days_of_a_month_are_the_month() {
         before = Some(side(|line| &line.closing_usd));
     }
     assert!(sold[0] > 0 && sold[0] == sold[1], "{sold:?}");
+}
+
+/// A seller's account is opened when it is owed something for the first time; what it sold before is told all the same.
+#[test]
+fn a_seller_is_told_what_it_sold_before_it_was_owed_anything() {
+    let exchange = two_days();
+    let sorts = |told: DayStatement| told.sections.into_iter().map(|section| (section.sort, section.usd));
+    let on =
+        |account: &str, on: &str| statement(&exchange, account, day(on)).map(|told| sorts(told).collect());
+    // Neither was ever owed anything: what maple sold its buyer paid to it, the rest was free.
+    let given: Vec<_> = on("seller:maple", "2083-02-01").unwrap();
+    assert_eq!(given, [(StatementSort::GivenAway, "0.000000250".to_owned())]);
+    let free: Vec<_> = on("seller:elm", "2083-02-01").unwrap();
+    assert_eq!(free.len(), 1);
+    assert_eq!(free[0].0, StatementSort::Unvalued);
+    let later: Vec<_> = on("seller:elm", "2083-02-02").unwrap();
+    assert_eq!(later, []);
+    for nobody in ["seller:nobody", "elm"] {
+        assert!(matches!(on(nobody, "2083-02-01"), Err(InvoiceError::NoAccount(_))), "{nobody}");
+    }
+}
+
+#[test]
+fn what_waits_is_told_before_the_seller_has_an_account() {
+    let exchange = super::market(0);
+    let alice = buyer(&exchange, "alice");
+    credit(&exchange, "alice", 50_000, at("2083-02-01"));
+    let cheats = |s: &mut Settlement| {
+        *s = inflated(s.receipt.request, alice, 251, s.now);
+        s.receipt.seller = SellerName::parse("oak").ok();
+    };
+    settle(&exchange, 1, alice, "oak", cheats);
+    let sorts = || {
+        let told = statement(&exchange, "seller:oak", day("2083-02-01")).unwrap();
+        told.sections.into_iter().map(|section| section.sort).collect::<Vec<_>>()
+    };
+    assert_eq!(sorts(), [StatementSort::InSuspense]);
+    settle(&exchange, 2, alice, "oak", |s| s.receipt.charge = charge(100));
+    assert_eq!(sorts(), [StatementSort::Sold, StatementSort::InSuspense]);
 }
 
 #[test]

@@ -31,7 +31,13 @@ fn pay_in(exchange: &Exchange, name: &str, amount: u64) {
 
 const NOON: &str = "2083-02-01T12:00:00Z";
 
-fn settle(exchange: &Exchange, n: u64, grant: KeyGrant, seller: &str, change: impl FnOnce(&mut Settlement)) {
+pub(crate) fn settle(
+    exchange: &Exchange,
+    n: u64,
+    grant: KeyGrant,
+    seller: &str,
+    change: impl FnOnce(&mut Settlement),
+) {
     let now = at(NOON);
     let id = request(n, now);
     let mut ended = settlement(id, grant, 0, now);
