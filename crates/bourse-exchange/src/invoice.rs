@@ -1,4 +1,4 @@
-//! What an account used and paid in a period: for people, for programs, for whoever files it.
+//! What a customer used and paid in a period: for people, for programs, for whoever files it.
 //!
 //! It is made from the journal alone, by two ways that must meet: what left the account by its postings, and what its
 //! receipts say that each request cost. Opening balance, credit, spending and closing balance must add up as well; where
@@ -12,12 +12,13 @@ use crate::open::OpenError;
 use crate::paper::{self, Columns, sum};
 use crate::postings::{self, Entry, Period, Told};
 use crate::store::reader;
-use bourse_ledger::Journal;
+use bourse_ledger::{AccountKind, Journal};
 use bourse_types::{AccountId, UnixMs, UtcDay};
 use bourse_wire::funds::{ActivitySums, GenerationNote};
 use bourse_wire::receipt::Receipt;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 
 /// Lines of use in one invoice, at most.
@@ -62,7 +63,7 @@ pub struct InvoiceCredit {
 /// What was used of one model of one seller on one day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvoiceLine {
-    /// The day in UTC.
+    /// The day in UTC; in the statement of a month, the month.
     pub day: String,
     /// The model.
     pub model: String,
@@ -79,9 +80,9 @@ pub struct InvoiceLine {
 }
 
 impl InvoiceLine {
-    pub(crate) fn of(day: UtcDay, model: &str, seller: &str, sums: &ActivitySums) -> Self {
+    pub(crate) fn of(when: impl Display, model: &str, seller: &str, sums: &ActivitySums) -> Self {
         Self {
-            day: day.to_string(),
+            day: when.to_string(),
             model: model.to_owned(),
             seller: seller.to_owned(),
             requests: sums.requests,
@@ -101,6 +102,9 @@ pub enum InvoiceError {
     /// Nobody is called that.
     #[error("no account is called `{0}`")]
     NoAccount(String),
+    /// Sellers and the market's own accounts use nothing.
+    #[error("`{0}` is no customer: an invoice says what a customer used and paid")]
+    NoCustomer(String),
     /// More lines than an invoice has.
     #[error("the period has more than {max} {what}: ask for a shorter one")]
     TooLong {
@@ -139,7 +143,10 @@ pub(crate) fn invoice_of(
         }
     })?;
     let known = chart.names.account(account);
-    known.ok_or_else(|| InvoiceError::NoAccount(account.to_owned()))?;
+    let id = known.ok_or_else(|| InvoiceError::NoAccount(account.to_owned()))?;
+    if chart.kind(id) != AccountKind::Customer {
+        return Err(InvoiceError::NoCustomer(account.to_owned()));
+    }
     draft.finish(account)
 }
 

@@ -25,7 +25,6 @@ mod config;
 mod core;
 mod csv;
 mod data_dir;
-mod day;
 mod epoch;
 mod exchange;
 mod export;
@@ -50,6 +49,7 @@ mod record;
 mod replay;
 mod serve;
 mod spend;
+mod statements;
 mod store;
 mod suspense;
 mod workspaces;
@@ -71,10 +71,6 @@ pub use config::{
 };
 pub use core::{CloseError, WAITING_BYTES_MAX};
 pub use data_dir::DataDirError;
-pub use day::{
-    DayStatement, KindLine, MarketStatement, StatementMovements, StatementSection, StatementSort,
-    day_statement, market_statement,
-};
 pub use epoch::{EPOCH_PERIOD, EpochError, EpochLine};
 pub use exchange::Exchange;
 pub use export::{ExportError, ExportFormat, ExportTable, export};
@@ -101,6 +97,10 @@ pub use project::{PROJECTION_GROUPS_MAX, PROJECTION_LAYOUT, ProjectError, Projec
 pub use prove::{ProveError, prove};
 pub use replay::{ReplayReport, replay};
 pub use serve::{FundsServer, FundsServerConfig, FundsSession, GATEWAYS_MAX, SILENT_AFTER, SessionEnd};
+pub use statements::{
+    AccountStatement, DayOrMonth, KindLine, MarketStatement, StatementMovements, StatementSection,
+    StatementSort, account_statement, market_statement,
+};
 pub use store::SqliteJournal;
 pub use store::{LEASE_TTL, PostgresJournal};
 pub use suspense::{CASES_MAX, CaseLine, Party};

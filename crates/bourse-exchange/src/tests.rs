@@ -14,7 +14,6 @@ mod budgets;
 mod byok;
 mod claims;
 mod damage;
-mod day;
 mod epochs;
 mod export;
 pub(crate) mod figures;
@@ -31,6 +30,7 @@ mod records;
 mod replay;
 mod serve;
 mod simulation;
+mod statements;
 mod suspense;
 mod threads;
 

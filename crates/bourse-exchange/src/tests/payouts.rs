@@ -25,8 +25,8 @@ use std::sync::Arc;
 const SHARE: u64 = 240_000;
 
 /// A market whose seller `local` sells, with the other side of its rail.
-struct Shop {
-    exchange: Exchange,
+pub(super) struct Shop {
+    pub(super) exchange: Exchange,
     fake: Arc<FakeRail>,
     faulty: Arc<FaultyRail>,
     journal: SharedJournal,
@@ -50,7 +50,7 @@ impl Shop {
     }
 
     /// One that has sold and whose seller has an address.
-    fn with_sales(sales: u64) -> Self {
+    pub(super) fn with_sales(sales: u64) -> Self {
         let mut shop = Self::new();
         (0..sales).for_each(|_| shop.sell());
         shop.address("maple-1");
@@ -78,7 +78,7 @@ impl Shop {
         }
     }
 
-    fn run(&self) -> Vec<PayoutLine> {
+    pub(super) fn run(&self) -> Vec<PayoutLine> {
         self.exchange.run_payouts(UnixMs(START.0 + self.runs.get())).unwrap();
         self.runs.set(self.runs.get() + 1);
         self.lines().0

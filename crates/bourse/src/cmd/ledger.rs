@@ -39,7 +39,7 @@ pub struct Args {
 enum Action {
     /// Print the balance of every account.
     Balance,
-    /// Print the movements of one account, oldest first; or a day of it, or of the whole market, on paper.
+    /// Print the movements of one account, oldest first; or a day or a month of it, or of the whole market, on paper.
     Statement(statement::Args),
     /// Write every movement for a spreadsheet, a program, ledger or beancount; or a table in columns.
     Export {
@@ -55,7 +55,7 @@ enum Action {
         #[command(flatten)]
         span: Span,
     },
-    /// Print what one account used and paid, by day, model and seller; or write it as PDF.
+    /// Print what a customer used and paid, by day, model and seller; or write it as PDF.
     Invoice(invoice::Args),
     /// Print what was used by who paid, what the market earned and what was given away, by day.
     Figures(figures::Args),
@@ -135,6 +135,10 @@ impl Span {
 
 fn day(text: &str) -> Result<UtcDay, String> {
     UtcDay::parse(text).ok_or_else(|| "give a day such as 2026-11-01".to_owned())
+}
+
+fn month(text: &str) -> Result<UtcDay, String> {
+    UtcDay::parse(&format!("{text}-01")).ok_or_else(|| "give a month such as 2026-11".to_owned())
 }
 
 fn moment(text: &str) -> Result<UnixMs, String> {

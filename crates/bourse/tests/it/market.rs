@@ -194,8 +194,12 @@ fn days_on_paper(dir: &Path, left: &str) {
     );
     let market = run(dir, &["ledger", "statement", "--market", "--day", day, "--format", "csv"]).success();
     assert!(market.lines().last().is_some_and(|line| line.ends_with(",0.000000000")), "{market}");
+    let month = run(dir, &["ledger", "statement", "--month", &day[..7], "--json"]).json();
+    assert_eq!((&month["period"], &month["closing_usd"]), (&day[..7].into(), &left.into()), "{month}");
     let said = run(dir, &["ledger", "statement", "--format", "pdf"]).failure();
-    assert!(said.contains("--day <DAY>"), "{said}");
+    assert!(said.contains("--day <DAY>") && said.contains("--month <MONTH>"), "{said}");
+    let said = run(dir, &["ledger", "invoice", "fee"]).failure();
+    assert!(said.contains("`fee` is no customer") && said.contains("statement ACCOUNT --month"), "{said}");
 }
 
 #[test]

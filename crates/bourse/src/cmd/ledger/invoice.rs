@@ -1,12 +1,11 @@
-//! `bourse ledger invoice`: what an account used and paid in a day, a month or any period.
+//! `bourse ledger invoice`: what a customer used and paid in a day, a month or any period.
 
 use super::Span;
 use super::paper::{Desk, Format};
 use crate::admin;
 use crate::data_dir::DataDir;
 use crate::report::{Failure, Plain};
-use bourse_exchange::{InvoiceError, OPERATOR_NAME, Period};
-use bourse_types::UtcDay;
+use bourse_exchange::{DayOrMonth, InvoiceError, OPERATOR_NAME, Period};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -33,13 +32,11 @@ pub(super) struct Args {
 }
 
 fn day(text: &str) -> Result<Period, String> {
-    let day = super::day(text)?;
-    Ok(Period { from: Some(day.start()), until: Some(day.plus(1).start()) })
+    Ok(DayOrMonth::Day(super::day(text)?).period())
 }
 
 fn month(text: &str) -> Result<Period, String> {
-    let first = UtcDay::parse(&format!("{text}-01")).ok_or("give a month such as 2026-11")?;
-    Ok(Period { from: Some(first.start()), until: Some(first.plus(31).month_start().start()) })
+    Ok(DayOrMonth::Month(super::month(text)?).period())
 }
 
 pub(super) fn run(json: bool, data_dir: &DataDir, args: &Args) -> Result<ExitCode, Failure> {
@@ -54,6 +51,9 @@ pub(super) fn run(json: bool, data_dir: &DataDir, args: &Args) -> Result<ExitCod
 pub(super) fn refused(data_dir: &DataDir, error: InvoiceError) -> Failure {
     let hint = match &error {
         InvoiceError::NoAccount(_) => "`bourse ledger balance` shows them all",
+        InvoiceError::NoCustomer(_) => {
+            "`bourse ledger statement ACCOUNT --month 2026-11` puts any account on paper"
+        }
         InvoiceError::TooLong { .. } => "`--day 2026-11-01` is the shortest",
         InvoiceError::Contradiction { .. } => "`bourse ledger check` says what is wrong with the books",
         InvoiceError::Open(_) => "",

@@ -1,7 +1,7 @@
 //! What goes to people on paper: printed or written into a file, as text, JSON, CSV or PDF.
 
 use crate::report::{Failure, Plain};
-use bourse_exchange::{DayStatement, Invoice, MarketStatement};
+use bourse_exchange::{AccountStatement, Invoice, MarketStatement};
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ macro_rules! paper {
         }
     )*};
 }
-paper!(Invoice, DayStatement, MarketStatement);
+paper!(Invoice, AccountStatement, MarketStatement);
 
 /// Where it goes, found before anything is made.
 pub(super) struct Desk<'a> {

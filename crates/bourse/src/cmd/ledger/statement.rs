@@ -1,12 +1,13 @@
-//! `bourse ledger statement`: the movements of an account, or a day of an account or of the whole market on paper.
+//! `bourse ledger statement`: the movements of an account, or a day or a month of an account or of the whole market on
+//! paper.
 
 use super::invoice::refused;
 use super::paper::{Desk, Format};
-use super::{Span, day};
+use super::{Span, day, month};
 use crate::admin;
 use crate::data_dir::DataDir;
 use crate::report::{Failure, Plain};
-use bourse_exchange::{OPERATOR_NAME, STATEMENT_LINES_MAX, StatementLine, StatementPage};
+use bourse_exchange::{DayOrMonth, OPERATOR_NAME, STATEMENT_LINES_MAX, StatementLine, StatementPage};
 use bourse_types::{TransferId, UtcDay};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,16 +28,19 @@ pub(super) struct Args {
     span: Span,
     /// The whole of this day (UTC), such as 2026-11-01: balance before, movements by account, requests by model, balance
     /// after.
-    #[arg(long, value_name = "DAY", value_parser = day, conflicts_with_all = ["lines", "before", "from", "until"])]
+    #[arg(long, value_name = "DAY", value_parser = day, group = "whole", conflicts_with_all = ["lines", "before", "from", "until"])]
     day: Option<UtcDay>,
-    /// The day of all accounts, by kind.
-    #[arg(long, requires = "day", conflicts_with = "account")]
+    /// The same of this month (UTC), such as 2026-11.
+    #[arg(long, value_name = "MONTH", value_parser = month, group = "whole", conflicts_with_all = ["lines", "before", "from", "until"])]
+    month: Option<UtcDay>,
+    /// The day or the month of all accounts, by kind.
+    #[arg(long, requires = "whole", conflicts_with = "account")]
     market: bool,
-    /// How a day is written.
-    #[arg(long, value_enum, default_value_t = Format::Text, requires = "day")]
+    /// How a day or a month is written.
+    #[arg(long, value_enum, default_value_t = Format::Text, requires = "whole")]
     format: Format,
     /// Into this file instead of the terminal.
-    #[arg(long, value_name = "FILE", requires = "day")]
+    #[arg(long, value_name = "FILE", requires = "whole")]
     out: Option<PathBuf>,
 }
 
@@ -51,13 +55,14 @@ fn transfer(text: &str) -> Result<TransferId, String> {
 }
 
 pub(super) fn run(json: bool, data_dir: &DataDir, args: &Args) -> Result<ExitCode, Failure> {
-    let Some(day) = args.day else { return movements(json, data_dir, args) };
+    let of = args.day.map(DayOrMonth::Day).or(args.month.map(DayOrMonth::Month));
+    let Some(of) = of else { return movements(json, data_dir, args) };
     let desk = Desk::of(json, args.format, args.out.as_ref(), "statement")?;
     let refused = |error| refused(data_dir, error);
     if args.market {
-        return desk.put(&bourse_exchange::market_statement(data_dir.root(), day).map_err(refused)?);
+        return desk.put(&bourse_exchange::market_statement(data_dir.root(), of).map_err(refused)?);
     }
-    desk.put(&bourse_exchange::day_statement(data_dir.root(), &args.account, day).map_err(refused)?)
+    desk.put(&bourse_exchange::account_statement(data_dir.root(), &args.account, of).map_err(refused)?)
 }
 
 fn movements(json: bool, data_dir: &DataDir, args: &Args) -> Result<ExitCode, Failure> {

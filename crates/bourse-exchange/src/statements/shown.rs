@@ -1,6 +1,6 @@
-//! A day's statement on paper.
+//! An account's statement on paper.
 
-use super::{DayStatement, StatementSection};
+use super::{AccountStatement, StatementSection};
 use crate::csv;
 use crate::invoice::InvoiceLine;
 use crate::paper::{self, Columns, sum};
@@ -10,11 +10,11 @@ const MOVES: Columns<4> = Columns { widths: [52, 15, 19, 19], words: 1 };
 /// Model, seller, requests, tokens in, tokens out, dollars.
 const USES: Columns<6> = Columns { widths: [32, 18, 9, 13, 13, 18], words: 2 };
 
-impl DayStatement {
+impl AccountStatement {
     /// Its lines as people read them.
     pub fn text(&self) -> Vec<String> {
         let mut lines = vec![
-            format!("Statement of {} ({}), {} (UTC)", self.account, self.kind, self.day),
+            format!("Statement of {} ({}), {} (UTC)", self.account, self.kind, self.period),
             String::new(),
             sum("Balance before, USD", &self.opening_usd),
             String::new(),
@@ -60,7 +60,7 @@ impl DayStatement {
 
     /// The same as PDF, on sheets of A4.
     pub fn pdf(&self) -> Vec<u8> {
-        paper::pdf(&format!("Statement of {}, {}", self.account, self.day), &self.text())
+        paper::pdf(&format!("Statement of {}, {}", self.account, self.period), &self.text())
     }
 }
 

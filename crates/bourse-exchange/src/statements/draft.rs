@@ -1,6 +1,6 @@
-//! One account's day while the journal is read.
+//! One account's day or month while the journal is read.
 
-use super::{DayStatement, StatementMovements, StatementSection, StatementSort};
+use super::{AccountStatement, DayOrMonth, StatementMovements, StatementSection, StatementSort};
 use crate::books::usd;
 use crate::core::Split;
 use crate::index::Sale;
@@ -8,7 +8,7 @@ use crate::invoice::{INVOICE_LINES_MAX, InvoiceError, InvoiceLine};
 use crate::open::OpenError;
 use crate::postings::{Chart, Entry, Period, Told};
 use bourse_ledger::AccountKind;
-use bourse_types::{AccountId, Gift, Giver, NanoUsd, SellerName, UnixMs, Usage, UtcDay};
+use bourse_types::{AccountId, Gift, Giver, NanoUsd, SellerName, UnixMs, Usage};
 use bourse_wire::canonical::CanonicalError;
 use bourse_wire::funds::{ActivitySums, GenerationNote};
 use bourse_wire::receipt::Receipt;
@@ -30,7 +30,7 @@ pub(super) struct Draft<'a> {
     seller: Option<SellerName>,
     /// Whether the seller has answered anything, on whatever day.
     has_answered: bool,
-    day: UtcDay,
+    of: DayOrMonth,
     opening: i128,
     balance: i128,
     moved: BTreeMap<AccountId, Moved>,
@@ -38,15 +38,15 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn of(account: &'a str, day: UtcDay) -> Self {
+    pub(super) fn of(account: &'a str, of: DayOrMonth) -> Self {
         let seller = crate::names::seller_of_account(account);
         let (moved, uses) = (BTreeMap::new(), BTreeMap::new());
         let has_answered = false;
-        Self { account, seller, has_answered, day, opening: 0, balance: 0, moved, uses }
+        Self { account, seller, has_answered, of, opening: 0, balance: 0, moved, uses }
     }
 
     fn period(&self) -> Period {
-        Period { from: Some(self.day.start()), until: Some(self.day.plus(1).start()) }
+        self.of.period()
     }
 
     pub(super) fn take(&mut self, chart: &Chart, told: Told<'_>) -> Result<(), InvoiceError> {
@@ -61,7 +61,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Receipts of the day, and the others of a seller without an account until one says that there is such a seller.
+    /// Receipts of the period, and the others of a seller without an account until one says that there is such a seller.
     fn is_asked_of(&self, id: Option<AccountId>, at: UnixMs) -> bool {
         self.period().holds(at) || (id.is_none() && self.seller.is_some() && !self.has_answered)
     }
@@ -161,11 +161,11 @@ impl<'a> Draft<'a> {
             return Ok(());
         }
         let [told, posted] = [told, posted].map(usd);
-        let what = format!("on {} receipts say {told} USD, postings {posted} USD", self.day);
+        let what = format!("in {} receipts say {told} USD, postings {posted} USD", self.of);
         Err(InvoiceError::Contradiction { account: self.account.to_owned(), what })
     }
 
-    pub(super) fn finish(self, chart: &Chart) -> Result<DayStatement, InvoiceError> {
+    pub(super) fn finish(self, chart: &Chart) -> Result<AccountStatement, InvoiceError> {
         let kind = match chart.names.account(self.account) {
             Some(id) => chart.kind(id),
             None if self.has_answered => AccountKind::SellerPayable,
@@ -189,7 +189,7 @@ impl<'a> Draft<'a> {
             self.check((*sort, sum))?;
             let lines = of_sort.map(|((_, model, seller), sums)| InvoiceLine {
                 cost_usd: told(*sort, sums.cost.0.into()),
-                ..InvoiceLine::of(self.day, model, seller, sums)
+                ..InvoiceLine::of(self.of, model, seller, sums)
             });
             let lines: Vec<_> = lines.collect();
             if !lines.is_empty() {
@@ -206,10 +206,10 @@ impl<'a> Draft<'a> {
             in_usd: usd(moved.credits),
             out_usd: usd(moved.debits),
         });
-        Ok(DayStatement {
+        Ok(AccountStatement {
             account: self.account.to_owned(),
             kind: kind.name().to_owned(),
-            day: self.day.to_string(),
+            period: self.of.to_string(),
             opening_usd: usd(self.opening),
             movements: movements.collect(),
             in_usd: usd(credits),

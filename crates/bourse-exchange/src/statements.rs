@@ -1,4 +1,4 @@
-//! The statement of one day in UTC: of one account, or of the whole market.
+//! The statement of a day or a month in UTC: of one account, or of the whole market.
 //!
 //! The balance before and all movements make the balance after, to the nano-dollar. Beside the movements stand the
 //! requests that they are for, by model: what a customer used, what a seller sold or was subsidised for. They are made from
@@ -17,23 +17,57 @@ pub use market::{KindLine, MarketStatement, market_statement};
 
 use crate::invoice::{InvoiceError, InvoiceLine};
 use crate::open::OpenError;
-use crate::postings;
+use crate::postings::{self, Period};
 use crate::store::reader;
 use bourse_ledger::Journal;
 use bourse_types::UtcDay;
 use draft::Draft;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::Path;
 
-/// One account on one day.
+/// What a statement is of, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DayOrMonth {
+    /// One day.
+    Day(UtcDay),
+    /// The month of this day.
+    Month(UtcDay),
+}
+
+impl DayOrMonth {
+    /// From its first moment until before the first moment after it.
+    pub fn period(self) -> Period {
+        let (first, next) = match self {
+            Self::Day(day) => (day, day.plus(1)),
+            Self::Month(day) => (day.month_start(), day.month_start().plus(31).month_start()),
+        };
+        Period { from: Some(first.start()), until: Some(next.start()) }
+    }
+}
+
+impl fmt::Display for DayOrMonth {
+    /// As `2026-11-01` or `2026-11`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Day(day) => day.fmt(f),
+            Self::Month(day) => {
+                let text = day.to_string();
+                f.write_str(text.rsplit_once('-').map_or(text.as_str(), |(month, _)| month))
+            }
+        }
+    }
+}
+
+/// One account on one day, or in one month.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DayStatement {
+pub struct AccountStatement {
     /// Whose.
     pub account: String,
     /// What it is for, such as `customer`.
     pub kind: String,
-    /// The day in UTC.
-    pub day: String,
+    /// The day or the month in UTC.
+    pub period: String,
     /// What was there before.
     pub opening_usd: String,
     /// What moved, by the account on the other side.
@@ -126,16 +160,20 @@ impl StatementSort {
 }
 
 /// The statement of an account of a data directory, live or not.
-pub fn day_statement(dir: &Path, account: &str, day: UtcDay) -> Result<DayStatement, InvoiceError> {
-    day_statement_of(reader(dir).map_err(OpenError::from)?.as_ref(), account, day)
+pub fn account_statement(
+    dir: &Path,
+    account: &str,
+    of: DayOrMonth,
+) -> Result<AccountStatement, InvoiceError> {
+    account_statement_of(reader(dir).map_err(OpenError::from)?.as_ref(), account, of)
 }
 
-pub(crate) fn day_statement_of(
+pub(crate) fn account_statement_of(
     journal: &dyn Journal,
     account: &str,
-    day: UtcDay,
-) -> Result<DayStatement, InvoiceError> {
-    let mut draft = Draft::of(account, day);
+    of: DayOrMonth,
+) -> Result<AccountStatement, InvoiceError> {
+    let mut draft = Draft::of(account, of);
     let chart = postings::walk_all(journal, |chart, told| draft.take(chart, told))?;
     draft.finish(&chart)
 }

@@ -1,25 +1,36 @@
-//! Statements of a day: balance before, movements and requests, balance after.
+//! Statements of a day or a month: balance before, movements and requests, balance after.
 
 use super::figures::{settle, two_days};
 use super::invoice::{FROM, UNTIL, at, buyer, credit, invoice, month, nano};
+use super::payouts::Shop;
 use super::support::{START, charge, inflated};
 use crate::Exchange;
 use crate::books::usd;
-use crate::day::{DayStatement, MarketStatement, StatementSort, day_statement_of, market_statement_of};
 use crate::invoice::InvoiceError;
 use crate::names::{CLEARING, SUBSIDY};
 use crate::postings::Period;
+use crate::statements::{
+    AccountStatement, DayOrMonth, MarketStatement, StatementSort, account_statement_of, market_statement_of,
+};
 use bourse_types::{AccountId, NanoUsd, SellerName, TransferId, UtcDay};
 use bourse_wire::funds::Settlement;
 
-fn statement(exchange: &Exchange, account: &str, day: UtcDay) -> Result<DayStatement, InvoiceError> {
+fn told(exchange: &Exchange, account: &str, of: DayOrMonth) -> Result<AccountStatement, InvoiceError> {
     exchange.flush().unwrap();
-    exchange.shared.index.lock().with_journal(|journal| day_statement_of(journal, account, day))
+    exchange.shared.index.lock().with_journal(|journal| account_statement_of(journal, account, of))
+}
+
+fn statement(exchange: &Exchange, account: &str, day: UtcDay) -> Result<AccountStatement, InvoiceError> {
+    told(exchange, account, DayOrMonth::Day(day))
+}
+
+fn market_of(exchange: &Exchange, of: DayOrMonth) -> Result<MarketStatement, InvoiceError> {
+    exchange.flush().unwrap();
+    exchange.shared.index.lock().with_journal(|journal| market_statement_of(journal, of))
 }
 
 fn market(exchange: &Exchange, day: UtcDay) -> Result<MarketStatement, InvoiceError> {
-    exchange.flush().unwrap();
-    exchange.shared.index.lock().with_journal(|journal| market_statement_of(journal, day))
+    market_of(exchange, DayOrMonth::Day(day))
 }
 
 fn day(text: &str) -> UtcDay {
@@ -42,7 +53,7 @@ fn a_day_is_told_to_customer_seller_and_market() {
     for on in ["2083-02-01", "2083-02-02"] {
         told.push(market(&exchange, day(on)).unwrap().text().join("\n"));
     }
-    assert_eq!(told.join("\n\n"), include_str!("day.txt").trim_end());
+    assert_eq!(told.join("\n\n"), include_str!("statements.txt").trim_end());
 }
 
 #[test]
@@ -58,9 +69,9 @@ fn rows_and_pages_say_the_same() {
     assert_eq!(oak.csv(), want);
     let market = market(&exchange, day("2083-02-01")).unwrap();
     let csv = market.csv();
-    assert!(
-        csv.starts_with("day,kind,accounts,opening_usd,in_usd,out_usd,closing_usd\r\n2083-02-01,customer,1,")
-    );
+    assert!(csv.starts_with(
+        "period,kind,accounts,opening_usd,in_usd,out_usd,closing_usd\r\n2083-02-01,customer,1,"
+    ));
     for (pdf, text) in [(oak.pdf(), oak.text()), (market.pdf(), market.text())] {
         let pdf = String::from_utf8_lossy(&pdf).into_owned();
         assert!(text.iter().all(|line| line.chars().count() <= crate::paper::LINE_CHARS), "{text:?}");
@@ -113,11 +124,59 @@ fn the_days_of_a_month_are_the_month() {
     assert!(sold[0] > 0 && sold[0] == sold[1], "{sold:?}");
 }
 
+/// What its days say one by one, in one sum: for a seller that was paid out, too, whose month no invoice tells.
+#[test]
+fn a_month_is_the_sum_of_its_days() {
+    let shop = Shop::with_sales(20);
+    assert_eq!(shop.run()[0].state, "paid");
+    let exchange = &shop.exchange;
+    let first = UtcDay::of(START).month_start();
+    let days = || (0..31).map(|n| first.plus(n)).filter(|day| day.month_start() == first);
+    let of = DayOrMonth::Month(UtcDay::of(START));
+    assert_eq!(
+        of.period(),
+        Period {
+            from: days().next().map(UtcDay::start),
+            until: days().next_back().map(|day| day.plus(1).start())
+        }
+    );
+    for account in ["operator", "seller:local", "escrow"] {
+        let month = told(exchange, account, of).unwrap();
+        let days: Vec<_> = days().map(|day| statement(exchange, account, day).unwrap()).collect();
+        let sum = |of: fn(&AccountStatement) -> &String| usd(days.iter().map(|day| nano(of(day))).sum());
+        assert_eq!(
+            [sum(|day| &day.in_usd), sum(|day| &day.out_usd)],
+            [month.in_usd.clone(), month.out_usd.clone()]
+        );
+        assert_eq!(
+            (&days[0].opening_usd, &days[days.len() - 1].closing_usd),
+            (&month.opening_usd, &month.closing_usd)
+        );
+        let requests = |told: &AccountStatement| -> u64 {
+            told.sections.iter().flat_map(|section| &section.lines).map(|line| line.requests).sum()
+        };
+        assert_eq!(days.iter().map(requests).sum::<u64>(), requests(&month), "{account}");
+        assert!(month.period == first.to_string()[..7] && nano(&month.out_usd) > 0, "{month:?}");
+    }
+    let whole = market_of(exchange, of).unwrap();
+    let paid = whole.kinds.iter().find(|line| line.kind == "seller_payable").map(|line| line.out_usd.clone());
+    assert_eq!(paid, Some(told(exchange, "seller:local", of).unwrap().out_usd));
+}
+
+#[test]
+fn an_invoice_is_a_customers() {
+    let exchange = two_days();
+    for account in ["seller:oak", "subsidy", "clearing"] {
+        let refused = invoice(&exchange, account, Period::EVER);
+        assert!(matches!(refused, Err(InvoiceError::NoCustomer(_))), "{account}: {refused:?}");
+    }
+}
+
 /// A seller's account is opened when it is owed something for the first time; what it sold before is told all the same.
 #[test]
 fn a_seller_is_told_what_it_sold_before_it_was_owed_anything() {
     let exchange = two_days();
-    let sorts = |told: DayStatement| told.sections.into_iter().map(|section| (section.sort, section.usd));
+    let sorts = |told: AccountStatement| told.sections.into_iter().map(|section| (section.sort, section.usd));
     let on =
         |account: &str, on: &str| statement(&exchange, account, day(on)).map(|told| sorts(told).collect());
     // Neither was ever owed anything: what maple sold its buyer paid to it, the rest was free.
@@ -161,7 +220,7 @@ fn a_movement_that_nothing_explains_makes_no_statement() {
     };
     strange(SUBSIDY, oak, 1 << 70);
     let error = statement(&exchange, "seller:oak", day("2083-02-02")).unwrap_err().to_string();
-    let want = "the books of `seller:oak` do not add up: on 2083-02-02 receipts say 0.000000000 USD, postings 0.000000001 USD";
+    let want = "the books of `seller:oak` do not add up: in 2083-02-02 receipts say 0.000000000 USD, postings 0.000000001 USD";
     assert_eq!(error, want);
     strange(exchange.account("alice").unwrap(), CLEARING, 2 << 70);
     assert!(statement(&exchange, "alice", day("2083-02-02")).is_err());

@@ -1,9 +1,10 @@
-//! The whole market on one day: every account of money, by kind.
+//! The whole market on one day or in one month: every account of money, by kind.
 //!
 //! For each kind the balance before, what came in, what went out and the balance after, to the nano-dollar; each column of
 //! balances sums to zero and what came in to what went out, or there is no statement but an error. Rows are kinds, so it is
 //! never long and names no buyer.
 
+use super::DayOrMonth;
 use crate::books::usd;
 use crate::csv;
 use crate::invoice::InvoiceError;
@@ -12,16 +13,16 @@ use crate::paper::{self, Columns};
 use crate::postings::{self, Chart, Entry, Period, Told};
 use crate::store::reader;
 use bourse_ledger::{AccountKind, Journal, Unit};
-use bourse_types::{AccountId, UtcDay};
+use bourse_types::AccountId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The market on one day.
+/// The market on one day or in one month.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MarketStatement {
-    /// The day in UTC.
-    pub day: String,
+    /// The day or the month in UTC.
+    pub period: String,
     /// Kinds of accounts that had a balance or moved.
     pub kinds: Vec<KindLine>,
     /// All of them.
@@ -77,16 +78,16 @@ impl Sums {
     }
 }
 
-/// The market of a data directory on one day, live or not.
-pub fn market_statement(dir: &Path, day: UtcDay) -> Result<MarketStatement, InvoiceError> {
-    market_statement_of(reader(dir).map_err(OpenError::from)?.as_ref(), day)
+/// The market of a data directory on one day or in one month, live or not.
+pub fn market_statement(dir: &Path, of: DayOrMonth) -> Result<MarketStatement, InvoiceError> {
+    market_statement_of(reader(dir).map_err(OpenError::from)?.as_ref(), of)
 }
 
 pub(crate) fn market_statement_of(
     journal: &dyn Journal,
-    day: UtcDay,
+    of: DayOrMonth,
 ) -> Result<MarketStatement, InvoiceError> {
-    let period = Period { from: Some(day.start()), until: Some(day.plus(1).start()) };
+    let period = of.period();
     let mut accounts: BTreeMap<AccountId, Sums> = BTreeMap::new();
     let chart = postings::walk_all(journal, |chart, told| {
         if let Told::Entry(entry) = told {
@@ -104,11 +105,11 @@ pub(crate) fn market_statement_of(
     if (total.opening, total.closing()) != (0, 0) || total.credits != total.debits {
         let [opening, closing] = [total.opening, total.closing()].map(usd);
         let what =
-            format!("all accounts hold {opening} USD before {day} and {closing} USD after it, not nothing");
+            format!("all accounts hold {opening} USD before {of} and {closing} USD after it, not nothing");
         return Err(InvoiceError::Contradiction { account: "the market".to_owned(), what });
     }
     Ok(MarketStatement {
-        day: day.to_string(),
+        period: of.to_string(),
         kinds: kinds.iter().map(|(kind, sums)| sums.line(kind.name())).collect(),
         total: total.line("total"),
     })
@@ -150,7 +151,7 @@ impl MarketStatement {
     /// Its lines as people read them.
     pub fn text(&self) -> Vec<String> {
         let head = ["KIND", "ACCOUNTS", "BEFORE USD", "IN USD", "OUT USD", "AFTER USD"];
-        let mut lines = vec![format!("Statement of the market, {} (UTC)", self.day), String::new()];
+        let mut lines = vec![format!("Statement of the market, {} (UTC)", self.period), String::new()];
         lines.push(KINDS.row(head));
         lines.extend(self.kinds.iter().map(KindLine::text));
         lines.extend([String::new(), self.total.text()]);
@@ -159,17 +160,25 @@ impl MarketStatement {
 
     /// The same as rows (RFC 4180).
     pub fn csv(&self) -> String {
-        let mut out = "day,kind,accounts,opening_usd,in_usd,out_usd,closing_usd\r\n".to_owned();
+        let mut out = "period,kind,accounts,opening_usd,in_usd,out_usd,closing_usd\r\n".to_owned();
         for line in self.kinds.iter().chain([&self.total]) {
             let accounts = line.accounts.to_string();
             let KindLine { kind, opening_usd, in_usd, out_usd, closing_usd, .. } = line;
-            out.push_str(&csv::row(&[&self.day, kind, &accounts, opening_usd, in_usd, out_usd, closing_usd]));
+            out.push_str(&csv::row(&[
+                &self.period,
+                kind,
+                &accounts,
+                opening_usd,
+                in_usd,
+                out_usd,
+                closing_usd,
+            ]));
         }
         out
     }
 
     /// The same as PDF, on sheets of A4.
     pub fn pdf(&self) -> Vec<u8> {
-        paper::pdf(&format!("Statement of the market, {}", self.day), &self.text())
+        paper::pdf(&format!("Statement of the market, {}", self.period), &self.text())
     }
 }
