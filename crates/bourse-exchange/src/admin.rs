@@ -265,6 +265,8 @@ pub enum AdminReply {
         seller: String,
         /// Its address, if any.
         address: Option<String>,
+        /// Whether the books knew no such seller before: it was never owed anything.
+        is_new: bool,
     },
     /// Balances of all accounts, in the order of opening.
     Balances {

@@ -3,6 +3,7 @@
 use super::{AdminError, AdminReply};
 use crate::core::PayoutEnd;
 use crate::exchange::Exchange;
+use crate::names::SELLER_PREFIX;
 use crate::payouts::{OwedLine, Payout, PayoutLine, PayoutState, PayoutsError, sent};
 use bourse_rails::{Note, Payee, RailError, Standing, TextError, Verdict};
 use bourse_types::{PayoutId, SellerName, UnixMs};
@@ -178,7 +179,8 @@ impl Exchange {
         now: UnixMs,
     ) -> Result<AdminReply, AdminError> {
         let unknown = || PayoutRefusal::NoSeller(name.chars().take(64).collect());
-        let seller = SellerName::parse(name).map_err(|_| unknown())?;
+        let bare = name.strip_prefix(SELLER_PREFIX).unwrap_or(name);
+        let seller = SellerName::parse(bare).map_err(|_| unknown())?;
         let payee = address.map(Payee::parse).transpose().map_err(PayoutRefusal::from)?;
         let rail = &self.shared.config.payouts.rail;
         if let Some(payee) = &payee {
@@ -186,8 +188,13 @@ impl Exchange {
                 |why: Note| PayoutRefusal::Payee { rail: rail.capabilities().name, why: why.to_string() };
             rail.check(payee).map_err(refused)?;
         }
-        self.shared.change(|core| core.set_payee(&seller, payee, now).map(drop))?;
+        let mut is_new = false;
+        self.shared.change(|core| {
+            is_new = core.names.seller(&seller).is_none();
+            core.set_payee(&seller, payee, now).map(drop)
+        })?;
         self.flush()?;
-        Ok(AdminReply::PayoutAddress { seller: name.to_owned(), address: address.map(str::to_owned) })
+        let address = address.map(str::to_owned);
+        Ok(AdminReply::PayoutAddress { seller: seller.to_string(), address, is_new })
     }
 }

@@ -54,7 +54,7 @@ enum Action {
     },
     /// Set or show where a seller takes money; setting it again also lets a seller go on whose last payout failed.
     Address {
-        /// The seller's name, as in `bourse models`.
+        /// The seller's name, such as `maple`, or its account's, `seller:maple`.
         seller: String,
         /// The address [default: show it].
         #[arg(conflicts_with = "none")]
@@ -105,10 +105,13 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
         }
         (AdminReply::Payouts { payouts, owed }, _) => super::tell(&text(payouts, owed))?,
         (AdminReply::Payout { payout }, _) => super::tell_line(&ended(payout))?,
-        (AdminReply::PayoutAddress { seller, address: Some(address) }, _) => {
+        (AdminReply::PayoutAddress { seller, address: Some(address), is_new }, _) => {
             super::tell_line(&format!("{seller} takes money at {address}"))?;
+            if *is_new {
+                eprintln!("hint: `{seller}` has sold nothing yet; `bourse payout list` shows who has");
+            }
         }
-        (AdminReply::PayoutAddress { seller, address: None }, _) => {
+        (AdminReply::PayoutAddress { seller, address: None, .. }, _) => {
             super::tell_line(&format!("{seller} has no payout address and is paid nothing"))?;
             eprintln!("hint: `bourse payout address {seller} ADDRESS` sets one");
         }
@@ -118,13 +121,14 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
 }
 
 fn address_of(owed: Vec<OwedLine>, seller: &str) -> Result<AdminReply, Failure> {
+    let seller = seller.strip_prefix("seller:").unwrap_or(seller);
     let line = owed.into_iter().find(|line| line.seller == seller);
     let line = line.ok_or_else(|| {
         Plain::new(format!("no seller is called `{seller}`"))
             .hint("`bourse payout list` shows those that have sold something or have an address")
             .boxed()
     })?;
-    Ok(AdminReply::PayoutAddress { seller: line.seller, address: line.payee })
+    Ok(AdminReply::PayoutAddress { seller: line.seller, address: line.payee, is_new: false })
 }
 
 fn ended(payout: &PayoutLine) -> String {

@@ -210,7 +210,7 @@ fn sellers_get_addresses_and_are_paid_from_what_was_paid_in() {
     assert_eq!((owed("seller"), owed("withheld")), ("echo".into(), "it has no payout address".into()));
     assert!(run("payout address echo").success().contains("echo has no payout address and is paid nothing"));
     assert_eq!(run("payout address echo maple-1").success(), "echo takes money at maple-1\n");
-    assert_eq!(run("payout address echo").success(), "echo takes money at maple-1\n");
+    assert_eq!(run("payout address seller:echo").success(), "echo takes money at maple-1\n");
     let text = run("payout run").success();
     assert!(text.contains("not paid: $0 lies in escrow"), "{text}");
     run("ledger deposit subsidy 1").success();

@@ -76,6 +76,13 @@ impl Desk {
         Self { exchange, journal: self.journal }
     }
 
+    fn withheld(&self) -> String {
+        match ask(&self.exchange, r#"{"op":"list_payouts"}"#) {
+            AdminReply::Payouts { mut owed, .. } => owed.remove(0).withheld.unwrap_or_default(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn seller(&self) -> String {
         let shown = books(&self.exchange);
         shown.split(", ").find(|line| line.starts_with("seller")).unwrap().to_owned()
@@ -125,6 +132,11 @@ fn a_word_that_comes_after_a_failure_is_an_error_and_not_lost() {
     assert_eq!(desk.refuses(asked.clone()), want);
     assert_eq!((desk.seller().as_str(), desk.line().state.as_str()), ("seller 160000", "paid"));
     assert_eq!(desk.does(asked).state, "paid", "it is done by then");
+    assert_eq!(
+        desk.withheld(),
+        "it is below the least payout of $0.02",
+        "nothing failed, and the address is right"
+    );
     check_clean(&desk.exchange);
 }
 
@@ -217,6 +229,25 @@ fn what_cannot_be_meant_is_refused() {
     let shop = Shop::new();
     let said = refused(&shop.exchange, &address("local", "closed"));
     assert_eq!(said, "the rail `fake` cannot pay to that address: that account is closed");
+}
+
+/// `seller:local` is what statements and proofs call it: an address under that name is the seller's, not another's.
+#[test]
+fn an_address_is_set_by_the_name_of_the_account_as_well() {
+    let desk = Desk::new();
+    let set = |name: &str| match ask(
+        &desk.exchange,
+        &format!(r#"{{"op":"payout_address","seller":"{name}","address":"DE90"}}"#),
+    ) {
+        AdminReply::PayoutAddress { seller, is_new, .. } => (seller, is_new),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(set("seller:local"), ("local".to_owned(), false));
+    let AdminReply::Payouts { owed, .. } = ask(&desk.exchange, r#"{"op":"list_payouts"}"#) else { panic!() };
+    assert_eq!(owed.len(), 1, "{owed:?}");
+    assert_eq!(owed[0].payee.as_deref(), Some("DE90"));
+    assert_eq!(set("locla"), ("locla".to_owned(), true), "who has sold nothing is told apart");
+    assert_eq!(set("seller:locla"), ("locla".to_owned(), false));
 }
 
 #[test]
