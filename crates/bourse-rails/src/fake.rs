@@ -2,7 +2,9 @@
 //!
 //! [`FakeRail`] is the other side of the street: what it has is the truth about payments, and survives the exchange. In a
 //! file it survives `kill -9` of the process too: each payment is a line that is on the disk before the answer, and a line
-//! that a kill cut off was never paid. It pays whole micro-dollars, as chains do.
+//! that a kill cut off was never paid. The file is one rail for all who opened it, as a bank is for two exchanges that both
+//! think they are the active one: each call locks it and first reads what others wrote. It pays whole micro-dollars, as
+//! chains do.
 //!
 //! [`FaultyRail`] is the street: it loses questions and answers, delivers twice, and orders refusals, delays and payments
 //! that come after all. Faults are taken one a call in the order of the script.
@@ -14,7 +16,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -91,7 +93,19 @@ struct Books {
     taken: BTreeMap<PayoutId, Taken>,
     /// Every payment that was taken, also those that should not have been.
     payments: Vec<Payout>,
-    file: Option<File>,
+    file: Option<Arc<File>>,
+    /// Bytes of the file that are in here.
+    known_bytes: u64,
+}
+
+/// The right to the file, among all who opened it, until it is dropped.
+struct Turn(Option<Arc<File>>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Whoever cannot give it back closes the file sooner or later, which does.
+        let _ = self.0.take().map(|file| file.unlock());
+    }
 }
 
 /// Payments that nobody gets.
@@ -101,26 +115,13 @@ pub struct FakeRail(Mutex<Books>);
 impl FakeRail {
     /// The same with its payments in a file, which is made when there is none.
     pub fn open(path: &Path) -> Result<Self, RailError> {
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(failed)?;
-        let whole = text.rfind('\n').map_or(0, |at| at + 1);
-        file.set_len(whole as u64)
-            .and_then(|()| file.seek(std::io::SeekFrom::End(0)).map(drop))
-            .map_err(failed)?;
-        let mut books = Books::default();
-        for line in text[..whole].lines() {
-            let line: Line = serde_json::from_str(line).map_err(failed)?;
-            let id = PayoutId::parse(&line.id).map_err(failed)?;
-            let payee = Payee::parse(&line.payee).map_err(failed)?;
-            let payout = Payout { id, payee, amount: NanoUsd(line.nano_usd), memo: line.memo };
-            books.remember(payout, line.course);
-        }
-        books.file = Some(file);
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
+        let mut books = Books { file: Some(Arc::new(file)), ..Books::default() };
+        books.turn().map(drop)?;
         Ok(Self(Mutex::new(books)))
     }
 
-    /// Every payment, in order; one that was made twice stands here twice.
+    /// Every payment until the last call of this handle, in order; one that was made twice stands here twice.
     pub fn payments(&self) -> Vec<Payout> {
         let books = self.0.lock();
         let is_paid = |payout: &&Payout| books.taken.get(&payout.id).is_some_and(Taken::is_paid);
@@ -129,6 +130,7 @@ impl FakeRail {
 
     fn take(&self, payout: &Payout, course: Course) -> Result<Standing, RailError> {
         let mut books = self.0.lock();
+        let _turn = books.turn()?;
         if let Some(known) = books.taken.get(&payout.id) {
             let is_same = known.payout == *payout;
             return if is_same { Ok(known.standing()) } else { Err(RailError::Conflict(payout.id)) };
@@ -140,8 +142,31 @@ impl FakeRail {
 }
 
 impl Books {
+    /// Waits for the file and takes up what others wrote. Whoever was killed while writing has left half a line.
+    fn turn(&mut self) -> Result<Turn, RailError> {
+        let Some(file) = self.file.clone() else { return Ok(Turn(None)) };
+        file.lock().map_err(failed)?;
+        let turn = Turn(Some(Arc::clone(&file)));
+        let (mut file, mut bytes) = (&*file, Vec::new());
+        file.seek(SeekFrom::Start(self.known_bytes)).map_err(failed)?;
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        if whole < bytes.len() {
+            file.set_len(self.known_bytes + whole as u64).map_err(failed)?;
+        }
+        for line in bytes[..whole].split_inclusive(|byte| *byte == b'\n') {
+            let line: Line = serde_json::from_slice(line).map_err(failed)?;
+            let id = PayoutId::parse(&line.id).map_err(failed)?;
+            let payee = Payee::parse(&line.payee).map_err(failed)?;
+            let payout = Payout { id, payee, amount: NanoUsd(line.nano_usd), memo: line.memo };
+            self.remember(payout, line.course);
+        }
+        self.known_bytes += whole as u64;
+        Ok(turn)
+    }
+
     fn write(&mut self, payout: &Payout, course: Course) -> Result<(), RailError> {
-        let Some(file) = &mut self.file else { return Ok(()) };
+        let Some(file) = &self.file else { return Ok(()) };
         let line = Line {
             id: payout.id.to_string(),
             payee: payout.payee.as_str().to_owned(),
@@ -149,8 +174,10 @@ impl Books {
             memo: payout.memo.clone(),
             course,
         };
-        let line = serde_json::to_string(&line).map_err(failed)?;
-        file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data()).map_err(failed)
+        let line = format!("{}\n", serde_json::to_string(&line).map_err(failed)?);
+        (&**file).write_all(line.as_bytes()).and_then(|()| file.sync_data()).map_err(failed)?;
+        self.known_bytes += line.len() as u64;
+        Ok(())
     }
 
     fn remember(&mut self, payout: Payout, course: Course) {
@@ -178,6 +205,7 @@ impl PaymentRail for FakeRail {
 
     fn look_up(&self, id: PayoutId) -> Result<Standing, RailError> {
         let mut books = self.0.lock();
+        let _turn = books.turn()?;
         let Some(taken) = books.taken.get_mut(&id) else { return Ok(Standing::Unknown) };
         taken.looked_up = taken.looked_up.saturating_add(1);
         Ok(taken.standing())

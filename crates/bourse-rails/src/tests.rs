@@ -108,6 +108,32 @@ fn a_line_that_a_kill_cut_off_was_never_paid() {
 }
 
 #[test]
+fn a_file_is_one_rail_for_all_who_opened_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("payments");
+    let [one, other] = [(); 2].map(|()| FakeRail::open(&path).unwrap());
+    let paid = one.send(&payout(1)).unwrap();
+    assert_eq!(other.look_up(payout(1).id), Ok(paid.clone()), "what was sent after the other had opened it");
+    assert_eq!(other.send(&payout(1)), Ok(paid), "and it is not paid again");
+    let dearer = Payout { amount: NanoUsd(1), ..payout(1) };
+    assert_eq!(other.send(&dearer), Err(RailError::Conflict(dearer.id)));
+    // Both at once, over and over.
+    std::thread::scope(|scope| {
+        for rail in [&one, &other] {
+            scope.spawn(move || (2..=60).for_each(|n| drop(rail.send(&payout(n)).unwrap())));
+        }
+    });
+    let rail = FakeRail::open(&path).unwrap();
+    assert_eq!((rail.payments().len(), times(&rail, payout(1).id)), (60, 1));
+    // One dies in a line, and the other one's next payment stands in its place.
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, [&bytes, &b"{\"id\":\"pay-\xc3"[..]].concat()).unwrap();
+    assert_eq!(one.look_up(payout(61).id), Ok(Standing::Unknown));
+    other.send(&payout(61)).unwrap();
+    assert_eq!(FakeRail::open(&path).unwrap().payments().len(), 61);
+}
+
+#[test]
 fn the_fake_refuses_an_account_that_is_closed() {
     let closed = Payee::parse("closed").unwrap();
     assert_eq!(FakeRail::default().check(&closed), Err(Note::of_others("that account is closed")));
