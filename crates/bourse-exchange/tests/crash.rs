@@ -7,6 +7,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test binary, helpers included")]
 
+#[expect(dead_code, reason = "these processes are killed and not let go on")]
+mod child;
 #[expect(dead_code, reason = "this test kills exchanges and no network")]
 mod cluster;
 mod killing;

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test binary, helpers included")]
 
+#[expect(dead_code, reason = "these processes are never let go on")]
+mod child;
 #[expect(dead_code, reason = "this test kills exchanges and no database")]
 mod cluster;
 mod gateways;
@@ -77,7 +79,7 @@ fn an_exchange_that_is_killed_again_and_again_loses_nothing_its_gateways_live_to
     let (mut killed, mut next) = (0, 1);
     let acknowledged = load::run(&clients, &keys, |done| {
         if killed < kills && done >= next {
-            server.kill();
+            server.process.kill();
             server = process::Server::start(dir.path());
             server.wait_until_it_serves();
             for proxy in &proxies {
@@ -92,7 +94,7 @@ fn an_exchange_that_is_killed_again_and_again_loses_nothing_its_gateways_live_to
     println!("{} acknowledged over {killed} kills and {cuts} ends of connections", acknowledged.len());
     assert_eq!(clients.each_ref().map(RemoteFunds::kept), [0, 0]);
     drop((clients, proxies));
-    server.close();
+    server.process.close();
     audit(dir.path(), &keys, &acknowledged);
 }
 
@@ -205,15 +207,15 @@ fn take_over(end: End) {
     }
     let mut first = process::Server::start(active.path());
     first.wait_until_it_serves();
-    let mut second = process::Server::start(standby.path());
+    let second = process::Server::start(standby.path());
     let addresses = [first.address, second.address];
     let clients = [client(&addresses), client(&addresses)];
     let mut killed = None;
     let mut acknowledged = load::run(&clients, &keys, |done| {
         if killed.is_none() && done >= AFTER {
             match end {
-                End::Killed => first.kill(),
-                End::Stopped => first.signal("STOP"),
+                End::Killed => first.process.kill(),
+                End::Stopped => first.process.signal("STOP"),
             }
             killed = Some((Instant::now(), done));
         }
@@ -222,7 +224,7 @@ fn take_over(end: End) {
     let (killed, _) = killed.unwrap();
     second.wait_until_it_serves();
     if end == End::Stopped {
-        first.signal("CONT");
+        first.process.signal("CONT");
         // Gateways find out by themselves which of the two has the books.
         let others = [client(&addresses), client(&[addresses[1], addresses[0]])];
         let until = acknowledged.len() as u64 + AFTER;
@@ -241,7 +243,7 @@ fn take_over(end: End) {
     assert!(resumed < RESUMES_WITHIN, "{resumed:?}");
     assert_eq!(clients.each_ref().map(RemoteFunds::kept), [0, 0]);
     drop(clients);
-    second.close();
+    second.process.close();
     audit(standby.path(), &keys, &acknowledged);
 }
 

@@ -16,6 +16,8 @@ const STARTS_WITHIN: Duration = Duration::from_secs(30);
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 /// The database's own superuser.
 const USER: &str = "bourse";
+/// The one that every server has.
+const OWN_DATABASE: &str = "postgres";
 
 pub(crate) struct Cluster {
     dir: TempDir,
@@ -93,8 +95,18 @@ impl Cluster {
 
     /// Where clients find it.
     pub(crate) fn url(&self) -> String {
+        self.url_of(OWN_DATABASE)
+    }
+
+    /// The same for another of its databases.
+    pub(crate) fn url_of(&self, database: &str) -> String {
         let port = self.network.as_ref().map_or(String::new(), |network| format!(" port={}", network.port));
-        format!("host={} user={USER} dbname=postgres{port}", self.dir.path().display())
+        format!("host={} user={USER} dbname={database}{port}", self.dir.path().display())
+    }
+
+    /// Ends the lease on the books, so that nobody waits for what a dead writer left of it.
+    pub(crate) fn end_lease(&self) {
+        self.sql("UPDATE bourse.lease SET expires_at = clock_timestamp()");
     }
 
     /// Starts the server. After a kill it refuses as long as a process of the one before is left; then it is tried again.

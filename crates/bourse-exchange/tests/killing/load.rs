@@ -4,7 +4,8 @@
 //! again, a settlement that is in the books gives the same outcome. One that is not has lost its hold, if that was in
 //! the books, and is refused; if that was lost too, both are made as for the first time. It never charges twice.
 
-use super::victim::{Order, say};
+use super::victim::Order;
+use crate::child::say;
 use crate::support::{block_on, hold, request, settlement};
 use bourse_exchange::{Exchange, ExchangeConfig};
 use bourse_types::{KeyHash, NanoUsd, RequestId, UnixMs};

@@ -89,7 +89,7 @@ impl Place {
     /// Ends the lease of a writer that is surely dead, so that the next one need not wait for it.
     pub(crate) fn end_lease(&self) {
         if let Some(server) = &self.server {
-            server.sql("UPDATE bourse.lease SET expires_at = clock_timestamp()");
+            server.end_lease();
         }
     }
 

@@ -1,19 +1,14 @@
-//! A process that is to be killed: this test binary again, with an order in its environment.
-//!
-//! It tells on its output what it has done, one line each. A line that the kill cut off does not count.
+//! A process that is to be killed, and that tells what it has done.
 
 use super::{Phase, SNAPSHOT_EVENTS, load::obey};
+use crate::child::{Child, STUCK_AFTER, say};
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 const ORDER: &str = "BOURSE_CRASH_ORDER";
-/// A process that says nothing for so long is stuck.
-const STUCK_AFTER: Duration = Duration::from_mins(1);
 const SIGKILL: i32 = 9;
 
 /// What a process is to do.
@@ -53,11 +48,6 @@ impl Order {
     }
 }
 
-/// What a process says. Everything but its own words is libtest's.
-pub(crate) fn say(line: &str) {
-    println!("\nvictim {line}");
-}
-
 /// When the kill comes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Aim {
@@ -95,8 +85,7 @@ impl Seen {
         }
     }
 
-    fn take(&mut self, line: &str, since: Instant) {
-        let Some(said) = line.strip_prefix("victim ") else { return };
+    fn take(&mut self, said: &str, since: Instant) {
         let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
         match word {
             "acknowledged" => self.acknowledged.push(rest.parse().expect("a number")),
@@ -123,35 +112,22 @@ impl Seen {
 
 pub(crate) struct Victim {
     process: Child,
-    lines: Receiver<String>,
     since: Instant,
 }
 
 impl Victim {
     pub(crate) fn start(order: &Order) -> Self {
         let since = Instant::now();
-        let mut process = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "writer_process", "--nocapture", "--test-threads", "1"])
-            .env(ORDER, serde_json::to_string(order).expect("an order"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let mut output = BufReader::new(process.stdout.take().expect("its output"));
-        let (told, lines) = channel();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            while output.read_line(&mut line).is_ok_and(|len| len > 0) && line.ends_with('\n') {
-                if told.send(line.trim_end().to_owned()).is_err() {
-                    return;
-                }
-                line.clear();
-            }
-        });
-        Self { process, lines, since }
+        let order = serde_json::to_string(order).expect("an order");
+        Self { process: Child::start("writer_process", ORDER, order), since }
     }
 
     pub(crate) fn kill(&mut self) {
-        self.process.kill().expect("it can be killed");
+        self.process.kill();
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        self.process.signal(name);
     }
 
     /// Listens until the aim is met or the process has ended, kills, and listens to what it had said by then.
@@ -173,7 +149,7 @@ impl Victim {
             if patience.is_zero() {
                 return true;
             }
-            match self.lines.recv_timeout(patience) {
+            match self.process.listen(patience) {
                 Ok(line) => seen.take(&line, self.since),
                 Err(RecvTimeoutError::Timeout) => assert!(until.is_some(), "it is stuck: {seen:?}"),
                 Err(RecvTimeoutError::Disconnected) => return false,
@@ -181,34 +157,19 @@ impl Victim {
         }
     }
 
-    /// Stops the process where it is, as a machine that swaps or a virtual one that is moved does, or lets it go on.
-    pub(crate) fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.process.id());
-        let sent = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
-        assert!(sent.success(), "{kill}");
-    }
-
     /// Listens to what is left until the process has ended.
     pub(crate) fn hear_out(&mut self, seen: &mut Seen) {
         loop {
-            match self.lines.recv_timeout(STUCK_AFTER) {
+            match self.process.listen(STUCK_AFTER) {
                 Ok(line) => seen.take(&line, self.since),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => panic!("it does not end: {seen:?}"),
             }
         }
-        let ended = self.process.wait().expect("its end");
+        let ended = self.process.wait();
         seen.was_killed = ended.signal() == Some(SIGKILL);
         // What it found wrong says more than how it ended.
         assert!(seen.was_killed || ended.success() || !seen.wrong.is_empty(), "{ended}: {seen:?}");
-    }
-}
-
-impl Drop for Victim {
-    /// A test that fails leaves nobody behind.
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
