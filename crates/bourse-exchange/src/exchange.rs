@@ -60,7 +60,7 @@ pub(crate) struct Shared {
     /// Dropped after the index: the writer must be the last to leave the database, as only it can tidy up.
     pub(crate) journal: Mutex<Box<dyn Journal>>,
     /// The journal's; none in memory.
-    lease: OnceLock<Lease>,
+    pub(crate) lease: OnceLock<Lease>,
     pub(crate) signer: Signer,
     pub(crate) entropy: Mutex<Entropy>,
     pub(crate) progress: watch::Sender<Progress>,

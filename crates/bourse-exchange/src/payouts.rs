@@ -18,7 +18,7 @@ mod run;
 
 pub use lines::{OwedLine, PayoutLine};
 pub use run::PayoutsError;
-pub(crate) use run::{Runner, sent};
+pub(crate) use run::Runner;
 
 use crate::record::{put_option, put_text, read_flag, read_text};
 use bourse_ledger::{CodecError, Reader};

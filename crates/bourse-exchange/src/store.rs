@@ -8,12 +8,14 @@
 //! until it is opened again.
 
 mod database;
+mod lease;
 mod postgres;
 mod tail;
 
 pub(crate) use database::{Database, told};
-pub(crate) use postgres::Lease;
-pub use postgres::{LEASE_TTL, PostgresJournal};
+pub use lease::LEASE_TTL;
+pub(crate) use lease::Lease;
+pub use postgres::PostgresJournal;
 pub(crate) use tail::{TAIL_FILE, check_tail, tail_of};
 
 use crate::answers::{AnswerStore, AnswersError, PostgresAnswers, SqliteAnswers};

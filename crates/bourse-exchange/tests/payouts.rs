@@ -1,182 +1,196 @@
-//! Real kills of a process that pays: between the journal's `sending` and the rail, and between the rail and the journal's
-//! `paid`. The other side of the rail is a file and survives. Each payout is paid once, whatever was killed when.
+//! Real kills of a process that pays: at every moment around the journal's `sending`, the rail and the journal's `paid`, in
+//! SQLite with restarts and in PostgreSQL with a standby that takes over; and an active exchange that stands still at
+//! such a moment, loses its books and goes on. Each payout is paid once, whatever was killed or stood still when.
 
 #![expect(clippy::unwrap_used, reason = "a test binary, helpers included")]
 
+mod child;
+#[expect(dead_code, reason = "this test kills exchanges and no database")]
+mod cluster;
+mod paying;
 mod support;
 
-use bourse_exchange::{
-    AdminReply, AdminRequest, Exchange, ExchangeConfig, NewKey, PayoutLine, PayoutTerms, check, hash_key,
-};
-use bourse_rails::{
-    Capabilities, FAKE_FILE, FakeRail, Note, Payee, PaymentRail, Payout, Rail, RailError, Standing,
-};
-use bourse_types::{NanoUsd, PayoutId, UnixMs};
-use bourse_wire::funds::{Funds, KeyGrant};
-use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
+use bourse_exchange::{check, migrate};
+use child::Child;
+use cluster::Cluster;
+use paying::Moment::{self, After, Before, LookUp, Next, Planning};
+use paying::{Order, SELLERS, audit, begin, owed, rail_in, sends_of};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use support::{hold, request, settlement};
+use tempfile::TempDir;
 
-const DIR: &str = "BOURSE_PAYOUTS_DIR";
-const MOMENT: &str = "BOURSE_PAYOUTS_MOMENT";
-/// What the seller gets of one sale: 250,000 less 4 %.
-const SHARE: u64 = 240_000;
-const BEGINS: UnixMs = UnixMs(4_000_000_000_000);
-
-/// Where the process stops to be killed.
-const MOMENTS: [&str; 4] = ["look-up", "before", "after", "booked"];
-
-/// Says where it is, and waits for the end.
-fn stop_here() -> ! {
-    println!("here");
-    std::io::stdout().flush().unwrap();
-    loop {
-        std::thread::park();
-    }
-}
-
-/// A rail that stops its process in a call.
-struct Stopping {
-    rail: FakeRail,
-    moment: String,
-}
-
-impl PaymentRail for Stopping {
-    fn capabilities(&self) -> Capabilities {
-        self.rail.capabilities()
-    }
-
-    fn check(&self, payee: &Payee) -> Result<(), Note> {
-        self.rail.check(payee)
-    }
-
-    fn send(&self, payout: &Payout) -> Result<Standing, RailError> {
-        if self.moment == "before" {
-            stop_here();
-        }
-        let sent = self.rail.send(payout);
-        if self.moment == "after" {
-            stop_here();
-        }
-        sent
-    }
-
-    fn look_up(&self, id: PayoutId) -> Result<Standing, RailError> {
-        if self.moment == "look-up" {
-            stop_here();
-        }
-        self.rail.look_up(id)
-    }
-}
-
-fn open(dir: &Path, moment: &str, now: UnixMs) -> Exchange {
-    let rail = FakeRail::open(&dir.join(FAKE_FILE)).unwrap();
-    let rail = Rail::of(Arc::new(Stopping { rail, moment: moment.to_owned() }));
-    let payouts = PayoutTerms { minimum: NanoUsd(SHARE), rail };
-    let config = ExchangeConfig { starting_credit: NanoUsd::ZERO, payouts, ..ExchangeConfig::default() };
-    Exchange::open(dir, config, now).unwrap()
-}
-
-fn begin(dir: &Path) -> KeyGrant {
-    let exchange = open(dir, "never", BEGINS);
-    let ask = |asked| exchange.admin(asked, BEGINS).unwrap();
-    ask(AdminRequest::Deposit {
-        account: "operator".to_owned(),
-        amount_usd: "1".to_owned(),
-        idempotency_key: None,
-    });
-    ask(AdminRequest::PayoutAddress { seller: "local".to_owned(), address: Some("maple-1".to_owned()) });
-    let key = NewKey { label: "kill".to_owned(), ..NewKey::default() };
-    let AdminReply::KeyCreated { secret, .. } = ask(AdminRequest::CreateKey(key)) else { panic!() };
-    exchange.authenticate(&hash_key(&secret.0), BEGINS).unwrap()
-}
-
-fn sell(exchange: &Exchange, grant: KeyGrant, n: u64, now: UnixMs) {
-    let id = request(n, now);
-    exchange.hold(&hold(id, grant, 300_000, now)).unwrap();
-    exchange.settle(settlement(id, grant, 250_002, now)).unwrap();
-}
-
-fn lines(exchange: &Exchange, now: UnixMs) -> Vec<PayoutLine> {
-    match exchange.admin(AdminRequest::ListPayouts {}, now).unwrap() {
-        AdminReply::Payouts { payouts, .. } => payouts,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// The process that is killed: a no-op in an ordinary test run.
+/// What is killed: a no-op in an ordinary test run.
 #[test]
-fn payout_process() {
-    let (Ok(dir), Ok(order)) = (std::env::var(DIR), std::env::var(MOMENT)) else { return };
-    let (moment, now) = order.split_once(' ').unwrap();
-    let now = UnixMs(now.parse().unwrap());
-    let exchange = open(Path::new(&dir), moment, now);
-    exchange.run_payouts(now).unwrap();
-    stop_here();
+fn paying_process() {
+    paying::run();
 }
 
-/// Runs the process until it stops at its moment, and kills it there.
-fn killed_at(dir: &Path, moment: &str, now: UnixMs) {
-    let mut process = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "payout_process", "--nocapture", "--test-threads", "1"])
-        .env(DIR, dir)
-        .env(MOMENT, format!("{moment} {}", now.0))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let output = BufReader::new(process.stdout.take().unwrap());
-    let has_stopped = output.lines().map_while(Result::ok).any(|line| line.ends_with("here"));
-    process.kill().unwrap();
-    let ended = process.wait().unwrap();
-    assert!(has_stopped && !ended.success(), "{moment}: {ended}");
+/// Where the first process of a round is killed, and where the one that goes on is. None: at its end.
+const MOMENTS: [Option<Moment>; 6] =
+    [Some(Planning), Some(LookUp), Some(Before), Some(After), Some(Next), None];
+
+/// Two machines of one market, and the rail that both call.
+struct Market<'c> {
+    machines: [TempDir; 2],
+    rail: TempDir,
+    key: String,
+    /// Where the books are in a database; elsewhere only the first machine is used.
+    cluster: Option<&'c Cluster>,
+}
+
+impl<'c> Market<'c> {
+    fn in_a_folder() -> Self {
+        let [first, second, rail] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let key = begin(first.path());
+        Self { machines: [first, second], rail, key, cluster: None }
+    }
+
+    fn in_a_database(cluster: &'c Cluster, url: &str) -> Self {
+        let [first, second, rail] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        migrate(first.path(), url, |_, _| {}).unwrap();
+        let key = begin(first.path());
+        for file in ["exchange.key", "exchange.journal"] {
+            std::fs::copy(first.path().join(file), second.path().join(file)).unwrap();
+        }
+        Self { machines: [first, second], rail, key, cluster: Some(cluster) }
+    }
+
+    /// A process on the machine of that number.
+    fn start(&self, machine: usize, round: u64, sells: bool, stops: Option<Moment>) -> Child {
+        let name = format!("machine-{machine}");
+        let dir = self.machine(machine).to_owned();
+        let (rail, key) = (self.rail.path().to_owned(), self.key.clone());
+        let started = Order { name, dir, rail, key, round, sells, stops }.start();
+        started.hear("stands by");
+        started
+    }
+
+    fn machine(&self, number: usize) -> &Path {
+        self.machines[if self.cluster.is_some() { number } else { 0 }].path()
+    }
+
+    /// Kills the active one. In a database a standby on the other machine takes over; elsewhere it is started again.
+    fn replace(&self, mut active: Child, with: impl Fn() -> Child) -> Child {
+        let Some(cluster) = self.cluster else {
+            active.kill();
+            return with();
+        };
+        let standby = with();
+        active.kill();
+        // The dead one renews nothing; that its lease ends by itself is seen where one stands still.
+        cluster.end_lease();
+        standby
+    }
+
+    /// What rail and journal have while a process stands at a moment of its first run.
+    fn check_at(&self, moment: Option<Moment>, round: u64) {
+        let already = (round - 1) * SELLERS.len() as u64;
+        let paid = rail_in(self.rail.path()).payments().len() as u64 - already;
+        let (now_paid, held) = match moment {
+            Some(Planning) => (0, Some("0.000000000")),
+            // Nothing is asked of the rail before it is durable for all who are to be paid.
+            Some(LookUp | Before) => (0, Some("0.000240000")),
+            Some(After) => (1, Some("0.000240000")),
+            Some(Next) => (1, None),
+            None => (2, None),
+        };
+        assert_eq!(paid, now_paid, "{moment:?}");
+        for (seller, held) in SELLERS.into_iter().zip(held.into_iter().cycle()) {
+            assert_eq!(owed(self.machine(0), seller), format!("0.000240000, {held} held"), "{moment:?}");
+        }
+        let report = check(self.machine(0), paying::time(round)).unwrap();
+        assert!(report.is_clean(), "{moment:?}: {report:?}");
+    }
+
+    /// One is killed at each moment, and the one that goes on at each again.
+    fn kill_everywhere(&self) {
+        let pairs = MOMENTS.into_iter().flat_map(|first| MOMENTS.map(|then| (first, then)));
+        let mut round = 0;
+        // What was heard of the first payout may be on disk or not: then there is a second look-up or none.
+        for (first, then) in pairs.filter(|pair| *pair != (Some(Next), Some(Next))) {
+            round += 1;
+            let active = self.start(0, round, true, first);
+            active.hear(if first.is_some() { "here" } else { "paid" });
+            self.check_at(first, round);
+            let second = self.replace(active, || self.start(1, round, false, then));
+            // Where all is paid it plans nothing and asks nobody.
+            let stops = then.is_some() && (first.is_some() || then == Some(Planning));
+            let (word, _) = second.hear_either(["here", "paid"]);
+            assert_eq!(word, if stops { "here" } else { "paid" }, "{first:?}, {then:?}");
+            let third = self.replace(second, || self.start(0, round, false, None));
+            let paid = third.hear("paid");
+            assert_eq!(paid, (round * SELLERS.len() as u64).to_string(), "{first:?}, {then:?}");
+            third.close();
+        }
+        audit(self.machine(0), self.rail.path(), round);
+    }
+
+    /// The active one stands still at a moment until another one has its books and is at another moment, and goes on.
+    fn stand_still(&self, old_at: Moment, next_at: Option<Moment>) {
+        let mut old = self.start(0, 1, true, Some(old_at));
+        old.hear("here");
+        let mut next = self.start(1, 1, false, next_at);
+        old.signal("STOP");
+        next.hear(if next_at.is_some() { "here" } else { "paid" });
+        old.go_on();
+        old.signal("CONT");
+        let first = old.hear_either(["refused", "paid"]);
+        old.go_on();
+        let again = old.hear_either(["refused", "paid"]);
+        assert_eq!(
+            (first.0, again.0),
+            ("refused", "refused"),
+            "{old_at:?}, {next_at:?}: {first:?}, {again:?}"
+        );
+        // The call in which it stood is out, under the id of the other one's; it makes no further one.
+        let was_calling = usize::from(matches!(old_at, Before | After | Next));
+        assert_eq!(sends_of(self.rail.path(), "machine-0"), was_calling, "{old_at:?}, {next_at:?}");
+        if next_at.is_some() {
+            next.go_on();
+            next.hear("paid");
+        }
+        // What the rail had when it was looked up is not sent again.
+        let found = usize::from(matches!(old_at, After | Next));
+        let sends = sends_of(self.rail.path(), "machine-1");
+        assert_eq!(sends, SELLERS.len() - found, "{old_at:?}, {next_at:?}");
+        old.close();
+        next.close();
+        audit(self.machine(1), self.rail.path(), 1);
+    }
 }
 
 #[test]
 fn a_payout_is_paid_once_wherever_the_process_is_killed() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path();
-    let grant = begin(dir);
-    let mut now = BEGINS;
-    let mut sold = 0;
-    // Each moment first, and then each again over what the kill before left.
-    for (first, then) in MOMENTS.into_iter().flat_map(|first| MOMENTS.map(|then| (first, then))) {
-        now = UnixMs(now.0 + 1_000);
-        sold += 1;
-        {
-            let exchange = open(dir, "never", now);
-            sell(&exchange, grant, sold, now);
+    Market::in_a_folder().kill_everywhere();
+}
+
+#[test]
+fn a_payout_is_paid_once_wherever_the_active_exchange_is_killed_and_a_standby_takes_over() {
+    let cluster = Cluster::start();
+    Market::in_a_database(&cluster, &cluster.url()).kill_everywhere();
+}
+
+#[test]
+fn an_active_exchange_that_stood_still_while_it_paid_sends_nothing_more() {
+    const CASES: [(Moment, Option<Moment>); 7] = [
+        (Planning, None),
+        (LookUp, None),
+        (LookUp, Some(Before)),
+        (Before, None),
+        // Both are about to send, and the one that lost its books comes first.
+        (Before, Some(Before)),
+        (After, Some(LookUp)),
+        (Next, Some(LookUp)),
+    ];
+    let cluster = Cluster::start();
+    // At the same time, as each waits for the end of a lease.
+    std::thread::scope(|scope| {
+        for (n, (old_at, next_at)) in CASES.into_iter().enumerate() {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                cluster.sql(&format!("CREATE DATABASE market_{n}"));
+                let url = cluster.url_of(&format!("market_{n}"));
+                Market::in_a_database(cluster, &url).stand_still(old_at, next_at);
+            });
         }
-        killed_at(dir, first, now);
-        let before = FakeRail::open(&dir.join(FAKE_FILE)).unwrap().payments().len() as u64;
-        assert_eq!(before, if matches!(first, "look-up" | "before") { sold - 1 } else { sold }, "{first}");
-        assert!(check(dir, now).unwrap().is_clean());
-        // What the rail has is not sent again, and what is booked is not looked up: then the process stops at its end.
-        let can_stop = match first {
-            "booked" => false,
-            "after" => then == "look-up",
-            _ => true,
-        };
-        killed_at(dir, if can_stop { then } else { "booked" }, now);
-        let exchange = open(dir, "never", now);
-        exchange.run_payouts(now).unwrap();
-        let lines = lines(&exchange, now);
-        let paid = lines.iter().filter(|line| line.state == "paid").count() as u64;
-        assert_eq!((paid, lines.len() as u64), (sold, sold), "{first}, {then}");
-    }
-    let payments = FakeRail::open(&dir.join(FAKE_FILE)).unwrap().payments();
-    let ids: BTreeSet<_> = payments.iter().map(|payment| payment.id).collect();
-    assert_eq!((ids.len() as u64, payments.len() as u64), (sold, sold));
-    assert_eq!(payments.iter().map(|payment| payment.amount.0).sum::<u64>(), sold * SHARE);
-    let balances = bourse_exchange::balances(dir).unwrap();
-    let line = |name: &str| balances.iter().find(|line| line.name == name).unwrap();
-    assert_eq!(line("seller:local").balance_usd, "0.000000000");
-    assert_eq!(
-        line("escrow").balance_usd,
-        format!("-{}", NanoUsd(1_000_000_000 - sold * SHARE).to_usd_string())
-    );
-    let report = check(dir, now).unwrap();
-    assert!(report.is_clean(), "{report:?}");
+    });
 }

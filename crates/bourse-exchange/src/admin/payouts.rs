@@ -4,7 +4,7 @@ use super::{AdminError, AdminReply};
 use crate::core::PayoutEnd;
 use crate::exchange::Exchange;
 use crate::names::SELLER_PREFIX;
-use crate::payouts::{OwedLine, Payout, PayoutLine, PayoutState, PayoutsError, sent};
+use crate::payouts::{OwedLine, Payout, PayoutLine, PayoutState, PayoutsError};
 use bourse_rails::{Note, Payee, RailError, Standing, TextError, Verdict};
 use bourse_types::{PayoutId, SellerName, UnixMs};
 
@@ -163,8 +163,8 @@ impl Exchange {
         if payout.rail != rail.capabilities().name {
             return Err(PayoutRefusal::Rail(RailError::NeverSent(id)).into());
         }
-        let said = sent(&**rail, id, payout).and_then(|_| rail.decide(id, verdict));
-        Ok(said.map_err(PayoutRefusal::from)?)
+        let sent = self.shared.sent(id, payout).map_err(PayoutRefusal::from)?;
+        Ok(sent.and_then(|_| rail.decide(id, verdict)).map_err(PayoutRefusal::from)?)
     }
 
     fn must_be_by_hand(&self) -> Result<(), AdminError> {

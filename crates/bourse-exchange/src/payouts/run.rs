@@ -3,15 +3,18 @@
 //! One run at a time. What is planned is marked as sending, that is made durable, and only then is the rail called; each
 //! payout is looked up first and sent only where the rail does not know it, so that a run after a crash, or a standby's
 //! after a take-over, does what the dead one would have done. A rail that does not answer leaves everything as it is until
-//! the next run. Rails block; that is why payouts have a thread of their own and no lock of the books is held meanwhile.
+//! the next run. Before each call that pays, the exchange makes sure that the books are still its own: one that stood still and
+//! goes on sends no further payout, and the one that it may be about to send has the id under which the next one sends it.
+//! Rails block; that is why payouts have a thread of their own and no lock of the books is held meanwhile.
 //!
 //! After its end a failed payout is looked up for [`WATCHED_FOR`]: banks return money, and some change their mind.
 
-use super::Payout;
+use super::{Payout, PayoutState};
 use crate::core::PayoutEnd;
 use crate::data_dir::DataDirError;
 use crate::exchange::{Exchange, Shared, wall_clock};
-use bourse_rails::{Capabilities, PaymentRail, Payout as Order, RailError, Standing};
+use crate::store::Lease;
+use bourse_rails::{Capabilities, Payout as Order, RailError, Standing};
 use bourse_types::{DurationMs, PayoutId, UnixMs};
 use bourse_wire::funds::FundsError;
 use parking_lot::{Condvar, Mutex};
@@ -105,7 +108,7 @@ impl Shared {
         now: UnixMs,
     ) -> Result<(), PayoutsError> {
         let answer = if payout.rail == can.name {
-            sent(&*self.config.payouts.rail, id, payout)
+            self.sent(id, payout)?
         } else {
             let why =
                 format!("it is a payout of the rail `{}`, and the market has `{}`", payout.rail, can.name);
@@ -121,6 +124,31 @@ impl Shared {
                 Ok(())
             }
         }
+    }
+
+    /// What the rail says of a payout; sends it where the rail does not know it and it is on its way. Refuses to send where
+    /// another exchange may have the books by now: that one has the payout, too.
+    pub(crate) fn sent(
+        &self,
+        id: PayoutId,
+        payout: &Payout,
+    ) -> Result<Result<Standing, RailError>, PayoutsError> {
+        let rail = &self.config.payouts.rail;
+        let standing = rail.look_up(id);
+        if standing != Ok(Standing::Unknown) || payout.state != PayoutState::Sending {
+            return Ok(standing);
+        }
+        self.must_own_the_books()?;
+        let (payee, memo) = (payout.payee.clone(), format!("bourse {id}"));
+        Ok(rail.send(&Order { id, payee, amount: payout.amount, memo }))
+    }
+
+    /// Refuses where another exchange may have the books by now, or this one has stopped: asked before what no journal could
+    /// take back.
+    fn must_own_the_books(&self) -> Result<(), FundsError> {
+        self.core.lock().running()?;
+        let held = self.lease.get().map_or(Ok(()), Lease::must_be_held);
+        held.map_err(|error| FundsError::Journal(error.to_string()))
     }
 
     /// Writes down what became of a payout, and tells who must know.
@@ -146,14 +174,4 @@ impl Shared {
         }
         Ok(end)
     }
-}
-
-/// What became of a payout; sends it where the rail does not know it and it is on its way.
-pub(crate) fn sent(rail: &dyn PaymentRail, id: PayoutId, payout: &Payout) -> Result<Standing, RailError> {
-    let standing = rail.look_up(id)?;
-    if standing != Standing::Unknown || payout.state != super::PayoutState::Sending {
-        return Ok(standing);
-    }
-    let (payee, memo) = (payout.payee.clone(), format!("bourse {id}"));
-    rail.send(&Order { id, payee, amount: payout.amount, memo })
 }

@@ -22,20 +22,18 @@
 //! of it. At most [`CLIENTS_MAX`] clients of a process at a time, those that were left behind included.
 
 use super::database::{Database, failed};
+use super::lease::{LEASE_TTL, Lease, hung};
 use bourse_ledger::{
     GROUP_BYTES_MAX, Group, Journal, JournalError, Position, Snapshot, chain_hash, verified,
 };
 use bourse_types::Digest32;
-use parking_lot::Mutex;
 use postgres::{Client, Row};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a writer that says nothing keeps its lease.
-pub const LEASE_TTL: Duration = Duration::from_secs(3);
 /// How often the lease is renewed, beside every append.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// How long a database may take to let a client in.
@@ -73,32 +71,6 @@ const TAKE: &str = "
 
 type Job = Box<dyn FnOnce(&mut Client) + Send>;
 
-/// Whether a writer still has the right to write, for whoever does not write at the moment.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Lease(Arc<Held>);
-
-#[derive(Debug, Default)]
-struct Held {
-    lost: OnceLock<JournalError>,
-    /// Since when the database has been asked to renew it and has not answered.
-    renewing: Mutex<Option<Instant>>,
-}
-
-impl Lease {
-    /// Why it has not any more; none while it has.
-    pub(crate) fn lost(&self) -> Option<&JournalError> {
-        if self.0.renewing.lock().is_some_and(|since| since.elapsed() >= LEASE_TTL) {
-            self.lose(hung(LEASE_TTL));
-        }
-        self.0.lost.get()
-    }
-
-    /// The first reason stays.
-    fn lose(&self, why: JournalError) -> JournalError {
-        self.0.lost.get_or_init(|| why).clone()
-    }
-}
-
 /// A journal in a PostgreSQL database.
 #[derive(Debug)]
 pub struct PostgresJournal {
@@ -128,9 +100,13 @@ impl PostgresJournal {
         journal.check_layout(layouts)?;
         let until = Instant::now() + patience;
         let token = loop {
+            let asked = Instant::now();
             let taken = journal.ask(|client| client.query_opt(TAKE, &[&ttl_ms()]))?;
             match taken {
-                Some(row) => break row.get::<_, i64>(0),
+                Some(row) => {
+                    journal.lease.give(asked);
+                    break row.get::<_, i64>(0);
+                }
                 None if Instant::now() >= until => return Err(JournalError::InUse),
                 None => thread::sleep(ASK_AGAIN),
             }
@@ -295,11 +271,13 @@ impl Journal for PostgresJournal {
         let (at, bytes) = (chain_hash(self.last, bytes), bytes.to_vec());
         let seq = at.seq.cast_signed();
         let chain = at.chain.0.to_vec();
+        let asked = Instant::now();
         let written = self.ask_within(LEASE_TTL, move |client| {
             client.execute(APPEND, &[&token, &ttl_ms(), &seq, &chain, &bytes])
         });
         match written {
             Ok(1) => {
+                self.lease.give(asked);
                 self.last = at;
                 Ok(at)
             }
@@ -378,33 +356,36 @@ fn run(
         }
         // Also while it is read from: a long replay at the start must not cost the lease.
         if renewed.elapsed() >= RENEW_EVERY {
-            *lease.0.renewing.lock() = Some(Instant::now());
+            let asked = Instant::now();
+            lease.asks(asked);
             let done = renew(&mut client, token.load(Ordering::Relaxed));
             // Looked at before it is known that it has been answered: late is lost.
             if lease.lost().is_some() {
                 return;
             }
-            *lease.0.renewing.lock() = None;
-            if let Err(lost) = done {
-                lease.lose(lost);
+            lease.is_answered();
+            match done {
+                Ok(true) => lease.give(asked),
+                Ok(false) => {}
+                Err(lost) => drop(lease.lose(lost)),
             }
             renewed = Instant::now();
         }
     }
 }
 
-/// Renews the lease of that token, if there is one. An error: it is lost. What a database that still answers refuses may go
-/// well the next time.
-fn renew(client: &mut Client, token: i64) -> Result<(), JournalError> {
+/// Renews the lease of that token, if there is one, and tells whether it did. An error: it is lost. What a database that
+/// still answers refuses may go well the next time.
+fn renew(client: &mut Client, token: i64) -> Result<bool, JournalError> {
     if token == 0 {
-        return Ok(());
+        return Ok(false);
     }
     match client.execute(RENEW, &[&token, &ttl_ms()]) {
         Ok(0) => Err(JournalError::InUse),
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(true),
         Err(error) if error.as_db_error().is_some() => {
             tracing::warn!(%error, "the journal's lease could not be renewed");
-            Ok(())
+            Ok(false)
         }
         Err(error) => Err(failed(&error)),
     }
@@ -454,13 +435,6 @@ fn answer<T>(said: &Receiver<T>, within: Duration) -> Result<T, JournalError> {
         RecvTimeoutError::Timeout => hung(within),
         RecvTimeoutError::Disconnected => gone(),
     })
-}
-
-fn hung(within: Duration) -> JournalError {
-    JournalError::Store(format!(
-        "the database has not answered for {} s: it hangs, or the way to it is cut; start again when it answers",
-        within.as_secs()
-    ))
 }
 
 fn gone() -> JournalError {
