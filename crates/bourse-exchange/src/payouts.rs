@@ -337,13 +337,7 @@ impl Payouts {
                 self.of_seller.insert((payout.seller, id));
                 self.open.insert(id, payout);
             }
-            PayoutState::Paid(_) => {
-                // A payment that arrived after all: the address that it went to is no dead one.
-                if self.halted.get(&payout.seller) == Some(&id) {
-                    self.halted.remove(&payout.seller);
-                }
-                keep(&mut self.paid, id, payout, PAYOUTS_PAID_KEPT_MAX);
-            }
+            PayoutState::Paid(_) => keep(&mut self.paid, id, payout, PAYOUTS_PAID_KEPT_MAX),
             PayoutState::Failed(_) => {
                 self.halted.insert(payout.seller, id);
                 keep(&mut self.failed, id, payout, PAYOUTS_FAILED_KEPT_MAX);
