@@ -261,7 +261,8 @@ impl Core {
         self.payouts.take(record)
     }
 
-    /// Sets or lifts where a seller takes money. Its account is opened when there is none.
+    /// Sets or lifts where a seller takes money. Its account is opened when there is none. What was planned for another
+    /// address and never sent is taken back; what a rail may have is not.
     pub(crate) fn set_payee(
         &mut self,
         seller: &SellerName,
@@ -271,6 +272,14 @@ impl Core {
         self.running()?;
         self.room_for(0)?;
         let seller = self.seller_account(seller, now)?;
+        let is_outdated =
+            |payout: &Payout| payout.state == PayoutState::Planned && Some(&payout.payee) != payee.as_ref();
+        let outdated = self.payouts.open_of(seller).find(|(_, payout)| is_outdated(payout)).map(|(id, _)| id);
+        if let Some(id) = outdated {
+            let kind = TransferKind::Void { pending: id.transfer(0) };
+            let reason = Note::of_others("its address was changed before it was sent");
+            self.end_payout(id, kind, PayoutState::Failed(reason), now)?;
+        }
         let record = PayeeRecord { seller, payee };
         record::put_payee(&mut self.group.bytes, &record);
         self.payouts.set_payee(record);

@@ -262,3 +262,44 @@ fn the_payout_that_ends_is_remembered_and_the_one_that_ended_first_is_forgotten(
     assert_eq!(crate::payouts::Payouts::read(&mut bourse_ledger::Reader::new(&bytes)), Ok(payouts));
     Ok(())
 }
+
+/// What was sent is on its way; what was only planned goes where the operator says now.
+#[test]
+fn an_address_that_changes_before_the_sending_is_the_one_that_is_paid() {
+    let plan = |shop: &Shop| {
+        let terms = shop.exchange.shared.config.payouts.clone();
+        shop.exchange.shared.change(|core| core.plan_payouts(&terms, &[3; 32], START)).unwrap();
+        assert_eq!(shop.states(), ["planned"]);
+    };
+    let payees = |shop: &Shop| {
+        let payments = shop.fake.payments();
+        payments.iter().map(|payment| payment.payee.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    let shop = Shop::with_sales(1);
+    plan(&shop);
+    shop.address("maple-2");
+    shop.run();
+    assert_eq!((payees(&shop), shop.paid()), (vec!["maple-2".to_owned()], (SHARE, 1)));
+    assert_eq!(shop.states(), ["failed", "paid"]);
+    assert_eq!(shop.lines().0[0].note.as_deref(), Some("its address was changed before it was sent"));
+    let digest = shop.exchange.digest();
+    check_clean(&shop.exchange);
+    assert_eq!(shop.killed().exchange.digest(), digest);
+    // Who is to be paid no more is not, and the same address again changes nothing.
+    let shop = Shop::with_sales(1);
+    plan(&shop);
+    shop.address("maple-1");
+    assert_eq!(shop.states(), ["planned"]);
+    ask(&shop.exchange, r#"{"op":"payout_address","seller":"local"}"#);
+    shop.run();
+    assert_eq!((shop.states(), shop.paid()), (vec!["failed".to_owned()], (0, 0)));
+    assert_eq!(shop.books(), "seller 240000, escrow -10000000");
+    // The rail may have it.
+    let shop = Shop::with_sales(1);
+    shop.faults(&[Fault::None, Fault::QuestionLost]);
+    shop.run();
+    shop.address("maple-2");
+    assert_eq!(shop.states(), ["sending"]);
+    shop.run();
+    assert_eq!(payees(&shop), ["maple-1"]);
+}
