@@ -84,7 +84,7 @@ pub use keys::{KEY_PREFIX, KEYS_MAX, KEYS_PER_ACCOUNT_MAX, LABEL_BYTES_MAX, hash
 pub use migrate::{MigrateError, migrate};
 pub use names::{
     ACCOUNT_NAME_BYTES_MAX, ALLOWANCES, CLEARING, ESCROW, FEE, FREE, MEMO, OPERATOR, OPERATOR_NAME, ROUNDING,
-    SUBSIDY, SUSPENSE, seller_account_name,
+    SELLER_PREFIX, SUBSIDY, SUSPENSE, seller_account_name,
 };
 pub use open::{OpenError, are_in_a_database};
 pub use payouts::{

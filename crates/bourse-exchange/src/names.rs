@@ -44,7 +44,8 @@ pub(crate) const FIRST_FREE: u64 = 16;
 /// Longest name of an account, in bytes: a seller's name and its prefix.
 pub const ACCOUNT_NAME_BYTES_MAX: usize = 160;
 
-pub(crate) const SELLER_PREFIX: &str = "seller:";
+/// What the name of a seller's payable account begins with.
+pub const SELLER_PREFIX: &str = "seller:";
 
 /// The house's own accounts with their names.
 pub(crate) const HOUSE: [(&str, Account); 6] = [

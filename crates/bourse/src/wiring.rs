@@ -415,6 +415,20 @@ mod tests {
         };
         check("\"openai\"", "\"smoke\"", "provider `maple` speaks `smoke`, which this market does not");
         check("MAPLE", "OAK", "provider `maple` needs its key in the environment variable OAK");
+        let hidden = "provider `maple` needs its key in the environment variable that api_key_env names (not shown: it may be the key itself)";
+        for key in ["sk-0123456789abcdef", "gsk_0123456789", "AIzaSyD0123456789"] {
+            check("MAPLE", key, hidden);
+            check(
+                "\"maple\"",
+                &format!("\"sk-{key}\""),
+                "provider name (not shown: it looks like a key) is not a name",
+            );
+        }
+        check(
+            "\"maple\"",
+            "\"seller:maple\"",
+            "provider name `seller:maple` cannot be used: `seller:` begins the names of sellers' accounts",
+        );
         check("\"maple\"", "\"local\"", "two sellers are called `local`");
         check("\"maple\"", "\"ma ple\"", "provider name `ma ple` is not a name");
         let request = "provider `maple`: model `a/b`.price_request is not an amount";

@@ -7,7 +7,7 @@ use crate::admin;
 use crate::cli::Place;
 use crate::config::Environment;
 use crate::report::{Failure, Plain};
-use bourse_exchange::{AdminReply, AdminRequest, OwedLine, PayoutLine};
+use bourse_exchange::{AdminReply, AdminRequest, OwedLine, PayoutLine, SELLER_PREFIX};
 use clap::Subcommand;
 use std::process::ExitCode;
 
@@ -121,7 +121,7 @@ pub fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> 
 }
 
 fn address_of(owed: Vec<OwedLine>, seller: &str) -> Result<AdminReply, Failure> {
-    let seller = seller.strip_prefix("seller:").unwrap_or(seller);
+    let seller = seller.strip_prefix(SELLER_PREFIX).unwrap_or(seller);
     let line = owed.into_iter().find(|line| line.seller == seller);
     let line = line.ok_or_else(|| {
         Plain::new(format!("no seller is called `{seller}`"))

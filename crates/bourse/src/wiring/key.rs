@@ -22,11 +22,20 @@ pub(super) fn read(
         (None, None) => Ok(None),
         (Some(_), Some(_)) => Err(WiringError::TwoKeys { place: place.to_owned() }),
         (Some(variable), None) => {
-            let (place, named) = (place.to_owned(), variable.to_owned());
-            let key = environment.get(variable).ok_or(WiringError::NoKey { place, variable: named })?;
-            Ok(Some(Secret::new(key)))
+            let missing = || WiringError::NoKey { place: place.to_owned(), variable: shown(variable) };
+            Ok(Some(Secret::new(environment.get(variable).ok_or_else(missing)?)))
         }
         (None, Some(path)) => of_file(place, path).map(|key| Some(Secret::new(key))),
+    }
+}
+
+/// A variable as an error shows it. Who writes the key itself where its variable should be named reads it in no log.
+fn shown(variable: &str) -> String {
+    let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    if variable.bytes().all(is_name) {
+        variable.to_owned()
+    } else {
+        "that api_key_env names (not shown: it may be the key itself)".to_owned()
     }
 }
 

@@ -6,10 +6,13 @@ pub(super) use free::of_node;
 
 use super::{WiringError, key, not_zero, word};
 use crate::config::{self, Environment, ProviderModelSection, ProviderSection};
+use bourse_exchange::SELLER_PREFIX;
 use bourse_gateway::adapter::{ProviderAdapter, adapter_of_kind, kinds};
 use bourse_gateway::{FollowedList, LIST_EVERY_DEFAULT, LiveRule, Pattern, ProviderConfig, ProviderModel};
 use bourse_market::{DataPolicy, Operations, Quantization, ServiceTier, Supports, Unit};
-use bourse_types::{ModelSlug, NanoUsd, PicoUsdPerToken, PicoUsdPerUnit, PriceSchedule, SellerName};
+use bourse_types::{
+    ModelSlug, NanoUsd, PicoUsdPerToken, PicoUsdPerUnit, PriceSchedule, SellerName, SlugError,
+};
 use bourse_wire::dialect::Api;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,14 +27,28 @@ pub const MARKUP_BPS_MAX: u32 = 100_000;
 /// Requests whose answers are generated token by token.
 const GENERATING: Operations = Operations::CHAT.with(Operations::TEXT);
 
+/// The name of a provider: no key, which is not shown, and no account's name, by which a seller is paid.
+fn name(text: &str) -> Result<SellerName, WiringError> {
+    if text.starts_with(SELLER_PREFIX) {
+        let why = format!("`{SELLER_PREFIX}` begins the names of sellers' accounts");
+        return Err(WiringError::Unusable { field: format!("provider name `{text}`"), why });
+    }
+    SellerName::parse(text).map_err(|source| {
+        let field = match source {
+            SlugError::Secret => "provider name (not shown: it looks like a key)".to_owned(),
+            _ => format!("provider name `{text}`"),
+        };
+        WiringError::Name { field, source }
+    })
+}
+
 /// One provider with its offers, and its list where that is followed.
 pub(super) fn provider(
     section: &ProviderSection,
     environment: &Environment,
 ) -> Result<(ProviderConfig, Option<FollowedList>), WiringError> {
     let place = format!("provider `{}`", section.name);
-    let name = SellerName::parse(&section.name)
-        .map_err(|source| WiringError::Name { field: format!("provider name `{}`", section.name), source })?;
+    let name = name(&section.name)?;
     let adapter = adapter_of_kind(&section.kind).ok_or_else(|| WiringError::Kind {
         provider: section.name.clone(),
         kind: section.kind.clone(),
