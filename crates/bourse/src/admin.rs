@@ -83,6 +83,14 @@ fn ask_stopped(
     environment: &Environment,
     request: AdminRequest,
 ) -> Result<AdminReply, Failure> {
+    if matches!(request, AdminRequest::RunPayouts {}) {
+        // Its rail and least payout may stand in a file that only its start named.
+        return Err(Plain::new(
+            "payouts are made by a running market, on the terms that it was started with",
+        )
+        .hint("`bourse up` makes them after each epoch; then `bourse payout run` makes them at once")
+        .boxed());
+    }
     attach::books(data_dir)?;
     let loaded = cmd::config::load(None, data_dir, environment, Vec::new())?;
     // Gateways elsewhere may wait for the market to start again: an operator's request ends no hold.

@@ -239,6 +239,9 @@ fn sellers_get_addresses_and_are_paid_from_what_was_paid_in() {
         assert!(failed.contains(said), "{args}: {failed}");
     }
     market.stop();
+    // It may have been started with terms that stand in another file: nobody is paid under others.
+    let said = run("payout run").failure();
+    assert!(said.contains("payouts are made by a running market") && said.contains("`bourse up`"), "{said}");
     // The stopped books as well.
     assert_eq!(run("payout address echo --none --json").json()["address"], serde_json::Value::Null);
     let text = run("ledger check").success();
