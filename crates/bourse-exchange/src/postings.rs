@@ -7,6 +7,7 @@
 use crate::keys::KeyRow;
 use crate::names::{ESCROW, Names};
 use crate::open::{OpenError, REPLAY_GROUPS};
+use crate::payouts::PayoutRecord;
 use crate::record::{EpochRecord, Record, Records};
 use crate::suspense::SuspenseRecord;
 use bourse_ledger::{
@@ -111,6 +112,8 @@ pub(crate) enum Told<'a> {
     Attended(&'a Attendance),
     /// A share of a seller waits, behind the receipt that it is of; or waits no more, behind the movement.
     Suspense { at: UnixMs, record: &'a SuspenseRecord },
+    /// A payout is planned, or became something, behind its hold or its movement.
+    Payout(&'a PayoutRecord),
 }
 
 /// Hands out every entry, oldest first, and gives back the whole chart.
@@ -190,6 +193,7 @@ impl Walk {
                 Record::Suspense(record) => {
                     each(&self.chart, Told::Suspense { at: self.at, record: &record })?;
                 }
+                Record::Payout(record) => each(&self.chart, Told::Payout(&record))?,
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
 //! The books as ordinary tables in PostgreSQL, for whoever asks in SQL: `bourse ledger project`.
 //!
 //! A projection of the journal into the schema `bourse_read` (`project/layout.sql`): accounts, balances, transfers, open
-//! holds, receipts, activity by day, epochs, keys without secrets, and views for the usual questions. It reads the journal
+//! holds, receipts, activity by day, epochs, keys without secrets, payouts, and views for the usual questions. It reads the journal
 //! as any reader does, so the writer never waits for it, and lags behind by what `bourse_read.progress` says.
 //!
 //! Some groups are one transaction together with the position behind them, and the transaction begins only where the
@@ -14,6 +14,7 @@
 //! connection that breaks ends the projector; started again, it goes on.
 
 mod batch;
+mod payouts;
 mod rows;
 
 use crate::open::OpenError;
@@ -30,7 +31,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Version of the tables.
-pub const PROJECTION_LAYOUT: i64 = 1;
+pub const PROJECTION_LAYOUT: i64 = 2;
 /// Groups in one transaction, at most.
 pub const PROJECTION_GROUPS_MAX: usize = 256;
 /// How often a projector that follows looks for more.

@@ -1,5 +1,6 @@
 //! What some groups of the journal change in the tables, gathered before anything is written.
 
+use super::payouts::PayoutRows;
 use super::rows::{Rows, Table, bytes, moment, text, word};
 use crate::index::{ActivityKey, Sale, add_sale};
 use crate::keys::{KeyRow, key_id};
@@ -182,6 +183,7 @@ pub(super) struct Batch {
     activity: BTreeMap<ActivityKey, ActivitySums>,
     epochs: Rows<8>,
     keys: BTreeMap<KeyHash, KeyRow>,
+    payouts: PayoutRows,
 }
 
 const OPENED: Table<1> =
@@ -203,6 +205,7 @@ impl Batch {
             activity: BTreeMap::new(),
             epochs: Rows::of(&EPOCHS),
             keys: BTreeMap::new(),
+            payouts: PayoutRows::new(),
         }
     }
 
@@ -233,6 +236,7 @@ impl Batch {
             }
             Told::Key(row) => drop(self.keys.insert(row.hash, row.clone())),
             Told::Epoch(epoch) => self.epoch(epoch),
+            Told::Payout(record) => self.payouts.take(record),
             // The movements of suspense are entries like any other.
             Told::Suspense { .. } | Told::Attended(_) => {}
         }
@@ -349,7 +353,8 @@ impl Batch {
         self.epochs.write(work)?;
         let mut keys = Rows::of(&KEYS);
         self.keys.values().for_each(|key| keys.push(key_row(key)));
-        keys.write(work)
+        keys.write(work)?;
+        self.payouts.write(work)
     }
 
     fn write_balances(&self, work: &mut Transaction<'_>) -> Result<(), postgres::Error> {

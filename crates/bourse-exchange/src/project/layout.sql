@@ -124,6 +124,24 @@ CREATE TABLE bourse_read.keys(
     expires_at TIMESTAMPTZ,
     revoked_at TIMESTAMPTZ);
 
+-- What sellers were paid or are about to be. `hold` is the payout's id as that of its hold; where sellers take money is in no
+-- table. A payout that was paid after it had failed has both times.
+CREATE TABLE bourse_read.payouts(
+    id TEXT PRIMARY KEY,
+    hold TEXT NOT NULL UNIQUE,
+    seller BIGINT NOT NULL,
+    amount NUMERIC(20) NOT NULL CHECK (amount >= 0),
+    rail TEXT NOT NULL,
+    state TEXT NOT NULL,
+    planned_at TIMESTAMPTZ NOT NULL,
+    sending_at TIMESTAMPTZ,
+    paid_at TIMESTAMPTZ,
+    failed_at TIMESTAMPTZ,
+    late_at TIMESTAMPTZ,
+    reference TEXT,
+    reason TEXT);
+CREATE INDEX payouts_seller ON bourse_read.payouts(seller, planned_at);
+
 -- What everybody has now.
 CREATE VIEW bourse_read.account_balances AS
     SELECT a.id, a.name, a.kind, a.unit,
@@ -161,6 +179,13 @@ CREATE VIEW bourse_read.seller_revenue AS
     FROM bourse_read.transfers t JOIN bourse_read.accounts a ON a.id = t.credit
     WHERE a.kind = 'seller_payable' AND t.request IS NOT NULL
     GROUP BY 1, 2;
+
+-- What sellers were paid, is on its way to them, or failed.
+CREATE VIEW bourse_read.payouts_by_seller AS
+    SELECT a.name AS seller, p.state, count(*) AS payouts, sum(p.amount) AS amount,
+        sum(p.amount) * 0.000000001 AS amount_usd
+    FROM bourse_read.payouts p JOIN bourse_read.accounts a ON a.id = p.seller
+    GROUP BY a.name, p.state;
 
 -- Debits and credits of each unit; the difference is zero or the books are wrong.
 CREATE VIEW bourse_read.trial_balance AS

@@ -5,6 +5,7 @@ mod bounds;
 mod by_hand;
 mod laws;
 mod rail;
+mod tables;
 
 use super::support::{START, hold, request, settlement};
 use super::{ask, books, check_clean, key, refused};

@@ -12,18 +12,18 @@ use crate::project::{
 use bourse_ledger::Journal;
 use std::ops::ControlFlow;
 
-fn with_journal<T>(exchange: &Exchange, read: impl FnOnce(&dyn Journal) -> T) -> T {
+pub(super) fn with_journal<T>(exchange: &Exchange, read: impl FnOnce(&dyn Journal) -> T) -> T {
     exchange.shared.index.lock().with_journal(read)
 }
 
-fn run(exchange: &Exchange, cluster: &Cluster, rebuild: bool) -> Result<Projected, ProjectError> {
+pub(super) fn run(exchange: &Exchange, cluster: &Cluster, rebuild: bool) -> Result<Projected, ProjectError> {
     let what = Projection { rebuild, ..Projection::default() };
     with_journal(exchange, |journal| {
         project_of(journal, &cluster.url(), &what, PROJECTION_GROUPS_MAX, |_| ControlFlow::Continue(()))
     })
 }
 
-fn ask(cluster: &Cluster, sql: &str) -> String {
+pub(super) fn ask(cluster: &Cluster, sql: &str) -> String {
     cluster.sql(sql).unwrap_or_else(|| panic!("a row: {sql}"))
 }
 
@@ -45,7 +45,7 @@ const BALANCES: &str = "SELECT string_agg(line, E'\\n' ORDER BY line COLLATE \"C
      kind, balance, held, available) AS line FROM bourse_read.account_balances) l";
 
 /// The tables hold what the journal says, and nothing twice.
-fn check(exchange: &Exchange, cluster: &Cluster) {
+pub(super) fn check(exchange: &Exchange, cluster: &Cluster) {
     assert_eq!(ask(cluster, BALANCES), balances(exchange));
     let off =
         "SELECT count(*) FROM bourse_read.trial_balance WHERE difference <> 0 OR pending_difference <> 0";

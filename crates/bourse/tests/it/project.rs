@@ -32,9 +32,12 @@ fn the_books_of_a_stopped_market_are_tables() {
     let project = |dir: &Path, args: &[&str]| run(dir, &[&["ledger", "project"], args].concat());
     let none = project(dir.path(), &["--to", &cluster.url()]).failure();
     assert!(none.contains("there are no books in"), "{none}");
-    let config = resale(&seller.base_url);
+    let config = format!("[payouts]\nrail = \"fake\"\nminimum = \"0.00001\"\n{}", resale(&seller.base_url));
     let market = up(dir.path(), &config, &["--no-node"], &[]);
     run(dir.path(), &["chat", "hello"]).success();
+    for paid in ["ledger deposit subsidy 1", "payout address echo maple-1", "payout run"] {
+        run(dir.path(), &paid.split(' ').collect::<Vec<_>>()).success();
+    }
     market.stop();
 
     let nowhere = project(dir.path(), &[]).failure();
@@ -57,6 +60,11 @@ fn the_books_of_a_stopped_market_are_tables() {
     let counted = "SELECT concat_ws('|', (SELECT count(*) FROM bourse_read.receipts),
         (SELECT count(*) > 0 FROM bourse_read.epochs), (SELECT groups_behind FROM bourse_read.progress))";
     assert_eq!(cluster.sql(counted).as_deref(), Some("1|t|0"), "the close ended an epoch");
+    let payouts =
+        "SELECT string_agg(concat_ws('|', a.name, p.state, p.rail, p.amount > 0, sending_at <= paid_at,
+        starts_with(reference, 'fake-'), reason), ',')
+        FROM bourse_read.payouts p JOIN bourse_read.accounts a ON a.id = p.seller";
+    assert_eq!(cluster.sql(payouts).as_deref(), Some("seller:echo|paid|fake|t|t|t"));
     let again = project(dir.path(), &["--to", &cluster.url(), "--json"]).json();
     let group: u64 = group.parse().expect(group);
     assert_eq!(again, json!({"group": group, "of": group, "is_caught_up": true}), "nothing more was there");
