@@ -86,7 +86,7 @@ pub use names::{
     ACCOUNT_NAME_BYTES_MAX, ALLOWANCES, CLEARING, ESCROW, FEE, FREE, MEMO, OPERATOR, OPERATOR_NAME, ROUNDING,
     SELLER_PREFIX, SUBSIDY, SUSPENSE, seller_account_name,
 };
-pub use open::{OpenError, are_in_a_database};
+pub use open::{OpenError, are_in_a_database, are_in_reach};
 pub use payouts::{
     OwedLine, PAYOUT_MINIMUM, PAYOUTS_FAILED_KEPT_MAX, PAYOUTS_OPEN_MAX, PAYOUTS_PAID_KEPT_MAX, PayoutLine,
     PayoutTerms, PayoutsError,

@@ -4,7 +4,7 @@ use crate::config::ExchangeConfig;
 use crate::core::{Core, ReplayFailure, Verify};
 use crate::data_dir::{DataDirError, Entropy};
 use crate::index::IndexError;
-use crate::store::place;
+use crate::store::{place, reader};
 use bourse_ledger::{HashKey, Journal, JournalError, Position, State};
 use bourse_types::{Digest32, Fault, RequestId, TransferId, UnixMs};
 use bourse_wire::funds::FundsError;
@@ -90,6 +90,11 @@ impl From<IndexError> for OpenError {
 /// Whether the books of a data directory lie in a database.
 pub fn are_in_a_database(dir: &Path) -> Result<bool, OpenError> {
     Ok(place(dir)?.is_some())
+}
+
+/// Whether there are books in reach: their store answers and knows them. Reads nothing more, and waits for no lease.
+pub fn are_in_reach(dir: &Path) -> bool {
+    reader(dir).is_ok()
 }
 
 /// Replays a journal, or begins one.

@@ -285,7 +285,9 @@ pub enum FundsError {
     #[error("too many {0}")]
     TooMany(&'static str),
     /// The journal failed; nothing more is accepted until the operator looks.
-    #[error("the journal cannot be written: {0}")]
+    #[error(
+        "the journal cannot be written: {0}; the market has to be started again when its store can be written"
+    )]
     Journal(String),
     /// The system gave no randomness for a new key or id.
     #[error("{0}")]

@@ -76,7 +76,8 @@ pub(crate) fn full(error: &FundsError) -> ApiError {
 /// What a buyer reads while the books cannot be written, and nothing of the request was settled. Another exchange may
 /// take over, or this one be started anew, so asking again may help.
 pub(crate) fn books_stopped() -> ApiError {
-    let message = "the books could not be written; nothing was charged: ask again in a moment";
+    let message = "the market has stopped, as its books cannot be written; nothing was charged: ask again later, \
+                   when its operator has started it again";
     ApiError { retry_after_s: Some(BOOKS_AGAIN_S), ..ApiError::new(ErrorType::ProviderOverloaded, message) }
 }
 

@@ -65,7 +65,8 @@ fn a_standby_waits_for_a_database_that_goes_away_and_takes_over_when_it_is_back(
         std::fs::copy(active.path().join(file), waiting.path().join(file)).unwrap();
     }
     let standby = begin(serving("up", waiting.path(), &config, &["--no-node", "--standby"], &[]));
-    standby.hear("standing by");
+    // It waits for the lease now, for the first time.
+    standby.hear("standing by until");
 
     cluster.kill();
     standby.hear("the database is away");

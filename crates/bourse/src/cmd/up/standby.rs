@@ -13,7 +13,7 @@ use crate::admin::cannot_open;
 use crate::market::MarketConfig;
 use crate::report::{Failure, Plain};
 use crate::wiring;
-use bourse_exchange::{Exchange, JournalError, OpenError, are_in_a_database};
+use bourse_exchange::{Exchange, JournalError, OpenError, are_in_a_database, are_in_reach};
 use bourse_gateway::{Clock as _, SystemClock};
 use std::time::Duration;
 
@@ -39,7 +39,13 @@ pub(super) async fn books(config: &MarketConfig) -> Result<Exchange, Failure> {
         }
         wiring::secret(&config.config, data_dir)?;
     }
-    let (mut has_answered, mut away) = (false, None);
+    let root = data_dir.root().to_owned();
+    // The lease is waited for below, for seconds: a database that goes away meanwhile has answered before.
+    let mut has_answered = tokio::task::spawn_blocking(move || are_in_reach(&root)).await.unwrap_or(false);
+    if has_answered {
+        eprintln!("standing by until nobody else writes these books");
+    }
+    let mut away = None;
     loop {
         let exchange_config = wiring::exchange(&config.config, data_dir.root())?;
         let root = data_dir.root().to_owned();
@@ -50,8 +56,8 @@ pub(super) async fn books(config: &MarketConfig) -> Result<Exchange, Failure> {
         match open.await {
             Ok(Ok(exchange)) => return Ok(exchange),
             Ok(Err(OpenError::Journal(JournalError::InUse))) => {
-                if away.take().is_some() || !has_answered {
-                    eprintln!("standing by: another exchange writes these books");
+                if away.take().is_some() {
+                    eprintln!("the database is back; another exchange writes these books");
                 }
                 has_answered = true;
             }
