@@ -146,9 +146,9 @@ impl Shared {
     /// Refuses where another exchange may have the books by now, or this one has stopped: asked before what no journal could
     /// take back.
     fn must_own_the_books(&self) -> Result<(), FundsError> {
-        self.core.lock().running()?;
         let held = self.lease.get().map_or(Ok(()), Lease::must_be_held);
-        held.map_err(|error| FundsError::Journal(error.to_string()))
+        let held = held.map_err(|error| FundsError::Journal(error.to_string()));
+        self.core.lock().running().and(held)
     }
 
     /// Writes down what became of a payout, and tells who must know.
